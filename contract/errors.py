@@ -1,0 +1,55 @@
+"""Errors of contract/: one root, so that a caller can catch the family.
+
+ContractError
+├── ImageError              an image that cannot become pixels; `code` says why
+│   ├── EmptyImageError         no bytes
+│   ├── UnsupportedImageError   a format or pixel type that is not read
+│   ├── UndecodableImageError   the right format, broken contents
+│   └── ImageTooLargeError      more pixels than allowed, known from the header
+├── TensorError             a TensorProto that is not a tensor
+└── StoreError              the model store on disk is not as it must be
+"""
+
+
+class ContractError(Exception):
+    """A document, an array or a file breaks what the contract promises."""
+
+
+class ImageError(ContractError):
+    """An image cannot be turned into pixels.
+
+    Attributes:
+        code: stable name of the reason, safe to show to a client.
+    """
+
+    code = "undecodable_image"
+
+
+class EmptyImageError(ImageError):
+    """There are no bytes to decode."""
+
+    code = "empty_image"
+
+
+class UnsupportedImageError(ImageError):
+    """The bytes are in a format, or hold a kind of pixel, that is not read."""
+
+    code = "unsupported_image"
+
+
+class UndecodableImageError(ImageError):
+    """The format is known, but the contents are truncated or corrupt."""
+
+
+class ImageTooLargeError(ImageError):
+    """The header declares more pixels than are allowed; nothing was decoded."""
+
+    code = "image_too_large"
+
+
+class TensorError(ContractError):
+    """A TensorProto has a type, shape or number of elements that does not make a tensor."""
+
+
+class StoreError(ContractError):
+    """The model store cannot be read or changed as asked."""

@@ -1,0 +1,227 @@
+"""Bytes to pixels: the only image decoder and resizer in the project.
+
+Training, evaluation, batch scoring and the gateway all call `decode_image`, so a model sees the same pixels
+everywhere. The rules below are decoder version 1 (`contract.model.DECODER`); changing one makes a new version:
+
+- JPEG, PNG, WebP, BMP, the first page of TIFF, the first frame of GIF; nothing else is handed to a decoder.
+- EXIF orientation is applied.
+- 16-bit grey is scaled to 8 bits over the type's whole range (v / 257), never over the image's own range.
+- Transparent pixels are laid over black; palette, CMYK and grey become RGB; `color: grey` is ITU-R 601 luma.
+- Shrinking is antialiased for every interpolation but "nearest" (Pillow's filters).
+- With `reduced_decode`, a JPEG is decoded at the smallest of the scales 1/8, 1/4, 1/2, 1 that is not smaller than
+  the part of the input that is kept (libjpeg's scaled inverse DCT, Pillow's `draft`).
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from contract.errors import (
+    EmptyImageError,
+    ImageTooLargeError,
+    UndecodableImageError,
+    UnsupportedImageError,
+)
+from contract.model import InputSpec
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+MAX_PIXELS = 80_000_000  # width x height of the largest image that is read, unless the caller says otherwise
+
+_RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "area": Image.Resampling.BOX,
+}
+_EXIF_ORIENTATION = 0x0112
+_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif")
+_WAY_ROUND = "convert it to PNG or JPEG first"
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """What an image file says of itself before any pixel is decoded.
+
+    Attributes:
+        format: one of FORMATS.
+        width: columns as stored, pixels.
+        height: rows as stored, pixels.
+        mode: Pillow's pixel mode, such as "RGB", "L", "P", "I;16", "CMYK".
+        orientation: EXIF orientation, 1 to 8; 1 when the file does not say.
+        num_frames: frames or pages; only the first is read.
+    """
+
+    format: str
+    width: int
+    height: int
+    mode: str
+    orientation: int
+    num_frames: int
+
+
+def decode_image(data: bytes, spec: InputSpec, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Decode and resize one image to what a model takes.
+
+    Args:
+        data: the image file's bytes.
+        spec: size, colour, interpolation and fit, from the model's contract.
+        max_pixels: refuse images whose header declares more, before decoding.
+
+    Returns:
+        uint8, shape (height, width, channels), values 0-255, channels in `spec.color` order, C-contiguous.
+
+    Raises:
+        EmptyImageError: if there are no bytes.
+        UnsupportedImageError: if the format or the kind of pixel is not read.
+        UndecodableImageError: if the contents are truncated or corrupt.
+        ImageTooLargeError: if the header declares more than `max_pixels`.
+    """
+    image = _open(data, max_pixels)
+    try:
+        orientation = _orientation(image)
+        if spec.reduced_decode and image.format == "JPEG":
+            image.draft(None, _draft_size(image.size, orientation, spec))  # type: ignore[arg-type]
+        image.load()
+        pixels = _to_color(ImageOps.exif_transpose(image), spec.color)
+        pixels = _fit(pixels, spec)
+    except UnsupportedImageError:
+        raise
+    except Exception as err:  # noqa: BLE001 - Pillow's decoders raise nearly anything on hostile bytes
+        raise UndecodableImageError(_broken(image.format, err)) from err
+    return np.ascontiguousarray(np.asarray(pixels, dtype=np.uint8).reshape(spec.shape))
+
+
+def read_header(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageHeader:
+    """Read what an image file says of itself, decoding no pixel.
+
+    Raises:
+        ImageError: as `decode_image`, as far as the header tells.
+    """
+    image = _open(data, max_pixels)
+    try:
+        orientation = _orientation(image)
+        num_frames = int(getattr(image, "n_frames", 1))
+    except Exception as err:  # noqa: BLE001 - as in decode_image
+        raise UndecodableImageError(_broken(image.format, err)) from err
+    return ImageHeader(str(image.format), image.width, image.height, image.mode, orientation, num_frames)
+
+
+def _open(data: bytes, max_pixels: int) -> Image.Image:
+    if not data:
+        raise EmptyImageError("the image is empty: expected the bytes of an image file. Received: 0 bytes")
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
+        # Pillow's own limits: an error from 179 million pixels on, from 89 million a warning that may be one too.
+        raise ImageTooLargeError(f"expected at most {max_pixels} pixels. Received: many more") from err
+    except UnidentifiedImageError as err:
+        raise UnsupportedImageError(
+            f"expected {', '.join(FORMATS[:-1])} or {FORMATS[-1]}. Received: {_describe_bytes(data)}"
+        ) from err
+    except Exception as err:  # noqa: BLE001 - as in decode_image
+        raise UndecodableImageError(_broken(None, err)) from err
+    if image.width * image.height > max_pixels:
+        raise ImageTooLargeError(
+            f"expected at most {max_pixels} pixels. Received: {image.width} x {image.height} = "
+            f"{image.width * image.height}"
+        )
+    return image
+
+
+def _orientation(image: Image.Image) -> int:
+    value = image.getexif().get(_EXIF_ORIENTATION, 1)
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _draft_size(size: tuple[int, int], orientation: int, spec: InputSpec) -> tuple[int, int]:
+    """Return the (width, height), as stored, that a reduced decode must not go below."""
+    width, height = (size[1], size[0]) if orientation in _SIDEWAYS else size
+    scale_x, scale_y = spec.width / width, spec.height / height
+    if spec.fit == "crop":
+        scale_x = scale_y = max(scale_x, scale_y)
+    elif spec.fit == "pad":
+        scale_x = scale_y = min(scale_x, scale_y)
+    needed = (max(1, -int(-width * scale_x // 1)), max(1, -int(-height * scale_y // 1)))
+    return (needed[1], needed[0]) if orientation in _SIDEWAYS else needed
+
+
+def _to_color(image: Image.Image, color: str) -> Image.Image:
+    """Return an image of mode "RGB" or "L" by the rules in the module's docstring."""
+    mode = "L" if color == "grey" else "RGB"
+    if image.mode.startswith("I"):
+        image = _eight_bits(image)
+    elif image.mode == "F":
+        raise UnsupportedImageError(f"expected whole-number pixels. Received: floating-point pixels; {_WAY_ROUND}")
+    if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        image = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
+        image.alpha_composite(rgba)
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grey (modes "I;16*", and "I" as some files open) to mode "L"."""
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 0xFFFF:
+        raise UnsupportedImageError(f"expected at most 16 bits a pixel. Received: mode {image.mode}; {_WAY_ROUND}")
+    return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+
+
+def _fit(image: Image.Image, spec: InputSpec) -> Image.Image:
+    size = (spec.width, spec.height)
+    resampling = _RESAMPLING[spec.resize]
+    if spec.fit == "crop":
+        return image.resize(size, resampling, box=_centre_box(image.size, size))
+    if spec.fit == "pad":
+        scale = min(spec.width / image.width, spec.height / image.height)
+        inner = (
+            min(spec.width, max(1, round(image.width * scale))),
+            min(spec.height, max(1, round(image.height * scale))),
+        )
+        canvas = Image.new(image.mode, size)
+        canvas.paste(image.resize(inner, resampling), ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2))
+        return canvas
+    return image if image.size == size else image.resize(size, resampling)
+
+
+def _centre_box(size: tuple[int, int], target: tuple[int, int]) -> Box:
+    """Return the largest centred (left, upper, right, lower) of the target's aspect ratio."""
+    scale = min(size[0] / target[0], size[1] / target[1])
+    width, height = target[0] * scale, target[1] * scale
+    left, upper = (size[0] - width) / 2, (size[1] - height) / 2
+    return (left, upper, min(left + width, size[0]), min(upper + height, size[1]))
+
+
+def _describe_bytes(data: bytes) -> str:
+    """Name what was sent instead of an image, where that helps; never echoes the contents."""
+    if data[128:132] == b"DICM":
+        return f"a DICOM file; {_WAY_ROUND} (for example with pydicom or dcmtk's dcm2img)"
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:
+        return f"a HEIC or AVIF file; {_WAY_ROUND} (phones can be set to take JPEG)"
+    start = data[:512].lstrip().lower()
+    for prefix, what in (
+        (b"<!doctype html", "an HTML page"),
+        (b"<html", "an HTML page"),
+        (b"<svg", "an SVG drawing"),
+        (b"<?xml", "an XML document"),
+        (b"%pdf", "a PDF document"),
+        (b"pk\x03\x04", "a zip archive"),
+        (b"{", "JSON"),
+    ):
+        if start.startswith(prefix):
+            return what
+    return f"{len(data)} bytes of another format"
+
+
+def _broken(image_format: str | None, err: Exception) -> str:
+    what = f"the {image_format} image" if image_format else "the image"
+    reason = "is truncated" if "truncated" in str(err).lower() else "is corrupt"
+    return f"{what} cannot be decoded: it {reason}"

@@ -1,0 +1,76 @@
+"""Probabilities to ranked, named classes: pure numpy, any label set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.errors import ContractError
+from contract.model import Label
+
+SUM_TOLERANCE = 1e-2  # how far a row may sum from 1; wide enough for bfloat16 engines
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One class and its probability.
+
+    Attributes:
+        index: position of the class in the probabilities' last axis.
+        id: the label's id.
+        label: the label's name.
+        probability: in [0, 1], with the shortest digits that give back the same float32.
+    """
+
+    index: int
+    id: str
+    label: str
+    probability: float
+
+
+def decode_predictions(
+    probabilities: NDArray[np.floating], labels: Sequence[Label], top: int
+) -> list[list[Prediction]]:
+    """Return the `top` most probable classes of each image, best first; ties keep class order.
+
+    Args:
+        probabilities: float32, shape (batch, num_classes), rows in [0, 1] summing to 1.
+        labels: class names; position is the class index used in training.
+        top: 1 <= top; more than there are classes gives all of them.
+
+    Raises:
+        ContractError: if `probabilities` is not 2-D, its width differs from `len(labels)`, a value is not finite or
+            a row does not sum to 1.
+        ValueError: if `top` is below 1.
+    """
+    if top < 1:
+        raise ValueError(f"top: expected at least 1. Received: {top}")
+    check_probabilities(probabilities, len(labels))
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+    return [
+        [_prediction(int(index), labels[int(index)], row[index]) for index in ranked]
+        for row, ranked in zip(probabilities, order, strict=True)
+    ]
+
+
+def check_probabilities(probabilities: NDArray[np.floating], num_classes: int) -> None:
+    """Check that an array holds one probability distribution a row.
+
+    Raises:
+        ContractError: naming what is wrong, with what was expected and received.
+    """
+    if probabilities.ndim != 2 or probabilities.shape[1] != num_classes:
+        raise ContractError(
+            f"probabilities: expected shape (batch, {num_classes}). Received: {tuple(probabilities.shape)}"
+        )
+    if not np.isfinite(probabilities).all():
+        raise ContractError("probabilities: expected finite numbers. Received: NaN or infinity")
+    if (probabilities < -SUM_TOLERANCE).any() or (np.abs(probabilities.sum(axis=1) - 1) > SUM_TOLERANCE).any():
+        raise ContractError("probabilities: expected rows in [0, 1] that sum to 1. Received: something else")
+
+
+def _prediction(index: int, label: Label, probability: np.floating) -> Prediction:
+    return Prediction(index, label.id, label.name, float(str(np.float32(probability))))

@@ -1,0 +1,142 @@
+"""numpy arrays to TensorProto and back, and TensorFlow Serving's messages, without TensorFlow."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.errors import TensorError
+from contract.stubs import import_stubs
+
+_STUBS = import_stubs()
+get_model_metadata_pb2: Final[Any] = _STUBS["get_model_metadata_pb2"]
+get_model_status_pb2: Final[Any] = _STUBS["get_model_status_pb2"]
+meta_graph_pb2: Final[Any] = _STUBS["meta_graph_pb2"]
+model_management_pb2: Final[Any] = _STUBS["model_management_pb2"]
+model_pb2: Final[Any] = _STUBS["model_pb2"]
+model_server_config_pb2: Final[Any] = _STUBS["model_server_config_pb2"]
+model_service_pb2_grpc: Final[Any] = _STUBS["model_service_pb2_grpc"]
+predict_pb2: Final[Any] = _STUBS["predict_pb2"]
+prediction_log_pb2: Final[Any] = _STUBS["prediction_log_pb2"]
+prediction_service_pb2_grpc: Final[Any] = _STUBS["prediction_service_pb2_grpc"]
+saved_model_pb2: Final[Any] = _STUBS["saved_model_pb2"]
+tensor_pb2: Final[Any] = _STUBS["tensor_pb2"]
+tensor_shape_pb2: Final[Any] = _STUBS["tensor_shape_pb2"]
+types_pb2: Final[Any] = _STUBS["types_pb2"]
+
+# DataType -> (numpy dtype, the TensorProto field that holds its values when tensor_content does not)
+_NUMERIC: Final[dict[int, tuple[np.dtype[Any], str]]] = {
+    types_pb2.DT_FLOAT: (np.dtype(np.float32), "float_val"),
+    types_pb2.DT_DOUBLE: (np.dtype(np.float64), "double_val"),
+    types_pb2.DT_INT8: (np.dtype(np.int8), "int_val"),
+    types_pb2.DT_INT16: (np.dtype(np.int16), "int_val"),
+    types_pb2.DT_INT32: (np.dtype(np.int32), "int_val"),
+    types_pb2.DT_INT64: (np.dtype(np.int64), "int64_val"),
+    types_pb2.DT_UINT8: (np.dtype(np.uint8), "int_val"),
+    types_pb2.DT_UINT16: (np.dtype(np.uint16), "int_val"),
+    types_pb2.DT_UINT32: (np.dtype(np.uint32), "uint32_val"),
+    types_pb2.DT_UINT64: (np.dtype(np.uint64), "uint64_val"),
+    types_pb2.DT_BOOL: (np.dtype(np.bool_), "bool_val"),
+}
+_DATA_TYPES: Final[dict[np.dtype[Any], int]] = {dtype: number for number, (dtype, _) in _NUMERIC.items()}
+MAX_ELEMENTS: Final = 1 << 26  # a short list repeats its last value, so a few bytes can declare any shape
+
+
+def encode_tensor(array: NDArray[Any]) -> Any:
+    """Return a TensorProto of an array.
+
+    Args:
+        array: any shape; a number type or bool goes into `tensor_content` (little-endian, row-major), an array of
+            bytes or str into `string_val`.
+
+    Raises:
+        TensorError: if the dtype has no TensorFlow counterpart here.
+    """
+    shape = tensor_shape_pb2.TensorShapeProto(
+        dim=[tensor_shape_pb2.TensorShapeProto.Dim(size=size) for size in array.shape]
+    )
+    if array.dtype.kind in "OSU":
+        values = [item.encode() if isinstance(item, str) else bytes(item) for item in array.reshape(-1).tolist()]
+        return tensor_pb2.TensorProto(dtype=types_pb2.DT_STRING, tensor_shape=shape, string_val=values)
+    number = _DATA_TYPES.get(array.dtype)
+    if number is None:
+        raise TensorError(f"expected a number type, bool, bytes or str. Received: dtype {array.dtype}")
+    return tensor_pb2.TensorProto(dtype=number, tensor_shape=shape, tensor_content=array.tobytes())
+
+
+def decode_tensor(proto: Any) -> NDArray[Any]:
+    """Return the array of a TensorProto, whether its values are in `tensor_content` or in a typed field.
+
+    bfloat16 comes back as float32 (exact), strings as an object array of bytes. A typed field shorter than the shape
+    repeats its last value, an empty one means zeros: TensorFlow's own rule (tensor.cc, FromProtoField).
+
+    Raises:
+        TensorError: if the type is not supported, or the values do not fit the shape.
+    """
+    shape = tuple(int(dim.size) for dim in proto.tensor_shape.dim)
+    if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape):
+        raise TensorError(f"expected a fully known shape. Received: {shape}")
+    count = math.prod(shape)
+    if count > MAX_ELEMENTS:
+        raise TensorError(f"expected at most {MAX_ELEMENTS} elements. Received: shape {shape}")
+    if proto.dtype == types_pb2.DT_STRING:
+        strings = np.empty(count, dtype=object)
+        strings[:] = _filled(list(proto.string_val), count, b"")
+        return strings.reshape(shape)
+    if proto.dtype in (types_pb2.DT_BFLOAT16, types_pb2.DT_HALF):
+        return _decode_half(proto, count).reshape(shape)
+    if proto.dtype not in _NUMERIC:
+        raise TensorError(f"type {data_type_name(proto.dtype)} is not supported")
+    dtype, field = _NUMERIC[proto.dtype]
+    try:
+        return _decode_numbers(proto, dtype, field, count).reshape(shape)
+    except OverflowError as err:
+        raise TensorError(f"expected values of type {dtype}. Received: a value out of its range") from err
+
+
+def data_type_name(number: int) -> str:
+    """Return TensorFlow's short name of a DataType, such as "float" or "string", as its error messages use."""
+    try:
+        name: str = types_pb2.DataType.Name(number)
+    except ValueError:
+        return f"unknown dtype enum ({number})"
+    return name.removeprefix("DT_").lower()
+
+
+def _decode_numbers(proto: Any, dtype: np.dtype[Any], field: str, count: int) -> NDArray[Any]:
+    if proto.tensor_content:
+        if len(proto.tensor_content) != count * dtype.itemsize:
+            raise TensorError(
+                f"expected {count * dtype.itemsize} bytes of tensor_content. Received: {len(proto.tensor_content)}"
+            )
+        return np.frombuffer(proto.tensor_content, dtype=dtype)
+    values = getattr(proto, field)
+    if len(values) == count:
+        return np.fromiter(values, dtype=dtype, count=count)
+    if not values:
+        return np.zeros(count, dtype=dtype)
+    if len(values) > count:
+        raise TensorError(f"expected at most {count} values. Received: {len(values)}")
+    array = np.full(count, values[-1], dtype=dtype)
+    array[: len(values)] = values
+    return array
+
+
+def _decode_half(proto: Any, count: int) -> NDArray[Any]:
+    """Decode the two 16-bit float types, which share the field `half_val` and hold bit patterns there."""
+    try:
+        bits = _decode_numbers(proto, np.dtype(np.uint16), "half_val", count)
+    except OverflowError as err:
+        raise TensorError("expected 16-bit patterns in half_val. Received: a larger number") from err
+    if proto.dtype == types_pb2.DT_HALF:
+        return bits.view(np.float16)
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def _filled(values: list[bytes], count: int, empty: bytes) -> list[bytes]:
+    if len(values) > count:
+        raise TensorError(f"expected at most {count} values. Received: {len(values)}")
+    return values + [values[-1] if values else empty] * (count - len(values))
