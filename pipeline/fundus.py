@@ -80,10 +80,13 @@ def draw_eye(*, seed: int, patient: int, side: Side, ratio: float) -> np.ndarray
     width, height = SIZES[rng.integers(len(SIZES))]
     disc = _draw_disc(rng)
     x, y = _scene_grid(width, height, disc, mirrored=side == "OS")
-    scene = _paint_retina(rng, shared, x, y)
+    # Nothing in the retina's ground or in the flash is finer than two pixels: both are drawn at half size.
+    coarse_x, coarse_y = x[::2, ::2], y[::2, ::2]
+    scene = _enlarge(_paint_retina(rng, shared, coarse_x, coarse_y), x.shape)
+    scene *= 1.0 + (0.035 * smooth_noise(rng, x.shape, 110))[..., None] * CONTRAST
     scene = _paint_disc(rng, scene, disc, x, y, ratio)
     scene = _paint_all_vessels(rng, scene, disc, mirrored=side == "OS", ratio=ratio)
-    return _photograph(rng, scene * _illumination(rng, x, y), shared)
+    return _photograph(rng, scene * _enlarge(_illumination(rng, coarse_x, coarse_y), x.shape), shared)
 
 
 def _draw_patient(rng: np.random.Generator) -> Patient:
@@ -99,16 +102,16 @@ def _draw_patient(rng: np.random.Generator) -> Patient:
 
 
 def _draw_disc(rng: np.random.Generator) -> Disc:
-    red, green, blue = rng.uniform(0.82, 0.94), rng.uniform(0.58, 0.68), rng.uniform(0.48, 0.60)
+    red, green, blue = rng.uniform(0.82, 0.94), rng.uniform(0.54, 0.64), rng.uniform(0.46, 0.58)
     rim = red * np.array([1.0, green, green * blue], np.float32)
-    pallor = rim * np.array([rng.uniform(1.08, 1.16), rng.uniform(1.36, 1.52), rng.uniform(1.65, 2.1)], np.float32)
+    pallor = rim * np.array([rng.uniform(1.08, 1.16), rng.uniform(1.42, 1.58), rng.uniform(1.8, 2.3)], np.float32)
     return Disc(
         centre=(0.5 + rng.uniform(-0.06, 0.06), 0.5 + rng.uniform(-0.05, 0.05)),
         radius=rng.uniform(0.155, 0.205),
         aspect=rng.uniform(0.84, 0.98),
         tilt=rng.normal(0.0, 0.12),
         lobes=rng.normal(0.0, 0.012, (3, 2)).astype(np.float32),
-        edge=rng.uniform(0.05, 0.13),
+        edge=rng.uniform(0.05, 0.11),
         cup_edge=rng.uniform(0.05, 0.10),
         cup_aspect=rng.uniform(0.92, 1.04),
         cup_shift=rng.uniform([0.0, -0.3], [0.7, 0.3]),
@@ -133,11 +136,19 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], cells: int) -
     return np.asarray(picture) * 1.35
 
 
+def _enlarge(picture: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Return a float32 picture, (height, width, channels), resized to `shape` (height, width)."""
+    planes = np.ascontiguousarray(picture.transpose(2, 0, 1))
+    size = (shape[1], shape[0])
+    enlarged = [np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BILINEAR)) for plane in planes]
+    return np.stack(enlarged, axis=2)
+
+
 def _paint_retina(rng: np.random.Generator, patient: Patient, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Paint the retina around the disc: pigment, choroid, nerve fibres, fovea; float32, (height, width, 3)."""
     shape = x.shape
     mottle = 0.6 * smooth_noise(rng, shape, 6) + 0.35 * smooth_noise(rng, shape, 17)
-    grain = 0.5 * smooth_noise(rng, shape, 55) + 0.4 * smooth_noise(rng, shape, 120)
+    grain = smooth_noise(rng, shape, 48)
     # Valleys of smooth noise wind like the choroid's vessels and show where the pigment above them is thin.
     weave = smooth_noise(rng, shape, 7) + 0.8 * smooth_noise(rng, shape, 13) + 0.5 * smooth_noise(rng, shape, 24)
     choroid = np.exp(-np.abs(weave) * 2.0) - 0.45
@@ -146,7 +157,7 @@ def _paint_retina(rng: np.random.Generator, patient: Patient, x: np.ndarray, y: 
     away = _step(distance, 1.7, 0.5)
     fibres = _nerve_fibres(rng, x, y, distance) * rng.uniform(0.2, 1.0)
     fovea = np.exp(-((x - rng.uniform(4.4, 5.2)) ** 2 + (y - rng.uniform(0.1, 0.8)) ** 2) / rng.uniform(1.0, 2.2))
-    tone = 0.06 * mottle + 0.03 * grain + choroid_strength * choroid * away
+    tone = 0.07 * mottle + 0.035 * grain + choroid_strength * choroid * away
     field = 1.0 + tone[..., None] * CONTRAST + fibres[..., None] * np.array([0.05, 0.14, 0.16], np.float32)
     field *= 1.0 - fovea[..., None] * rng.uniform(0.1, 0.32) * CONTRAST
     pigment = 1.0 - 0.22 * patient.melanin * np.array([0.6, 1.0, 0.9], np.float32)
@@ -194,7 +205,7 @@ def _paint_disc(
     shade = texture + 0.06 * np.cos(angle) * radius.clip(0, 1) + 0.05 * np.abs(np.sin(angle))
     surface = disc.rim * (1.0 + shade[..., None] * CONTRAST)
     # The outermost rim thins out, so that the retina's own colour shines through.
-    surface += (0.35 * _step(radius, 0.9, 0.3))[..., None] * (ground - surface)
+    surface += (0.3 * _step(radius, 0.95, 0.2))[..., None] * (ground - surface)
     inside, colour = _cup(rng, disc, u, v, wave, texture, ratio)
     surface += inside[..., None] * (colour - surface)
     cover = 1.0 - _step(radius, 1.0, disc.edge)

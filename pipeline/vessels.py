@@ -8,8 +8,10 @@ from PIL import Image, ImageDraw
 
 Kind = Literal["artery", "vein"]
 
-STEP = 0.09
-MIN_WIDTH = 0.018
+STEP = 0.1
+MIN_WIDTH = 0.02
+# The corners of the largest picture lie this far from the disc.
+FARTHEST = 4.4
 SUPERSAMPLING = 3
 # Heading where a trunk leaves the disc, and the heading it bends to: arcades leave almost vertically, then sweep around
 # the fovea on the temporal side; nasal trunks spread straight.
@@ -56,7 +58,7 @@ def _grow_tree(
     rng: np.random.Generator, kind: Kind, root: np.ndarray, start: float, end: float, width: float
 ) -> list[Vessel]:
     """Return a vessel that leaves `root` at heading `start` and bends to `end` (radians), with two orders of branches."""
-    length = rng.uniform(5.0, 6.5) if width > 0.06 else rng.uniform(2.0, 4.0)
+    length = rng.uniform(4.4, 5.2) if width > 0.06 else rng.uniform(2.0, 4.0)
     trunk = _grow_vessel(rng, kind, root, start, end, width, length)
     tree, parents = [trunk], [trunk]
     for _ in range(2):
@@ -86,7 +88,7 @@ def _grow_branches(rng: np.random.Generator, parent: Vessel) -> list[Vessel]:
     while position < len(parent.points) - 3:
         point, before = parent.points[position], parent.points[position - 1]
         width = parent.widths[position] * rng.uniform(0.42, 0.72)
-        if width > MIN_WIDTH and np.hypot(*point) > 1.15:
+        if width > MIN_WIDTH and 1.15 < np.hypot(point[0], point[1]) < FARTHEST:
             heading = np.arctan2(*(point - before)[::-1])
             start = heading + hand * rng.uniform(0.45, 0.95)
             end = heading + hand * rng.uniform(0.1, 0.9)
@@ -128,7 +130,7 @@ def paint_vessels(
     layers = {}
     for layer, kind, share in (("vein", "vein", 1.0), ("artery", "artery", 1.0), ("reflex", "artery", 0.3)):
         canvas = Image.new("L", (size[0] * SUPERSAMPLING, size[1] * SUPERSAMPLING))
-        chosen = [vessel for vessel in vessels if vessel.kind == kind]
+        chosen = [vessel for vessel in vessels if vessel.kind == kind and vessel.widths[0] * share > 0.015]
         draw = ImageDraw.Draw(canvas)
         for vessel in sorted(chosen, key=lambda vessel: vessel.widths[0]):
             _paint_vessel(draw, vessel.points * flip * scale + offset, vessel.widths * scale * share)
@@ -138,7 +140,9 @@ def paint_vessels(
 
 def _paint_vessel(draw: ImageDraw.ImageDraw, points: np.ndarray, widths: np.ndarray) -> None:
     """Paint one vessel as a tapering ribbon; thin vessels let more light through."""
-    along = np.gradient(points, axis=0)
+    along = np.empty_like(points)
+    along[:-1] = points[1:] - points[:-1]
+    along[-1] = along[-2]
     across = np.stack([-along[:, 1], along[:, 0]], axis=1) / np.hypot(along[:, 0], along[:, 1])[:, None]
     half = across * np.maximum(widths, SUPERSAMPLING)[:, None] / 2
     outline = np.concatenate([points + half, (points - half)[::-1]])
