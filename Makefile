@@ -1,0 +1,54 @@
+# Everything a developer or CI runs; `make` alone lists it. README has the plain commands for people without make.
+
+VENV := .venv
+PY := $(VENV)/bin/python
+# Any Python can run the preflight, which picks the one for .venv; PYTHON=/path/to/python3 overrides its choice.
+BOOTSTRAP := $(firstword $(foreach name,$(PYTHON) python3 python3.13 python3.12 python3.11 python,$(shell command -v $(name) 2>/dev/null)))
+PYTEST := $(PY) -m pytest
+COVERAGE := --cov --cov-report=term
+export PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo serve test test-all test-docker lint format bench lock clean
+
+help:  ## what can be made
+	@sed -n 's/^\([a-z-]*\):.*##/  make \1 #/p' Makefile | column -t -s '#'
+
+venv:  ## the virtual environment, from requirements.lock; nothing to do while the lock is unchanged
+	@test -n "$(BOOTSTRAP)" || { echo "No Python found. Fovea runs on Python 3.11, 3.12, 3.13. Debian and Ubuntu: sudo apt-get install python3 python3-venv" >&2; exit 1; }
+	@"$(BOOTSTRAP)" scripts/preflight.py
+
+demo: venv  ## sample images -> trained model -> HTTP answer, in under ten minutes
+	@$(PY) scripts/demo.py
+
+serve: venv  ## model server and gateway on http://127.0.0.1:8000, no Docker
+	@$(PY) -m service up
+
+test: lint  ## lint, types, layers, and the tests that need no Docker and no minutes
+	$(PYTEST) -m "not slow and not docker" $(COVERAGE)
+
+test-all: lint  ## the long tests too
+	$(PYTEST) -m "not docker" $(COVERAGE)
+
+test-docker: venv  ## the tests of images and compose, on the Docker engine that DOCKER_HOST or the default socket reaches
+	@$(PY) scripts/docker_engine.py && $(PYTEST) -m docker || test $$? -eq 77
+
+lint: venv  ## ruff, mypy, import-linter
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+format: venv  ## put the code in its one shape
+	$(VENV)/bin/ruff format
+	$(VENV)/bin/ruff check --fix
+
+bench: venv  ## measure this machine; every number in README comes from here
+	$(PY) -m benchmarks
+
+lock:  ## resolve pyproject.toml into the lock files (needs uv)
+	sh scripts/lock.sh
+
+clean:  ## remove .venv and caches; models/, runs/ and datasets/ stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov
+	find contract engine pipeline service benchmarks scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,19 @@
+#!/bin/sh
+# Resolves pyproject.toml into hash-pinned lock files for Python 3.11 to 3.13 on every supported platform.
+# `scripts/lock.sh --upgrade` moves the pins; without it they stay where pyproject.toml allows.
+# The images' locks are constrained by the whole one, so no two of them disagree on a version.
+set -eu
+cd "$(dirname "$0")/.."
+
+compile() {
+    output=$1
+    shift
+    uv pip compile pyproject.toml "$@" --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+        --quiet --output-file "$output"
+    echo "$output: $(grep -c '==' "$output") packages"
+}
+
+compile requirements.lock --all-extras "$@"
+compile requirements-gateway.lock --extra gateway --constraint requirements.lock "$@"
+compile requirements-modelserver.lock --extra modelserver --extra tensorflow --constraint requirements.lock "$@"
+compile requirements-pipeline.lock --extra pipeline --extra tensorflow --constraint requirements.lock "$@"
