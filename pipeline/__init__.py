@@ -1,0 +1,1 @@
+"""A folder of labelled images in, an evaluated and published model version out."""

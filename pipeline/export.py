@@ -1,0 +1,125 @@
+"""A trained classifier to a SavedModel with three signatures, loadable by TensorFlow Serving.
+
+`serving_default` holds its weights as constants, so that a runtime can fold and fuse them. `explain` stays on
+variables and holds no gradient op: the class's column of the head is carried back through the head by hand, which
+gives the numbers of tf.GradientTape (a test compares them). `describe` returns the contract.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from contract.model import InputSpec, ModelContract
+from contract.store import CONTRACT_FILE
+from pipeline.network import HIDDEN, LOGITS, Classifier, preprocess
+
+SALIENCY = {"gap": "cam", "flatten-dense": "grad-cam"}
+
+
+def export_saved_model(classifier: Classifier, contract: ModelContract, directory: Path) -> None:
+    """Write a SavedModel and its contract.
+
+    Signatures (every input and output has the batch axis first):
+        serving_default: images uint8 -> probabilities float32 [batch, classes].
+        explain: images, class_index int32 [batch] (-1: the predicted class) -> probabilities; saliency float32
+            [batch, rows, columns] in [0, 1].
+        describe: row int32 [batch] -> contract string [batch].
+
+    Args:
+        classifier: trained.
+        contract: its input and temperature go into the graph, its JSON into `describe`.
+        directory: exists; gets saved_model.pb, variables/ and assets.extra/contract.json.
+    """
+    module = tf.Module()
+    # tf.Module finds variables in attributes; Keras wraps each in its own class.
+    module.weights = [variable.value for variable in classifier.model.variables]
+    tf.saved_model.save(
+        module,
+        str(directory),
+        signatures={
+            "serving_default": _with_constant_weights(_predict(classifier, contract), contract.input),
+            "explain": _explain(classifier, contract),
+            "describe": _describe(contract.to_json()),
+        },
+        # Gradient functions would be written for every op; some (EfficientNet's swish) cannot be.
+        options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
+    )
+    path = directory / CONTRACT_FILE
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(contract.to_json(), encoding="utf-8")
+
+
+def _images_spec(spec: InputSpec) -> tf.TensorSpec:
+    return tf.TensorSpec([None, *spec.shape], tf.uint8, name="images")
+
+
+def _predict(classifier: Classifier, contract: ModelContract) -> Callable[[Any], Any]:
+    logits_of = keras.Model(classifier.model.input, classifier.model.get_layer(LOGITS).output)
+
+    def predict(images: Any) -> Any:
+        pixels = preprocess(tf.cast(images, tf.float32), classifier.preprocessing)
+        return tf.nn.softmax(logits_of(pixels, training=False) / contract.temperature)
+
+    return predict
+
+
+def _with_constant_weights(predict: Callable[[Any], Any], spec: InputSpec) -> Any:
+    traced = tf.function(predict, input_signature=[_images_spec(spec)], autograph=False)
+    frozen = convert_variables_to_constants_v2(traced.get_concrete_function())
+
+    def serving_default(images: Any) -> dict[str, Any]:
+        (probabilities,) = frozen(images)
+        return {"probabilities": probabilities}
+
+    return tf.function(serving_default, input_signature=[_images_spec(spec)], autograph=False)
+
+
+def _explain(classifier: Classifier, contract: ModelContract) -> Any:
+    model = classifier.model
+    has_hidden = classifier.head == "flatten-dense"
+    outputs = [classifier.feature_map, model.get_layer(LOGITS).output]
+    outputs += [model.get_layer(HIDDEN).output] if has_hidden else []
+    network = keras.Model(model.input, outputs)
+    kernel = model.get_layer(LOGITS).kernel
+    hidden_kernel = model.get_layer(HIDDEN).kernel if has_hidden else None
+
+    def explain(images: Any, class_index: Any) -> dict[str, Any]:
+        pixels = preprocess(tf.cast(images, tf.float32), classifier.preprocessing)
+        features, logits, *hidden = network(pixels, training=False)
+        predicted = tf.argmax(logits, axis=1, output_type=tf.int32)
+        chosen = tf.where(class_index < 0, predicted, class_index)
+        column = tf.gather(tf.transpose(kernel.value), chosen)  # [batch, features into the last Dense]
+        if hidden_kernel is None:
+            channels = column
+        else:
+            before = tf.matmul(column * tf.cast(hidden[0] > 0, tf.float32), hidden_kernel.value, transpose_b=True)
+            channels = tf.reduce_mean(tf.reshape(before, [-1, *_positions(features), features.shape[-1]]), axis=[1, 2])
+        return {
+            "probabilities": tf.nn.softmax(logits / contract.temperature),
+            "saliency": _normalised(tf.nn.relu(tf.einsum("bhwk,bk->bhw", features, channels))),
+        }
+
+    class_index = tf.TensorSpec([None], tf.int32, name="class_index")
+    return tf.function(explain, input_signature=[_images_spec(contract.input), class_index], autograph=False)
+
+
+def _positions(features: Any) -> tuple[int, int]:
+    return int(features.shape[1]), int(features.shape[2])
+
+
+def _normalised(maps: Any) -> Any:
+    """Divide each map by its own maximum; an all-zero map stays zero."""
+    return tf.math.divide_no_nan(maps, tf.reduce_max(maps, axis=[1, 2], keepdims=True))
+
+
+def _describe(text: str) -> Any:
+    def describe(row: Any) -> dict[str, Any]:
+        return {"contract": tf.fill(tf.shape(row), text)}
+
+    return tf.function(describe, input_signature=[tf.TensorSpec([None], tf.int32, name="row")], autograph=False)
