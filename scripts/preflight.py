@@ -43,11 +43,11 @@ def main(arguments: Optional[List[str]] = None) -> int:
     options = parser.parse_args(arguments)
     try:
         if options.check:
-            print("Fovea can be installed here with {}".format(check_machine(options.python)))
+            print(f"Fovea can be installed here with {check_machine(options.python)}")
         elif not is_current():
             make_environment(check_machine(options.python or kept_python()))
     except Unmet as err:
-        print("preflight: {}".format(err), file=sys.stderr)
+        print(f"preflight: {err}", file=sys.stderr)
         return 1
     return 0
 
@@ -86,8 +86,8 @@ def check_platform(system: str, machine: str) -> None:
     """Refuse systems that TensorFlow has no package for."""
     if (system, machine) not in PLATFORMS:
         raise Unmet(
-            "TensorFlow has no package for {} on {}. Expected one of: Linux on x86_64 or aarch64, macOS on arm64. "
-            "On Windows, use WSL 2; elsewhere, `docker compose up`.".format(system, machine)
+            f"TensorFlow has no package for {system} on {machine}. Expected one of: Linux on x86_64 or aarch64, "
+            "macOS on arm64. On Windows, use WSL 2; elsewhere, `docker compose up`."
         )
 
 
@@ -108,8 +108,8 @@ def check_disk(free_bytes: int) -> None:
     free_gb = free_bytes / 1e9
     if not is_installed() and free_gb < NEEDED_GB:
         raise Unmet(
-            "{:.1f} GB are free where the project is; the installation needs about {:.0f} GB. "
-            "Free some and run the same command again.".format(free_gb, NEEDED_GB)
+            f"{free_gb:.1f} GB are free where the project is; the installation needs about {NEEDED_GB:.0f} GB. "
+            "Free some and run the same command again."
         )
 
 
@@ -125,18 +125,18 @@ def choose_python(override: str) -> str:
         Unmet: if there is none, or the one asked for is not.
     """
     names = [override] if override else ["python{}.{}".format(*v) for v in SUPPORTED] + ["python3", sys.executable]
-    refused = {}  # type: Dict[str, str]
+    refused: Dict[str, str] = {}
     for name in names:
         path, reason = probe(name)
         if path:
             return path
         refused[name] = reason
     supported = ", ".join("{}.{}".format(*version) for version in reversed(SUPPORTED))
-    found = "; ".join("{}: {}".format(name, reason) for name, reason in refused.items())
+    found = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
     raise Unmet(
-        "Fovea runs on Python {}. {}.\n  Debian and Ubuntu: sudo apt-get install python3 python3-venv\n"
+        f"Fovea runs on Python {supported}. {found}.\n  Debian and Ubuntu: sudo apt-get install python3 python3-venv\n"
         "  Fedora:            sudo dnf install python3.13\n  macOS:             brew install python@3.13\n"
-        "Then run the same command again, or name an interpreter: make PYTHON=/path/to/python3".format(supported, found)
+        "Then run the same command again, or name an interpreter: make PYTHON=/path/to/python3"
     )
 
 
@@ -163,9 +163,9 @@ def probe(name: str) -> Tuple[str, str]:
     except (OSError, ValueError, subprocess.SubprocessError):
         return "", "does not start"
     if (int(major), int(minor)) not in SUPPORTED:
-        return "", "is Python {}.{}".format(major, minor)
+        return "", f"is Python {major}.{minor}"
     if machine != platform.machine():
-        return "", "is built for {}, this machine is {}".format(machine, platform.machine())
+        return "", f"is built for {machine}, this machine is {platform.machine()}"
     if missing:
         return "", "lacks {} (Debian and Ubuntu: sudo apt-get install python{}.{}-venv)".format(
             missing.replace(" ", " and "), major, minor
@@ -185,12 +185,12 @@ def make_environment(python: str) -> None:
     if STAMP.exists():
         STAMP.unlink()
     if version_of(str(venv_python)) != version_of(python):
-        say("making .venv with {}".format(python))
+        say(f"making .venv with {python}")
         run([python, "-m", "venv", "--clear", str(VENV)], "the virtual environment was not made")
     say("installing requirements.lock into .venv")
     pip = [str(venv_python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
     run(
-        pip + ["--require-hashes", "--only-binary=:all:", "--requirement", str(LOCK)], "the packages were not installed"
+        [*pip, "--require-hashes", "--only-binary=:all:", "--requirement", str(LOCK)], "the packages were not installed"
     )
     STAMP.write_text(lock_sha256() + "\n")
 
@@ -210,14 +210,12 @@ def run(command: List[str], failure: str) -> None:
     """Run a command in the open; raise Unmet with `failure` if it fails."""
     status = subprocess.call(command, cwd=str(ROOT))
     if status != 0:
-        raise Unmet(
-            "{} (exit status {}). The reason is above; run the same command again to go on.".format(failure, status)
-        )
+        raise Unmet(f"{failure} (exit status {status}). The reason is above; run the same command again to go on.")
 
 
 def say(text: str) -> None:
     """Tell progress on stderr, so that stdout stays what was asked for."""
-    print("preflight: {}".format(text), file=sys.stderr, flush=True)
+    print(f"preflight: {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
