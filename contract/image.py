@@ -88,13 +88,13 @@ def decode_image(data: bytes, spec: InputSpec, *, max_pixels: int = MAX_PIXELS) 
     try:
         orientation = _orientation(image)
         if spec.reduced_decode and image.format == "JPEG":
-            image.draft(None, _draft_size(image.size, orientation, spec))  # type: ignore[arg-type]
+            image.draft(None, _draft_size(image.size, orientation, spec))
         image.load()
         pixels = _to_color(ImageOps.exif_transpose(image), spec.color)
         pixels = _fit(pixels, spec)
     except UnsupportedImageError:
         raise
-    except Exception as err:  # noqa: BLE001 - Pillow's decoders raise nearly anything on hostile bytes
+    except Exception as err:
         raise UndecodableImageError(_broken(image.format, err)) from err
     return np.ascontiguousarray(np.asarray(pixels, dtype=np.uint8).reshape(spec.shape))
 
@@ -109,7 +109,7 @@ def read_header(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageHeader:
     try:
         orientation = _orientation(image)
         num_frames = int(getattr(image, "n_frames", 1))
-    except Exception as err:  # noqa: BLE001 - as in decode_image
+    except Exception as err:
         raise UndecodableImageError(_broken(image.format, err)) from err
     return ImageHeader(str(image.format), image.width, image.height, image.mode, orientation, num_frames)
 
@@ -126,7 +126,7 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         raise UnsupportedImageError(
             f"expected {', '.join(FORMATS[:-1])} or {FORMATS[-1]}. Received: {_describe_bytes(data)}"
         ) from err
-    except Exception as err:  # noqa: BLE001 - as in decode_image
+    except Exception as err:
         raise UndecodableImageError(_broken(None, err)) from err
     if image.width * image.height > max_pixels:
         raise ImageTooLargeError(

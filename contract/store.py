@@ -220,7 +220,9 @@ class ModelStore:
         with self._locked():
             index = dict(self.read_index())
             if name not in index:
-                raise StoreError(f"no model {name!r} in the store. Received names: {', '.join(sorted(index)) or 'none'}")
+                raise StoreError(
+                    f"no model {name!r} in the store. Received names: {', '.join(sorted(index)) or 'none'}"
+                )
             entry: ModelEntry = change(index[name])
             index[name] = entry
             self._write_index(index)

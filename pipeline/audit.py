@@ -99,8 +99,8 @@ def check_audit(found: Audit, labels: Sequence[str], *, on_unreadable: str) -> N
             lines.append(f"  and {len(found.problems) - _SHOWN} more")
         raise DatasetError(
             "\n".join(lines)
-            + f"\n{len(found.problems)} of {len(found.images) + len(found.problems)} images cannot be used, named above: "
-            "repair or remove them, or leave them out with --set data.on_unreadable=skip"
+            + f"\n{len(found.problems)} of {len(found.images) + len(found.problems)} images cannot be used, "
+            "named above: repair or remove them, or leave them out with --set data.on_unreadable=skip"
         )
     left = {image.example.label for image in found.images if image.example.split in (None, "train")}
     if lost := sorted(set(labels) - left):

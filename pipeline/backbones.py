@@ -65,9 +65,7 @@ def _small_resnet(shape: tuple[int, int, int], weights: str | None) -> Any:
         return layers.Activation("relu")(x) if relu else x
 
     def convolution(x: Any, filters: int, size: int, strides: int = 1) -> Any:
-        return layers.Conv2D(
-            filters, size, strides, padding="same", use_bias=False, kernel_initializer="he_normal"
-        )(x)
+        return layers.Conv2D(filters, size, strides, padding="same", use_bias=False, kernel_initializer="he_normal")(x)
 
     def block(x: Any, filters: int, strides: int) -> Any:
         shortcut = normalised(convolution(x, filters, 1, strides), relu=False) if strides > 1 else x

@@ -16,7 +16,7 @@ from pipeline.pixels import Pixels
 from pipeline.split import ManifestRow
 
 
-class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+class Batches(keras.utils.PyDataset):
     """Batches of (preprocessed float32 images, class indices), in an order that depends on (seed, epoch) alone.
 
     Args:

@@ -65,9 +65,7 @@ def targets_of(rows: Sequence[ManifestRow], labels: Sequence[str]) -> NDArray[np
     return np.array([labels.index(row.label) for row in rows], np.int64)
 
 
-def measure(
-    probabilities: NDArray[np.float32], targets: NDArray[np.int64], labels: Sequence[str]
-) -> dict[str, Any]:
+def measure(probabilities: NDArray[np.float32], targets: NDArray[np.int64], labels: Sequence[str]) -> dict[str, Any]:
     """Return what a set of predictions is worth.
 
     Args:

@@ -143,8 +143,8 @@ class ZipSource:
         unpacked = sum(member.file_size for member in members)
         if unpacked > MAX_EXPANSION * max(location.stat().st_size, 1):
             raise DatasetError(
-                f"{location.name}: expected at most {MAX_EXPANSION} times its size unpacked. Received: {unpacked} bytes "
-                f"from {location.stat().st_size}; unpack it by hand if you trust it"
+                f"{location.name}: expected at most {MAX_EXPANSION} times its size unpacked. Received: {unpacked} "
+                f"bytes from {location.stat().st_size}; unpack it by hand if you trust it"
             )
         self._files = [PurePosixPath(member.filename) for member in members if not member.is_dir()]
         folders = {PurePosixPath(member.filename) for member in members if member.is_dir()}
@@ -196,7 +196,9 @@ def _check_member(archive: str, member: zipfile.ZipInfo) -> None:
     if stat.S_ISLNK(member.external_attr >> 16):
         raise DatasetError(f"{archive}: expected files and folders. Received: a link, {member.filename!r}")
     if member.flag_bits & 0x1:
-        raise DatasetError(f"{archive}: expected an archive without a password. Received: {member.filename!r} encrypted")
+        raise DatasetError(
+            f"{archive}: expected an archive without a password. Received: {member.filename!r} encrypted"
+        )
     if member.file_size > MAX_MEMBER_BYTES:
         raise DatasetError(
             f"{archive}: expected files of at most {MAX_MEMBER_BYTES} bytes. Received: {member.filename!r} of "

@@ -71,7 +71,9 @@ def split_images(images: Sequence[AuditedImage], data: Data, seed: int) -> Manif
         DatasetError: if a class would have no image left to train on or to validate with.
     """
     rows = [
-        ManifestRow(i.example.path, i.sha256, i.example.label, _group(i.example, data.group), i.example.split or "train")
+        ManifestRow(
+            i.example.path, i.sha256, i.example.label, _group(i.example, data.group), i.example.split or "train"
+        )
         for i in images
     ]
     if not any(row.split == "test" for row in rows):

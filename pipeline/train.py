@@ -112,9 +112,7 @@ def _last_blocks(classifier: Classifier, unfreeze: int | str) -> frozenset[str]:
     layers = classifier.backbone_layers
     convolutions = [i for i, layer in enumerate(layers) if isinstance(layer, keras.layers.Conv2D)]
     start = 0 if unfreeze == "all" else convolutions[-min(int(unfreeze), len(convolutions))]
-    return frozenset(
-        layer.name for layer in layers[start:] if not isinstance(layer, keras.layers.BatchNormalization)
-    )
+    return frozenset(layer.name for layer in layers[start:] if not isinstance(layer, keras.layers.BatchNormalization))
 
 
 def _fit(
@@ -145,7 +143,7 @@ def _fit(
     )
 
 
-class _Progress(keras.callbacks.Callback):  # type: ignore[misc]
+class _Progress(keras.callbacks.Callback):
     """One bar over all stages, with the time left; stops on a loss that is not finite."""
 
     def __init__(self, bar: Any) -> None:
@@ -170,7 +168,7 @@ class _Progress(keras.callbacks.Callback):  # type: ignore[misc]
         )
 
 
-class _Record(keras.callbacks.Callback):  # type: ignore[misc]
+class _Record(keras.callbacks.Callback):
     """Writes every epoch to a CSV file, and the weights of the best one over all stages to a checkpoint."""
 
     def __init__(self, path: Path, checkpoint: Path) -> None:

@@ -86,7 +86,7 @@ def imagenet_file(name: str) -> Path:
             cache_subdir=cached.parent.name,
             file_hash=RESNET50_MD5,
         )
-    except Exception as err:  # noqa: BLE001 - urllib, ssl, socket and Keras's own bare Exception all mean the same here
+    except Exception as err:
         raise WeightsError(_how_to_get(cached, err)) from err
     return cached
 
@@ -104,7 +104,7 @@ def _md5(path: Path) -> str:
 def _how_to_get(cached: Path, err: Exception) -> str:
     return (
         f"the ImageNet weights of ResNet50 cannot be downloaded ({str(err).strip().splitlines()[-1][:200]}). "
-        f"Expected the file {RESNET50_FILE} (md5 {RESNET50_MD5}) in {cached.parent}: fetch it on a machine with a network "
-        f"from {RESNET_URL}{RESNET50_FILE} and put it there, or give a file with --set model.weights=FILE, or train "
+        f"Expected the file {RESNET50_FILE} (md5 {RESNET50_MD5}) in {cached.parent}: fetch it on a machine with a "
+        f"network from {RESNET_URL}{RESNET50_FILE} and put it there, or give a file with --set model.weights=FILE, or train "
         "from scratch with --set model.weights=none --set train.freeze_backbone=false"
     )
