@@ -1,0 +1,44 @@
+"""Errors of engine/: one root, each with the name of the gRPC status that TensorFlow Serving answers in its place.
+
+EngineError
+├── ModelLoadError      a SavedModel that cannot be read or made to run
+├── SignatureError      a signature that the model does not have
+├── InputError          inputs or outputs that do not fit the signature
+└── RunError            the runtime gave up on a run
+"""
+
+
+class EngineError(Exception):
+    """A model cannot be loaded, or cannot answer.
+
+    Attributes:
+        code: name of a canonical status code, such as "INVALID_ARGUMENT"; the members of `grpc.StatusCode` have the
+            same names.
+    """
+
+    code = "INTERNAL"
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        if code is not None:
+            self.code = code
+
+
+class ModelLoadError(EngineError):
+    """A SavedModel is missing, corrupt, or does not run."""
+
+
+class SignatureError(EngineError):
+    """The model has no such signature."""
+
+    code = "FAILED_PRECONDITION"
+
+
+class InputError(EngineError):
+    """The inputs, or the outputs that are asked for, do not fit the signature."""
+
+    code = "INVALID_ARGUMENT"
+
+
+class RunError(EngineError):
+    """The runtime could not finish a run; `code` is the runtime's own."""

@@ -1,0 +1,39 @@
+"""One PredictRequest on one engine: decode, check, run. Served requests and warm-up records take the same way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from contract.errors import TensorError
+from contract.tensors import decode_tensor
+from engine.errors import InputError
+from engine.model import Arrays, Engine
+from engine.signatures import check_input_names, find_signature
+
+DEFAULT_SIGNATURE = "serving_default"
+
+
+def signature_name(request: Any) -> str:
+    """Return the name of the signature that a PredictRequest asks for."""
+    return str(request.model_spec.signature_name) or DEFAULT_SIGNATURE
+
+
+def run_request(engine: Engine, request: Any) -> Arrays:
+    """Return the outputs that a PredictRequest asks for, by name.
+
+    Args:
+        engine: the model; `request.model_spec` names only the signature here, the caller has found the model.
+        request: a PredictRequest message.
+
+    Raises:
+        EngineError: as `Engine.run`, and if a tensor cannot be parsed.
+    """
+    name = signature_name(request)
+    check_input_names(find_signature(engine.signatures, name), request.inputs)
+    inputs = {}
+    for alias, proto in request.inputs.items():
+        try:
+            inputs[alias] = decode_tensor(proto)
+        except TensorError as err:
+            raise InputError(f"tensor parsing error: {alias}") from err
+    return engine.run(name, inputs, list(request.output_filter))

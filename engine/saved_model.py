@@ -1,0 +1,53 @@
+"""What a SavedModel says of itself: its signatures, read from saved_model.pb without TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from contract.tensors import saved_model_pb2
+from engine.errors import ModelLoadError
+
+GRAPH_FILE = "saved_model.pb"
+SERVE_TAG = "serve"
+_INIT_OP = "__saved_model_init_op"  # how TensorFlow 2 stores "run this after loading"; nobody calls it
+
+SignatureDef = Any  # a tensorflow.SignatureDef message; the stubs have no types
+Signatures = Mapping[str, SignatureDef]
+
+
+def read_signatures(directory: Path) -> Signatures:
+    """Return the signatures of the MetaGraph tagged "serve", by name.
+
+    Args:
+        directory: a SavedModel's folder.
+
+    Raises:
+        ModelLoadError: if there is no SavedModel, it is corrupt, or nothing in it is tagged "serve" alone.
+    """
+    for meta_graph in _read_saved_model(directory).meta_graphs:
+        if set(meta_graph.meta_info_def.tags) == {SERVE_TAG}:
+            found = {name: message for name, message in meta_graph.signature_def.items() if name != _INIT_OP}
+            return MappingProxyType(found)
+    raise ModelLoadError(
+        f"the SavedModel has no graph for serving: expected one tagged {SERVE_TAG!r}", code="NOT_FOUND"
+    )
+
+
+def _read_saved_model(directory: Path) -> Any:
+    try:
+        data = (directory / GRAPH_FILE).read_bytes()
+    except FileNotFoundError as err:
+        raise ModelLoadError(f"there is no SavedModel: expected {GRAPH_FILE}", code="NOT_FOUND") from err
+    except OSError as err:
+        raise ModelLoadError(f"{GRAPH_FILE} cannot be read: {err.strerror or err}", code="UNAVAILABLE") from err
+    saved_model = saved_model_pb2.SavedModel()
+    try:
+        saved_model.ParseFromString(data)
+    except DecodeError as err:
+        raise ModelLoadError(f"{GRAPH_FILE} is corrupt: not a SavedModel message", code="DATA_LOSS") from err
+    return saved_model

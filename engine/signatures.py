@@ -1,0 +1,121 @@
+"""Whether inputs and outputs fit a SignatureDef, in the words that TensorFlow Serving answers.
+
+The texts and their order are its own (predict_util.cc and TensorFlow's cc/saved_model/util.cc), because clients match
+on them. Two differ by intent: TensorFlow Serving leaves shapes to the graph, which then fails somewhere inside or, in a
+network that pools globally, answers for an image of the wrong size; here a wrong shape is refused by name.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.errors import TensorError
+from contract.tensors import data_type_name, encode_tensor
+from engine.errors import InputError, SignatureError
+from engine.saved_model import SignatureDef, Signatures
+
+
+def find_signature(signatures: Signatures, name: str) -> SignatureDef:
+    """Return a signature by name.
+
+    Raises:
+        SignatureError: if the model does not have it.
+    """
+    if name not in signatures:
+        raise SignatureError(f'Serving signature key "{name}" not found.')
+    return signatures[name]
+
+
+def check_input_names(signature: SignatureDef, names: Iterable[str]) -> None:
+    """Check that exactly the signature's inputs are given.
+
+    Raises:
+        InputError: naming what is missing and what is too much.
+    """
+    received, expected = set(names), set(signature.inputs)
+    if len(received) != len(expected):
+        raise InputError(
+            f"input size does not match signature: {len(received)}!={len(expected)} len({_joined(received)}) != "
+            f"len({_joined(expected)}). Sent extra: {_joined(received - expected)}. "
+            f"Missing but required: {_joined(expected - received)}."
+        )
+    for alias in sorted(expected - received):
+        raise InputError(
+            f"Signature input alias: {alias}(feed name: {signature.inputs[alias].name}) not found in request and no "
+            f"default value provided. Inputs expected to be in the request {_joined(received)}, or default input "
+            "alias set: "
+        )
+
+
+def resolve_outputs(signature: SignatureDef, wanted: Sequence[str]) -> tuple[str, ...]:
+    """Return the outputs to compute: those wanted, or all when none is named.
+
+    Raises:
+        InputError: if one is unknown or named twice.
+    """
+    for position, alias in enumerate(wanted):
+        if alias not in signature.outputs:
+            raise InputError(
+                f"output tensor alias not found in signature: {alias} Outputs expected to be in the set "
+                f"{_joined(signature.outputs)}."
+            )
+        if alias in wanted[:position]:
+            raise InputError(f"duplicate output tensor alias: {alias}")
+    return tuple(wanted) or tuple(sorted(signature.outputs))
+
+
+def check_inputs(signature: SignatureDef, inputs: Mapping[str, NDArray[Any]]) -> None:
+    """Check dtypes and shapes, and that all inputs hold the same number of rows.
+
+    Args:
+        signature: with exactly these inputs.
+        inputs: arrays by input name.
+
+    Raises:
+        InputError: naming the first input that does not fit, what was expected and what was received.
+    """
+    # TensorFlow's runtime numbers the arguments in the order of their tensors' names.
+    feeds = sorted(inputs, key=lambda alias: str(signature.inputs[alias].name))
+    for position, alias in enumerate(feeds):
+        expected, received = signature.inputs[alias].dtype, _data_type(inputs[alias].dtype)
+        if received != expected:
+            raise InputError(
+                f"Expects arg[{position}] to be {data_type_name(expected)} but {data_type_name(received)} is provided"
+            )
+    batches = {}
+    for alias in feeds:
+        shape = signature.inputs[alias].tensor_shape
+        if shape.unknown_rank:
+            continue
+        sizes = [int(dim.size) for dim in shape.dim]
+        _check_shape(alias, sizes, inputs[alias].shape)
+        if sizes and sizes[0] == -1:
+            batches[alias] = inputs[alias].shape[0]
+    if len(set(batches.values())) > 1:
+        received_text = ", ".join(f"{alias} {rows}" for alias, rows in sorted(batches.items()))
+        raise InputError(f"the inputs' first dimensions: expected equal sizes. Received: {received_text}")
+
+
+def _check_shape(alias: str, expected: Sequence[int], received: Sequence[int]) -> None:
+    if len(received) != len(expected) or any(
+        want not in (-1, size) for want, size in zip(expected, received, strict=True)
+    ):
+        raise InputError(f"{alias}: expected shape {list(expected)}. Received: {list(received)}")
+
+
+@functools.lru_cache(maxsize=64)
+def _data_type(dtype: np.dtype[Any]) -> int:
+    """Return the DataType number that a dtype crosses the wire as; 0 (DT_INVALID) if it cannot."""
+    try:
+        return int(encode_tensor(np.empty(0, dtype)).dtype)
+    except TensorError:
+        return 0
+
+
+def _joined(names: Iterable[str]) -> str:
+    return "{" + ",".join(sorted(names)) + "}"
