@@ -49,7 +49,7 @@ COPY --from=gateway-packages /opt/venv /opt/venv
 COPY --from=stubs /stubs /opt/stubs
 COPY --from=code /app/contract ./contract
 COPY --from=code /app/service ./service
-ENV PYTHONPATH=/app:/opt/stubs FOVEA_HOST=0.0.0.0 FOVEA_PORT=8000 FOVEA_BACKEND=modelserver:8500 FOVEA_MODELS_DIR=/models
+ENV PYTHONPATH=/app:/opt/stubs FOVEA_HOST=0.0.0.0 FOVEA_PORT=8000
 USER 1000:1000
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --retries=3 --start-period=10s \
