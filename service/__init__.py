@@ -1,0 +1,1 @@
+"""The service: an HTTP gateway, an embedded model server, and a client for people."""

@@ -1,0 +1,69 @@
+"""The gateway as an ASGI app, made by a function from its settings: no globals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import FastAPI
+
+from service.gateway.components import Components, build_components, components_of
+from service.gateway.middleware import RequestScope
+from service.gateway.replies import install_error_handlers
+from service.gateway.routes import docs, health, models, predict
+from service.gateway.settings import Settings
+
+VERSION = "0.1.0"
+_DESCRIPTION = (
+    'Image classification over HTTP. Errors have the body `{"error": {"code", "message", "request_id"}}`; '
+    "`X-Request-ID` is echoed, or made."
+)
+# FastAPI's own telemetry traces every dependency of every request; metrics and logs are done here.
+_NO_TELEMETRY: Any = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
+
+
+def create_app(settings: Settings, components: Components | None = None) -> FastAPI:
+    """Build the gateway; it connects to the model server when its lifespan starts.
+
+    Args:
+        settings: everything that can be set.
+        components: the parts to use, if they are not to be built from the settings.
+    """
+    app = FastAPI(
+        title="Fovea",
+        version=VERSION,
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_run_components,
+        telemetry=_NO_TELEMETRY,
+    )
+    app.state.components = components or build_components(settings)
+    install_error_handlers(app)
+    for routes in (predict, models, health, docs):
+        app.include_router(routes.router)
+    app.add_middleware(RequestScope, metrics=app.state.components.metrics)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _run_components(app: FastAPI) -> AsyncIterator[None]:
+    parts = components_of(app)
+    await parts.backend.open()
+    watch = asyncio.create_task(parts.readiness.watch())
+    try:
+        yield
+    finally:
+        watch.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watch
+        await parts.backend.close()
+        parts.decoder.close()

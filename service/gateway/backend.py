@@ -1,0 +1,250 @@
+"""The model server as the gateway sees it: predict, describe, status. The only module that speaks gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.errors import ContractError, TensorError
+from contract.model import ModelContract
+from contract.tensors import (
+    decode_tensor,
+    encode_tensor,
+    get_model_status_pb2,
+    model_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+from service.gateway.errors import (
+    BrokenContractError,
+    DeadlineError,
+    GatewayError,
+    NotLoadedError,
+    OverloadedError,
+    UnreachableError,
+)
+
+logger = logging.getLogger("fovea.backend")
+
+MAX_MESSAGE_BYTES: Final = 256 * 2**20  # gRPC's own limit of 4 MiB is 27 images of 224 x 224
+AVAILABLE: Final = "AVAILABLE"
+
+_CHANNEL_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # A restarted model server is found again within a second; gRPC's default grows to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # The model server is a neighbour; a proxy meant for the internet must not carry patients' images.
+    ("grpc.enable_http_proxy", 0),
+)
+
+# What each status of the model server means to a client. NOT_FOUND is "not loaded": the gateway has already looked the
+# model up, so the version is still loading, was just unloaded, or was never there; the caller knows which.
+_ERRORS: Final[dict[grpc.StatusCode, tuple[type[GatewayError], str]]] = {
+    grpc.StatusCode.CANCELLED: (UnreachableError, "the model server dropped the request"),
+    grpc.StatusCode.UNKNOWN: (BrokenContractError, "the model server failed"),
+    grpc.StatusCode.INVALID_ARGUMENT: (BrokenContractError, "the model server refused what its contract asks for"),
+    grpc.StatusCode.DEADLINE_EXCEEDED: (DeadlineError, "the model server did not answer in time"),
+    grpc.StatusCode.NOT_FOUND: (NotLoadedError, "the version is not loaded on the model server"),
+    grpc.StatusCode.ALREADY_EXISTS: (BrokenContractError, "the model server failed"),
+    grpc.StatusCode.PERMISSION_DENIED: (BrokenContractError, "the model server does not let this gateway in"),
+    grpc.StatusCode.UNAUTHENTICATED: (BrokenContractError, "the model server does not let this gateway in"),
+    grpc.StatusCode.RESOURCE_EXHAUSTED: (OverloadedError, "the model server has too much to do"),
+    grpc.StatusCode.FAILED_PRECONDITION: (BrokenContractError, "the model lacks a signature that it must have"),
+    grpc.StatusCode.ABORTED: (UnreachableError, "the model server gave the request up"),
+    grpc.StatusCode.OUT_OF_RANGE: (BrokenContractError, "the model server refused what its contract asks for"),
+    grpc.StatusCode.UNIMPLEMENTED: (BrokenContractError, "the model server does not know this call"),
+    grpc.StatusCode.INTERNAL: (BrokenContractError, "the model server failed"),
+    grpc.StatusCode.UNAVAILABLE: (UnreachableError, "the model server cannot be reached"),
+    grpc.StatusCode.DATA_LOSS: (BrokenContractError, "the model server failed"),
+    grpc.StatusCode.OK: (BrokenContractError, "the model server broke the call off"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PredictReply:
+    """What the model server answered.
+
+    Attributes:
+        version: the version that really answered.
+        probabilities: float32, shape (batch, num_classes), not checked yet.
+    """
+
+    version: int
+    probabilities: NDArray[np.floating]
+
+
+@dataclass(frozen=True, slots=True)
+class VersionStatus:
+    """One version's state on the model server.
+
+    Attributes:
+        version: its number.
+        state: START, LOADING, AVAILABLE, UNLOADING, END or UNKNOWN.
+        error_code: name of a gRPC status; "OK" unless loading it failed.
+    """
+
+    version: int
+    state: str
+    error_code: str
+
+
+def translate_error(code: grpc.StatusCode) -> GatewayError:
+    """Return our error for a gRPC status."""
+    kind, message = _ERRORS[code]
+    return kind(message)
+
+
+class Backend:
+    """A connection to one model server, which need not be there yet. Making this object touches nothing.
+
+    Args:
+        address: host:port, or unix:/path.
+        timeout_s: longest wait for one reply, seconds.
+
+    Attributes:
+        generation: grows whenever the connection is lost; what was learnt about versions may then be wrong.
+    """
+
+    def __init__(self, address: str, *, timeout_s: float) -> None:
+        self.generation = 0
+        self._address = address
+        self._timeout_s = timeout_s
+        self._channel: Any = None
+        self._watch: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Start connecting; call it in the event loop that will use the backend."""
+        self._channel = grpc.aio.insecure_channel(self._address, options=_CHANNEL_OPTIONS)
+        self._prediction = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+        self._status = model_service_pb2_grpc.ModelServiceStub(self._channel)
+        self._watch = asyncio.create_task(self._watch_connection())
+
+    async def close(self) -> None:
+        """Close the connection; calls under way are given up."""
+        if self._watch is not None:
+            self._watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watch
+        if self._channel is not None:
+            await self._channel.close()
+
+    async def predict(self, name: str, images: NDArray[np.uint8], *, version: int | None = None) -> PredictReply:
+        """Run `serving_default`.
+
+        Args:
+            name: the model.
+            images: uint8, shape (batch, height, width, channels).
+            version: which version must answer; None leaves it to the model server (its newest).
+
+        Raises:
+            NotLoadedError: if that version is not loaded.
+            BrokenContractError: if the reply lacks probabilities or another version answered.
+            GatewayError: if the model server fails, by the table above.
+        """
+        reply = await self._predict(name, version, "serving_default", {"images": images}, "probabilities")
+        probabilities = _read_output(reply, "probabilities")
+        if probabilities.dtype.kind != "f":
+            raise BrokenContractError(
+                f"{name}: expected floating-point probabilities from the model server. Received: {probabilities.dtype}"
+            )
+        return PredictReply(int(reply.model_spec.version.value), probabilities)
+
+    async def describe(self, name: str, version: int) -> ModelContract:
+        """Return a version's contract, as the model itself tells it.
+
+        Raises:
+            NotLoadedError: if that version is not loaded.
+            BrokenContractError: if it has no contract, or a broken one.
+            GatewayError: if the model server fails, by the table above.
+        """
+        row = np.zeros(1, dtype=np.int32)
+        reply = await self._predict(name, version, "describe", {"row": row}, "contract")
+        texts = _read_output(reply, "contract").reshape(-1).tolist()
+        if len(texts) != 1 or not isinstance(texts[0], bytes):
+            raise BrokenContractError(f"{name}/{version}: expected one contract. Received: something else")
+        try:
+            return ModelContract.from_json(texts[0])
+        except ContractError as err:
+            raise BrokenContractError(f"{name}/{version} has a broken contract: {err}") from err
+
+    async def status(self, name: str) -> tuple[VersionStatus, ...]:
+        """Return the state of every version that the model server knows, newest first.
+
+        Raises:
+            NotLoadedError: if it knows none.
+            GatewayError: if the model server fails, by the table above.
+        """
+        request = get_model_status_pb2.GetModelStatusRequest(model_spec=model_pb2.ModelSpec(name=name))
+        reply = await self._call(self._status.GetModelStatus, request)
+        found = [
+            VersionStatus(int(item.version), _state_name(item.state), _code_name(item.status.error_code))
+            for item in reply.model_version_status
+        ]
+        return tuple(sorted(found, key=lambda status: -status.version))
+
+    async def _predict(
+        self, name: str, version: int | None, signature: str, inputs: dict[str, NDArray[Any]], output: str
+    ) -> Any:
+        request = predict_pb2.PredictRequest(
+            model_spec=model_pb2.ModelSpec(name=name, signature_name=signature), output_filter=[output]
+        )
+        if version is not None:
+            request.model_spec.version.value = version
+        for alias, array in inputs.items():
+            request.inputs[alias].CopyFrom(encode_tensor(array))
+        reply = await self._call(self._prediction.Predict, request)
+        if version is not None and reply.model_spec.version.value != version:
+            raise BrokenContractError(
+                f"expected an answer of {name}/{version}. Received: version {reply.model_spec.version.value}"
+            )
+        return reply
+
+    async def _call(self, method: Any, request: Any) -> Any:
+        try:
+            return await method(request, timeout=self._timeout_s)
+        except grpc.aio.AioRpcError as err:
+            level = logging.DEBUG if err.code() is grpc.StatusCode.NOT_FOUND else logging.WARNING
+            logger.log(level, "model server: %s: %s", err.code().name, (err.details() or "")[:300])
+            raise translate_error(err.code()) from err
+
+    async def _watch_connection(self) -> None:
+        """Count lost connections: a model server that comes back may serve other models under the same numbers."""
+        state = self._channel.get_state(try_to_connect=True)
+        while state is not grpc.ChannelConnectivity.SHUTDOWN:
+            await self._channel.wait_for_state_change(state)
+            previous, state = state, self._channel.get_state(try_to_connect=True)
+            if previous is grpc.ChannelConnectivity.READY:
+                self.generation += 1
+
+
+def _read_output(reply: Any, alias: str) -> NDArray[Any]:
+    if alias not in reply.outputs:
+        raise BrokenContractError(f"expected the output {alias!r} from the model server. Received: no such output")
+    try:
+        return decode_tensor(reply.outputs[alias])
+    except TensorError as err:
+        raise BrokenContractError(f"the output {alias!r} is not a tensor: {err}") from err
+
+
+def _state_name(number: int) -> str:
+    try:
+        name: str = get_model_status_pb2.ModelVersionStatus.State.Name(number)
+    except ValueError:
+        return "UNKNOWN"
+    return name
+
+
+def _code_name(number: int) -> str:
+    """Return the name of a status number; TensorFlow's codes are gRPC's."""
+    return next((code.name for code in grpc.StatusCode if code.value[0] == number), "UNKNOWN")

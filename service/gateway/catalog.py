@@ -1,0 +1,233 @@
+"""What is served, and which version a request means.
+
+With a model store the index decides, and every request names a version. Without one, the model server's newest
+AVAILABLE version answers, and requests that ask for no version leave the choice to it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from contract.errors import StoreError
+from contract.store import ROLES, Index, ModelStore
+from service.gateway.backend import AVAILABLE, Backend
+from service.gateway.errors import (
+    InvalidValueError,
+    LabelNotFoundError,
+    ModelNotFoundError,
+    NoModelError,
+    NotLoadedError,
+    VersionNotFoundError,
+)
+
+logger = logging.getLogger("fovea.catalog")
+
+NO_MODEL = (
+    "no model to serve yet: train one with `python -m pipeline sample glaucoma --out datasets/glaucoma-sample` and "
+    "`python -m pipeline run datasets/glaucoma-sample --name glaucoma`, or publish your own; it is then picked up"
+)
+_MISS_REREAD_S = 0.05  # how soon after a reading a request for something unknown may cause another
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a request asks for.
+
+    Attributes:
+        model: a name, or None when exactly one model is served.
+        version: a number, or None.
+        label: "live", "previous" or "candidate", or None.
+    """
+
+    model: str | None = None
+    version: int | None = None
+    label: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a request resolves to.
+
+    Attributes:
+        name: the model.
+        versions: version numbers to try, in this order; the next one is for when the one before is not loaded.
+        pinned: whether Predict names the version; if not, the model server chooses and `versions` is a guess.
+        promised: whether the catalogue says that these versions exist, so that a missing one is only late.
+    """
+
+    name: str
+    versions: tuple[int, ...]
+    pinned: bool = True
+    promised: bool = True
+
+
+class Catalog(Protocol):
+    """Resolves names, versions and labels."""
+
+    def names(self) -> tuple[str, ...]:
+        """Return the models that are to be served, sorted."""
+
+    async def roles(self, name: str) -> Mapping[str, int]:
+        """Return a model's labels and the versions they stand for.
+
+        Raises:
+            ModelNotFoundError: if there is no such model.
+        """
+
+    async def resolve(self, choice: Choice) -> Target:
+        """Return the versions that may answer a request.
+
+        Raises:
+            InvalidValueError: if no model is named and several are served.
+            NoModelError: if no model is named and none is served.
+            NotFoundError: if there is no such model, version or label.
+            NotLoadedError: if the model has no version to answer with yet.
+        """
+
+    def doubt(self, name: str) -> None:
+        """Look again at the next question about a model: what it resolved to turned out not to be there."""
+
+
+class StoreCatalog:
+    """What a model store's index says.
+
+    Args:
+        store: the store; only read.
+        poll_s: how long one reading of the index is used, seconds.
+    """
+
+    def __init__(self, store: ModelStore, *, poll_s: float) -> None:
+        self._store = store
+        self._poll_s = poll_s
+        self._index: Index = {}
+        self._read_at = float("-inf")
+
+    def names(self) -> tuple[str, ...]:
+        """Return the models that have a live version, sorted."""
+        return tuple(sorted(name for name, entry in self._read(self._poll_s).items() if entry.live is not None))
+
+    async def roles(self, name: str) -> Mapping[str, int]:
+        """Return a model's labels and the versions they stand for.
+
+        Raises:
+            ModelNotFoundError: if there is no such model.
+        """
+        if name not in self.names():
+            self._read(_MISS_REREAD_S)
+        if name not in self.names():
+            raise _unknown_model(name)
+        entry = self._index[name]
+        return {role: version for role in ROLES if (version := getattr(entry, role)) is not None}
+
+    async def resolve(self, choice: Choice) -> Target:
+        """Return the versions that may answer a request; see `Catalog`."""
+        name = _choose_name(choice, self.names())
+        roles = await self.roles(name)
+        if choice.version is not None:
+            if choice.version not in roles.values():
+                self._read(_MISS_REREAD_S)
+                roles = await self.roles(name)
+            if choice.version not in roles.values():
+                served = ", ".join(map(str, sorted(set(roles.values()))))
+                raise VersionNotFoundError(f"{name} has no version {choice.version}. Served: {served}")
+            return Target(name, (choice.version,))
+        label = choice.label or "live"
+        if label not in roles:
+            raise LabelNotFoundError(f"{name} has no version labelled {label!r}. Labels: {', '.join(roles)}")
+        versions = [roles[label]]
+        if label == "live" and "previous" in roles:
+            versions.append(roles["previous"])
+        return Target(name, tuple(versions))
+
+    def doubt(self, name: str) -> None:
+        """Read the index again at the next question, unless it was read just now."""
+        self._read(_MISS_REREAD_S)
+
+    def _read(self, max_age_s: float) -> Index:
+        """Return the index, read again if the last reading is older; an unreadable one changes nothing."""
+        now = time.monotonic()
+        if now - self._read_at >= max_age_s:
+            self._read_at = now
+            try:
+                self._index = self._store.read_index()
+            except StoreError as err:
+                logger.error("the index stays as it was: %s", err)
+        return self._index
+
+
+class NamedCatalog:
+    """A list of names, for gateways without access to the store; live is the newest AVAILABLE version.
+
+    Args:
+        names: the models.
+        backend: the model server to ask.
+        poll_s: how long one answer of the model server is used, seconds.
+    """
+
+    def __init__(self, names: tuple[str, ...], backend: Backend, *, poll_s: float) -> None:
+        self._names = tuple(sorted(names))
+        self._backend = backend
+        self._poll_s = poll_s
+        self._newest: dict[str, tuple[float, int | None]] = {}
+
+    def names(self) -> tuple[str, ...]:
+        """Return the models that are to be served, sorted."""
+        return self._names
+
+    async def roles(self, name: str) -> Mapping[str, int]:
+        """Return `{"live": version}`, or nothing while no version is AVAILABLE.
+
+        Raises:
+            ModelNotFoundError: if the name is not in the list.
+            GatewayError: if the model server does not answer.
+        """
+        if name not in self._names:
+            raise _unknown_model(name)
+        asked_at, version = self._newest.get(name, (float("-inf"), None))
+        if time.monotonic() - asked_at >= self._poll_s:
+            version = await self._ask(name)
+            self._newest[name] = (time.monotonic(), version)
+        return {} if version is None else {"live": version}
+
+    async def resolve(self, choice: Choice) -> Target:
+        """Return the version that may answer a request; see `Catalog`."""
+        name = _choose_name(choice, self._names)
+        if name not in self._names:
+            raise _unknown_model(name)
+        if choice.version is not None:
+            return Target(name, (choice.version,), promised=False)
+        if choice.label not in (None, "live"):
+            raise LabelNotFoundError(f"{name} has no version labelled {choice.label!r}. Labels: live")
+        roles = await self.roles(name)
+        if not roles:
+            raise NotLoadedError(f"{name} has no version on the model server that is ready")
+        return Target(name, (roles["live"],), pinned=False)
+
+    def doubt(self, name: str) -> None:
+        """Ask the model server again at the next question."""
+        self._newest.pop(name, None)
+
+    async def _ask(self, name: str) -> int | None:
+        try:
+            statuses = await self._backend.status(name)
+        except NotLoadedError:
+            return None
+        return next((status.version for status in statuses if status.state == AVAILABLE), None)
+
+
+def _choose_name(choice: Choice, names: tuple[str, ...]) -> str:
+    if choice.model is not None:
+        return choice.model
+    if not names:
+        raise NoModelError(NO_MODEL)
+    if len(names) > 1:
+        raise InvalidValueError(f"model: expected a name, since several are served: {', '.join(names)}")
+    return names[0]
+
+
+def _unknown_model(name: str) -> ModelNotFoundError:
+    return ModelNotFoundError(f"no model {name[:64]!r} is served; GET /v1/models lists those that are")

@@ -1,0 +1,72 @@
+"""The parts of a running gateway, made once and handed to the routes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, FastAPI, Request
+
+from contract.store import ModelStore
+from service.gateway.backend import Backend
+from service.gateway.catalog import Catalog, NamedCatalog, StoreCatalog
+from service.gateway.contracts import ContractCache
+from service.gateway.decoding import Decoder
+from service.gateway.metrics import Metrics
+from service.gateway.prediction import Predictor
+from service.gateway.readiness import Readiness
+from service.gateway.settings import Settings
+
+
+@dataclass(frozen=True)
+class Components:
+    """Everything that routes use."""
+
+    settings: Settings
+    backend: Backend
+    catalog: Catalog
+    contracts: ContractCache
+    decoder: Decoder
+    metrics: Metrics
+    predictor: Predictor
+    readiness: Readiness
+
+
+def build_components(settings: Settings) -> Components:
+    """Wire the parts together; nothing is connected or read yet."""
+    backend = Backend(settings.backend, timeout_s=settings.predict_timeout_s)
+    catalog = build_catalog(settings, backend)
+    contracts = ContractCache(backend)
+    decoder = Decoder(threads=settings.decode_threads, max_pixels=settings.max_pixels)
+    metrics = Metrics()
+    return Components(
+        settings=settings,
+        backend=backend,
+        catalog=catalog,
+        contracts=contracts,
+        decoder=decoder,
+        metrics=metrics,
+        predictor=Predictor(
+            backend, catalog, contracts=contracts, decoder=decoder, metrics=metrics, max_batch=settings.max_batch
+        ),
+        readiness=Readiness(backend, catalog, contracts=contracts, metrics=metrics),
+    )
+
+
+def build_catalog(settings: Settings, backend: Backend) -> Catalog:
+    """Return the catalogue that the settings ask for: the store's index, or names."""
+    if settings.models_dir is not None:
+        return StoreCatalog(ModelStore(settings.models_dir), poll_s=settings.poll_s)
+    return NamedCatalog(settings.models, backend, poll_s=settings.poll_s)
+
+
+def components_of(app: FastAPI) -> Components:
+    """Return the components of an app that `create_app` made."""
+    return cast(Components, app.state.components)
+
+
+def _components(request: Request) -> Components:
+    return components_of(request.app)
+
+
+Wired = Annotated[Components, Depends(_components)]

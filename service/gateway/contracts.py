@@ -1,0 +1,59 @@
+"""What each version promises, asked of the version itself and remembered while it is loaded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+
+from contract.model import ModelContract
+from service.gateway.backend import Backend
+
+Key = tuple[str, int]
+
+
+class ContractCache:
+    """The contracts of loaded versions, by name and version."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._generation = backend.generation
+        self._fetches: dict[Key, asyncio.Task[ModelContract]] = {}
+
+    async def fetch(self, name: str, version: int) -> ModelContract:
+        """Return a version's contract; the first caller asks the model server, others wait for its answer.
+
+        Raises:
+            GatewayError: as `Backend.describe`; failures are not remembered.
+        """
+        self._forget_old_connection()
+        key = (name, version)
+        fetch = self._fetches.get(key)
+        if fetch is None:
+            fetch = self._fetches[key] = asyncio.create_task(self._backend.describe(name, version))
+            fetch.add_done_callback(lambda done: self._forget_failure(key, done))
+        # Shielded: a caller that leaves does not take the answer from the others.
+        return await asyncio.shield(fetch)
+
+    def peek(self, name: str, version: int) -> ModelContract | None:
+        """Return a version's contract if it is known, without asking."""
+        self._forget_old_connection()
+        fetch = self._fetches.get((name, version))
+        return fetch.result() if fetch is not None and fetch.done() and not fetch.exception() else None
+
+    def drop(self, name: str, version: int) -> None:
+        """Forget a version that is no longer loaded."""
+        self._fetches.pop((name, version), None)
+
+    def keep_only(self, name: str, versions: Collection[int]) -> None:
+        """Forget a model's versions that are not among those given."""
+        for key in [key for key in self._fetches if key[0] == name and key[1] not in versions]:
+            del self._fetches[key]
+
+    def _forget_old_connection(self) -> None:
+        if self._generation != self._backend.generation:
+            self._generation = self._backend.generation
+            self._fetches.clear()
+
+    def _forget_failure(self, key: Key, fetch: asyncio.Task[ModelContract]) -> None:
+        if (fetch.cancelled() or fetch.exception() is not None) and self._fetches.get(key) is fetch:
+            del self._fetches[key]

@@ -1,0 +1,174 @@
+"""Errors of the gateway: one root; each class carries the HTTP status and the stable code that clients see.
+
+GatewayError                        500  internal_error
+├── MalformedRequestError           400  malformed_request
+├── RefusedImageError               4xx  the code of a contract.errors.ImageError
+├── NotFoundError                   404  not_found
+│   ├── ModelNotFoundError          404  model_not_found
+│   ├── VersionNotFoundError        404  version_not_found
+│   └── LabelNotFoundError          404  label_not_found
+├── BodyTooLargeError               413  body_too_large
+├── TooManyImagesError              413  too_many_images
+├── UnsupportedEncodingError        415  unsupported_encoding
+├── InvalidValueError               422  invalid_value
+├── BrokenContractError             502  model_server_broke_contract
+├── UnavailableError                503  unavailable, with Retry-After
+│   ├── NoModelError                503  no_model
+│   ├── NotLoadedError              503  model_not_ready
+│   ├── OverloadedError             503  overloaded
+│   ├── UnreachableError            503  model_server_unreachable
+│   └── DrainingError               503  draining
+└── DeadlineError                   504  deadline_exceeded
+
+A message says what happened, what was expected and what was received. It goes to the client as it is: no path, no
+stack trace, no text of the model server.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from contract.errors import EmptyImageError, ImageError, ImageTooLargeError, UnsupportedImageError
+
+
+class GatewayError(Exception):
+    """A request that is not answered as asked.
+
+    Attributes:
+        status_code: HTTP status of the reply.
+        code: stable name of the reason, for programs.
+        retry_after_s: when to try again, seconds; None when trying again does not help.
+    """
+
+    status_code: int = 500
+    code: str = "internal_error"
+    retry_after_s: ClassVar[int | None] = None
+
+
+class MalformedRequestError(GatewayError):
+    """The body or a header is not what the route reads."""
+
+    status_code = 400
+    code = "malformed_request"
+
+
+class RefusedImageError(GatewayError):
+    """One image cannot be decoded; status and code follow the reason."""
+
+    def __init__(self, reason: ImageError) -> None:
+        super().__init__(str(reason))
+        self.code = reason.code
+        self.status_code = _IMAGE_STATUS.get(type(reason), 400)
+
+
+_IMAGE_STATUS: dict[type[ImageError], int] = {
+    EmptyImageError: 400,
+    ImageTooLargeError: 413,
+    UnsupportedImageError: 415,
+}
+
+
+class NotFoundError(GatewayError):
+    """Nothing is served under that name."""
+
+    status_code = 404
+    code = "not_found"
+
+
+class ModelNotFoundError(NotFoundError):
+    """No model of that name is served."""
+
+    code = "model_not_found"
+
+
+class VersionNotFoundError(NotFoundError):
+    """The model is served, but not in that version."""
+
+    code = "version_not_found"
+
+
+class LabelNotFoundError(NotFoundError):
+    """The model is served, but no version of it has that label."""
+
+    code = "label_not_found"
+
+
+class BodyTooLargeError(GatewayError):
+    """The body has more bytes than are read."""
+
+    status_code = 413
+    code = "body_too_large"
+
+
+class TooManyImagesError(GatewayError):
+    """The body holds more images than one request may."""
+
+    status_code = 413
+    code = "too_many_images"
+
+
+class UnsupportedEncodingError(GatewayError):
+    """The body is compressed in a way that is not read."""
+
+    status_code = 415
+    code = "unsupported_encoding"
+
+
+class InvalidValueError(GatewayError):
+    """A parameter is well formed, but its value is out of range."""
+
+    status_code = 422
+    code = "invalid_value"
+
+
+class BrokenContractError(GatewayError):
+    """The model server answered, but not as the model's contract says: a fault on our side of the line."""
+
+    status_code = 502
+    code = "model_server_broke_contract"
+
+
+class UnavailableError(GatewayError):
+    """The request is fine; the service cannot answer it now."""
+
+    status_code = 503
+    code = "unavailable"
+    retry_after_s = 1
+
+
+class NoModelError(UnavailableError):
+    """There is no model to serve yet."""
+
+    code = "no_model"
+    retry_after_s = 10
+
+
+class NotLoadedError(UnavailableError):
+    """The model server has not, or no longer, loaded the version."""
+
+    code = "model_not_ready"
+
+
+class OverloadedError(UnavailableError):
+    """The model server has too much to do."""
+
+    code = "overloaded"
+
+
+class UnreachableError(UnavailableError):
+    """The model server does not answer."""
+
+    code = "model_server_unreachable"
+
+
+class DrainingError(UnavailableError):
+    """The gateway is stopping."""
+
+    code = "draining"
+
+
+class DeadlineError(GatewayError):
+    """The model server did not answer in time."""
+
+    status_code = 504
+    code = "deadline_exceeded"

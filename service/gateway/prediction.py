@@ -1,0 +1,220 @@
+"""One request, one version: resolve, prepare by that version's contract, predict, name the classes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.errors import ContractError
+from contract.model import InputSpec, ModelContract
+from contract.predictions import Prediction, decode_predictions
+from service.gateway.backend import Backend
+from service.gateway.catalog import Catalog, Choice, Target
+from service.gateway.contracts import ContractCache
+from service.gateway.decoding import Decoder, Pixels
+from service.gateway.errors import (
+    BrokenContractError,
+    InvalidValueError,
+    NotLoadedError,
+    RefusedImageError,
+    VersionNotFoundError,
+)
+from service.gateway.metrics import Metrics
+from service.gateway.uploads import Upload
+
+DEFAULT_TOP = 3
+
+Entry = list[Prediction] | RefusedImageError
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one request gets.
+
+    Attributes:
+        name: the model.
+        version: the version whose pixels, probabilities and labels these are.
+        contract: that version's contract.
+        entries: for each image, the most probable classes or why it was refused.
+    """
+
+    name: str
+    version: int
+    contract: ModelContract
+    entries: list[Entry]
+
+
+class RequestImages:
+    """The images of one request, decoded once for each way of preparing them."""
+
+    def __init__(self, uploads: Sequence[Upload], decoder: Decoder, metrics: Metrics) -> None:
+        self._data = [upload.data for upload in uploads]
+        self._decoder = decoder
+        self._metrics = metrics
+        self._spec: InputSpec | None = None
+        self._prepared: list[Pixels | RefusedImageError] = []
+
+    async def prepare(self, spec: InputSpec) -> list[Pixels | RefusedImageError]:
+        """Return each image as `spec` asks for it, or why it is refused."""
+        if spec != self._spec:
+            with self._metrics.stage("decode"):
+                self._prepared = await self._decoder.decode(self._data, spec)
+            self._spec = spec
+        return self._prepared
+
+
+class Predictor:
+    """Answers requests for predictions.
+
+    Args:
+        backend: the model server.
+        catalog: what is served.
+        contracts: what each version promises.
+        decoder: bytes to pixels.
+        metrics: where stages, images and predictions are counted.
+        max_batch: most images in one call of the model server.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        catalog: Catalog,
+        *,
+        contracts: ContractCache,
+        decoder: Decoder,
+        metrics: Metrics,
+        max_batch: int,
+    ) -> None:
+        self._backend = backend
+        self._catalog = catalog
+        self._contracts = contracts
+        self._decoder = decoder
+        self._metrics = metrics
+        self._max_batch = max_batch
+
+    async def predict(self, uploads: Sequence[Upload], choice: Choice, *, top: int | None) -> Answer:
+        """Classify images.
+
+        Args:
+            uploads: at least one.
+            choice: model, and version or label.
+            top: classes an image, best first; None for three, or all when there are fewer.
+
+        Raises:
+            RefusedImageError: if no image can be decoded; the first one's error.
+            InvalidValueError: if `top` is out of range.
+            NotFoundError: if there is no such model, version or label.
+            GatewayError: if the model server fails.
+        """
+        images = RequestImages(uploads, self._decoder, self._metrics)
+        target = await self._catalog.resolve(choice)
+        try:
+            answer = await self._answer(target, images, top)
+        except (NotLoadedError, BrokenContractError):
+            # Perhaps what is served changed since the catalogue last looked: once more, if it says something new.
+            self._catalog.doubt(target.name)
+            renewed = await self._catalog.resolve(choice)
+            if renewed == target:
+                raise
+            answer = await self._answer(renewed, images, top)
+        self._metrics.count_answer(answer.name, answer.version, answer.entries)
+        return answer
+
+    async def _answer(self, target: Target, images: RequestImages, top: int | None) -> Answer:
+        if not target.pinned:
+            return await self._answer_by_newest(target, images, top)
+        last: NotLoadedError | None = None
+        for version in target.versions:
+            try:
+                return await self._answer_by(target.name, version, images, top)
+            except NotLoadedError as err:
+                self._contracts.drop(target.name, version)
+                last = err
+        raise _missing(target) from last
+
+    async def _answer_by(self, name: str, version: int, images: RequestImages, top: int | None) -> Answer:
+        """Answer by exactly this version."""
+        contract = await self._contracts.fetch(name, version)
+        top = _check_top(top, contract)
+        prepared = await images.prepare(contract.input)
+        batches = self._batches(prepared)
+        with self._metrics.stage("predict"):
+            replies = await asyncio.gather(*(self._backend.predict(name, batch, version=version) for batch in batches))
+        probabilities = [reply.probabilities for reply in replies]
+        return Answer(name, version, contract, _entries(prepared, batches, probabilities, contract, top))
+
+    async def _answer_by_newest(self, target: Target, images: RequestImages, top: int | None) -> Answer:
+        """Let the model server choose the version; what it chose for the first batch is named for the rest."""
+        name, guess = target.name, target.versions[0]
+        contract = await self._contracts.fetch(name, guess)
+        num_top = _check_top(top, contract)
+        prepared = await images.prepare(contract.input)
+        batches = self._batches(prepared)
+        with self._metrics.stage("predict"):
+            first = await self._backend.predict(name, batches[0])
+        if first.version != guess:
+            self._catalog.doubt(name)
+            actual = await self._contracts.fetch(name, first.version)
+            if actual.input != contract.input or len(batches) > 1:
+                return await self._answer_by(name, first.version, images, top)
+            contract, num_top = actual, _check_top(top, actual)
+        with self._metrics.stage("predict"):
+            rest = [self._backend.predict(name, batch, version=first.version) for batch in batches[1:]]
+            replies = [first, *await asyncio.gather(*rest)]
+        probabilities = [reply.probabilities for reply in replies]
+        return Answer(name, first.version, contract, _entries(prepared, batches, probabilities, contract, num_top))
+
+    def _batches(self, prepared: Sequence[Pixels | RefusedImageError]) -> list[NDArray[np.uint8]]:
+        """Stack the images that could be decoded, at most `max_batch` at a time.
+
+        Raises:
+            RefusedImageError: if there is none.
+        """
+        good = [item for item in prepared if not isinstance(item, RefusedImageError)]
+        if not good:
+            self._metrics.count_refused(prepared)
+            raise next(item for item in prepared if isinstance(item, RefusedImageError))
+        return [np.stack(good[start : start + self._max_batch]) for start in range(0, len(good), self._max_batch)]
+
+
+def _entries(
+    prepared: Sequence[Pixels | RefusedImageError],
+    batches: Sequence[NDArray[np.uint8]],
+    probabilities: Sequence[NDArray[np.floating]],
+    contract: ModelContract,
+    top: int,
+) -> list[Entry]:
+    """Name the classes of each image that could be decoded, in the order of the request."""
+    ranked: list[list[Prediction]] = []
+    for batch, rows in zip(batches, probabilities, strict=True):
+        if rows.ndim != 2 or len(rows) != len(batch):
+            raise BrokenContractError(
+                f"expected probabilities of {len(batch)} images from the model server. Received: shape {rows.shape}"
+            )
+        try:
+            ranked += decode_predictions(rows, contract.labels, top)
+        except ContractError as err:
+            raise BrokenContractError(f"the model server's answer is not what the contract says: {err}") from err
+    answered = iter(ranked)
+    return [item if isinstance(item, RefusedImageError) else next(answered) for item in prepared]
+
+
+def _check_top(top: int | None, contract: ModelContract) -> int:
+    num_classes = len(contract.labels)
+    if top is None:
+        return min(DEFAULT_TOP, num_classes)
+    if not 1 <= top <= num_classes:
+        raise InvalidValueError(f"top: expected 1 to {num_classes}, the model's number of classes. Received: {top}")
+    return top
+
+
+def _missing(target: Target) -> NotLoadedError | VersionNotFoundError:
+    """Say what is missing: a version that the catalogue promises is late, another one does not exist."""
+    versions = " or ".join(str(version) for version in target.versions)
+    if target.promised:
+        return NotLoadedError(f"version {versions} of {target.name} is not loaded on the model server yet")
+    return VersionNotFoundError(f"{target.name} has no version {versions} on the model server")

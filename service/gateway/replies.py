@@ -1,0 +1,68 @@
+"""Errors to replies: one body for everything that is not a success."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from service.gateway.errors import GatewayError, InvalidValueError
+from service.gateway.request_context import current_request_id
+from service.gateway.schemas import ErrorDetail, ErrorReply
+
+_CODES = {400: "malformed_request", 404: "not_found", 405: "method_not_allowed"}
+
+
+def json_reply(content: str, status_code: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a reply of JSON that is text already."""
+    return Response(content, status_code, dict(headers or {}), media_type="application/json")
+
+
+def error_reply(err: GatewayError) -> Response:
+    """Return the reply for one of our errors."""
+    headers = {} if err.retry_after_s is None else {"retry-after": str(err.retry_after_s)}
+    return json_reply(_body(err.code, str(err)), err.status_code, headers)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Answer our errors, and the framework's own, with Fovea's error body."""
+
+    async def answer_ours(_: Request, err: Exception) -> Response:
+        return error_reply(cast(GatewayError, err))
+
+    async def answer_validation(_: Request, err: Exception) -> Response:
+        return error_reply(InvalidValueError(_describe(cast(RequestValidationError, err))))
+
+    async def answer_framework(request: Request, err: Exception) -> Response:
+        error = cast(HTTPException, err)
+        code = _CODES.get(error.status_code, "http_error")
+        return json_reply(_body(code, _explain(request, error)), error.status_code, error.headers)
+
+    app.add_exception_handler(GatewayError, answer_ours)
+    app.add_exception_handler(RequestValidationError, answer_validation)
+    app.add_exception_handler(HTTPException, answer_framework)
+
+
+def _body(code: str, message: str) -> str:
+    detail = ErrorDetail(code=code, message=message, request_id=current_request_id())
+    return ErrorReply(error=detail).model_dump_json()
+
+
+def _explain(request: Request, err: HTTPException) -> str:
+    if err.status_code == 404:
+        return "no such route; GET /docs lists those that exist"
+    if err.status_code == 405:
+        allowed = (err.headers or {}).get("Allow", "another method")
+        return f"expected {allowed}. Received: {request.method[:16]}"
+    return str(err.detail)
+
+
+def _describe(err: RequestValidationError) -> str:
+    """Name the first wrong parameter; what was sent is not repeated beyond a few characters."""
+    error = err.errors()[0]
+    name = ".".join(str(part) for part in error["loc"][1:])[:64]
+    return f"{name}: {error['msg']}. Received: {str(error.get('input'))[:64]!r}"

@@ -1,0 +1,24 @@
+"""The id of the request that is being answered, for replies and log lines."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from contextvars import ContextVar
+
+HEADER = "x-request-id"
+
+_ALLOWED = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+_current: ContextVar[str] = ContextVar("fovea_request_id", default="-")
+
+
+def adopt_request_id(sent: str | None) -> str:
+    """Make the client's id the current one if it is harmless in a header and a log line, else a new one."""
+    request_id = sent if sent and _ALLOWED.fullmatch(sent) else uuid.uuid4().hex
+    _current.set(request_id)
+    return request_id
+
+
+def current_request_id() -> str:
+    """Return the id of the request that is being answered, "-" outside of one."""
+    return _current.get()

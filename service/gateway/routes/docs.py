@@ -1,0 +1,23 @@
+"""The documentation's page, and the way to it from the root."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from service.gateway.docs_page import CONTENT_SECURITY_POLICY, render_docs
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/")
+async def go_to_docs() -> RedirectResponse:
+    """Send people to the documentation."""
+    return RedirectResponse("/docs")
+
+
+@router.get("/docs")
+async def show_docs(request: Request) -> HTMLResponse:
+    """Return the documentation as a page that works offline."""
+    headers = {"content-security-policy": CONTENT_SECURITY_POLICY, "x-content-type-options": "nosniff"}
+    return HTMLResponse(render_docs(request.app.openapi()), headers=headers)

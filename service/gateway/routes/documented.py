@@ -1,0 +1,23 @@
+"""What the routes say of their errors in /openapi.json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from service.gateway.schemas import ErrorReply
+
+_MEANINGS = {
+    400: "Malformed request, or an image that cannot be decoded.",
+    404: "No such model, version or label.",
+    413: "Too many bytes, images or pixels.",
+    415: "A format that is not read.",
+    422: "A parameter out of range.",
+    502: "The model server broke the model's contract.",
+    503: "Not ready or overloaded; Retry-After says when to try again.",
+    504: "The model server did not answer in time.",
+}
+
+
+def error_replies(*status_codes: int) -> dict[int | str, dict[str, Any]]:
+    """Return FastAPI's `responses` for these statuses."""
+    return {code: {"model": ErrorReply, "description": _MEANINGS[code]} for code in status_codes}

@@ -1,0 +1,32 @@
+"""Liveness, readiness and metrics."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from service.gateway.components import Wired
+from service.gateway.routes.documented import error_replies
+from service.gateway.schemas import HealthReply, ReadyReply
+
+router = APIRouter(tags=["operation"])
+
+
+@router.get("/healthz", summary="Is the process alive?")
+async def report_health() -> HealthReply:
+    """Say that the process answers; says nothing about models."""
+    return HealthReply(status="ok")
+
+
+@router.get("/readyz", summary="Can requests be answered?", responses=error_replies(503))
+async def report_readiness(wired: Wired) -> ReadyReply:
+    """Say whether a model is live and has made a warm prediction; a 503 says what is missing."""
+    if wired.readiness.waiting_for is not None:
+        raise wired.readiness.waiting_for
+    return ReadyReply(status="ready", models=wired.readiness.models)
+
+
+@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+async def report_metrics(wired: Wired) -> Response:
+    """Return the gateway's metrics in Prometheus's text format."""
+    return Response(wired.metrics.expose(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,178 @@
+"""The JSON of requests and replies, as /openapi.json documents it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+_SHA = "sha256:7c1b0f5e6c9f0f7e7f0a3e3f5f8d9c1b2a4d6e8f0a1b2c3d4e5f60718293a4b5"
+_PREDICTIONS: list[JsonValue] = [
+    {"index": 2, "id": "glaucoma", "label": "glaucoma", "probability": 0.9312847},
+    {"index": 0, "id": "normal", "label": "normal", "probability": 0.06104321},
+]
+
+
+class PredictQuery(BaseModel):
+    """Query of POST /v1/predict."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = Field(
+        default=None, min_length=1, max_length=64, description="The model; may be left out when exactly one is served."
+    )
+    version: int | None = Field(
+        default=None, ge=1, le=2**63 - 1, description="Exactly this version; not together with label."
+    )
+    label: str | None = Field(
+        default=None, min_length=1, max_length=64, description="live (the default), previous or candidate."
+    )
+    top: int | None = Field(
+        default=None,
+        ge=1,
+        description="Classes an image, best first: 1 to the number of classes. Default 3, or all if fewer.",
+    )
+
+
+class ModelRef(BaseModel):
+    """Which model answered."""
+
+    name: str
+    version: int
+    contract: str = Field(description="Hash of the version's contract: labels, input, provenance.")
+
+
+class ClassProbability(BaseModel):
+    """One class and its probability."""
+
+    index: int = Field(description="Position of the class in the model's output.")
+    id: str = Field(description="Stable identifier of the class.")
+    label: str = Field(description="Name of the class for people.")
+    probability: float = Field(description="0 to 1, with float32's digits.")
+
+
+class EntryError(BaseModel):
+    """Why one image of several was refused."""
+
+    code: str
+    message: str
+
+
+class PredictionEntry(BaseModel):
+    """One image: its classes, or why it was refused."""
+
+    name: str = Field(description="What the request called the image.")
+    top: list[ClassProbability] | None = Field(
+        default=None, description="Most probable first; absent if there is an error."
+    )
+    error: EntryError | None = Field(default=None, description="Absent if there are predictions.")
+    warnings: list[str] = Field(default_factory=list)
+
+
+class PredictReply(BaseModel):
+    """Reply of POST /v1/predict."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "model": {"name": "glaucoma", "version": 3, "contract": _SHA},
+                "predictions": [{"name": "eye.jpg", "top": _PREDICTIONS, "warnings": []}],
+                "request_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+            }
+        }
+    )
+
+    model: ModelRef
+    predictions: list[PredictionEntry]
+    request_id: str
+
+
+class LoadStatus(BaseModel):
+    """Whether loading a version failed, as TensorFlow Serving says it."""
+
+    error_code: str = Field(description='"OK", or a gRPC status.')
+    error_message: str
+
+
+class VersionState(BaseModel):
+    """One version, as in TensorFlow Serving's model status, with Fovea's labels and contract hash."""
+
+    version: str
+    state: str = Field(description="START, LOADING, AVAILABLE, UNLOADING, END or UNKNOWN.")
+    status: LoadStatus
+    labels: list[str] = Field(description="live, previous, candidate: which of them this version is.")
+    contract: str | None = Field(default=None, description="Hash of the contract; null while it is not loaded.")
+
+
+class ModelReply(BaseModel):
+    """Reply of GET /v1/models/{model}: TensorFlow Serving's model status and more."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "name": "glaucoma",
+                "labels": {"live": 3, "previous": 2},
+                "model_version_status": [
+                    {
+                        "version": "3",
+                        "state": "AVAILABLE",
+                        "status": {"error_code": "OK", "error_message": ""},
+                        "labels": ["live"],
+                        "contract": _SHA,
+                    }
+                ],
+                "contract": {
+                    "format": 1,
+                    "task": "image-classification",
+                    "labels": [{"id": "glaucoma", "name": "glaucoma"}, {"id": "normal", "name": "normal"}],
+                    "input": {"height": 224, "width": 224, "channels": 3, "color": "rgb"},
+                },
+            }
+        }
+    )
+
+    name: str
+    labels: dict[str, int] = Field(description="Which version each label stands for.")
+    model_version_status: list[VersionState] = Field(description="Newest first.")
+    contract: dict[str, Any] | None = Field(description="The live version's contract; null while it is not loaded.")
+
+
+class ModelSummary(BaseModel):
+    """One model of the list."""
+
+    name: str
+    labels: dict[str, int]
+    model_version_status: list[VersionState]
+
+
+class ModelsReply(BaseModel):
+    """Reply of GET /v1/models."""
+
+    models: list[ModelSummary]
+
+
+class HealthReply(BaseModel):
+    """Reply of GET /healthz."""
+
+    status: str = Field(examples=["ok"])
+
+
+class ReadyReply(BaseModel):
+    """Reply of GET /readyz when ready."""
+
+    status: str = Field(examples=["ready"])
+    models: dict[str, int] = Field(description="Models that answer, and the version that does.", examples=[{"eye": 3}])
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    code: str = Field(description="Stable name, for programs.", examples=["unsupported_image"])
+    message: str = Field(description="What happened, what was expected, what was received.")
+    request_id: str
+
+
+class ErrorReply(BaseModel):
+    """Body of every reply that is not a success."""
+
+    error: ErrorDetail

@@ -1,0 +1,103 @@
+"""Runs the gateway: a listening socket, uvicorn, and a stop that loses nothing."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from service.gateway.settings import Settings
+
+_BACKLOG = 2048
+
+
+class GatewayServer(uvicorn.Server):
+    """uvicorn, but SIGTERM and SIGINT are a normal end.
+
+    On the first signal readiness falls; after `delay_s`, in which load balancers can notice, the port closes and the
+    requests in flight finish. uvicorn itself would then raise the signal again and die of it.
+    """
+
+    def __init__(self, config: uvicorn.Config, *, delay_s: float, on_stop: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._delay_s = delay_s
+        self._on_stop = on_stop
+        self._stop_at: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop; a second SIGINT does not wait for requests."""
+        if self._stop_at is None:
+            self._on_stop()
+            self._stop_at = time.monotonic() + self._delay_s
+        elif sig == signal.SIGINT:
+            self._stop_at = time.monotonic()
+            self.force_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Say whether to stop now; uvicorn asks ten times a second."""
+        stop = await super().on_tick(counter)
+        return stop or (self._stop_at is not None and time.monotonic() >= self._stop_at)
+
+
+def open_socket(settings: Settings) -> socket.socket:
+    """Return the listening socket that the settings name.
+
+    Raises:
+        OSError: if the address is not ours to listen on, or taken.
+    """
+    if settings.listen_fd is not None:
+        return socket.socket(fileno=settings.listen_fd)
+    return bind_socket(settings.host, settings.port)
+
+
+def bind_socket(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on an address.
+
+    Raises:
+        OSError: if the address is not ours to listen on, or taken.
+    """
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """Return the URL under which a listening socket is reached, such as "http://127.0.0.1:8000"."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def run_server(app: FastAPI, listener: socket.socket, settings: Settings, *, on_stop: Callable[[], None]) -> None:
+    """Serve until a signal says to stop.
+
+    Args:
+        app: the gateway.
+        listener: a listening socket; closed at the end.
+        settings: delays and time limits of the stop.
+        on_stop: called once, when the first signal arrives.
+    """
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        loop="uvloop",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=_BACKLOG,
+        timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),
+    )
+    GatewayServer(config, delay_s=settings.shutdown_delay_s, on_stop=on_stop).run(sockets=[listener])

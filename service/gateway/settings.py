@@ -1,0 +1,189 @@
+"""The gateway's settings: flags, then FOVEA_* variables, then the defaults written here.
+
+Unknown flags and unknown FOVEA_* variables are refused with the nearest known name: a misspelt limit that is silently
+ignored is worse than a gateway that does not start.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from contract.image import MAX_PIXELS
+from contract.store import NAME_PATTERN
+
+PREFIX = "FOVEA_"
+# Variables of the same prefix that other parts of the project read; docker-compose.yml documents them.
+FOREIGN_VARIABLES = frozenset({"FOVEA_DATA", "FOVEA_UID", "FOVEA_GID"})
+MAX_SOCKET_PATH_BYTES = 107  # sun_path of sockaddr_un on Linux, less its closing zero
+
+_HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
+
+
+class SettingsError(Exception):
+    """A setting is unknown or has a wrong value; the text is for the person who started the program."""
+
+
+def _cpu_count() -> int:
+    return min(64, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+class Settings(BaseModel):
+    """Everything that can be set; each field's description is its help text.
+
+    A plain pydantic model: pydantic-settings would add 0.13 s to the start, cannot be given an environment, and lets
+    unknown variables pass even when told to forbid them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one")
+    listen_fd: int | None = Field(None, ge=3, description="inherited listening socket, instead of host and port")
+    backend: str = Field("127.0.0.1:8500", description="model server: host:port, or unix:/path of its socket")
+    models_dir: Path | None = Field(None, description="model store whose index says what is served")
+    models: tuple[str, ...] = Field(
+        (), description="names to serve when there is no access to the store, separated by commas"
+    )
+    max_body_bytes: int = Field(32 * 2**20, ge=1, le=2**31 - 1, description="largest request body, bytes")
+    max_images: int = Field(64, ge=1, le=4096, description="most images in one request")
+    max_pixels: int = Field(MAX_PIXELS, ge=1, description="largest image, width x height by its header")
+    max_batch: int = Field(32, ge=1, le=4096, description="most images in one call of the model server")
+    decode_threads: int = Field(default_factory=_cpu_count, ge=1, le=64, description="images decoded at once")
+    predict_timeout_s: float = Field(30.0, gt=0, le=3600, description="longest wait for the model server, seconds")
+    drain_timeout_s: float = Field(
+        30.0, ge=0, le=3600, description="on SIGTERM, longest wait for requests in flight, seconds"
+    )
+    shutdown_delay_s: float = Field(
+        0.0, ge=0, le=600, description="on SIGTERM, seconds between /readyz falling and the port closing"
+    )
+    poll_s: float = Field(0.5, gt=0, le=60, description="how long an answer about what is served is reused, seconds")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _split_names(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("models")
+    @classmethod
+    def _check_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if not NAME_PATTERN.fullmatch(name):
+                raise ValueError(f"expected names of 1 to 64 of the characters A-Z a-z 0-9 _ -, not {name!r}")
+        return tuple(dict.fromkeys(value))
+
+    @field_validator("backend")
+    @classmethod
+    def _check_backend(cls, value: str) -> str:
+        if value.startswith("unix:"):
+            path = value.removeprefix("unix:")
+            if not path or len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
+                raise ValueError(f"expected unix: and a path of 1 to {MAX_SOCKET_PATH_BYTES} bytes")
+            return value
+        match = _HOST_PORT.fullmatch(value)
+        if not match or not 1 <= int(match[2]) <= 65535:
+            raise ValueError("expected host:port or unix:/path")
+        return value
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Settings:
+        if (self.models_dir is None) == (not self.models):
+            raise ValueError("expected either models_dir (a model store) or models (names), and not both")
+        return self
+
+
+def load_settings(argv: Sequence[str], environ: Mapping[str, str], **defaults: Any) -> Settings:
+    """Build the settings from flags and environment; flags win.
+
+    Args:
+        argv: flags, as `--max-body-bytes 1000` or `--max-body-bytes=1000`.
+        environ: the process's environment; empty variables count as absent.
+        defaults: values that neither flags nor environment give.
+
+    Raises:
+        SettingsError: if a flag or FOVEA_* variable is unknown or a value is wrong.
+    """
+    flags = parse_flags(argv)
+    try:
+        return Settings(**{**defaults, **_read_variables(environ), **flags})
+    except ValidationError as err:
+        raise SettingsError(_describe(err, flags)) from err
+
+
+def parse_flags(argv: Sequence[str]) -> dict[str, Any]:
+    """Return the flags' values as texts, by field name.
+
+    Raises:
+        SettingsError: if a flag is unknown, has no value, or something else stands among the flags.
+    """
+    known = {flag_name(name): name for name in Settings.model_fields}
+    values: dict[str, Any] = {}
+    rest = iter(argv)
+    for word in rest:
+        flag, separator, value = word.partition("=")
+        if not flag.startswith("--"):
+            raise SettingsError(f"expected flags only. Received: {word!r}")
+        if flag not in known:
+            raise SettingsError(f"unknown flag {flag}{_nearest(flag, known)}")
+        if not separator:
+            following = next(rest, None)
+            if following is None:
+                raise SettingsError(f"{flag}: expected a value")
+            value = following
+        values[known[flag]] = value
+    return values
+
+
+def describe_flags() -> str:
+    """Return the help text: a line per setting with its flag, variable, meaning and default."""
+    lines = ["Settings (flag, environment variable, meaning):"]
+    for name, field in Settings.model_fields.items():
+        default = "the number of CPUs" if field.default_factory else field.default
+        shown = "" if default in (None, ()) else f" (default: {default})"
+        lines += [f"  {flag_name(name)}, {variable_name(name)}", f"      {field.description}{shown}"]
+    return "\n".join(lines)
+
+
+def flag_name(field: str) -> str:
+    """Return the flag of a field, such as "--max-body-bytes"."""
+    return "--" + field.replace("_", "-")
+
+
+def variable_name(field: str) -> str:
+    """Return the environment variable of a field, such as "FOVEA_MAX_BODY_BYTES"."""
+    return PREFIX + field.upper()
+
+
+def _read_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the values of FOVEA_* variables by field name; misspelt ones are refused."""
+    known = {variable_name(name): name for name in Settings.model_fields}
+    values = {}
+    for variable, value in environ.items():
+        if not variable.startswith(PREFIX) or variable in FOREIGN_VARIABLES:
+            continue
+        if variable not in known:
+            raise SettingsError(f"unknown environment variable {variable}{_nearest(variable, known)}")
+        if value:
+            values[known[variable]] = value
+    return values
+
+
+def _nearest(name: str, known: Mapping[str, Any]) -> str:
+    matches = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {matches[0]}?" if matches else ""
+
+
+def _describe(err: ValidationError, flags: Mapping[str, Any]) -> str:
+    error = err.errors(include_url=False)[0]
+    message = error["msg"].removeprefix("Value error, ")
+    if not error["loc"]:
+        return message
+    name = str(error["loc"][0])
+    return f"{flag_name(name) if name in flags else variable_name(name)}: {message}. Received: {error['input']!r}"

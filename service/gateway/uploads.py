@@ -1,0 +1,236 @@
+"""Request bodies to images: a raw image, multipart/form-data, or JSON. Bounded while reading, never after.
+
+Nothing is written to disk: images of patients must not be left in a temporary folder by a process that is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import Request
+
+from service.gateway.errors import (
+    BodyTooLargeError,
+    MalformedRequestError,
+    TooManyImagesError,
+    UnsupportedEncodingError,
+)
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks  # exists for type checkers only
+
+FIELD = "file"
+_MAX_NAME = 255
+_MAX_PART_HEADERS = 16
+_PARSE_INLINE_BYTES = 1 << 16  # JSON above this is parsed in a thread, so that it does not hold up other requests
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One image as it was sent.
+
+    Attributes:
+        name: what the client calls it, for the reply only.
+        data: the image file's bytes.
+    """
+
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UploadLimits:
+    """What one request may hold.
+
+    Attributes:
+        max_body_bytes: bytes of the whole body.
+        max_images: images.
+    """
+
+    max_body_bytes: int
+    max_images: int
+
+
+class JsonImage(BaseModel):
+    """One image in a JSON body."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    b64: str = Field(description="The image file's bytes in base64 (standard alphabet).")
+    name: Annotated[str, Field(max_length=_MAX_NAME)] | None = Field(None, description="Comes back in the reply.")
+
+
+class JsonImages(BaseModel):
+    """A JSON body of images."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    images: list[JsonImage] = Field(min_length=1, description="The images, in the order of the reply.")
+
+
+async def read_uploads(request: Request, limits: UploadLimits) -> list[Upload]:
+    """Read a request's images.
+
+    The content type decides: `multipart/form-data` has one or more parts named "file", `application/json` is
+    {"images": [{"b64": "..."}]}, anything else is one image as it is (curl sends --data-binary as a form).
+
+    Raises:
+        MalformedRequestError: if the body is not what its content type says.
+        BodyTooLargeError: as soon as the body is known to exceed the limit.
+        TooManyImagesError: as soon as it is known to hold too many images.
+        UnsupportedEncodingError: if the body is compressed.
+        ClientDisconnect: if the client leaves before the end.
+    """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise UnsupportedEncodingError(f"content-encoding: expected none. Received: {encoding[:32]!r}")
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    if kind == b"multipart/form-data":
+        return await _read_multipart(request, options.get(b"boundary", b""), limits)
+    body = await _read_body(request, limits)
+    if kind != b"application/json":
+        return [Upload("image", body)]
+    if len(body) <= _PARSE_INLINE_BYTES:
+        return _parse_json(body, limits)
+    return await asyncio.to_thread(_parse_json, body, limits)
+
+
+async def _read_body(request: Request, limits: UploadLimits) -> bytes:
+    async with aclosing(_read_chunks(request, limits)) as chunks:
+        return b"".join([chunk async for chunk in chunks])
+
+
+async def _read_chunks(request: Request, limits: UploadLimits) -> AsyncGenerator[bytes]:
+    """Give the body piece by piece; the declared length is refused before the first one is read."""
+    declared = request.headers.get("content-length", "0")
+    if not declared.isdecimal():
+        raise MalformedRequestError("content-length: expected a number. Received: something else")
+    if int(declared) > limits.max_body_bytes:
+        raise _too_large(limits)
+    size = 0
+    async with aclosing(request.stream()) as stream:
+        async for chunk in stream:
+            size += len(chunk)
+            if size > limits.max_body_bytes:
+                raise _too_large(limits)
+            yield chunk
+
+
+async def _read_multipart(request: Request, boundary: bytes, limits: UploadLimits) -> list[Upload]:
+    if not boundary:
+        raise MalformedRequestError("multipart/form-data: expected a boundary in content-type. Received: none")
+    parts = _Parts(limits.max_images)
+    try:
+        parser = MultipartParser(boundary, parts.callbacks(), max_header_count=_MAX_PART_HEADERS)
+        async with aclosing(_read_chunks(request, limits)) as chunks:
+            async for chunk in chunks:
+                parser.write(chunk)
+        parser.finalize()
+    except FormParserError as err:
+        raise MalformedRequestError("the body is not valid multipart/form-data") from err
+    if not parts.finished:
+        raise MalformedRequestError("multipart/form-data: expected a closing boundary. Received: the body's end")
+    if not parts.uploads:
+        raise MalformedRequestError(f"multipart/form-data: expected at least one part named {FIELD!r}. Received: none")
+    return parts.uploads
+
+
+class _Parts:
+    """Collects the parts of a multipart body as the parser meets them."""
+
+    def __init__(self, max_images: int) -> None:
+        self.uploads: list[Upload] = []
+        self.finished = False
+        self._max_images = max_images
+        self._header_name = b""
+        self._header_value = b""
+        self._disposition = b""
+        self._name = ""
+        self._data = bytearray()
+
+    def callbacks(self) -> MultipartCallbacks:
+        return {
+            "on_part_begin": self._begin_part,
+            "on_header_field": self._add_to_header_name,
+            "on_header_value": self._add_to_header_value,
+            "on_header_end": self._end_header,
+            "on_headers_finished": self._end_headers,
+            "on_part_data": self._add_data,
+            "on_part_end": self._end_part,
+            "on_end": self._end,
+        }
+
+    def _begin_part(self) -> None:
+        if len(self.uploads) >= self._max_images:
+            raise _too_many(self._max_images)
+        self._disposition = b""
+        self._data = bytearray()
+
+    def _add_to_header_name(self, data: bytes, start: int, end: int) -> None:
+        self._header_name += data[start:end]
+
+    def _add_to_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += data[start:end]
+
+    def _end_header(self) -> None:
+        if self._header_name.lower() == b"content-disposition":
+            self._disposition = self._header_value
+        self._header_name = self._header_value = b""
+
+    def _end_headers(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        field = options.get(b"name", b"").decode("utf-8", "replace")
+        if field != FIELD:
+            raise MalformedRequestError(
+                f"multipart/form-data: expected parts named {FIELD!r}. Received: {field[:64]!r}"
+            )
+        name = options.get(b"filename", b"").decode("utf-8", "replace")
+        self._name = name[:_MAX_NAME] or f"file[{len(self.uploads)}]"
+
+    def _add_data(self, data: bytes, start: int, end: int) -> None:
+        self._data += data[start:end]
+
+    def _end_part(self) -> None:
+        self.uploads.append(Upload(self._name, bytes(self._data)))
+        self._data = bytearray()
+
+    def _end(self) -> None:
+        self.finished = True
+
+
+def _parse_json(body: bytes, limits: UploadLimits) -> list[Upload]:
+    try:
+        images = JsonImages.model_validate_json(body).images
+    except ValidationError as err:
+        error = err.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in error["loc"]) or "the body"
+        raise MalformedRequestError(
+            f'expected JSON of the form {{"images": [{{"b64": "..."}}]}}. Received: {where[:64]}: {error["msg"]}'
+        ) from err
+    if len(images) > limits.max_images:
+        raise _too_many(limits.max_images)
+    return [Upload(image.name or f"images[{i}]", _decode_base64(image.b64, i)) for i, image in enumerate(images)]
+
+
+def _decode_base64(text: str, index: int) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as err:
+        raise MalformedRequestError(f"images[{index}].b64: expected base64 (standard alphabet, padded)") from err
+
+
+def _too_large(limits: UploadLimits) -> BodyTooLargeError:
+    return BodyTooLargeError(f"expected a body of at most {limits.max_body_bytes} bytes. Received: more")
+
+
+def _too_many(max_images: int) -> TooManyImagesError:
+    return TooManyImagesError(f"expected at most {max_images} images in one request. Received: more")
