@@ -1,0 +1,1 @@
+"""What produces every number in README: `python -m benchmarks`."""

@@ -1,0 +1,70 @@
+"""pyproject.toml, the lock files and the page that says why each dependency is here."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.repository.project import LOCKS, ROOT, normal_name, read_pins, read_pyproject
+
+EXTRAS_OF = {
+    "requirements.lock": ("gateway", "modelserver", "client", "tensorflow", "pipeline", "dev"),
+    "requirements-gateway.lock": ("gateway",),
+    "requirements-modelserver.lock": ("modelserver", "tensorflow"),
+    "requirements-pipeline.lock": ("pipeline", "tensorflow"),
+}
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_no_lock_names_a_server(lock: str) -> None:
+    """Where packages come from is the installing machine's choice."""
+    text = (ROOT / lock).read_text()
+    assert "://" not in text
+    assert not re.search(r"^\s*--(index-url|extra-index-url|find-links)", text, re.M)
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_pin_has_a_hash(lock: str) -> None:
+    """`pip install --require-hashes` accepts the whole file."""
+    entries = re.split(r"^(?=[A-Za-z0-9])", (ROOT / lock).read_text(), flags=re.M)[1:]
+    without = [entry.split()[0] for entry in entries if "--hash=sha256:" not in entry]
+    assert [] == without
+
+
+@pytest.mark.parametrize("lock", LOCKS[1:])
+def test_locks_of_images_agree_with_the_whole_one(lock: str) -> None:
+    """No package has one version in the tests and another in an image."""
+    whole = read_pins(LOCKS[0])
+    differing = {name: versions for name, versions in read_pins(lock).items() if not versions <= whole.get(name, set())}
+    assert {} == differing
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_locks_hold_what_pyproject_asks_for(lock: str) -> None:
+    """A dependency that was added without `make lock` is noticed."""
+    project = read_pyproject()["project"]
+    asked = list(project["dependencies"])
+    for extra in EXTRAS_OF[lock]:
+        asked += project["optional-dependencies"][extra]
+    missing = {normal_name(requirement) for requirement in asked} - read_pins(lock).keys()
+    assert set() == missing
+
+
+def test_the_gateway_is_installed_without_tensorflow() -> None:
+    """Nothing that the gateway needs brings TensorFlow or Keras."""
+    heavy = {"tensorflow", "keras", "tensorflow-serving-api", "openvino"} & read_pins(
+        "requirements-gateway.lock"
+    ).keys()
+    assert set() == heavy
+
+
+def test_every_dependency_has_a_reason_on_its_page() -> None:
+    """The table of docs/decisions/0002-dependencies.md is pyproject.toml's list, extra by extra."""
+    project = read_pyproject()["project"]
+    groups = {"contract": project["dependencies"], **project["optional-dependencies"]}
+    expected = {(normal_name(item), extra) for extra, items in groups.items() for item in items}
+    page = (ROOT / "docs/decisions/0002-dependencies.md").read_text()
+    rows = re.findall(r"^\| ([A-Za-z0-9._-]+) \| ([a-z, ]+) \| (.+) \|$", page, re.M)[1:]
+    actual = {(normal_name(name), extra) for name, extras, _ in rows for extra in extras.split(", ")}
+    assert expected == actual
