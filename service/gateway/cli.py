@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Sequence
 
+from service.gateway.listening import bind_socket, url_of
 from service.gateway.settings import Settings, SettingsError, describe_flags, load_settings
 
 logger = logging.getLogger("fovea.gateway")
@@ -37,11 +39,11 @@ def run_gateway(settings: Settings) -> int:
     from service.gateway.app import create_app
     from service.gateway.components import components_of
     from service.gateway.logs import set_up_logging
-    from service.gateway.server import open_socket, run_server, url_of
+    from service.gateway.server import run_server
 
     set_up_logging(settings.log_level)
     try:
-        listener = open_socket(settings)
+        listener = _open_socket(settings)
     except OSError as err:
         print(f"gateway: cannot listen on {settings.host}:{settings.port}: {err.strerror or err}", file=sys.stderr)
         return 1
@@ -50,3 +52,9 @@ def run_gateway(settings: Settings) -> int:
     run_server(app, listener, settings, on_stop=components_of(app).readiness.drain)
     logger.info("stopped")
     return 0
+
+
+def _open_socket(settings: Settings) -> socket.socket:
+    if settings.listen_fd is not None:
+        return socket.socket(fileno=settings.listen_fd)
+    return bind_socket(settings.host, settings.port)

@@ -17,6 +17,7 @@ logger = logging.getLogger("fovea.requests")
 access_logger = logging.getLogger("fovea.access")
 
 CLIENT_LEFT = 499  # never sent: the client is gone; for metrics and the log
+_QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics"})  # polled for ever; logged at level debug
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -60,7 +61,10 @@ class RequestScope:
         route = getattr(scope.get("route"), "path", "unmatched")
         self._metrics.count_request(route, method, status, seconds=seconds)
         client = (scope.get("client") or ("-",))[0]
-        access_logger.info("%s %s %d %.1f ms %s", method, _printable(scope["path"]), status, 1000 * seconds, client)
+        level = logging.DEBUG if route in _QUIET_ROUTES else logging.INFO
+        access_logger.log(
+            level, "%s %s %d %.1f ms %s", method, _printable(scope["path"]), status, 1e3 * seconds, client
+        )
 
 
 class _Reply:

@@ -65,4 +65,6 @@ def _describe(err: RequestValidationError) -> str:
     """Name the first wrong parameter; what was sent is not repeated beyond a few characters."""
     error = err.errors()[0]
     name = ".".join(str(part) for part in error["loc"][1:])[:64]
+    if error["type"] == "extra_forbidden":
+        return f"unknown parameter {name!r}; GET /docs lists those that exist"
     return f"{name}: {error['msg']}. Received: {str(error.get('input'))[:64]!r}"

@@ -1,4 +1,4 @@
-"""Runs the gateway: a listening socket, uvicorn, and a stop that loses nothing."""
+"""Runs the gateway on uvicorn, with a stop that loses nothing."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from service.gateway.listening import BACKLOG
 from service.gateway.settings import Settings
-
-_BACKLOG = 2048
 
 
 class GatewayServer(uvicorn.Server):
@@ -44,41 +43,6 @@ class GatewayServer(uvicorn.Server):
         return stop or (self._stop_at is not None and time.monotonic() >= self._stop_at)
 
 
-def open_socket(settings: Settings) -> socket.socket:
-    """Return the listening socket that the settings name.
-
-    Raises:
-        OSError: if the address is not ours to listen on, or taken.
-    """
-    if settings.listen_fd is not None:
-        return socket.socket(fileno=settings.listen_fd)
-    return bind_socket(settings.host, settings.port)
-
-
-def bind_socket(host: str, port: int) -> socket.socket:
-    """Return a socket that listens on an address.
-
-    Raises:
-        OSError: if the address is not ours to listen on, or taken.
-    """
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(_BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def url_of(listener: socket.socket) -> str:
-    """Return the URL under which a listening socket is reached, such as "http://127.0.0.1:8000"."""
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
 def run_server(app: FastAPI, listener: socket.socket, settings: Settings, *, on_stop: Callable[[], None]) -> None:
     """Serve until a signal says to stop.
 
@@ -97,7 +61,7 @@ def run_server(app: FastAPI, listener: socket.socket, settings: Settings, *, on_
         log_config=None,
         access_log=False,
         server_header=False,
-        backlog=_BACKLOG,
+        backlog=BACKLOG,
         timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),
     )
     GatewayServer(config, delay_s=settings.shutdown_delay_s, on_stop=on_stop).run(sockets=[listener])

@@ -1,0 +1,69 @@
+"""A process of our own: started so that it cannot outlive us, stopped in bounded time."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+
+_PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+
+
+class Child:
+    """A `python -m service ...` process.
+
+    It has a session of its own, so that Ctrl-C in a terminal reaches only its parent, which stops its children in
+    order. On Linux the kernel kills it when the parent dies without having stopped it.
+
+    Args:
+        name: what people call it.
+        arguments: the command and its flags.
+        pass_fds: file descriptors that it inherits.
+    """
+
+    def __init__(self, name: str, arguments: Sequence[str], *, pass_fds: Sequence[int] = ()) -> None:
+        self.name = name
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "service", *arguments],
+            pass_fds=pass_fds,
+            start_new_session=True,
+            preexec_fn=_die_with(os.getpid()),
+            stdin=subprocess.DEVNULL,
+        )
+
+    @property
+    def status(self) -> int | None:
+        """The exit status, negative for a signal; None while it runs."""
+        return self._process.poll()
+
+    def stop(self, timeout_s: float) -> int:
+        """Ask it to end, kill it if it does not within `timeout_s`, and return its exit status."""
+        if self._process.poll() is None:
+            self._process.terminate()
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return self._process.wait()
+
+    def kill(self) -> None:
+        """End it at once, if it still runs."""
+        if self._process.poll() is None:
+            self._process.kill()
+
+
+def _die_with(parent: int) -> Callable[[], None] | None:
+    """Return what a new process runs first: it asks the kernel for SIGKILL when its parent dies."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+    def ask() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the kernel was asked
+            os._exit(1)
+
+    return ask

@@ -1,0 +1,184 @@
+"""`python -m service up`: model server and gateway on this machine, without Docker."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from urllib.parse import urlsplit
+
+from contract.errors import StoreError
+from contract.store import CONTAINER_ROOT, ModelStore
+from service.child import Child
+from service.gateway.listening import bind_socket, url_of
+from service.gateway.settings import (
+    MAX_SOCKET_PATH_BYTES,
+    Settings,
+    SettingsError,
+    describe_flags,
+    load_settings,
+    parse_flags,
+)
+
+USAGE = "usage: python -m service up [--models-dir models] [--host 127.0.0.1] [--port 8000] [the gateway's flags]"
+
+_TICK_S = 0.1
+_READINESS_TIMEOUT_S = 1.0
+_GATEWAY_MARGIN_S = 10.0  # beyond the gateway's own limits, before it is killed
+_MODEL_SERVER_STOP_S = 15.0
+_OWN_FLAGS = ("backend", "listen_fd", "models")  # what `up` itself decides
+# While starting, these are the normal course of things.
+_UNREMARKABLE = frozenset({"unavailable", "model_server_unreachable", "draining"})
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run both servers until SIGTERM or SIGINT.
+
+    Returns:
+        0 stopped as asked, 1 refused or failed (the reason is the last line of stderr), 2 wrong use.
+    """
+    if "-h" in argv or "--help" in argv:
+        print(USAGE, describe_flags(), sep="\n\n")
+        return 0
+    signals = Signals()
+    try:
+        settings = _load_settings(argv)
+    except SettingsError as err:
+        print(USAGE, f"up: {err}", sep="\n", file=sys.stderr)
+        return 2
+    store = ModelStore(Path(str(settings.models_dir)).absolute())
+    try:
+        store.ensure()
+        with bind_socket(settings.host, settings.port) as listener:
+            reason = _run(argv, settings, store=store, listener=listener, signals=signals)
+    except StoreError as err:
+        reason = str(err)
+    except OSError as err:
+        reason = f"cannot listen on {settings.host}:{settings.port}: {err.strerror or err}"
+    if reason:
+        print(f"up: {reason}", file=sys.stderr)
+    return 1 if reason else 0
+
+
+class Signals:
+    """Counts the signals that mean stop: SIGTERM, SIGINT, and SIGHUP of a terminal that closes."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._take)
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+
+
+def _load_settings(argv: Sequence[str]) -> Settings:
+    for name in _OWN_FLAGS:
+        if name in parse_flags(argv):
+            raise SettingsError(f"--{name.replace('_', '-')}: `up` decides this itself; use `gateway` to set it")
+    return load_settings(argv, os.environ, models_dir="models")
+
+
+def _run(
+    argv: Sequence[str], settings: Settings, *, store: ModelStore, listener: socket.socket, signals: Signals
+) -> str | None:
+    """Start both servers, wait, stop both; return what went wrong, if anything did."""
+    directory = _make_socket_directory()
+    children: list[Child] = []
+    try:
+        address = directory / "modelserver.sock"
+        children.append(Child("model server", _model_server_arguments(store, address)))
+        arguments = ["gateway", *argv, f"--backend=unix:{address}", f"--listen-fd={listener.fileno()}"]
+        children.append(Child("gateway", [*arguments, f"--models-dir={store.root}"], pass_fds=[listener.fileno()]))
+        url = url_of(listener)
+        listener.close()  # the gateway has it; clients are refused, not kept waiting, when that is gone
+        return _wait(children, url, signals) or _stop(children, settings, signals)
+    finally:
+        for child in children:
+            child.kill()
+            child.stop(_MODEL_SERVER_STOP_S)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _wait(children: Sequence[Child], url: str, signals: Signals) -> str | None:
+    """Wait for a signal; return which child ended, if one does first. Says meanwhile how the service is doing."""
+    said: set[str] = set()
+    ready = False
+    while not signals.count:
+        for child in children:
+            if child.status is not None:
+                return f"the {child.name} ended by itself with status {child.status}, so everything was stopped"
+        if not ready:
+            ready = _report(url, said)
+        time.sleep(_TICK_S)
+    return None
+
+
+def _stop(children: Sequence[Child], settings: Settings, signals: Signals) -> str | None:
+    """Stop the gateway, which answers what it has accepted, and then the model server, which it needs for that."""
+    model_server, gateway = children
+    limit_s = settings.shutdown_delay_s + settings.drain_timeout_s + _GATEWAY_MARGIN_S
+    statuses = {
+        child.name: child.stop(timeout_s)
+        for child, timeout_s in ((gateway, limit_s), (model_server, _MODEL_SERVER_STOP_S))
+    }
+    wrong = [f"the {name} ended with status {status}" for name, status in statuses.items() if status]
+    return "; ".join(wrong) or None
+
+
+def _report(url: str, said: set[str]) -> bool:
+    """Print what is new about readiness; return whether the service is ready."""
+    reply = _fetch_readiness(url)
+    if reply is None:
+        return False
+    if "error" not in reply:
+        print(f"Fovea is ready: {url} (documentation: {url}/docs)", flush=True)
+        return True
+    code, message = reply["error"]["code"], reply["error"]["message"]
+    if code not in _UNREMARKABLE and message not in said:
+        said.add(message)
+        print(f"Fovea is up at {url}, but not ready: {message}", flush=True)
+    return False
+
+
+def _fetch_readiness(url: str) -> dict[str, dict[str, str]] | None:
+    """Return the body of /readyz, None while nothing answers."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=_READINESS_TIMEOUT_S)
+    try:
+        connection.request("GET", "/readyz")
+        body: dict[str, dict[str, str]] = json.loads(connection.getresponse().read())
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+    finally:
+        connection.close()
+    return body
+
+
+def _model_server_arguments(store: ModelStore, address: Path) -> list[str]:
+    return [
+        "modelserver",
+        "--port=0",  # the socket alone: no other user of this machine reaches it
+        f"--grpc_socket_path={address}",
+        f"--model_config_file={store.config_path}",
+        "--model_config_file_poll_wait_seconds=1",
+        "--path-map",
+        f"{CONTAINER_ROOT}={store.root}",
+    ]
+
+
+def _make_socket_directory() -> Path:
+    """Return a new private folder, with a path short enough for a Unix socket in it."""
+    directory = Path(tempfile.mkdtemp(prefix="fovea-"))
+    if len(os.fsencode(directory / "modelserver.sock")) <= MAX_SOCKET_PATH_BYTES:
+        return directory
+    directory.rmdir()
+    return Path(tempfile.mkdtemp(prefix="fovea-", dir="/tmp"))
