@@ -105,6 +105,7 @@ def _how_to_get(cached: Path, err: Exception) -> str:
     return (
         f"the ImageNet weights of ResNet50 cannot be downloaded ({str(err).strip().splitlines()[-1][:200]}). "
         f"Expected the file {RESNET50_FILE} (md5 {RESNET50_MD5}) in {cached.parent}: fetch it on a machine with a "
-        f"network from {RESNET_URL}{RESNET50_FILE} and put it there, or give a file with --set model.weights=FILE, or train "
+        f"network from {RESNET_URL}{RESNET50_FILE} and put it there, or give "
+        "a file with --set model.weights=FILE, or train "
         "from scratch with --set model.weights=none --set train.freeze_backbone=false"
     )

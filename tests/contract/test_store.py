@@ -1,0 +1,286 @@
+"""contract/store.py: a store that serves what it served before, whatever happens to a writer."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+from google.protobuf import text_format
+
+from contract.errors import StoreError
+from contract.store import ModelEntry, ModelStore
+from contract.tensors import model_server_config_pb2
+
+
+@pytest.fixture(name="store")
+def fixture_store(tmp_path: Path) -> ModelStore:
+    """A store that does not exist yet."""
+    return ModelStore(tmp_path / "models")
+
+
+def publish(store: ModelStore, name: str = "eyes", **options: bool) -> int:
+    with store.staging() as directory:
+        (directory / "saved_model.pb").write_bytes(b"model")
+        (directory / "variables").mkdir()
+        return store.publish(name, directory, **options)
+
+
+def configured(store: ModelStore) -> dict[str, list[int]]:
+    """What a server would load."""
+    config = text_format.Parse(store.config_path.read_text(), model_server_config_pb2.ModelServerConfig())
+    return {item.name: list(item.model_version_policy.specific.versions) for item in config.model_config_list.config}
+
+
+def test_absent_store_is_empty(store: ModelStore) -> None:
+    """Reading makes nothing."""
+    assert {} == store.read_index()
+    assert not store.root.exists()
+
+
+def test_ensure_makes_a_config_that_servers_can_read(store: ModelStore) -> None:
+    """An empty store has an empty config, not a missing one."""
+    store.ensure()
+
+    assert {} == configured(store)
+
+
+def test_first_version_is_live_and_second_moves_it_to_previous(store: ModelStore) -> None:
+    """Roles follow publication, and the config lists what has a role."""
+    publish(store)
+    assert ModelEntry(live=1, highest=1) == store.read_index()["eyes"]
+
+    publish(store)
+    assert ModelEntry(live=2, previous=1, highest=2) == store.read_index()["eyes"]
+    assert {"eyes": [1, 2]} == configured(store)
+
+    publish(store)
+    assert {"eyes": [2, 3]} == configured(store)
+
+
+def test_candidate_is_loaded_but_not_live(store: ModelStore) -> None:
+    """A version published with live=False waits for promote."""
+    publish(store)
+    publish(store, live=False)
+    assert ModelEntry(live=1, candidate=2, highest=2) == store.read_index()["eyes"]
+    assert {"eyes": [1, 2]} == configured(store)
+
+    assert ModelEntry(live=2, previous=1, highest=2) == store.promote("eyes")
+
+
+def test_first_version_is_live_even_as_candidate(store: ModelStore) -> None:
+    """There is nothing to compare a first version with."""
+    publish(store, live=False)
+
+    assert 1 == store.read_index()["eyes"].live
+
+
+def test_rollback_twice_changes_nothing(store: ModelStore) -> None:
+    """Rollback swaps live and previous."""
+    publish(store)
+    publish(store)
+
+    assert ModelEntry(live=1, previous=2, highest=2) == store.rollback("eyes")
+    assert ModelEntry(live=2, previous=1, highest=2) == store.rollback("eyes")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        pytest.param(lambda s: s.promote("eyes"), "no candidate", id="promote"),
+        pytest.param(lambda s: s.rollback("eyes"), "no previous", id="rollback"),
+        pytest.param(lambda s: s.rollback("nose"), "no model 'nose'", id="unknown"),
+        pytest.param(lambda s: publish(s, "../eyes"), "model name", id="name"),
+        pytest.param(lambda s: s.read_contract("eyes", 7), "no contract for eyes/7", id="contract"),
+    ],
+)
+def test_impossible_changes_say_why(store: ModelStore, change: Callable[[ModelStore], object], words: str) -> None:
+    """A refused change names the reason and leaves the store as it was."""
+    publish(store)
+
+    with pytest.raises(StoreError, match=words):
+        change(store)
+    assert ModelEntry(live=1, highest=1) == store.read_index()["eyes"]
+    assert [] == list((store.root / ".staging").iterdir())
+
+
+def test_version_numbers_never_come_back(store: ModelStore) -> None:
+    """A folder that a killed writer left behind uses its number up, and so does a deleted version."""
+    publish(store)
+    (store.root / "eyes" / "5").mkdir()
+
+    assert 6 == publish(store)
+    assert {"eyes": [1, 6]} == configured(store)
+
+
+def test_only_existing_versions_are_configured(store: ModelStore) -> None:
+    """TensorFlow Serving unloads everything when a listed version does not exist, so none is listed."""
+    publish(store)
+    publish(store)
+    (store.version_path("eyes", 1) / "saved_model.pb").unlink()
+
+    store.ensure()
+
+    assert {"eyes": [2]} == configured(store)
+
+
+def test_modes_let_containers_read(store: ModelStore) -> None:
+    """Folders are 0755 and files 0644, whatever the umask was."""
+    before = os.umask(0o077)
+    try:
+        publish(store)
+    finally:
+        os.umask(before)
+
+    version = store.version_path("eyes", 1)
+    assert 0o755 == version.stat().st_mode & 0o777
+    assert 0o755 == (version / "variables").stat().st_mode & 0o777
+    assert 0o644 == (version / "saved_model.pb").stat().st_mode & 0o777
+    assert 0o644 == store.config_path.stat().st_mode & 0o777
+
+
+def test_failing_body_publishes_nothing(store: ModelStore) -> None:
+    """An error while a version is being written leaves no trace of it."""
+    publish(store)
+
+    with pytest.raises(RuntimeError), store.staging() as directory:
+        (directory / "half").write_bytes(b"")
+        raise RuntimeError
+
+    assert [] == list((store.root / ".staging").iterdir())
+    assert ModelEntry(live=1, highest=1) == store.read_index()["eyes"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", '{"format": 9, "models": {}}', '{"format": 1, "models": {"eyes": {"live": "one"}}}'],
+    ids=["cut", "list", "format", "version"],
+)
+def test_broken_index_is_an_error_not_an_empty_store(store: ModelStore, text: str) -> None:
+    """A store that cannot be read must not be taken for one without models."""
+    store.ensure()
+    (store.root / "index.json").write_text(text)
+
+    with pytest.raises(StoreError, match=r"index\.json"):
+        store.read_index()
+
+
+def test_newer_fields_in_the_index_are_passed_over(store: ModelStore) -> None:
+    """An older Fovea can read a newer one's index of the same format."""
+    publish(store)
+    path = store.root / "index.json"
+    document = json.loads(path.read_text())
+    document["models"]["eyes"]["canary"] = 3
+    path.write_text(json.dumps(document))
+
+    assert ModelEntry(live=1, highest=1) == store.read_index()["eyes"]
+
+
+def _publish_many(root: Path, times: int) -> list[int]:
+    store = ModelStore(root)
+    return [publish(store) for _ in range(times)]
+
+
+def test_two_publishers_get_different_versions(store: ModelStore) -> None:
+    """Two processes publishing at once both finish, and no number is used twice."""
+    with get_context("spawn").Pool(2) as pool:
+        results = pool.starmap(_publish_many, [(store.root, 5)] * 2)
+
+    assert list(range(1, 11)) == sorted(results[0] + results[1])
+    assert 10 == store.read_index()["eyes"].live
+
+
+_KILLED = """
+import os, sys
+from pathlib import Path
+from contract import store as module
+steps = int(sys.argv[2])
+def count(event, arguments):
+    # Every file system change of the writer is an audit event: die just before the given one.
+    global steps
+    if event in ("os.rename", "os.mkdir", "os.chmod", "os.remove", "shutil.rmtree", "tempfile.mkstemp"):
+        steps -= 1
+        if steps == 0:
+            os.kill(os.getpid(), 9)
+store = module.ModelStore(Path(sys.argv[1]))
+with store.staging() as directory:
+    (directory / "saved_model.pb").write_bytes(b"model")
+    sys.addaudithook(count)
+    store.publish("eyes", directory)
+"""
+
+
+def test_kill_at_any_step_of_publish_leaves_the_store_serving(store: ModelStore) -> None:
+    """Kill -9 before each file system change in turn: old or new version live, config readable, next publish works."""
+    publish(store)
+    killed = 0
+    for step in range(1, 40):
+        process = subprocess.run(
+            [sys.executable, "-c", _KILLED, str(store.root), str(step)], check=False, timeout=60, capture_output=True
+        )
+        entry = store.read_index()["eyes"]
+        assert (store.version_path("eyes", entry.live or 0) / "saved_model.pb").is_file()
+        listed = configured(store)["eyes"]
+        assert listed
+        assert all((store.version_path("eyes", version) / "saved_model.pb").is_file() for version in listed)
+        if process.returncode == 0:
+            break
+        assert -signal.SIGKILL == process.returncode, process.stderr.decode()
+        killed += 1
+
+    assert killed >= 5
+    assert publish(store) == store.read_index()["eyes"].live
+    assert [] == list((store.root / ".staging").iterdir())
+
+
+def test_full_disk_is_a_clear_error_and_changes_nothing(tmp_path: Path) -> None:
+    """On a file system without room, publish fails with the reason and what was served goes on being served."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    mount = tmp_path / "small"
+    mount.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(mount)]
+    if subprocess.run(command, check=False, capture_output=True).returncode != 0:
+        pytest.skip("this machine does not allow mounting a tmpfs")
+    try:
+        store = ModelStore(mount / "models")
+        publish(store)
+        filler = mount / "filler"
+        with store.staging() as directory:
+            (directory / "saved_model.pb").write_bytes(b"model")
+            with pytest.raises(OSError, match="No space"):
+                filler.write_bytes(b"0" * 512 * 1024)
+            with pytest.raises(StoreError, match="No space left"):
+                store.publish("eyes", directory)
+        assert ModelEntry(live=1, highest=1) == store.read_index()["eyes"]
+        assert {"eyes": [1]} == configured(store)
+        filler.unlink()
+        assert 2 == publish(store)
+    finally:
+        subprocess.run(["umount", str(mount)], check=True)
+
+
+def test_staging_folders_of_living_writers_are_kept(store: ModelStore) -> None:
+    """Cleaning up after the dead must not touch what another process is writing right now."""
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom contract.store import ModelStore\n"
+        "with ModelStore(Path(sys.argv[1])).staging() as directory:\n"
+        "    print(directory, flush=True)\n    time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(store.root)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        directory = Path(process.stdout.readline().strip())
+        publish(store)
+        assert directory.is_dir()
+
+        process.kill()
+        process.wait(10)
+        deadline = time.monotonic() + 5
+        while directory.is_dir() and time.monotonic() < deadline:
+            publish(store)
+        assert not directory.is_dir()

@@ -1,0 +1,126 @@
+"""contract/tensors.py and stubs.py: TensorProto without TensorFlow, equal to TensorFlow's own."""
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from contract.errors import TensorError
+from contract.tensors import data_type_name, decode_tensor, encode_tensor, tensor_pb2, tensor_shape_pb2, types_pb2
+
+
+def proto(data_type: int, shape: list[int], **values: Any) -> Any:
+    dims = [tensor_shape_pb2.TensorShapeProto.Dim(size=size) for size in shape]
+    return tensor_pb2.TensorProto(dtype=data_type, tensor_shape=tensor_shape_pb2.TensorShapeProto(dim=dims), **values)
+
+
+@pytest.mark.parametrize(
+    "dtype", ["float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool"]
+)
+def test_round_trip(dtype: str) -> None:
+    """Every number type survives, with its shape."""
+    array = np.arange(6).reshape(1, 2, 3).astype(dtype)
+
+    actual = decode_tensor(encode_tensor(array))
+
+    assert array.dtype == actual.dtype
+    assert np.array_equal(array, actual)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.array([b"a", b"\xff\0"], object), np.array(["gr\u00fcn"]), np.array([], object)],
+    ids=["bytes", "text", "none"],
+)
+def test_strings_round_trip_as_bytes(array: np.ndarray) -> None:
+    """Strings come back as bytes, text as UTF-8."""
+    expected = [item.encode() if isinstance(item, str) else item for item in array.tolist()]
+
+    assert expected == decode_tensor(encode_tensor(array)).tolist()
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        pytest.param(proto(types_pb2.DT_FLOAT, [2, 2], float_val=[1, 2, 3, 4]), [[1, 2], [3, 4]], id="typed"),
+        pytest.param(proto(types_pb2.DT_FLOAT, [4], float_val=[1, 2]), [1, 2, 2, 2], id="last-value-repeats"),
+        pytest.param(proto(types_pb2.DT_INT32, [3]), [0, 0, 0], id="empty-is-zeros"),
+        pytest.param(proto(types_pb2.DT_INT64, [], int64_val=[7]), 7, id="scalar"),
+        pytest.param(proto(types_pb2.DT_HALF, [2], half_val=[0x3C00, 0x4000]), [1, 2], id="half"),
+        pytest.param(proto(types_pb2.DT_BFLOAT16, [2], half_val=[0x3F80, 0x4000]), [1, 2], id="bfloat16"),
+        pytest.param(proto(types_pb2.DT_STRING, [2], string_val=[b"x"]), [b"x", b"x"], id="string-repeats"),
+    ],
+)
+def test_typed_fields_follow_tensorflows_rules(message: Any, expected: Any) -> None:
+    """TensorFlow Serving answers in typed fields, possibly shortened."""
+    assert expected == decode_tensor(message).tolist()
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        pytest.param(proto(types_pb2.DT_FLOAT, [2], tensor_content=b"123"), "8 bytes", id="content-too-short"),
+        pytest.param(proto(types_pb2.DT_FLOAT, [1], float_val=[1, 2]), "at most 1", id="too-many"),
+        pytest.param(proto(types_pb2.DT_STRING, [1], string_val=[b"", b""]), "at most 1", id="too-many-strings"),
+        pytest.param(proto(types_pb2.DT_UINT8, [1], int_val=[300]), "out of its range", id="overflow"),
+        pytest.param(proto(types_pb2.DT_HALF, [1], half_val=[70000]), "16-bit", id="half-overflow"),
+        pytest.param(proto(types_pb2.DT_FLOAT, [-1]), "fully known", id="unknown-size"),
+        pytest.param(proto(types_pb2.DT_FLOAT, [1 << 20, 1 << 20], float_val=[1]), "at most", id="huge"),
+        pytest.param(proto(types_pb2.DT_RESOURCE, [1]), "resource is not supported", id="type"),
+        pytest.param(proto(0, [1]), "invalid is not supported", id="no-type"),
+    ],
+)
+def test_broken_tensors_are_refused(message: Any, words: str) -> None:
+    """A few bytes must neither crash nor fill memory."""
+    with pytest.raises(TensorError, match=words):
+        decode_tensor(message)
+
+
+def test_other_dtypes_are_refused() -> None:
+    """An array without a TensorFlow type is a TensorError."""
+    with pytest.raises(TensorError, match="complex"):
+        encode_tensor(np.zeros(1, np.complex64))
+
+
+def test_unknown_type_numbers_have_a_name() -> None:
+    """A message from a newer TensorFlow can still be spoken of."""
+    assert "unknown dtype enum (9999)" == data_type_name(9999)
+
+
+def run(code: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120
+    ).stdout.strip()
+
+
+def test_stubs_do_not_import_tensorflow() -> None:
+    """Message classes load without TensorFlow, in a fraction of its memory."""
+    code = (
+        "import sys, contract.tensors as t, psutil\n"
+        "assert t.predict_pb2.PredictRequest\n"
+        "print('tensorflow' in sys.modules, psutil.Process().memory_info().rss < 80e6)"
+    )
+
+    assert "False True" == run(code)
+
+
+@pytest.mark.parametrize("first", ["stubs", "tensorflow"])
+def test_tensorflow_and_stubs_live_in_one_process(first: str) -> None:
+    """Whichever is imported first, TensorFlow works and both speak of the same messages."""
+    imports = ["import contract.tensors as t", "import tensorflow as tf"]
+    lines = imports if first == "stubs" else imports[::-1]
+    lines += [
+        "import numpy as np",
+        "array = np.arange(6, dtype=np.float32).reshape(2, 3)",
+        "theirs = tf.make_tensor_proto(array)",
+        "assert isinstance(theirs, t.tensor_pb2.TensorProto)",
+        "assert np.array_equal(t.decode_tensor(theirs), array)",
+        "assert np.array_equal(tf.make_ndarray(t.encode_tensor(array)), array)",
+        "from tensorflow.core.framework import tensor_pb2",
+        "assert tensor_pb2.TensorProto is t.tensor_pb2.TensorProto",
+        "print(float(tf.reduce_sum(tf.constant(array))))",
+    ]
+
+    assert "15.0" == run("\n".join(lines))
