@@ -1,0 +1,98 @@
+"""From errors to gRPC statuses, as TensorFlow Serving words them; from a ModelSpec to a version."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn
+
+import grpc
+
+from contract.tensors import model_pb2
+from engine.errors import EngineError
+from service.modelserver.errors import RequestError
+from service.modelserver.repository import ModelRepository
+from service.modelserver.served import ServedVersion
+
+logger = logging.getLogger(__name__)
+
+MAX_MESSAGE_CHARS = 1024  # TensorFlow Serving's own limit (grpc_status_util.cc)
+
+Method = Callable[[Any, Any, Any], Awaitable[Any]]
+
+
+def answering(method: Method) -> Method:
+    """Turn the errors of an RPC method into statuses; an unforeseen one becomes INTERNAL and goes to the log."""
+
+    @functools.wraps(method)
+    async def answer(servicer: Any, request: Any, context: Any) -> Any:
+        try:
+            return await method(servicer, request, context)
+        except (EngineError, RequestError) as err:
+            await _abort(context, err.code, str(err))
+        except grpc.aio.AbortError:
+            raise
+        except Exception:  # the boundary of the process: the caller gets no traceback, the log does
+            logger.exception("%s failed", method.__name__)
+            await _abort(context, "INTERNAL", f"{method.__name__} failed inside the model server; its log says why")
+
+    return answer
+
+
+def refusing(name: str, instead: str) -> Method:
+    """Return an RPC method that says in plain words that it is not there.
+
+    Args:
+        name: the method's.
+        instead: what to call or do.
+    """
+
+    async def refuse(servicer: Any, request: Any, context: Any) -> NoReturn:
+        await _abort(context, "UNIMPLEMENTED", f"{name} is not implemented by Fovea's model server; {instead}")
+
+    return refuse
+
+
+def find_version(repository: ModelRepository, request: Any) -> ServedVersion:
+    """Return the loaded version that a request's model_spec names.
+
+    Raises:
+        RequestError: if it names none, or none that is loaded.
+    """
+    check_model_spec(request)
+    spec = request.model_spec
+    if not spec.name:
+        raise RequestError("INVALID_ARGUMENT", "ModelSpec has no name specified.")
+    if spec.WhichOneof("version_choice") == "version_label":
+        raise RequestError("INVALID_ARGUMENT", f"Unrecognized servable version label: {spec.version_label}")
+    number = int(spec.version.value) if spec.HasField("version") else None
+    version = repository.find(spec.name, number)
+    if version is None:
+        wanted = f"Latest({spec.name})" if number is None else f"Specific({spec.name}, {number})"
+        raise RequestError("NOT_FOUND", f"Servable not found for request: {wanted}")
+    return version
+
+
+def check_model_spec(request: Any) -> None:
+    """Check that a request has a model_spec at all.
+
+    Raises:
+        RequestError: if it has not.
+    """
+    if not request.HasField("model_spec"):
+        raise RequestError("INVALID_ARGUMENT", "Missing ModelSpec")
+
+
+def build_model_spec(version: ServedVersion, signature: str = "") -> Any:
+    """Return the ModelSpec of a reply: which model and version answered, and by which signature."""
+    spec = model_pb2.ModelSpec(name=version.model, signature_name=signature)
+    spec.version.value = version.number
+    return spec
+
+
+async def _abort(context: Any, code: str, message: str) -> NoReturn:
+    if len(message) > MAX_MESSAGE_CHARS:
+        message = message[:MAX_MESSAGE_CHARS] + "...TRUNCATED"
+    await context.abort(grpc.StatusCode[code], message)
+    raise AssertionError("abort returned")

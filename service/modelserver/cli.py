@@ -1,0 +1,39 @@
+"""The model server's process: logging, exit status, and what TensorFlow is allowed to say."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from service.modelserver.errors import BindError
+from service.modelserver.options import parse_options
+from service.modelserver.server import serve
+
+
+def main(argv: Sequence[str]) -> int:
+    """Serve until told to stop.
+
+    Args:
+        argv: the arguments, without the program's name.
+
+    Returns:
+        Exit status: 0 stopped as asked, 1 could not serve (the reason is the last line of stderr). A wrong command
+        line raises SystemExit(2), as argparse does.
+    """
+    options = parse_options(argv)
+    _set_up_logging()
+    try:
+        asyncio.run(serve(options))
+    except BindError as err:
+        print(f"modelserver: {err}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _set_up_logging() -> None:
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s modelserver %(message)s")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # deprecation notices of the calls that we mean
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

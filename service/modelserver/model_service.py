@@ -1,0 +1,54 @@
+"""tensorflow.serving.ModelService: GetModelStatus."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+
+from contract.tensors import get_model_status_pb2, model_service_pb2_grpc
+from service.modelserver.answers import answering, check_model_spec, refusing
+from service.modelserver.errors import RequestError
+from service.modelserver.repository import ModelRepository
+from service.modelserver.served import ServedVersion
+
+
+class ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore[misc]
+    """Says what state the versions of a model are in.
+
+    Args:
+        repository: the models.
+    """
+
+    def __init__(self, repository: ModelRepository) -> None:
+        self._repository = repository
+
+    @answering
+    async def GetModelStatus(self, request: Any, context: Any) -> Any:
+        """Return the state of one version or all, newest first; a label is not looked at, as in the original."""
+        check_model_spec(request)
+        name = request.model_spec.name
+        versions = self._repository.versions(name)
+        if request.model_spec.HasField("version"):
+            number = int(request.model_spec.version.value)
+            versions = [version for version in versions if version.number == number]
+            missing = f"Could not find version {number} of model {name}"
+        else:
+            missing = f"Could not find any versions of model {name}"
+        if not versions:
+            raise RequestError("NOT_FOUND", missing)
+        return get_model_status_pb2.GetModelStatusResponse(
+            model_version_status=[_describe_version(version) for version in versions]
+        )
+
+    HandleReloadConfigRequest = refusing("HandleReloadConfigRequest", "change the file that --model_config_file names")
+
+
+def _describe_version(version: ServedVersion) -> Any:
+    status = get_model_status_pb2.ModelVersionStatus(version=version.number, state=int(version.state))
+    status.status.SetInParent()
+    if version.error is not None:
+        # tensorflow.error.Code has gRPC's numbers.
+        status.status.error_code = grpc.StatusCode[version.error.code].value[0]
+        status.status.error_message = str(version.error)
+    return status

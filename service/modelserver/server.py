@@ -1,0 +1,131 @@
+"""Puts the parts together: options in, a gRPC server that follows its models until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+import grpc
+
+from contract.tensors import model_service_pb2_grpc, prediction_service_pb2_grpc
+from engine.loading import load_engine
+from service.modelserver.config import ModelConfig
+from service.modelserver.errors import BindError
+from service.modelserver.execution import Workers
+from service.modelserver.model_service import ModelService
+from service.modelserver.options import Options
+from service.modelserver.prediction_service import PredictionService
+from service.modelserver.repository import ModelRepository
+from service.modelserver.watcher import ModelWatcher
+
+logger = logging.getLogger(__name__)
+
+MAX_MESSAGE_BYTES = 256 << 20  # 32 images, or their saliency maps, pass gRPC's own 4 MiB
+DRAIN_S = 30.0
+MAX_SOCKET_PATH_BYTES = 107  # the kernel's limit
+
+_CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.so_reuseport", 0),  # otherwise a second server takes a port silently, and half of the calls
+)
+
+
+async def serve(options: Options) -> None:
+    """Serve until SIGTERM or SIGINT, then finish the calls in flight.
+
+    Raises:
+        BindError: if an address cannot be listened on.
+    """
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    async with running_server(options):
+        await stopping.wait()
+        logger.info("stopping: no new calls, up to %.0f s for those in flight", DRAIN_S)
+    logger.info("stopped")
+
+
+@contextlib.asynccontextmanager
+async def running_server(options: Options) -> AsyncIterator[Sequence[str]]:
+    """Run a model server; leaving the context drains and stops it.
+
+    Args:
+        options: as the command line gives them.
+
+    Yields:
+        The addresses it listens on, as gRPC clients take them.
+
+    Raises:
+        BindError: if an address cannot be listened on.
+    """
+    load = functools.partial(
+        load_engine,
+        warm_up=options.enable_model_warmup,
+        intra_op_threads=options.intra_op_threads,
+        inter_op_threads=options.inter_op_threads,
+    )
+    repository = ModelRepository(
+        load, num_retries=options.max_num_load_retries, retry_interval_s=options.load_retry_interval_s
+    )
+    workers = Workers(options.num_workers, max_waiting=options.max_waiting_calls)
+    server = grpc.aio.server(options=_CHANNEL_OPTIONS)
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(repository, workers), server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(repository), server)
+    addresses = _listen(server, options)
+    await server.start()
+    for address in addresses:
+        logger.info("listening on %s", address)
+    following = _follow(repository, options)
+    try:
+        yield addresses
+    finally:
+        for task in following:
+            task.cancel()
+        await asyncio.gather(*following, return_exceptions=True)
+        await server.stop(DRAIN_S)
+        await asyncio.to_thread(workers.close)
+        await repository.close()
+
+
+def _follow(repository: ModelRepository, options: Options) -> list[asyncio.Task[None]]:
+    configs = []
+    if options.model_base_path is not None and options.model_config_file is None:
+        configs.append(ModelConfig(options.model_name, options.model_base_path))
+    watcher = ModelWatcher(repository, configs, file_poll_s=options.file_system_poll_wait_s)
+    work = [watcher.follow_versions()]
+    if options.model_config_file is not None:
+        poll_s = options.model_config_file_poll_wait_s
+        work.append(watcher.follow_config(options.model_config_file, options.path_map, poll_s=poll_s))
+    return [asyncio.create_task(coroutine) for coroutine in work]
+
+
+def _listen(server: grpc.aio.Server, options: Options) -> list[str]:
+    addresses = []
+    if options.grpc_socket_path is not None:
+        addresses.append(_listen_on_socket(server, options.grpc_socket_path))
+    if options.port is not None:
+        port = _bind(server.add_insecure_port, f"{options.host}:{options.port}")
+        addresses.append(f"{options.host}:{port}")
+    return addresses
+
+
+def _listen_on_socket(server: grpc.aio.Server, path: Path) -> str:
+    if len(str(path).encode()) > MAX_SOCKET_PATH_BYTES:
+        raise BindError(
+            f"--grpc_socket_path: expected at most {MAX_SOCKET_PATH_BYTES} bytes. Received: {len(str(path).encode())}"
+        )
+    _bind(server.add_insecure_port, f"unix:{path}")
+    return f"unix:{path}"
+
+
+def _bind(add_port: Callable[[str], int], address: str) -> int:
+    try:
+        return add_port(address)
+    except RuntimeError as err:
+        raise BindError(f"cannot listen on {address}: it is taken or not allowed") from err

@@ -1,0 +1,77 @@
+"""Fixtures for all: a tiny real model, a store that has it, a real model server that serves it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from contract.store import ModelStore
+from tests.helpers.model_client import ModelClient
+from tests.helpers.server_process import ROOT, ServerProcess, start_server
+from tests.helpers.tiny_model import MODEL_NAME, VARIANTS, publish_variant
+
+StartModelServer = Callable[..., ServerProcess]
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """SavedModel folders by variant: "plain", "permuted" (labels in another order), "small" (8x8 input)."""
+    root = tmp_path_factory.mktemp("tiny")
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-m", "tests.helpers.tiny_model", str(root)]
+    # In its own process: TensorFlow stays out of this one, where other tests prove that they do without.
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=300, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"the tiny model cannot be built:\n{done.stderr.decode()}")
+    return {name: root / name for name in VARIANTS}
+
+
+@pytest.fixture
+def store(tmp_path: Path, tiny_models: dict[str, Path]) -> ModelStore:
+    """A fresh store in which the plain variant is the live version 1 of model `colours`."""
+    fresh = ModelStore(tmp_path / "models")
+    publish_variant(fresh, tiny_models["plain"])
+    return fresh
+
+
+@pytest.fixture(scope="session")
+def modelserver(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, Path]) -> Iterator[ServerProcess]:
+    """A model server for reading only: `colours` 1 (previous) and 2 (live) plain and permuted; do not publish to it."""
+    root = tmp_path_factory.mktemp("served")
+    shared = ModelStore(root / "models")
+    for variant in ("plain", "permuted"):
+        publish_variant(shared, tiny_models[variant])
+    server = start_server(shared, root / "modelserver.log")
+    try:
+        with ModelClient(server.address) as client:
+            client.wait_for(MODEL_NAME, 1)
+            client.wait_for(MODEL_NAME, 2)
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def start_modelserver(tmp_path: Path) -> Iterator[StartModelServer]:
+    """A function that starts a model server for one test: `start_modelserver(store, *flags)`."""
+    servers: list[ServerProcess] = []
+
+    def start(store: ModelStore, *flags: str) -> ServerProcess:
+        servers.append(start_server(store, tmp_path / f"modelserver{len(servers)}.log", flags))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def model_client(modelserver: ServerProcess) -> Iterator[ModelClient]:
+    """A client of the shared model server."""
+    with ModelClient(modelserver.address) as client:
+        yield client
