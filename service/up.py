@@ -166,8 +166,7 @@ def _fetch_readiness(url: str) -> dict[str, dict[str, str]] | None:
 def _model_server_arguments(store: ModelStore, address: Path) -> list[str]:
     return [
         "modelserver",
-        "--port=0",  # the socket alone: no other user of this machine reaches it
-        f"--grpc_socket_path={address}",
+        f"--grpc_socket_path={address}",  # and no port: no other user of this machine reaches it
         f"--model_config_file={store.config_path}",
         "--model_config_file_poll_wait_seconds=1",
         "--path-map",
