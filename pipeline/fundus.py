@@ -1,10 +1,10 @@
 """Draw one synthetic, disc-centred fundus photograph.
 
-Lengths are in disc radii (half the disc's vertical diameter), x grows towards the temple, y downwards; a left eye is the
-same scene with x mirrored. Colours are RGB, float32, and stay linear until the camera's response is applied.
+Lengths are in disc radii (half the disc's vertical diameter), x grows towards the temple, y downwards; a left eye is
+the same scene with x mirrored. Colours are RGB, float32, and stay linear until the camera's response is applied.
 
-Every random number is drawn before, and independently of, the cup-to-disc ratio. So two calls that differ only in
-`ratio` give the same photograph with another cup, and no property but the cup can tell the classes apart.
+No random number depends on the cup-to-disc ratio. So two calls that differ only in `ratio` give the same photograph
+with another cup, and nothing but the cup can tell the classes apart.
 """
 
 from dataclasses import dataclass
@@ -20,26 +20,31 @@ Side = Literal["OD", "OS"]
 
 SIZES = ((256, 256), (288, 288), (320, 320), (384, 384), (320, 288), (288, 256), (384, 320))
 MIN_RATIO, MAX_RATIO = 0.05, 0.95
+# Share of the light that a layer of vessels takes away; the reflex gives some back.
+ABSORBED = {
+    "vein": np.array([0.42, 0.70, 0.62], np.float32),
+    "artery": np.array([0.20, 0.52, 0.50], np.float32),
+    "reflex": np.array([-0.10, -0.10, -0.10], np.float32),
+}
 # How much a change of tone shows in red, green and blue: the retina is nearly saturated in red.
 CONTRAST = np.array([0.55, 1.0, 1.05], np.float32)
 
 
 @dataclass(frozen=True)
 class Patient:
-    """What both eyes of a patient share: pigment and the day's camera."""
+    """What both eyes of a patient share: pigment, and the camera of that day."""
 
     retina: np.ndarray
     melanin: float
     gain: float
     balance: np.ndarray
-    haze: float
 
 
 @dataclass(frozen=True)
 class Disc:
     """The optic disc and its cup, apart from the ratio.
 
-    `centre` is in fractions of the picture (x, y), `radius` in fractions of the width; `aspect` = horizontal / vertical.
+    `centre` is in fractions of the picture (x, y), `radius` in fractions of its width; `aspect` = width / height.
     """
 
     centre: tuple[float, float]
@@ -91,20 +96,19 @@ def draw_eye(*, seed: int, patient: int, side: Side, ratio: float) -> np.ndarray
 
 def _draw_patient(rng: np.random.Generator) -> Patient:
     red = rng.uniform(0.56, 0.78)
-    green = red * rng.uniform(0.32, 0.50)
+    green = red * rng.uniform(0.29, 0.54)
     return Patient(
-        retina=np.array([red, green, green * rng.uniform(0.28, 0.52)], np.float32),
+        retina=np.array([red, green, green * rng.uniform(0.24, 0.58)], np.float32),
         melanin=rng.uniform(0.0, 1.0),
-        gain=rng.uniform(0.84, 1.2),
-        balance=rng.normal(1.0, 0.03, 3).astype(np.float32),
-        haze=rng.beta(1.2, 6.0) * 0.30,
+        gain=rng.uniform(0.80, 1.22),
+        balance=rng.normal(1.0, [0.03, 0.04, 0.06]).astype(np.float32),
     )
 
 
 def _draw_disc(rng: np.random.Generator) -> Disc:
     red, green, blue = rng.uniform(0.82, 0.94), rng.uniform(0.54, 0.64), rng.uniform(0.46, 0.58)
     rim = red * np.array([1.0, green, green * blue], np.float32)
-    pallor = rim * np.array([rng.uniform(1.08, 1.16), rng.uniform(1.42, 1.58), rng.uniform(1.8, 2.3)], np.float32)
+    pallor = rim * np.array([rng.uniform(1.08, 1.16), rng.uniform(1.40, 1.58), rng.uniform(1.6, 2.3)], np.float32)
     return Disc(
         centre=(0.5 + rng.uniform(-0.06, 0.06), 0.5 + rng.uniform(-0.05, 0.05)),
         radius=rng.uniform(0.155, 0.205),
@@ -138,10 +142,8 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], cells: int) -
 
 def _enlarge(picture: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Return a float32 picture, (height, width, channels), resized to `shape` (height, width)."""
-    planes = np.ascontiguousarray(picture.transpose(2, 0, 1))
-    size = (shape[1], shape[0])
-    enlarged = [np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BILINEAR)) for plane in planes]
-    return np.stack(enlarged, axis=2)
+    planes = [Image.fromarray(plane) for plane in np.ascontiguousarray(picture.transpose(2, 0, 1))]
+    return np.dstack([np.asarray(plane.resize(shape[::-1], Image.Resampling.BILINEAR)) for plane in planes])
 
 
 def _paint_retina(rng: np.random.Generator, patient: Patient, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -206,53 +208,51 @@ def _paint_disc(
     surface = disc.rim * (1.0 + shade[..., None] * CONTRAST)
     # The outermost rim thins out, so that the retina's own colour shines through.
     surface += (0.3 * _step(radius, 0.95, 0.2))[..., None] * (ground - surface)
-    inside, colour = _cup(rng, disc, u, v, wave, texture, ratio)
-    surface += inside[..., None] * (colour - surface)
+    inside, depth = _cup(rng, disc, u, v, wave, ratio)
+    surface += inside[..., None] * (disc.pallor * (1.0 + (depth + 0.6 * texture)[..., None]) - surface)
     cover = 1.0 - _step(radius, 1.0, disc.edge)
     scene[window] = ground + cover[..., None] * (surface - ground)
     return scene
 
 
 def _cup(
-    rng: np.random.Generator, disc: Disc, u: np.ndarray, v: np.ndarray, wave: np.ndarray, texture: np.ndarray, ratio: float
+    rng: np.random.Generator, disc: Disc, u: np.ndarray, v: np.ndarray, wave: np.ndarray, ratio: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the cup's soft mask, (height, width), and its colour, (height, width, 3)."""
+    """Return the cup's soft mask, (height, width), and the change of tone inside it, both float32, (height, width)."""
     free = 1.0 - ratio
     shift_u, shift_v = (float(shift) * free for shift in disc.cup_shift)
     radius = np.hypot((u - shift_u * 0.35) / disc.cup_aspect, v - shift_v * 0.15) / (1.0 + 0.6 * wave)
     pores = np.maximum(smooth_noise(rng, u.shape, 36) - 0.5, 0) * rng.uniform(0.0, 0.10)
-    depth = 0.06 * _step(ratio - radius, 0.12, 0.12) + 0.05 * u - pores + 0.6 * texture
-    return 1.0 - _step(radius, ratio, disc.cup_edge), disc.pallor * (1.0 + depth[..., None])
+    depth = 0.06 * _step(ratio - radius, 0.12, 0.12) + 0.05 * u - pores
+    return 1.0 - _step(radius, ratio, disc.cup_edge), depth
 
 
 def _paint_surround(rng: np.random.Generator, scene: np.ndarray, radius: np.ndarray, angle: np.ndarray) -> np.ndarray:
     """Paint the glow around the disc, its scleral ring and, in some eyes, a pale temporal crescent of atrophy."""
     outside = (radius - 1.0).clip(0)
-    ring = np.exp(-(((radius - 1.05) / 0.06) ** 2)) * rng.uniform(-0.12, 0.12) + np.exp(-outside * 5) * rng.uniform(0, 0.14)
+    ring = np.exp(-(((radius - 1.05) / 0.06) ** 2)) * rng.uniform(-0.12, 0.12)
+    ring += np.exp(-outside * 5) * rng.uniform(0, 0.14)
     reach = 1.0 + rng.uniform(0.1, 0.35) * np.exp(-((angle - rng.normal(0.0, 0.4)) ** 2) / 0.9)
     amount = rng.uniform(0.05, 0.14) if rng.random() < 0.35 else 0.0
-    crescent = amount * (1.0 - _step(radius, reach, 0.12)) * _step(reach, 1.08, 0.06)
+    crescent = amount * (1.0 - _step(radius - reach, 0.0, 0.12)) * _step(reach, 1.08, 0.06)
     return scene * (1.0 + ring[..., None] * CONTRAST) + crescent[..., None] * np.array([1.0, 0.9, 0.5], np.float32)
 
 
 def _paint_all_vessels(
     rng: np.random.Generator, scene: np.ndarray, disc: Disc, *, mirrored: bool, ratio: float
 ) -> np.ndarray:
-    """Multiply the scene by the light that vessels let through; the same tree whatever the ratio, except in the disc."""
+    """Multiply the scene by the light that vessels let through; the ratio moves them inside the disc only."""
     vessels = [bend_at_cup(vessel, ratio) for vessel in grow_vessels(rng)]
-    size = (scene.shape[1], scene.shape[0])
-    layers = paint_vessels(vessels, size, disc.centre, disc.radius, mirrored=mirrored)
+    layers = paint_vessels(vessels, scene.shape[1::-1], disc.centre, disc.radius, mirrored=mirrored)
     depth = rng.uniform(0.75, 1.0)
-    blood = {"vein": np.array([0.42, 0.70, 0.62]), "artery": np.array([0.20, 0.52, 0.50]), "reflex": -np.array([0.10] * 3)}
-    for kind, opacity in layers.items():
-        scene = scene * (1.0 - depth * opacity[..., None] * blood[kind].astype(np.float32))
+    for layer, opacity in layers.items():
+        scene *= 1.0 - (depth * opacity)[..., None] * ABSORBED[layer]
     return scene
 
 
 def _illumination(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return the uneven light of the flash with vignetting, float32, shape (height, width, 1)."""
-    reach = float(np.abs(x).max())
-    x, y = x / reach, y / reach
+    x, y = (axis / float(np.abs(x).max()) for axis in (x, y))
     offset = [float(part) for part in rng.normal(0.0, 0.25, 2)]
     vignette = 1.0 - rng.uniform(0.08, 0.42) * ((x - offset[0]) ** 2 + (y - offset[1]) ** 2) / 1.6
     slope = [float(part) for part in rng.normal(0.0, 0.09, 2)]
@@ -264,18 +264,19 @@ def _photograph(rng: np.random.Generator, light: np.ndarray, patient: Patient) -
     """Turn light into a photograph: aperture, exposure, haze, blur, shoulder, noise; uint8 RGB."""
     height, width = light.shape[:2]
     exposure = patient.gain * rng.uniform(0.88, 1.12)
-    veil = patient.haze * np.array([0.50, 0.42, 0.34], np.float32)
-    light = (light * exposure * patient.balance) * (1.0 - patient.haze) + veil
+    haze = rng.beta(1.2, 4.5) * 0.36
+    veil = haze * np.array([0.50, 0.40, 0.30], np.float32) * rng.normal(1.0, [0.1, 0.2, 0.3]).astype(np.float32)
+    light = light * (exposure * (1.0 - haze) * patient.balance) + veil
     light = light * _aperture(rng, width, height)[..., None]
     sigma = rng.uniform(0.35, 1.0) * width / 320
-    light = ndimage.gaussian_filter(light, (sigma, sigma, 0))
+    light = ndimage.gaussian_filter(light, (sigma, sigma, 0), truncate=3.0)
     response = _response(rng.uniform(0.88, 1.08))
     # One factor for all three channels: bending each alone would turn bright discs green.
     brightest = light.max(axis=2)
     light *= response[(brightest * 512).astype(np.int16).clip(0, 1023)][..., None]
     spread = rng.uniform(0.004, 0.014)
     light += (0.8 * spread) * rng.standard_normal((height, width, 1), dtype=np.float32)
-    light += (0.5 * spread) * rng.standard_normal(light.shape, dtype=np.float32)
+    light += (1.7 * spread) * (rng.random(light.shape, dtype=np.float32) - 0.5)
     return (light * 255.0 + 0.5).clip(0, 255).astype(np.uint8)
 
 

@@ -109,9 +109,10 @@ def plan_glaucoma_set(
     rng = np.random.default_rng([seed])
     # Numbers are dealt out at random: else a patient's number would tell the class.
     dealt = [roles[place] for place in rng.permutation(len(roles))]
-    return [
-        plan for patient, (split, label) in enumerate(dealt, start=1) for plan in _plan_patient(rng, patient, split, label)
-    ]
+    plans = []
+    for patient, (split, label) in enumerate(dealt, start=1):
+        plans += _plan_patient(rng, patient, split, label)
+    return plans
 
 
 def _plan_patient(rng: np.random.Generator, patient: int, split: str, label: str) -> list[EyePlan]:
@@ -129,6 +130,6 @@ def _write_eye(path: Path, plan: EyePlan, seed: int) -> None:
     picture = Image.fromarray(draw_eye(seed=seed, patient=plan.patient, side=plan.side, ratio=plan.ratio))
     path.parent.mkdir(parents=True, exist_ok=True)
     if plan.quality is None:
-        picture.save(path, compress_level=3)
+        picture.save(path, compress_level=1)
     else:
         picture.save(path, quality=plan.quality)

@@ -12,7 +12,7 @@ STEP = 0.1
 MIN_WIDTH = 0.02
 # The corners of the largest picture lie this far from the disc.
 FARTHEST = 4.4
-SUPERSAMPLING = 3
+SUPERSAMPLING = 2
 # Heading where a trunk leaves the disc, and the heading it bends to: arcades leave almost vertically, then sweep around
 # the fovea on the temporal side; nasal trunks spread straight.
 TRUNKS = (
@@ -43,21 +43,22 @@ def grow_vessels(rng: np.random.Generator) -> list[Vessel]:
     for start, end, calibre in TRUNKS:
         both = rng.normal(0.0, 0.16)
         apart = rng.uniform(0.10, 0.30) * rng.choice([-1, 1])
-        for kind, width, turn in (("vein", 0.14, apart), ("artery", 0.105, -apart)):
+        pair: tuple[tuple[Kind, float, float], ...] = (("vein", 0.14, apart), ("artery", 0.105, -apart))
+        for kind, width, turn in pair:
             width *= calibre * rng.uniform(0.85, 1.15)
             vessels += _grow_tree(rng, kind, root, start + both + turn, end + both + turn * 0.6, width)
     for start, end, calibre in TWIGS:
         if rng.random() < 0.7:
-            kind = "vein" if rng.random() < 0.45 else "artery"
+            twig: Kind = "vein" if rng.random() < 0.45 else "artery"
             turn = rng.normal(0.0, 0.22)
-            vessels += _grow_tree(rng, kind, root, start + turn, end + turn, 0.15 * calibre)
+            vessels += _grow_tree(rng, twig, root, start + turn, end + turn, 0.15 * calibre)
     return vessels
 
 
 def _grow_tree(
     rng: np.random.Generator, kind: Kind, root: np.ndarray, start: float, end: float, width: float
 ) -> list[Vessel]:
-    """Return a vessel that leaves `root` at heading `start` and bends to `end` (radians), with two orders of branches."""
+    """Return a vessel from `root` that turns from heading `start` to `end` (radians), with two orders of branches."""
     length = rng.uniform(4.4, 5.2) if width > 0.06 else rng.uniform(2.0, 4.0)
     trunk = _grow_vessel(rng, kind, root, start, end, width, length)
     tree, parents = [trunk], [trunk]
