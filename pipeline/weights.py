@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,11 @@ def load_weights(network: Any, weights: Weights) -> None:
     if weights.file is None:
         return
     try:
-        network.load_weights(weights.file)
-    except (ValueError, OSError, KeyError) as err:
+        with warnings.catch_warnings():
+            # Keras only warns of layers that the file knows nothing of, and leaves them random.
+            warnings.simplefilter("error", UserWarning)
+            network.load_weights(weights.file)
+    except (ValueError, OSError, KeyError, UserWarning) as err:
         reason = str(err).strip().splitlines()[0]
         raise WeightsError(f"{weights.file.name} does not fit {network.name}: {reason}") from err
 

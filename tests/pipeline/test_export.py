@@ -1,0 +1,153 @@
+"""pipeline/export.py: the artifact computes what the Keras model does, in every runtime that loads it."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from contract.model import InputSpec, Label, ModelContract, build_document
+from contract.store import CONTRACT_FILE
+from pipeline.export import SALIENCY, export_saved_model
+from pipeline.network import LOGITS, Classifier, build_classifier, preprocess
+from pipeline.recipe import Model
+from pipeline.weights import Weights
+
+SIZE = 64
+TEMPERATURE = 1.5
+
+
+class Exported:
+    """A classifier with random weights, its contract and its SavedModel."""
+
+    def __init__(self, backbone: str, head: str, directory: Path) -> None:
+        keras.utils.set_random_seed(1)
+        settings = Model(backbone=backbone, weights="none", head=head, input_size=SIZE)  # type: ignore[arg-type]
+        self.classifier: Classifier = build_classifier(settings, Weights("none", None), num_classes=3, channels=3)
+        labels = [Label(name, name) for name in ("glaucoma", "normal", "suspect")]
+        document = build_document(labels, InputSpec(SIZE, SIZE), saliency=SALIENCY[head], temperature=TEMPERATURE)
+        self.contract = ModelContract.from_document(document)
+        self.directory = directory
+        export_saved_model(self.classifier, self.contract, directory)
+
+    def logits(self, images: np.ndarray) -> Any:
+        model = keras.Model(self.classifier.model.input, self.classifier.model.get_layer(LOGITS).output)
+        return model(preprocess(images.astype(np.float32), self.classifier.preprocessing), training=False)
+
+
+@pytest.fixture(
+    name="exported", scope="module", params=[("ResNet50", "gap"), ("ResNet", "flatten-dense")], ids=["gap", "dense"]
+)
+def fixture_exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """One artifact for each head."""
+    return Exported(*request.param, tmp_path_factory.mktemp("export"))
+
+
+def pictures(batch: int) -> np.ndarray:
+    return np.random.default_rng(batch).integers(0, 256, (batch, SIZE, SIZE, 3), np.uint8)
+
+
+def test_every_signature_runs_in_a_session(exported: Exported) -> None:
+    """tf.compat.v1.saved_model.load in a Session runs each signature at batch 1, 2 and 7, equal to Keras."""
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        meta = tf.compat.v1.saved_model.load(session, ["serve"], str(exported.directory))
+
+        def call(name: str, **feeds: np.ndarray) -> dict[str, np.ndarray]:
+            signature = meta.signature_def[name]
+            tensors = {output: info.name for output, info in signature.outputs.items()}
+            values = {signature.inputs[key].name: value for key, value in feeds.items()}
+            return session.run(tensors, values)  # type: ignore[no-any-return]
+
+        answers = {
+            batch: (
+                call("serving_default", images=pictures(batch)),
+                call("explain", images=pictures(batch), class_index=np.full(batch, -1, np.int32)),
+                call("describe", row=np.zeros(batch, np.int32)),
+            )
+            for batch in (1, 2, 7)
+        }
+
+    for batch, (predicted, explained, described) in answers.items():
+        expected = tf.nn.softmax(exported.logits(pictures(batch)) / TEMPERATURE).numpy()
+        assert np.abs(expected - predicted["probabilities"]).max() < 1e-5
+        assert np.abs(expected - explained["probabilities"]).max() < 1e-5
+        assert (batch,) == explained["saliency"].shape[:1]
+        assert [exported.contract.to_json().encode()] * batch == list(described["contract"])
+
+
+def test_saliency_equals_gradient_tape(exported: Exported) -> None:
+    """The head carried back by hand gives Grad-CAM's numbers, for a chosen class and for the predicted one."""
+    images = pictures(3)
+    model = exported.classifier.model
+    layers = [layer for layer in model.layers if layer not in exported.classifier.backbone_layers]
+    backbone = keras.Model(model.input, exported.classifier.feature_map)
+    features = backbone(preprocess(images.astype(np.float32), exported.classifier.preprocessing), training=False)
+    chosen = np.array([2, 0, -1], np.int32)
+    with tf.GradientTape() as tape:
+        tape.watch(features)
+        x = features
+        for layer in layers[:-1]:  # up to the logits
+            x = layer(x)
+        wanted = np.where(chosen < 0, np.argmax(x, axis=1), chosen)
+        score = tf.reduce_sum(x * tf.one_hot(wanted, 3), axis=1)
+    weights = tf.reduce_mean(tape.gradient(score, features), axis=[1, 2])
+    maps = tf.nn.relu(tf.einsum("bhwk,bk->bhw", features, weights))
+    expected = tf.math.divide_no_nan(maps, tf.reduce_max(maps, axis=[1, 2], keepdims=True)).numpy()
+
+    signature = tf.saved_model.load(str(exported.directory)).signatures["explain"]
+    actual = signature(images=tf.constant(images), class_index=tf.constant(chosen))["saliency"].numpy()
+
+    assert expected.shape == actual.shape
+    assert np.abs(expected - actual).max() < 1e-4
+
+
+def graph_nodes(directory: Path) -> list[Any]:
+    from contract.tensors import saved_model_pb2
+
+    message = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
+    graph = message.meta_graphs[0].graph_def
+    return [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+
+
+def test_weights_are_written_once_as_constants_and_once_as_variables(exported: Exported) -> None:
+    """serving_default holds constants, explain reads variables, and nothing holds a third copy."""
+    weights = exported.classifier.model.count_params() * 4
+
+    constants = (exported.directory / "saved_model.pb").stat().st_size
+    variables = sum(path.stat().st_size for path in (exported.directory / "variables").iterdir())
+
+    assert weights < constants < weights * 1.1 + 1_000_000
+    assert weights < variables < weights * 1.1 + 1_000_000
+
+
+def test_no_gradient_op_is_in_the_graph(exported: Exported) -> None:
+    """OpenVINO reads no gradient ops; neither does anybody need them."""
+    assert [] == [node.op for node in graph_nodes(exported.directory) if "Grad" in node.op or "Backprop" in node.op]
+
+
+def test_contract_stands_beside_the_graph(exported: Exported) -> None:
+    """assets.extra/contract.json is what describe returns."""
+    text = (exported.directory / CONTRACT_FILE).read_text()
+
+    assert exported.contract.sha256 == ModelContract.from_json(text).sha256
+
+
+@pytest.mark.parametrize("backbone", ["ResNet50", "ResNet", "MobileNetV2", "DenseNet121", "EfficientNetB0"])
+def test_preprocessing_in_the_graph_is_keras_own(backbone: str) -> None:
+    """Pixels reach the network as the backbone's own preprocess_input makes them."""
+    from pipeline.backbones import find_backbone
+
+    modules = {
+        "ResNet50": keras.applications.resnet50,
+        "ResNet": keras.applications.mobilenet_v2,  # the same [-1, 1]
+        "MobileNetV2": keras.applications.mobilenet_v2,
+        "DenseNet121": keras.applications.densenet,
+        "EfficientNetB0": keras.applications.efficientnet,
+    }
+    images = pictures(2).astype(np.float32)
+
+    actual = preprocess(tf.constant(images), find_backbone(backbone).preprocessing)
+
+    assert np.allclose(modules[backbone].preprocess_input(images.copy()), actual, atol=1e-5)

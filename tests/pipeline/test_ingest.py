@@ -1,0 +1,205 @@
+"""pipeline/ingest.py: folders and zips become examples, or a clear refusal."""
+
+import stat
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import DatasetError
+from pipeline.ingest import ingest
+from tests.helpers.image_sets import png, write_files
+
+IMAGE = png()
+SET = {
+    "train/a/1.png": IMAGE,
+    "train/a/2.JPG": IMAGE,
+    "train/b/sub/3.png": IMAGE,
+    "test/a/4.png": IMAGE,
+    "test/b/5.png": IMAGE,
+}
+
+
+def write_zip(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path
+
+
+@pytest.mark.parametrize("wrapped", ["", "wrap/", "a/b/c/"], ids=["bare", "one-folder", "three-folders"])
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_split_folders_in_any_wrapping(tmp_path: Path, kind: str, wrapped: str) -> None:
+    """train/ and test/ are found inside folders that hold nothing else, in a folder and in a zip alike."""
+    files = {wrapped + name: data for name, data in SET.items()}
+    location = write_files(tmp_path / "set", files) if kind == "folder" else write_zip(tmp_path / "set.zip", files)
+
+    dataset = ingest(location)
+
+    assert ("a", "b") == dataset.labels
+    assert [
+        ("a", "test", "4.png"),
+        ("b", "test", "5.png"),
+        ("a", "train", "1.png"),
+        ("a", "train", "2.JPG"),
+        ("b", "train", "sub/3.png"),
+    ] == [(e.label, e.split, e.name) for e in dataset.examples]
+    assert IMAGE == dataset.source.read(dataset.examples[0].path)
+
+
+@pytest.mark.parametrize("wrapped", ["", "wrap/"], ids=["bare", "wrapped"])
+def test_class_folders_without_splits(tmp_path: Path, wrapped: str) -> None:
+    """A folder of classes is a set whose splits are still to be made."""
+    dataset = ingest(write_files(tmp_path / "set", {wrapped + "x/1.png": IMAGE, wrapped + "y/2.png": IMAGE}))
+
+    assert ("x", "y") == dataset.labels
+    assert {None} == {example.split for example in dataset.examples}
+
+
+def test_class_order_is_by_name(tmp_path: Path) -> None:
+    """Classes are sorted as text, whatever order the file system has."""
+    dataset = ingest(write_files(tmp_path / "set", {f"train/{name}/1.png": IMAGE for name in ("10", "2", "b", "A")}))
+
+    assert ("10", "2", "A", "b") == dataset.labels
+
+
+def test_hidden_and_system_files_are_passed_over(tmp_path: Path) -> None:
+    """What macOS, Windows and version control leave behind is neither a class nor an image; the rest is counted."""
+    files = SET | {
+        "__MACOSX/train/a/._1.png": b"x",
+        "train/.ipynb_checkpoints/1.png": b"x",
+        "train/a/.DS_Store": b"x",
+        "train/a/Thumbs.db": b"x",
+        "train/a/scan.dcm": b"x",
+        "notes": b"x",
+    }
+
+    dataset = ingest(write_files(tmp_path / "set", files))
+
+    assert ("a", "b") == dataset.labels
+    assert 5 == len(dataset.examples)
+    assert {".dcm": 1, "(no suffix)": 1} == dataset.ignored
+
+
+def test_links_are_followed_but_not_for_ever(tmp_path: Path) -> None:
+    """A linked class folder is read; a link back up does not hang."""
+    write_files(tmp_path / "elsewhere", {"1.png": IMAGE})
+    folder = write_files(tmp_path / "set", {"train/a/1.png": IMAGE})
+    (folder / "train" / "b").symlink_to(tmp_path / "elsewhere")
+    (folder / "train" / "a" / "loop").symlink_to(folder)
+
+    dataset = ingest(folder)
+
+    assert ["a", "b"] == sorted(e.label for e in dataset.examples)
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        pytest.param({}, "has no images: expected .* Received: nothing", id="empty"),
+        pytest.param({"a/notes.txt": b"x"}, "Received: 1 files, none of them an image", id="no-images"),
+        pytest.param({"1.png": IMAGE}, "outside a class folder", id="loose-image"),
+        pytest.param({"train/1.png": IMAGE}, "outside a class folder", id="image-in-train"),
+        pytest.param({"a/1.png": IMAGE}, "at least two classes. Received: one, a", id="one-class"),
+        pytest.param({"train/a/1.png": IMAGE, "test/a/1.png": IMAGE}, "Received: one, a", id="one-class-split"),
+        pytest.param(
+            {"train/a/1.png": IMAGE, "train/b/1.png": IMAGE, "test/c/1.png": IMAGE},
+            "Received: c without any",
+            id="class-only-in-test",
+        ),
+        pytest.param({"test/a/1.png": IMAGE, "test/b/1.png": IMAGE}, "no training images", id="test-only"),
+        pytest.param(
+            {"train/a/1.png": IMAGE, "train/b/1.png": IMAGE, "c/1.png": IMAGE}, "mixes two layouts", id="mixed"
+        ),
+        pytest.param(
+            {"train/a/1.png": IMAGE, "train/b/1.png": IMAGE, "train/c/x.txt": b""}, "none in c", id="empty-class"
+        ),
+    ],
+)
+def test_sets_that_cannot_be_trained_on_are_refused(tmp_path: Path, files: dict[str, bytes], words: str) -> None:
+    """Each refusal says what was expected and what was received, for folders and zips alike."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+
+    with pytest.raises(DatasetError, match=words):
+        ingest(write_files(folder, files))
+    with pytest.raises(DatasetError, match=words):
+        ingest(write_zip(tmp_path / "set.zip", files))
+
+
+@pytest.mark.parametrize("name", ["../evil/1.png", "/etc/1.png", "a\\..\\1.png", "C:/a/1.png"])
+def test_zip_with_paths_outside_itself_is_refused(tmp_path: Path, name: str) -> None:
+    """A hostile name is named, and nothing is written anywhere."""
+    location = write_zip(tmp_path / "set.zip", SET | {name: IMAGE})
+
+    with pytest.raises(DatasetError, match="expected paths inside the archive"):
+        ingest(location)
+    assert [location] == list(tmp_path.iterdir())
+
+
+def test_zip_with_a_link_is_refused(tmp_path: Path) -> None:
+    """A link inside an archive could point anywhere."""
+    location = write_zip(tmp_path / "set.zip", SET)
+    with zipfile.ZipFile(location, "a") as archive:
+        link = zipfile.ZipInfo("train/a/link.png")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "/etc/passwd")
+
+    with pytest.raises(DatasetError, match=r"a link, 'train/a/link\.png'"):
+        ingest(location)
+
+
+def test_zip_bomb_is_refused_unread(tmp_path: Path) -> None:
+    """An archive that would unpack to far more than its size is refused from its directory."""
+    location = tmp_path / "set.zip"
+    with zipfile.ZipFile(location, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in SET:
+            archive.writestr(name, b"\0" * 10_000_000)
+
+    with pytest.raises(DatasetError, match="times its size unpacked"):
+        ingest(location)
+
+
+def test_encrypted_zip_is_refused(tmp_path: Path) -> None:
+    """A password cannot be asked for in the middle of a run."""
+    location = write_zip(tmp_path / "set.zip", SET)
+    data = bytearray(location.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.index(signature) + offset] |= 1
+    location.write_bytes(data)
+
+    with pytest.raises(DatasetError, match="without a password"):
+        ingest(location)
+
+
+@pytest.mark.parametrize("data", [b"", b"not a zip", b"PK\x03\x04 cut"], ids=["empty", "text", "cut"])
+def test_file_that_is_no_zip_is_refused(tmp_path: Path, data: bytes) -> None:
+    """A file of another kind gets a plain answer."""
+    path = tmp_path / "set.zip"
+    path.write_bytes(data)
+
+    with pytest.raises(DatasetError, match="expected a folder or a zip"):
+        ingest(path)
+
+
+def test_missing_location_is_refused(tmp_path: Path) -> None:
+    """A path with a typo is not an empty set."""
+    with pytest.raises(DatasetError, match="no such file or folder"):
+        ingest(tmp_path / "nowhere")
+
+
+def test_damaged_member_reads_as_an_os_error(tmp_path: Path) -> None:
+    """A file broken inside its zip is reported like one broken on disk, so that the audit can name it."""
+    location = write_zip(tmp_path / "set.zip", SET)
+    data = bytearray(location.read_bytes())
+    data[data.index(IMAGE) + 50] ^= 0xFF
+    location.write_bytes(data)
+
+    dataset = ingest(location)
+    broken = []
+    for example in dataset.examples:
+        try:
+            dataset.source.read(example.path)
+        except OSError as err:
+            broken.append((example.name, "damaged in the zip" in str(err)))
+    assert [("1.png", True)] == broken
