@@ -17,9 +17,9 @@ CLASSES = ["glaucoma", "normal", "suspect"]
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a set of 150 + 90 pictures."""
+    """Return the folder of a set of 120 + 72 pictures."""
     out = tmp_path_factory.mktemp("sample") / "glaucoma"
-    write_glaucoma_set(out, seed=0, train_patients_per_class=25, test_patients_per_class=15)
+    write_glaucoma_set(out, seed=0, train_patients_per_class=20, test_patients_per_class=12)
     return out
 
 
@@ -52,7 +52,7 @@ def test_other_seed_or_patient_or_side_gives_another_eye() -> None:
 def test_layout_is_split_class_file(sample: Path) -> None:
     """The set holds train/<class> and test/<class> with two pictures a patient, and a README that says what it is."""
     counts = Counter(path.relative_to(sample).parent.as_posix() for path in pictures(sample))
-    assert counts == {f"train/{name}": 50 for name in CLASSES} | {f"test/{name}": 30 for name in CLASSES}
+    assert counts == {f"train/{name}": 40 for name in CLASSES} | {f"test/{name}": 24 for name in CLASSES}
     readme = (sample / "README.txt").read_text(encoding="utf-8")
     assert "NOT FOR MEDICAL USE" in readme
     assert "seed 0" in readme
