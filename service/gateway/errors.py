@@ -13,6 +13,7 @@ GatewayError                        500  internal_error
 ├── InvalidValueError               422  invalid_value
 ├── BrokenContractError             502  model_server_broke_contract
 ├── UnavailableError                503  unavailable, with Retry-After
+│   ├── NotReadyError               503  the code of what is missing
 │   ├── NoModelError                503  no_model
 │   ├── NotLoadedError              503  model_not_ready
 │   ├── OverloadedError             503  overloaded
@@ -25,8 +26,6 @@ stack trace, no text of the model server.
 """
 
 from __future__ import annotations
-
-from typing import ClassVar
 
 from contract.errors import EmptyImageError, ImageError, ImageTooLargeError, UnsupportedImageError
 
@@ -42,7 +41,7 @@ class GatewayError(Exception):
 
     status_code: int = 500
     code: str = "internal_error"
-    retry_after_s: ClassVar[int | None] = None
+    retry_after_s: int | None = None
 
 
 class MalformedRequestError(GatewayError):
@@ -133,7 +132,16 @@ class UnavailableError(GatewayError):
 
     status_code = 503
     code = "unavailable"
-    retry_after_s = 1
+    retry_after_s: int | None = 1
+
+
+class NotReadyError(UnavailableError):
+    """Readiness was asked for, and something is missing; the code is that of what is missing."""
+
+    def __init__(self, reason: GatewayError) -> None:
+        super().__init__(str(reason))
+        self.code = reason.code
+        self.retry_after_s = reason.retry_after_s or type(self).retry_after_s
 
 
 class NoModelError(UnavailableError):

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.gateway.components import Wired
+from service.gateway.errors import NotReadyError
 from service.gateway.routes.documented import error_replies
 from service.gateway.schemas import HealthReply, ReadyReply
 
@@ -22,7 +23,7 @@ async def report_health() -> HealthReply:
 async def report_readiness(wired: Wired) -> ReadyReply:
     """Say whether a model is live and has made a warm prediction; a 503 says what is missing."""
     if wired.readiness.waiting_for is not None:
-        raise wired.readiness.waiting_for
+        raise NotReadyError(wired.readiness.waiting_for)
     return ReadyReply(status="ready", models=wired.readiness.models)
 
 

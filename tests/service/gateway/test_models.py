@@ -1,0 +1,104 @@
+"""GET /v1/models and /v1/models/{model}."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+from starlette.testclient import TestClient
+
+from contract.store import ModelStore
+from tests.helpers.scripted_backend import ScriptedBackend, scripted
+from tests.service.gateway.conftest import StartGateway, publish_empty, wait_until_ready
+
+
+def test_model_is_described_with_states_labels_and_contract(client: TestClient, backend: ScriptedBackend) -> None:
+    """The reply has TensorFlow Serving's model_version_status, and what Fovea knows beside it."""
+    contract = backend.versions["colours", 1].contract
+    status = {
+        "version": "1",
+        "state": "AVAILABLE",
+        "status": {"error_code": "OK", "error_message": ""},
+        "labels": ["live"],
+        "contract": contract.sha256,
+    }
+    expected = {
+        "name": "colours",
+        "labels": {"live": 1},
+        "model_version_status": [status],
+        "contract": dict(contract.document),
+    }
+
+    assert expected == client.get("/v1/models/colours").json()
+
+
+def test_versions_that_are_loading_failed_or_gone_are_told_apart(
+    client: TestClient, backend: ScriptedBackend, index: ModelStore
+) -> None:
+    """Failures stay visible, what was unloaded on purpose does not, and no text of the model server is passed on."""
+    backend.versions["colours", 2] = scripted(state="END", error_code=13)
+    backend.versions["colours", 3] = scripted(state="END")
+    backend.versions["colours", 4] = scripted(state="LOADING")
+    publish_empty(index)
+    states = {item["version"]: item for item in client.get("/v1/models/colours").json()["model_version_status"]}
+
+    assert {"4": "LOADING", "2": "END", "1": "AVAILABLE"} == {v: item["state"] for v, item in states.items()}
+    assert "INTERNAL" == states["2"]["status"]["error_code"]
+    assert states["2"]["status"]["error_message"].startswith("the version failed to load")
+
+
+def test_list_has_every_model(client: TestClient, index: ModelStore) -> None:
+    """Models are listed by name, those that the model server does not know yet included."""
+    publish_empty(index, "another")
+    models = {model["name"]: model for model in wait_for_models(client, 2)}
+
+    assert ["another", "colours"] == list(models)
+    assert "UNKNOWN" == models["another"]["model_version_status"][0]["state"]
+    assert "AVAILABLE" == models["colours"]["model_version_status"][0]["state"]
+
+
+@pytest.mark.parametrize("source", ["store", "names"])
+def test_models_are_described_while_the_model_server_is_away(
+    start_gateway: StartGateway, backend: ScriptedBackend, index: ModelStore, source: str
+) -> None:
+    """The index is known without it; states are UNKNOWN then."""
+    served = {"models_dir": index.root} if source == "store" else {"models": ("colours",)}
+    client = start_gateway(backend=backend.address, **served)
+    wait_until_ready(client)
+    backend.status_fault = grpc.StatusCode.UNAVAILABLE
+    backend.versions["colours", 1].describe_fault = grpc.StatusCode.UNAVAILABLE
+    reply = client.get("/v1/models/colours")
+    states = [item["state"] for item in reply.json()["model_version_status"]]
+
+    assert 200 == reply.status_code
+    assert states in (["UNKNOWN"], [])
+
+
+def test_contract_is_null_while_live_is_not_loaded(client: TestClient, index: ModelStore) -> None:
+    """A version that the model server does not have cannot tell its contract."""
+    publish_empty(index)
+    while (reply := client.get("/v1/models/colours").json())["labels"] != {"live": 2, "previous": 1}:
+        continue
+
+    assert reply["contract"] is None
+    assert [None] == [item["contract"] for item in reply["model_version_status"] if item["version"] == "2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "code"),
+    [("other", 404, "model_not_found"), ("x" * 65, 422, "invalid_value")],
+    ids=["unknown", "too-long"],
+)
+def test_unknown_model_is_404(client: TestClient, name: str, status: int, code: str) -> None:
+    """Names that nothing has are refused."""
+    reply = client.get(f"/v1/models/{name}")
+
+    assert (status, code) == (reply.status_code, reply.json()["error"]["code"])
+
+
+def wait_for_models(client: TestClient, count: int) -> list[dict[str, object]]:
+    """Return the list once it has so many models."""
+    for _ in range(1000):
+        models: list[dict[str, object]] = client.get("/v1/models").json()["models"]
+        if len(models) == count:
+            return models
+    raise TimeoutError(count)
