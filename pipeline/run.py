@@ -111,8 +111,8 @@ def run(location: Path, recipe: Recipe, store: ModelStore, *, name: str, runs_di
     check_name(name)
     clock = _Clock()
     spec = _input_spec(recipe)
-    weights = find_weights(find_backbone(recipe.model.backbone), recipe.model.weights)
     dataset = ingest(location)
+    weights = find_weights(find_backbone(recipe.model.backbone), recipe.model.weights)
     folder = _new_folder(runs_dir / name)
     with clock.stage("audit"):
         images = _look_at(dataset, recipe, spec, folder)
