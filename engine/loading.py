@@ -8,8 +8,17 @@ from contract.store import WARMUP_FILE
 from engine.errors import EngineError, ModelLoadError
 from engine.model import Engine
 from engine.requests import run_request
-from engine.tensorflow import load_tensorflow
+from engine.tensorflow import import_tensorflow, load_tensorflow
 from engine.warmup import read_warmup_records
+
+
+def import_runtime() -> None:
+    """Import what loading a model needs, ahead of the first one: seconds, once a process.
+
+    Raises:
+        ModelLoadError: if it is not installed.
+    """
+    import_tensorflow()
 
 
 def load_engine(

@@ -9,6 +9,7 @@ cores).
 from __future__ import annotations
 
 import gc
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,11 +46,9 @@ class TensorFlowEngine(Engine):
         if key not in self._calls:  # two threads may both make it; they make the same
             fetches = [definition.outputs[alias].name for alias in outputs]
             self._calls[key] = self._session.make_callable(fetches, [definition.inputs[alias].name for alias in feeds])
-        from tensorflow import errors
-
         try:
             values = self._calls[key](*(inputs[alias] for alias in feeds))
-        except errors.OpError as err:
+        except import_tensorflow().errors.OpError as err:
             raise RunError(str(err.message), code=_STATUS_NAMES.get(err.error_code, "INTERNAL")) from err
         except (TypeError, ValueError, RuntimeError) as err:
             types = {alias: data_type_name(definition.inputs[alias].dtype) for alias in feeds}
@@ -62,6 +61,18 @@ class TensorFlowEngine(Engine):
         self._session.close()
         self._session = None
         gc.collect()  # a graph is full of reference cycles; waiting for Python's own time would keep its weights
+
+
+def import_tensorflow() -> Any:
+    """Return the module `tensorflow`: seconds and half a gigabyte the first time.
+
+    Raises:
+        ModelLoadError: if it is not installed.
+    """
+    try:
+        return importlib.import_module("tensorflow")
+    except ImportError as err:
+        raise ModelLoadError(f"TensorFlow is not installed: {err}", code="UNIMPLEMENTED") from err
 
 
 def load_tensorflow(directory: Path, *, intra_op_threads: int = 0, inter_op_threads: int = 0) -> TensorFlowEngine:
@@ -77,15 +88,12 @@ def load_tensorflow(directory: Path, *, intra_op_threads: int = 0, inter_op_thre
         ModelLoadError: if the SavedModel is missing or corrupt, or TensorFlow cannot load it.
     """
     signatures = read_signatures(directory)
-    try:
-        from tensorflow import Graph
-        from tensorflow.compat import v1
-    except ImportError as err:
-        raise ModelLoadError(f"TensorFlow is not installed: {err}", code="UNIMPLEMENTED") from err
+    tensorflow = import_tensorflow()
+    v1 = tensorflow.compat.v1
     config = v1.ConfigProto(
         intra_op_parallelism_threads=intra_op_threads, inter_op_parallelism_threads=inter_op_threads
     )
-    graph = Graph()
+    graph = tensorflow.Graph()
     session = v1.Session(graph=graph, config=config)
     try:
         with graph.as_default():

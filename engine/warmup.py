@@ -52,7 +52,7 @@ def write_warmup_records(path: Path, requests: Iterable[PredictRequest]) -> None
         for request in requests:
             log = prediction_log_pb2.PredictionLog()
             log.predict_log.request.CopyFrom(request)
-            file.write(_frame(log.SerializeToString()))
+            file.write(frame_record(log.SerializeToString()))
 
 
 def read_warmup_records(path: Path) -> list[PredictRequest]:
@@ -88,7 +88,8 @@ def _parse_record(record: bytes) -> PredictRequest:
     return log.predict_log.request
 
 
-def _frame(record: bytes) -> bytes:
+def frame_record(record: bytes) -> bytes:
+    """Return the bytes of one TFRecord: lengths and checksums around what it holds."""
     length = struct.pack("<Q", len(record))
     return b"".join(
         (length, struct.pack("<I", _masked_crc(length)), record, struct.pack("<I", _masked_crc(record))),

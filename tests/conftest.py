@@ -20,7 +20,7 @@ StartModelServer = Callable[..., ServerProcess]
 
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """SavedModel folders by variant: "plain", "permuted" (labels in another order), "small" (8x8 input)."""
+    """SavedModel folders by variant: plain, permuted (labels reordered), small (8x8 input), slow (0.5 s a call)."""
     root = tmp_path_factory.mktemp("tiny")
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-m", "tests.helpers.tiny_model", str(root)]

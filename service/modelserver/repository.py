@@ -106,37 +106,40 @@ class ModelRepository:
                 self._start(self._take_down(version))
 
     async def _bring_up(self, version: ServedVersion) -> None:
-        started = time.monotonic()
         try:
-            engine = await self._load_patiently(version)
+            await self._load_patiently(version)
         except EngineError as err:
             logger.error("%s: failed: %s", version, err)
             version.end(err)
         except Exception as err:  # one version's surprise must not end the others
             logger.exception("%s: failed", version)
             version.end(ModelLoadError(f"{type(err).__name__}: {err}"))
-        else:
-            version.engine, version.state = engine, State.AVAILABLE
-            details = (version, engine.name, engine.precision, time.monotonic() - started)
-            logger.info("%s: available (%s, %s, loaded in %.1f s)", *details)
         self._retire(version.model)
 
-    async def _load_patiently(self, version: ServedVersion) -> Engine:
+    async def _load_patiently(self, version: ServedVersion) -> None:
         """Try to load until it works, the tries are used up, or the version is no longer wanted."""
         for attempt in range(1, self._num_retries + 2):
             async with self._loading:
                 if not version.aspired:
                     break
-                version.state = State.LOADING
-                logger.info("%s: loading", version)
                 try:
-                    return await asyncio.get_running_loop().run_in_executor(self._loader, self._load, version.path)
+                    return await self._load_once(version)
                 except EngineError as err:
                     if attempt > self._num_retries:
                         raise
                     logger.warning("%s: try %d of %d failed: %s", version, attempt, self._num_retries + 1, err)
             await asyncio.sleep(self._retry_interval_s)
-        raise ModelLoadError("no longer wanted before it was loaded", code="CANCELLED")
+        logger.info("%s: no longer wanted", version)
+        version.end(None)
+
+    async def _load_once(self, version: ServedVersion) -> None:
+        version.state = State.LOADING
+        logger.info("%s: loading", version)
+        started = time.monotonic()
+        engine = await asyncio.get_running_loop().run_in_executor(self._loader, self._load, version.path)
+        version.engine, version.state = engine, State.AVAILABLE
+        seconds = time.monotonic() - started
+        logger.info("%s: available (%s, %s, loaded in %.1f s)", version, engine.name, engine.precision, seconds)
 
     async def _take_down(self, version: ServedVersion) -> None:
         await version.drained()

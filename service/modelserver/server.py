@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -13,7 +14,8 @@ from pathlib import Path
 import grpc
 
 from contract.tensors import model_service_pb2_grpc, prediction_service_pb2_grpc
-from engine.loading import load_engine
+from engine.loading import import_runtime, load_engine
+from engine.model import Engine
 from service.modelserver.config import ModelConfig
 from service.modelserver.errors import BindError
 from service.modelserver.execution import Workers
@@ -64,14 +66,10 @@ async def running_server(options: Options) -> AsyncIterator[Sequence[str]]:
     Raises:
         BindError: if an address cannot be listened on.
     """
-    load = functools.partial(
-        load_engine,
-        warm_up=options.enable_model_warmup,
-        intra_op_threads=options.intra_op_threads,
-        inter_op_threads=options.inter_op_threads,
-    )
     repository = ModelRepository(
-        load, num_retries=options.max_num_load_retries, retry_interval_s=options.load_retry_interval_s
+        functools.partial(_load, options=options),
+        num_retries=options.max_num_load_retries,
+        retry_interval_s=options.load_retry_interval_s,
     )
     workers = Workers(options.num_workers, max_waiting=options.max_waiting_calls)
     server = grpc.aio.server(options=_CHANNEL_OPTIONS)
@@ -93,6 +91,27 @@ async def running_server(options: Options) -> AsyncIterator[Sequence[str]]:
         await repository.close()
 
 
+def _load(path: Path, *, options: Options) -> Engine:
+    _import_runtime()
+    return load_engine(
+        path,
+        warm_up=options.enable_model_warmup,
+        intra_op_threads=options.intra_op_threads,
+        inter_op_threads=options.inter_op_threads,
+    )
+
+
+@functools.cache
+def _import_runtime() -> None:
+    """Import the runtime and hide its 300,000 Python objects from the garbage collector.
+
+    A full collection, which unloading a model needs, stops every call: for 200 ms with those objects, for 1 ms without.
+    """
+    import_runtime()
+    gc.collect()
+    gc.freeze()
+
+
 def _follow(repository: ModelRepository, options: Options) -> list[asyncio.Task[None]]:
     configs = []
     if options.model_base_path is not None and options.model_config_file is None:
@@ -110,8 +129,9 @@ def _listen(server: grpc.aio.Server, options: Options) -> list[str]:
     if options.grpc_socket_path is not None:
         addresses.append(_listen_on_socket(server, options.grpc_socket_path))
     if options.port is not None:
-        port = _bind(server.add_insecure_port, f"{options.host}:{options.port}")
-        addresses.append(f"{options.host}:{port}")
+        host = f"[{options.host}]" if ":" in options.host else options.host
+        port = _bind(server.add_insecure_port, f"{host}:{options.port}")
+        addresses.append(f"{host}:{port}")
     return addresses
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from service.modelserver.config import ModelConfig, list_versions, parse_config
@@ -12,6 +13,8 @@ from service.modelserver.errors import ConfigError
 from service.modelserver.repository import ModelRepository
 
 logger = logging.getLogger(__name__)
+
+_CONFIG = ""  # what complaints about the configuration file are filed under; no model has this name
 
 
 class ModelWatcher:
@@ -33,23 +36,17 @@ class ModelWatcher:
 
     async def follow_versions(self) -> None:
         """Look at the model folders again and again."""
-        await self.scan()
-        while self._file_poll_s > 0:
-            await asyncio.sleep(self._file_poll_s)
-            await self.scan()
+        await _repeat(self.scan, self._file_poll_s)
 
     async def follow_config(self, path: Path, path_map: Mapping[str, str], *, poll_s: float) -> None:
-        """Read the configuration file again and again; what it said last holds while it is absent or broken.
+        """Read the configuration file again and again; what it said last holds while it is absent, empty or broken.
 
         Args:
             path: the file.
             path_map: folders as the file names them -> folders on this machine.
             poll_s: seconds between reads; 0 or less means once.
         """
-        await self._read_config(path, path_map)
-        while poll_s > 0:
-            await asyncio.sleep(poll_s)
-            await self._read_config(path, path_map)
+        await _repeat(functools.partial(self._read_config, path, path_map), poll_s)
 
     async def scan(self) -> None:
         """Compare the model folders with what is wanted, and tell the repository."""
@@ -79,18 +76,21 @@ class ModelWatcher:
         try:
             text = await asyncio.to_thread(path.read_text)
         except FileNotFoundError:
-            self._complain("", f"waiting for the model config {path.name}: there is no such file")
+            self._complain(_CONFIG, f"waiting for the model config {path.name}: there is no such file")
             return
         except (OSError, ValueError) as err:
-            self._complain("", f"the model config {path.name} cannot be read: {err}")
+            self._complain(_CONFIG, f"the model config {path.name} cannot be read: {err}")
             return
         if text == self._text:
             return
         self._text = text
+        if not text.strip():  # perhaps someone is about to write it
+            self._complain(_CONFIG, f"waiting for the model config {path.name}: it is empty")
+            return
         try:
             self._configs = parse_config(text, path_map)
         except ConfigError as err:
-            self._complain("", f"{err}; the last good one stays")
+            self._complain(_CONFIG, f"{err}; the last good one stays")
             return
         self._complaints.clear()
         logger.info("model config read: %s", ", ".join(config.name for config in self._configs) or "no models yet")
@@ -101,3 +101,14 @@ class ModelWatcher:
         if self._complaints.get(about) != message:
             self._complaints[about] = message
             logger.warning("%s", message)
+
+
+async def _repeat(step: Callable[[], Awaitable[None]], interval_s: float) -> None:
+    while True:
+        try:
+            await step()
+        except Exception:  # to stop following would be worse than whatever this is
+            logger.exception("looking for models failed; it is tried again")
+        if interval_s <= 0:
+            return
+        await asyncio.sleep(interval_s)

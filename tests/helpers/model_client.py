@@ -51,9 +51,9 @@ class ModelClient:
     """Calls one model server; close it, or use it in a `with`."""
 
     def __init__(self, address: str) -> None:
-        self._channel = grpc.insecure_channel(address, options=_CHANNEL_OPTIONS)
-        self.prediction = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
-        self.models = model_service_pb2_grpc.ModelServiceStub(self._channel)
+        self.channel = grpc.insecure_channel(address, options=_CHANNEL_OPTIONS)
+        self.prediction = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
+        self.models = model_service_pb2_grpc.ModelServiceStub(self.channel)
 
     def __enter__(self) -> ModelClient:
         return self
@@ -62,7 +62,7 @@ class ModelClient:
         self.close()
 
     def close(self) -> None:
-        self._channel.close()
+        self.channel.close()
 
     def call(self, request: Any, *, timeout_s: float = 30.0) -> Any:
         """Send a PredictRequest and return the PredictResponse."""

@@ -34,16 +34,19 @@ class Variant:
     Attributes:
         labels: class ids in the order of the probabilities' last axis; each is a colour.
         size: height and width of the input, pixels; a multiple of GRID.
+        delay_s: seconds that each call takes, spent inside the graph.
     """
 
     labels: tuple[str, str, str]
     size: int
+    delay_s: float = 0.0
 
 
 VARIANTS = {
     "plain": Variant(("blue", "green", "red"), 16),
     "permuted": Variant(("red", "blue", "green"), 16),
     "small": Variant(("green", "red", "blue"), 8),
+    "slow": Variant(("blue", "green", "red"), 16, delay_s=0.5),
 }
 
 
@@ -94,6 +97,11 @@ def _build(directory: Path, variant: Variant) -> None:
     images_spec = tf.TensorSpec([None, variant.size, variant.size, 3], tf.uint8, name="images")
 
     def classify(images: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        if variant.delay_s:
+            end = tf.timestamp() + variant.delay_s
+            (waited,) = tf.while_loop(lambda _: tf.timestamp() < end, lambda turns: (turns + 1,), [tf.constant(0)])
+            with tf.control_dependencies([waited]):
+                images = tf.identity(images)
         # A reshape, so that an image of another size fails inside the graph, as in most networks.
         pixels = tf.reshape(tf.cast(images, tf.float32) / 255.0, [-1, variant.size * variant.size, 3])
         return tf.nn.softmax(tf.reduce_mean(pixels, axis=1) @ kernel)

@@ -1,0 +1,204 @@
+"""The process: its flags, its addresses, how it waits, refuses and stops."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+
+from contract.store import ModelStore
+from tests.conftest import StartModelServer
+from tests.helpers.model_client import ModelClient, build_request
+from tests.helpers.server_process import ROOT, ServerProcess, start_server
+from tests.helpers.tiny_model import MODEL_NAME, VARIANTS, build_image, publish_variant
+
+SLOW_S = VARIANTS["slow"].delay_s
+REQUEST = build_request(MODEL_NAME, {"images": build_image("red", 16)[None]})
+
+
+@pytest.fixture(scope="module")
+def slow_server(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, Path]) -> Iterator[ServerProcess]:
+    """A server whose model takes half a second a call, one call at a time, with room for two to wait."""
+    root = tmp_path_factory.mktemp("slow")
+    store = ModelStore(root / "models")
+    publish_variant(store, tiny_models["slow"])
+    server = start_server(
+        store, root / "modelserver.log", ("--tensorflow_session_parallelism=1", "--max_waiting_calls=2")
+    )
+    with ModelClient(server.address) as client:
+        client.wait_for(MODEL_NAME, 1)
+    yield server
+    server.stop()
+
+
+def run(*flags: str) -> subprocess.CompletedProcess[str]:
+    """Run the model server until it ends by itself."""
+    command = [sys.executable, "-m", "service.modelserver", *flags]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--model_config_file=x", "--prot=1"], "unrecognized arguments: --prot=1"),
+        (["--model_config_file=x", "--enable_batching"], "unrecognized arguments: --enable_batching"),
+        (["--model_config_file=x", "--port=70000"], "expected a whole number from 0 to 65535. Received: '70000'"),
+        (["--model_config_file=x", "--path-map=models"], "expected /FOLDER=FOLDER. Received: 'models'"),
+        (["--model_config_file=x", "--enable_model_warmup=maybe"], "expected true or false. Received: 'maybe'"),
+        (["--model_config_file=x", "--file_system_poll_wait_seconds=often"], "expected seconds. Received: 'often'"),
+        ([], "expected --model_config_file, or --model_name and --model_base_path"),
+    ],
+    ids=["unknown", "known elsewhere", "port", "path map", "truth", "seconds", "nothing to serve"],
+)
+def test_wrong_flags_are_refused(flags: list[str], reason: str) -> None:
+    """A flag that is unknown or out of range ends the process with status 2 and the reason as the last line."""
+    done = run(*flags)
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].endswith(reason)
+
+
+def test_a_taken_port_is_an_error(tmp_path: Path) -> None:
+    """A port that another server listens on ends the process with status 1 and says which."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run(f"--port={port}", f"--model_config_file={tmp_path / 'models.config'}")
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last == f"modelserver: cannot listen on 127.0.0.1:{port}: it is taken or not allowed"
+
+
+def test_a_socket_path_that_is_too_long_is_an_error(tmp_path: Path) -> None:
+    """A Unix socket path that the kernel would cut is refused with its length."""
+    done = run(f"--grpc_socket_path={tmp_path / ('x' * 120)}", "--model_config_file=x")
+    assert done.returncode == 1
+    assert re.search(r"expected at most 107 bytes. Received: \d+$", done.stderr.strip())
+
+
+def test_expired_calls_are_dropped_before_they_run(slow_server: ServerProcess) -> None:
+    """Calls whose deadline passes while they wait cost the model nothing: the next caller does not wait for them."""
+    with ModelClient(slow_server.address) as client, ThreadPoolExecutor(2) as pool:
+        first = pool.submit(client.call, REQUEST)
+        time.sleep(SLOW_S / 5)
+        expired = [client.prediction.Predict.future(REQUEST, timeout=SLOW_S / 5) for _ in range(2)]
+        codes = [call.exception(timeout=30).code() for call in expired]
+        started = time.monotonic()
+        client.call(REQUEST)
+        waited_s = time.monotonic() - started
+        first.result(timeout=30)
+    assert codes == [grpc.StatusCode.DEADLINE_EXCEEDED] * 2
+    assert waited_s < 3 * SLOW_S
+
+
+def test_cancelled_calls_are_dropped_before_they_run(slow_server: ServerProcess) -> None:
+    """Calls whose caller leaves while they wait make room at once: others take their places."""
+    with ModelClient(slow_server.address) as client:
+        first = client.prediction.Predict.future(REQUEST, timeout=30)
+        time.sleep(SLOW_S / 5)
+        waiting = [client.prediction.Predict.future(REQUEST, timeout=30) for _ in range(2)]
+        time.sleep(SLOW_S / 5)
+        for call in waiting:
+            call.cancel()
+        time.sleep(SLOW_S / 5)
+        others = [client.prediction.Predict.future(REQUEST, timeout=30) for _ in range(2)]
+        assert [call.result(timeout=30).model_spec.version.value for call in (first, *others)] == [1, 1, 1]
+
+
+def test_more_calls_than_may_wait_are_refused_at_once(slow_server: ServerProcess) -> None:
+    """One call runs and two wait; further ones are RESOURCE_EXHAUSTED, and the three are answered."""
+    with ModelClient(slow_server.address) as client:
+        calls = [client.prediction.Predict.future(REQUEST, timeout=30) for _ in range(8)]
+        codes = sorted(call.code().name for call in calls)
+        refused = next(call for call in calls if call.code() is not grpc.StatusCode.OK)
+    assert codes == ["OK"] * 3 + ["RESOURCE_EXHAUSTED"] * 5
+    assert refused.details() == "the model server is overloaded: 3 calls run or wait already, the most"
+
+
+def test_the_server_answers_while_a_model_runs(slow_server: ServerProcess) -> None:
+    """Status calls are answered while a model is at work: it does not run on the event loop."""
+    with ModelClient(slow_server.address) as client:
+        client.status(MODEL_NAME)
+        running = client.prediction.Predict.future(REQUEST, timeout=30)
+        answered = 0
+        while not running.done():
+            client.status(MODEL_NAME)
+            answered += 1
+        running.result(timeout=30)
+    assert answered > 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_calls_in_flight_survive_the_signal(
+    tmp_path: Path, tiny_models: dict[str, Path], start_modelserver: StartModelServer, number: signal.Signals
+) -> None:
+    """At SIGTERM or SIGINT calls that run or wait are answered, new ones refused, and the exit status is 0."""
+    store = ModelStore(tmp_path / "models")
+    publish_variant(store, tiny_models["slow"])
+    server = start_modelserver(
+        store, f"--grpc_socket_path={tmp_path / 'grpc.sock'}", "--tensorflow_session_parallelism=1"
+    )
+    assert server.address == f"unix:{tmp_path / 'grpc.sock'}"
+    with ModelClient(server.address) as client, ModelClient(server.address) as late:
+        client.wait_for(MODEL_NAME, 1)
+        calls = [client.prediction.Predict.future(REQUEST, timeout=30) for _ in range(3)]
+        time.sleep(SLOW_S / 5)
+        server.process.send_signal(number)
+        time.sleep(SLOW_S / 5)
+        with pytest.raises(grpc.RpcError) as refused:
+            late.call(REQUEST, timeout_s=10)
+        assert [call.result(timeout=30).model_spec.version.value for call in calls] == [1, 1, 1]
+    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert server.process.wait(30) == 0
+    assert server.log.read_text().strip().endswith("stopped")
+
+
+def test_one_model_by_name_and_base_path(tmp_path: Path, tiny_models: dict[str, Path]) -> None:
+    """--model_name and --model_base_path serve one folder's newest version without a config file, on both addresses."""
+    store = ModelStore(tmp_path / "models")
+    publish_variant(store, tiny_models["plain"])
+    base = store.version_path(MODEL_NAME, 1).parent
+    socket_path = tmp_path / "grpc.sock"
+    log = tmp_path / "named.log"
+    command = [sys.executable, "-m", "service.modelserver", "--model_name=named", f"--model_base_path={base}"]
+    command += ["--port=0", f"--grpc_socket_path={socket_path}", "--file_system_poll_wait_seconds=0.1"]
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(command, cwd=ROOT, stderr=stderr)
+    try:
+        with ModelClient(f"unix:{socket_path}") as client:
+            client.wait_for("named", 1)
+            publish_variant(store, tiny_models["small"])
+            client.wait_for("named", 2)
+            client.wait_for("named", 1, state=50)
+        addresses = re.findall(r"listening on (\S+)", log.read_text())
+        with ModelClient(addresses[-1]) as client:
+            assert client.classify("named", build_image("red", 8)).argmax() == VARIANTS["small"].labels.index("red")
+    finally:
+        process.terminate()
+        process.wait(60)
+    assert process.returncode == 0
+
+
+def test_parallel_callers_get_their_own_answers(modelserver: ServerProcess) -> None:
+    """Callers that ask at the same time each get the class of their own image."""
+    labels = VARIANTS["plain"].labels
+    barrier = threading.Barrier(6)
+
+    def ask(colour: str) -> list[str]:
+        with ModelClient(modelserver.address) as client:
+            barrier.wait(30)
+            image = build_image(colour, 16)
+            return [labels[int(np.argmax(client.classify(MODEL_NAME, image, version=1)))] for _ in range(30)]
+
+    colours = ["red", "green", "blue"] * 2
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(ask, colours)) == [[colour] * 30 for colour in colours]
