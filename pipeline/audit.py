@@ -8,13 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from os import cpu_count
 
-from tqdm import tqdm
-
 from contract.errors import ImageError
 from contract.image import decode_image
 from pipeline.errors import DatasetError
 from pipeline.ingest import Dataset, Example
 from pipeline.pixels import Pixels
+from pipeline.progress import progress_bar
 
 _SHOWN = 20  # problems named in an error; all of them are in the run's audit.json
 
@@ -74,8 +73,8 @@ def audit(dataset: Dataset, pixels: Pixels) -> Audit:
         return AuditedImage(example, hashlib.sha256(data).hexdigest())
 
     with ThreadPoolExecutor(cpu_count()) as pool:
-        progress = tqdm(pool.map(check, dataset.examples), total=len(dataset.examples), desc="Reading", unit="image")
-        results = list(progress)
+        checked = pool.map(check, dataset.examples)
+        results = list(progress_bar(checked, total=len(dataset.examples), what="Reading", unit="image"))
     return Audit(
         images=tuple(item for item in results if isinstance(item, AuditedImage)),
         problems=tuple(item for item in results if isinstance(item, Problem)),

@@ -47,6 +47,9 @@ from pipeline.weights import find_weights
 
 log = logging.getLogger(__name__)
 
+# What people keep beside images; anything else that is no image may be one in a format that is not read.
+_NOTES = frozenset({".csv", ".html", ".json", ".md", ".pdf", ".txt", ".xlsx", ".xml", ".yaml"})
+
 
 @dataclass(frozen=True)
 class RunResult:
@@ -221,8 +224,8 @@ def _new_folder(parent: Path) -> Path:
 
 def _warnings(dataset: Dataset, found: Audit, manifest: Manifest, recipe: Recipe) -> list[str]:
     warnings = []
-    if dataset.ignored:
-        left_out = ", ".join(f"{count} {suffix}" for suffix, count in sorted(dataset.ignored.items()))
+    if unexpected := {suffix: count for suffix, count in dataset.ignored.items() if suffix not in _NOTES}:
+        left_out = ", ".join(f"{count} {suffix}" for suffix, count in sorted(unexpected.items()))
         warnings.append(f"Files that are not images were left out: {left_out}.")
     if found.problems:
         warnings.append(f"{len(found.problems)} images cannot be read and were left out; audit.json names them.")

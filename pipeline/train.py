@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import keras
-from tqdm import tqdm
 
 from pipeline.augment import KerasAugmentation
 from pipeline.batches import Batches
 from pipeline.errors import TrainingError
 from pipeline.network import Classifier
 from pipeline.pixels import Pixels
+from pipeline.progress import progress_bar
 from pipeline.recipe import Recipe, Train
 from pipeline.split import Manifest
 
@@ -84,10 +84,11 @@ def train(
     checkpoint = folder / "best.weights.h5"
     record = _Record(folder / "curves.csv", checkpoint)
     stages = plan_stages(classifier, settings)
-    with tqdm(total=sum(s.epochs for s in stages) * len(training), desc="Training", unit="step") as bar:
+    steps = sum(stage.epochs for stage in stages) * len(training)
+    with progress_bar(total=steps, what="Training", unit="step") as bar:
         for stage in stages:
             record.stage = stage.name
-            bar.set_description(f"Training, {stage.name}")
+            bar.set_description(f"Training, {stage.name}", refresh=False)
             _fit(classifier, stage, settings, training, validation, [_Progress(bar), record])
             classifier.model.load_weights(checkpoint)
     return History(record.curves, record.best)
@@ -164,7 +165,10 @@ class _Progress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._bar.set_postfix(
-            epoch=self._epoch, val_accuracy=f"{logs['val_accuracy']:.2f}", val_loss=f"{logs['val_loss']:.3f}"
+            epoch=self._epoch,
+            val_accuracy=f"{logs['val_accuracy']:.2f}",
+            val_loss=f"{logs['val_loss']:.3f}",
+            refresh=False,
         )
 
 
