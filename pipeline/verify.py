@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from engine.loading import load_engine
 from numpy.typing import NDArray
 
 from contract.model import ModelContract
+from engine.loading import load_engine
 from pipeline.errors import VerificationError
 from pipeline.pixels import Pixels
 
