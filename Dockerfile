@@ -28,13 +28,16 @@ FROM build AS gateway-packages
 COPY requirements-gateway.lock ./
 RUN pip --python /opt/venv/bin/python install --quiet --require-hashes --only-binary=:all: -r requirements-gateway.lock
 
+# The C++ headers in TensorFlow's package are 430 MB that nothing here compiles against.
 FROM build AS modelserver-packages
 COPY requirements-modelserver.lock ./
-RUN pip --python /opt/venv/bin/python install --quiet --require-hashes --only-binary=:all: -r requirements-modelserver.lock
+RUN pip --python /opt/venv/bin/python install --quiet --require-hashes --only-binary=:all: -r requirements-modelserver.lock \
+ && rm -r /opt/venv/lib/python*/site-packages/tensorflow/include
 
 FROM build AS pipeline-packages
 COPY requirements-pipeline.lock ./
-RUN pip --python /opt/venv/bin/python install --quiet --require-hashes --only-binary=:all: -r requirements-pipeline.lock
+RUN pip --python /opt/venv/bin/python install --quiet --require-hashes --only-binary=:all: -r requirements-pipeline.lock \
+ && rm -r /opt/venv/lib/python*/site-packages/tensorflow/include
 
 # The project's own code, compiled here because the images' user cannot write beside it.
 FROM base AS code
