@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,25 +13,9 @@ from starlette.testclient import TestClient
 from contract.store import ModelStore
 from service.gateway.app import create_app
 from service.gateway.settings import Settings
-from tests.helpers.scripted_backend import ScriptedBackend, scripted
+from tests.helpers.scripted_backend import ScriptedBackend
 
 StartGateway = Callable[..., TestClient]
-
-
-@pytest.fixture
-def backend(tmp_path: Path) -> Iterator[ScriptedBackend]:
-    """A scripted model server that serves `colours` version 1, the plain variant."""
-    with ScriptedBackend(tmp_path / "backend.sock") as server:
-        server.versions["colours", 1] = scripted()
-        yield server
-
-
-@pytest.fixture
-def index(tmp_path: Path) -> ModelStore:
-    """A store whose index has `colours` 1 live; the folders of versions are empty, since only the index is read."""
-    store = ModelStore(tmp_path / "models")
-    publish_empty(store)
-    return store
 
 
 @pytest.fixture
@@ -53,12 +36,6 @@ def client(start_gateway: StartGateway, backend: ScriptedBackend, index: ModelSt
     gateway = start_gateway(backend=backend.address, models_dir=index.root)
     wait_until_ready(gateway)
     return gateway
-
-
-def publish_empty(store: ModelStore, name: str = "colours", *, live: bool = True) -> int:
-    """Publish a version without contents: the gateway reads the index alone."""
-    with store.staging() as directory:
-        return store.publish(name, directory, live=live)
 
 
 def wait_until_ready(client: TestClient, *, timeout_s: float = 20.0) -> None:

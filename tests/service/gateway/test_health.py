@@ -14,7 +14,8 @@ from starlette.testclient import TestClient
 from contract.store import ModelStore
 from tests.helpers.pictures import COLOURS, encode, truncated_jpeg
 from tests.helpers.scripted_backend import ScriptedBackend, scripted
-from tests.service.gateway.conftest import StartGateway, publish_empty, wait_until_ready
+from tests.service.conftest import publish_empty
+from tests.service.gateway.conftest import StartGateway, wait_until_ready
 
 
 def not_ready(client: TestClient) -> tuple[int, str]:

@@ -8,7 +8,8 @@ from starlette.testclient import TestClient
 
 from contract.store import ModelStore
 from tests.helpers.scripted_backend import ScriptedBackend, scripted
-from tests.service.gateway.conftest import StartGateway, publish_empty, wait_until_ready
+from tests.service.conftest import publish_empty
+from tests.service.gateway.conftest import StartGateway, wait_until_ready
 
 
 def test_model_is_described_with_states_labels_and_contract(client: TestClient, backend: ScriptedBackend) -> None:

@@ -12,7 +12,8 @@ from contract.store import ModelStore
 from tests.helpers.pictures import COLOURS, encode, png_bomb, truncated_jpeg
 from tests.helpers.scripted_backend import ScriptedBackend
 from tests.helpers.tiny_model import VARIANTS, build_contract, build_image, expected_probabilities
-from tests.service.gateway.conftest import StartGateway, publish_empty, wait_until_ready
+from tests.service.conftest import publish_empty
+from tests.service.gateway.conftest import StartGateway, wait_until_ready
 
 
 def tops(reply: Any) -> list[str | None]:

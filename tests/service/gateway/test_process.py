@@ -27,15 +27,6 @@ MAX_START_S = 1.5
 MAX_RESIDENT_BYTES = 120 * 10**6
 
 
-@pytest.fixture
-def gateway(start_process: StartProcess, backend: ScriptedBackend, index: ModelStore) -> tuple[ServiceProcess, str]:
-    """A gateway process in front of the scripted model server, ready; and its URL."""
-    process = start_process("gateway", f"--models-dir={index.root}", f"--backend={backend.address}", "--port=0")
-    url = process.wait_for_url()
-    process.wait_until_ready(url)
-    return process, url
-
-
 def test_gateway_is_ready_fast_and_small(
     start_process: StartProcess, backend: ScriptedBackend, index: ModelStore
 ) -> None:

@@ -13,7 +13,8 @@ from contract.model import InputSpec
 from contract.store import ModelStore
 from tests.helpers.pictures import COLOURS, encode
 from tests.helpers.scripted_backend import ScriptedBackend, scripted
-from tests.service.gateway.conftest import StartGateway, publish_empty, wait_until_ready
+from tests.service.conftest import publish_empty
+from tests.service.gateway.conftest import StartGateway, wait_until_ready
 
 NAME = "colours"
 

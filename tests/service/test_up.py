@@ -1,0 +1,168 @@
+"""`python -m service up`: both servers as one, from an empty store to the end of everything."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from contract.store import ModelStore
+from tests.helpers.gateway_process import ServiceProcess, fetch, predict
+from tests.helpers.pictures import COLOURS, encode
+from tests.helpers.tiny_model import publish_variant
+from tests.service.conftest import StartProcess
+
+
+@pytest.fixture
+def short_tmp() -> Iterator[Path]:
+    """A temporary folder whose path leaves room for a socket's name; empty in the end, or the test fails."""
+    with tempfile.TemporaryDirectory(prefix="up-", dir="/tmp") as folder:
+        yield Path(folder)
+        assert [] == list(Path(folder).iterdir())
+
+
+def children_of(service: ServiceProcess) -> dict[str, psutil.Process]:
+    """Return the children of an `up` by command."""
+    children = psutil.Process(service.process.pid).children()
+    return {
+        command: child for child in children for command in ("modelserver", "gateway") if command in child.cmdline()
+    }
+
+
+def wait_for_output(service: ServiceProcess, text: str, *, timeout_s: float = 90.0) -> None:
+    """Wait until `up` has printed something."""
+    deadline = time.monotonic() + timeout_s
+    while text not in service.output:
+        if time.monotonic() > deadline or service.process.poll() is not None:
+            raise TimeoutError(f"{text}:\n{service.output}\n{service.log}")
+        time.sleep(0.05)
+
+
+def assert_gone(processes: list[psutil.Process]) -> None:
+    """Check that processes have ended, within the seconds that the kernel takes."""
+    _, alive = psutil.wait_procs(processes, timeout=20)
+    assert [] == alive
+
+
+def test_empty_store_is_filled_without_a_restart_and_no_request_is_lost(
+    start_process: StartProcess, tmp_path: Path, tiny_models: dict[str, Path], short_tmp: Path
+) -> None:
+    """Says what to do, picks up the first model, answers, drains on SIGTERM, leaves nothing behind."""
+    store = ModelStore(tmp_path / "models")
+    service = start_process("up", f"--models-dir={store.root}", "--port=0", TMPDIR=str(short_tmp))
+    url = service.wait_for_url()
+    wait_for_output(service, "python -m pipeline run")
+    publish_variant(store, tiny_models["slow"])
+    wait_for_output(service, f"Fovea is ready: {url}")
+    children = children_of(service)
+
+    assert {"modelserver", "gateway"} == children.keys()
+    assert 1 == service.output.count("python -m pipeline run")
+    with ThreadPoolExecutor(4) as pool:
+        replies = [pool.submit(predict, url, encode(colour)) for colour in COLOURS]
+        time.sleep(0.3)
+        service.send(signal.SIGTERM)
+        answers = [reply.result(60).json()["predictions"][0]["top"][0]["id"] for reply in replies]
+    assert list(COLOURS) == answers
+    assert 0 == service.wait()
+    assert_gone(list(children.values()))
+    assert fetch(url + "/healthz") is None
+
+
+@pytest.mark.parametrize("victim", ["modelserver", "gateway"])
+def test_death_of_one_server_stops_the_other(start_process: StartProcess, tmp_path: Path, victim: str) -> None:
+    """Half a service is none: exit 1, with the reason on the last line."""
+    service = start_process("up", f"--models-dir={tmp_path / 'models'}", "--port=0")
+    service.wait_for_url()
+    children = children_of(service)
+    children[victim].kill()
+
+    assert 1 == service.wait()
+    name = {"modelserver": "model server"}.get(victim, victim)
+    assert f"up: the {name} ended by itself with status -9, so everything was stopped" == service.log.splitlines()[-1]
+    assert_gone(list(children.values()))
+
+
+def test_killed_parent_leaves_no_orphans(start_process: StartProcess, tmp_path: Path, short_tmp: Path) -> None:
+    """Not even kill -9 leaves a server running."""
+    service = start_process("up", f"--models-dir={tmp_path / 'models'}", "--port=0", TMPDIR=str(short_tmp))
+    service.wait_for_url()
+    children = children_of(service)
+    service.kill()
+
+    assert 2 == len(children)
+    assert_gone(list(children.values()))
+    for folder in short_tmp.iterdir():  # nobody was left to remove it
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+def test_keyboard_and_closed_terminal_stop_it_too(
+    start_process: StartProcess, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Ctrl-C and a terminal that closes are a normal end; a path too long for a socket is got round."""
+    long_path = tmp_path / ("long" * 30)
+    long_path.mkdir()
+    service = start_process("up", f"--models-dir={tmp_path / 'models'}", "--port=0", TMPDIR=str(long_path))
+    service.wait_for_url()
+    children = children_of(service)
+    service.send(number)
+
+    assert 0 == service.wait()
+    assert_gone(list(children.values()))
+    assert [] == list(long_path.iterdir())
+
+
+def test_taken_port_is_named_before_anything_starts(start_process: StartProcess, tmp_path: Path) -> None:
+    """The reason is the last line, and nothing was started for it."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        service = start_process("up", f"--models-dir={tmp_path / 'models'}", f"--port={port}")
+
+        assert 1 == service.wait()
+    assert [f"up: cannot listen on 127.0.0.1:{port}: Address already in use"] == service.log.splitlines()
+
+
+def test_store_that_cannot_be_written_is_refused(start_process: StartProcess, tmp_path: Path) -> None:
+    """A file where the store should be is no store."""
+    (tmp_path / "file").write_text("")
+    service = start_process("up", f"--models-dir={tmp_path / 'file'}", "--port=0")
+
+    assert 1 == service.wait()
+    assert service.log.splitlines()[-1].startswith("up: the model store ")
+
+
+@pytest.mark.parametrize(
+    ("flag", "reason"),
+    [
+        ("--backend=host:1", "up: --backend: `up` decides this itself; use `gateway` to set it"),
+        ("--models=a", "up: --models: `up` decides this itself; use `gateway` to set it"),
+        ("--prot=1", "up: unknown flag --prot; did you mean --port?"),
+    ],
+)
+def test_wrong_flag_is_status_2(start_process: StartProcess, flag: str, reason: str) -> None:
+    """What `up` decides itself cannot be set."""
+    service = start_process("up", flag)
+
+    assert 2 == service.wait()
+    assert reason == service.log.splitlines()[-1]
+
+
+def test_flags_and_variables_reach_the_gateway(start_process: StartProcess, tmp_path: Path) -> None:
+    """All of the gateway's settings can be given to `up`."""
+    environ = {"FOVEA_MAX_BODY_BYTES": "10", "FOVEA_MODELS_DIR": str(tmp_path / "models")}
+    service = start_process("up", "--port=0", "--max-images=1", **environ)
+    url = service.wait_for_url()
+    reply = predict(url, b"x" * 11)
+
+    assert (413, "body_too_large") == (reply.status_code, reply.json()["error"]["code"])
+    assert (tmp_path / "models" / "models.config").is_file()
