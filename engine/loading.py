@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from contract.store import WARMUP_FILE
+from contract.tensors import predict_pb2
 from engine.errors import EngineError, ModelLoadError
+from engine.memory import return_freed_memory
 from engine.model import Engine
-from engine.requests import run_request
+from engine.requests import run_request, signature_name
+from engine.saved_model import SignatureDef
 from engine.tensorflow import import_tensorflow, load_tensorflow
-from engine.warmup import read_warmup_records
+from engine.warmup import PredictRequest, read_warmup_records
 
 
 def import_runtime() -> None:
@@ -42,11 +46,15 @@ def load_engine(
         except BaseException:
             engine.close()
             raise
+    return_freed_memory()
     return engine
 
 
 def replay_warmup(engine: Engine, directory: Path) -> int:
     """Run every warm-up record of a version and return how many there were.
+
+    Signatures that no record asks (`describe` is one) are then run once on zeros, because a graph is optimized at its
+    first call, which takes seconds; that those zeros make sense to a stranger's model is not expected.
 
     Raises:
         ModelLoadError: if the records cannot be read or one of them fails.
@@ -57,4 +65,20 @@ def replay_warmup(engine: Engine, directory: Path) -> int:
             run_request(engine, request)
         except EngineError as err:
             raise ModelLoadError(f"warmup record {number} failed: {err}", code=err.code) from err
+    for name in set(engine.signatures) - {signature_name(request) for request in requests}:
+        request = _build_zeros(engine.signatures[name], name)
+        with contextlib.suppress(EngineError):
+            run_request(engine, request)
     return len(requests)
+
+
+def _build_zeros(signature: SignatureDef, name: str) -> PredictRequest:
+    """Return a request of zeros and empty texts, every free dimension 1."""
+    request = predict_pb2.PredictRequest()
+    request.model_spec.signature_name = name
+    for alias, info in signature.inputs.items():
+        tensor = request.inputs[alias]  # values that are left out are zeros
+        tensor.dtype = info.dtype
+        for dim in info.tensor_shape.dim:
+            tensor.tensor_shape.dim.add().size = max(1, dim.size)
+    return request

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from contract.tensors import data_type_name
 from engine.errors import EngineError, ModelLoadError, RunError
+from engine.memory import return_freed_memory
 from engine.model import Arrays, Engine
-from engine.saved_model import SERVE_TAG, Signatures, read_signatures
+from engine.saved_model import SERVE_TAG, SignatureDef, Signatures, read_signatures
 
 _STATUS_NAMES = {3: "INVALID_ARGUMENT", 4: "DEADLINE_EXCEEDED", 8: "RESOURCE_EXHAUSTED", 9: "FAILED_PRECONDITION"}
 
@@ -37,23 +38,19 @@ class TensorFlowEngine(Engine):
     def __init__(self, signatures: Signatures, session: Any) -> None:
         super().__init__(signatures)
         self._session: Any = session
-        self._calls: dict[tuple[str, tuple[str, ...]], Callable[..., list[Any]]] = {}
+        self._calls = {name: _make_call(session, definition) for name, definition in signatures.items()}
 
     def _execute(self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
         definition = self.signatures[signature]
-        feeds = sorted(definition.inputs)
-        key = (signature, tuple(outputs))
-        if key not in self._calls:  # two threads may both make it; they make the same
-            fetches = [definition.outputs[alias].name for alias in outputs]
-            self._calls[key] = self._session.make_callable(fetches, [definition.inputs[alias].name for alias in feeds])
         try:
-            values = self._calls[key](*(inputs[alias] for alias in feeds))
+            values = self._calls[signature](*(inputs[alias] for alias in sorted(definition.inputs)))
         except import_tensorflow().errors.OpError as err:
             raise RunError(str(err.message), code=_STATUS_NAMES.get(err.error_code, "INTERNAL")) from err
         except (TypeError, ValueError, RuntimeError) as err:
-            types = {alias: data_type_name(definition.inputs[alias].dtype) for alias in feeds}
+            types = {alias: data_type_name(info.dtype) for alias, info in sorted(definition.inputs.items())}
             raise RunError(f"TensorFlow did not take inputs of types {types}: {err}") from err
-        return dict(zip(outputs, values, strict=True))
+        computed = dict(zip(sorted(definition.outputs), values, strict=True))
+        return {alias: computed[alias] for alias in outputs}
 
     def close(self) -> None:
         """Close the session and free the graph."""
@@ -61,6 +58,19 @@ class TensorFlowEngine(Engine):
         self._session.close()
         self._session = None
         gc.collect()  # a graph is full of reference cycles; waiting for Python's own time would keep its weights
+        return_freed_memory()
+
+
+def _make_call(session: Any, definition: SignatureDef) -> Callable[..., list[Any]]:
+    """Return a function from all inputs to all outputs of a signature, each in the order of their names.
+
+    All outputs even if few are asked for: each set of outputs would be a graph of its own, optimized for seconds at its
+    first call.
+    """
+    fetches = [definition.outputs[alias].name for alias in sorted(definition.outputs)]
+    feeds = [definition.inputs[alias].name for alias in sorted(definition.inputs)]
+    call: Callable[..., list[Any]] = session.make_callable(fetches, feeds)
+    return call
 
 
 def import_tensorflow() -> Any:
@@ -98,11 +108,11 @@ def load_tensorflow(directory: Path, *, intra_op_threads: int = 0, inter_op_thre
     try:
         with graph.as_default():
             v1.saved_model.load(session, [SERVE_TAG], str(directory))
+        graph.finalize()
+        return TensorFlowEngine(signatures, session)
     except Exception as err:
         session.close()
         raise _load_error(err) from err
-    graph.finalize()
-    return TensorFlowEngine(signatures, session)
 
 
 def _load_error(err: Exception) -> EngineError:

@@ -202,3 +202,12 @@ def test_parallel_callers_get_their_own_answers(modelserver: ServerProcess) -> N
     colours = ["red", "green", "blue"] * 2
     with ThreadPoolExecutor(6) as pool:
         assert list(pool.map(ask, colours)) == [[colour] * 30 for colour in colours]
+
+
+def test_importing_the_server_loads_no_runtime() -> None:
+    """Importing the model server's modules imports no TensorFlow: it comes with the first model."""
+    code = "import sys, service.modelserver.cli; print('tensorflow' in sys.modules, 'service.gateway' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == ["False", "False"]
