@@ -26,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Before TensorFlow is imported: its start-up notes would bury what the user is to read.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # deprecations are for its developers, not its users
     try:
         arguments.command(arguments)
     except (PipelineError, ContractError, EngineError) as err:

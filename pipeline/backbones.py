@@ -59,24 +59,23 @@ def _small_resnet(shape: tuple[int, int, int], weights: str | None) -> Any:
     import keras
     from keras import layers
 
-    def normalised(x: Any, *, relu: bool = True) -> Any:
-        # Momentum 0.9: with a few hundred images an epoch, Keras's 0.99 lags behind the weights.
-        x = layers.BatchNormalization(momentum=0.9)(x)
-        return layers.Activation("relu")(x) if relu else x
-
-    def convolution(x: Any, filters: int, size: int, strides: int = 1) -> Any:
+    def convolution(x: Any, filters: int, size: int = 3, strides: int = 1) -> Any:
         return layers.Conv2D(filters, size, strides, padding="same", use_bias=False, kernel_initializer="he_normal")(x)
 
-    def block(x: Any, filters: int, strides: int) -> Any:
-        shortcut = normalised(convolution(x, filters, 1, strides), relu=False) if strides > 1 else x
-        y = normalised(convolution(x, filters, 3, strides))
-        y = normalised(convolution(y, filters, 3), relu=False)
-        return layers.Activation("relu")(layers.Add()([shortcut, y]))
+    def normalised(x: Any) -> Any:
+        # Momentum 0.9: with a few hundred images an epoch, Keras's 0.99 lags behind the weights.
+        return layers.BatchNormalization(momentum=0.9)(x)
+
+    def block(x: Any, filters: int) -> Any:
+        shortcut = normalised(convolution(x, filters, 1, 2))
+        y = layers.ReLU()(normalised(convolution(x, filters, 3, 2)))
+        y = normalised(convolution(y, filters))
+        return layers.ReLU()(layers.Add()([shortcut, y]))
 
     images = keras.Input(shape)
-    x = normalised(convolution(images, 16, 3, 2))
-    for filters in (32, 64, 96, 128):
-        x = block(x, filters, 2 if filters != 32 else 1) if filters != 32 else block(convolution(x, 32, 1), 32, 1)
+    x = layers.ReLU()(normalised(convolution(images, 16, 3, 2)))
+    for filters in (24, 48, 96):
+        x = block(x, filters)
     return keras.Model(images, x, name="resnet_small")
 
 
@@ -99,7 +98,7 @@ def _table() -> dict[str, Backbone]:
         name: Backbone(name, preprocessing, size, least, True, _keras_application(name))
         for name, preprocessing, size, least in keras_applications
     }
-    table["ResNet"] = Backbone("ResNet", "tf", 96, 32, False, _small_resnet)
+    table["ResNet"] = Backbone("ResNet", "tf", 80, 32, False, _small_resnet)
     return table
 
 

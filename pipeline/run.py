@@ -40,7 +40,7 @@ from pipeline.pixels import Pixels
 from pipeline.publish import Replay, publish
 from pipeline.recipe import Recipe
 from pipeline.report import write_report
-from pipeline.split import Manifest, groups_on_two_sides, split_images, split_table
+from pipeline.split import Manifest, earlier_sides, groups_on_two_sides, split_images, split_table
 from pipeline.train import train
 from pipeline.verify import Deviation
 from pipeline.weights import find_weights
@@ -164,7 +164,7 @@ def _look_at(dataset: Dataset, recipe: Recipe, spec: InputSpec, folder: Path) ->
     found = audit(dataset, pixels)
     _write_json(folder / "audit.json", {"problems": [asdict(p) for p in found.problems], "ignored": dataset.ignored})
     check_audit(found, dataset.labels, on_unreadable=recipe.data.on_unreadable)
-    manifest = split_images(found.images, recipe.data, recipe.train.seed)
+    manifest = split_images(found.images, recipe.data, recipe.train.seed, earlier_sides(folder.parent))
     manifest.write(folder / "manifest.csv")
     warnings = _warnings(dataset, found, manifest, recipe)
     for warning in warnings:

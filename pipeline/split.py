@@ -6,7 +6,7 @@ import csv
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -61,11 +61,46 @@ class Manifest:
             writer.writerows(asdict(row) for row in self.rows)
 
 
-def split_images(images: Sequence[AuditedImage], data: Data, seed: int) -> Manifest:
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest that `write` wrote.
+
+    Raises:
+        DatasetError: if it is not one.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return Manifest(tuple(ManifestRow(**row) for row in rows))  # type: ignore[arg-type]
+    except (OSError, TypeError, csv.Error) as err:
+        raise DatasetError(f"{path} cannot be read as a manifest: {err}") from err
+
+
+def earlier_sides(runs: Path) -> dict[str, Split]:
+    """Return the side that each group had in the latest run that knew it.
+
+    Args:
+        runs: a model's folder of runs, whose names sort by time; it may be absent.
+    """
+    sides: dict[str, Split] = {}
+    for path in sorted(runs.glob("*/manifest.csv")):
+        sides |= {row.group: row.split for row in read_manifest(path).rows}
+    return sides
+
+
+def split_images(
+    images: Sequence[AuditedImage], data: Data, seed: int, earlier: Mapping[str, Split] | None = None
+) -> Manifest:
     """Give every image a side.
 
     Folders named train, val and test are kept as they are. Validation is taken out of the training images when there
-    is no val/ folder, and test images likewise when there is no test/ folder.
+    is no val/ folder, and test images likewise when there is no test/ folder. A group keeps the side that it had in
+    an earlier run, so that a set can grow without a test patient ever becoming a training patient.
+
+    Args:
+        images: readable images.
+        data: fractions and the group rule.
+        seed: of the choice among new groups.
+        earlier: sides of groups in earlier runs.
 
     Raises:
         DatasetError: if a class would have no image left to train on or to validate with.
@@ -77,9 +112,9 @@ def split_images(images: Sequence[AuditedImage], data: Data, seed: int) -> Manif
         for i in images
     ]
     if not any(row.split == "test" for row in rows):
-        rows = _carve(rows, "test", data.test_fraction, seed)
+        rows = _carve(rows, "test", data.test_fraction, seed, earlier or {})
     if not any(row.split == "val" for row in rows):
-        rows = _carve(rows, "val", data.val_fraction, seed + 1)
+        rows = _carve(rows, "val", data.val_fraction, seed + 1, earlier or {})
     return Manifest(tuple(sorted(rows, key=lambda row: row.path)))
 
 
@@ -106,11 +141,14 @@ def _group(example: Example, pattern: str | None) -> str:
     return found.group(1) if found.re.groups else found.group(0)
 
 
-def _carve(rows: list[ManifestRow], side: Split, fraction: float, seed: int) -> list[ManifestRow]:
+def _carve(
+    rows: list[ManifestRow], side: Split, fraction: float, seed: int, earlier: Mapping[str, Split]
+) -> list[ManifestRow]:
     """Move whole groups of every class from train to `side` until it holds `fraction` of the class's images."""
-    chosen: set[str] = set()
     train = [row for row in rows if row.split == "train"]
+    sizes = Counter(row.group for row in train)
     label_of = _group_labels(train)
+    chosen = {group for group in sizes if earlier.get(group) == side}
     for label in sorted({row.label for row in train}):
         groups = sorted(group for group, found in label_of.items() if found == label)
         if len(groups) < 2:
@@ -118,13 +156,13 @@ def _carve(rows: list[ManifestRow], side: Split, fraction: float, seed: int) -> 
                 f"class {label}: expected at least two groups, one to train on and one for {side}. "
                 f"Received: {len(groups)} ({', '.join(groups) or 'its images share groups with other classes'})"
             )
-        sizes = Counter(row.group for row in train)
         wanted = max(1, round(fraction * sum(sizes[group] for group in groups)))
         order = np.random.default_rng([seed, *label.encode()]).permutation(len(groups))
-        for position in order[:-1]:  # one group always stays
-            if sum(sizes[group] for group in groups if group in chosen) >= wanted:
-                break
-            chosen.add(groups[position])
+        free = [groups[i] for i in order if groups[i] not in earlier]
+        held = sum(sizes[group] for group in groups if group in chosen)
+        while free and held < wanted and len(chosen.intersection(groups)) < len(groups) - 1:
+            chosen.add(free.pop())
+            held = sum(sizes[group] for group in groups if group in chosen)
     return [replace(row, split=side) if row.split == "train" and row.group in chosen else row for row in rows]
 
 

@@ -9,7 +9,7 @@ from pipeline.audit import AuditedImage
 from pipeline.errors import DatasetError
 from pipeline.ingest import Example, Split
 from pipeline.recipe import Data
-from pipeline.split import Manifest, groups_on_two_sides, split_images, split_table
+from pipeline.split import Manifest, earlier_sides, groups_on_two_sides, split_images, split_table
 
 BY_PATIENT = Data(group=r"^(P\d+)_", val_fraction=0.2, test_fraction=0.2)
 
@@ -106,3 +106,27 @@ def test_manifest_is_written_as_csv(tmp_path: Path) -> None:
 
     assert len(manifest.rows) == len(rows)
     assert {"path", "sha256", "label", "group", "split"} == set(rows[0])
+
+
+def test_a_group_keeps_its_side_when_the_set_grows(tmp_path: Path) -> None:
+    """New patients are split; known ones stay where they were, whatever the seed."""
+    (tmp_path / "run1").mkdir()
+    first = split_images(images(None), BY_PATIENT, seed=0)
+    first.write(tmp_path / "run1" / "manifest.csv")
+    known = earlier_sides(tmp_path)
+
+    grown = split_images([*images(None), *images(None, patients=20, first=500)], BY_PATIENT, seed=9, earlier=known)
+
+    assert {row.group: row.split for row in first.rows} == known
+    assert known == {row.group: row.split for row in grown.rows if row.group in known}
+    assert {"a": 12, "b": 12, "c": 12} == split_table(grown)["test"]
+    assert [] == groups_on_two_sides(grown)
+
+
+def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path) -> None:
+    """A damaged record of an earlier run is not passed over: its test patients would become training patients."""
+    (tmp_path / "run1").mkdir()
+    (tmp_path / "run1" / "manifest.csv").write_text("a,b\n1,2\n")
+
+    with pytest.raises(DatasetError, match="cannot be read as a manifest"):
+        earlier_sides(tmp_path)
