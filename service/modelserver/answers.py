@@ -31,8 +31,6 @@ def answering(method: Method) -> Method:
             return await method(servicer, request, context)
         except (EngineError, RequestError) as err:
             await _abort(context, err.code, str(err))
-        except grpc.aio.AbortError:
-            raise
         except Exception:  # the boundary of the process: the caller gets no traceback, the log does
             logger.exception("%s failed", method.__name__)
             await _abort(context, "INTERNAL", f"{method.__name__} failed inside the model server; its log says why")

@@ -176,6 +176,13 @@ CASES = (
         inputs={"images": IMAGES, "class_index": np.array([-1, -1, -1], np.int32)},
         signature="explain",
     ),
+    _predict(
+        "class that does not exist",
+        _INVALID,
+        None,
+        inputs={"images": IMAGES, "class_index": np.array([0, 99], np.int32)},
+        signature="explain",
+    ),
     _metadata("metadata without model_spec", _INVALID, "Missing ModelSpec", model=None, fields=["signature_def"]),
     _metadata(
         "metadata without field",

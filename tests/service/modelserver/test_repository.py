@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from service.modelserver.config import ModelConfig, VersionPolicy
 from service.modelserver.repository import ModelRepository
 from service.modelserver.served import State
 from service.modelserver.watcher import ModelWatcher
+from tests.helpers.version_states import until
 
 
 def load_when_ready(path: Path) -> Engine:
@@ -39,15 +39,6 @@ def with_repository(steps: Callable[[ModelRepository], Awaitable[None]]) -> None
             await repository.close()
 
     asyncio.run(run())
-
-
-async def until(repository: ModelRepository, name: str, expected: dict[int, State]) -> None:
-    """Wait until the versions of a model are in these states."""
-    deadline = time.monotonic() + 60
-    while (states := {v.number: v.state for v in repository.versions(name)}) != expected:
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"expected {expected}. Received: {states}")
-        await asyncio.sleep(0.02)
 
 
 @pytest.fixture
