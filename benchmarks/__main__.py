@@ -1,0 +1,57 @@
+"""`python -m benchmarks [NAME ...]`: measure this machine; results are JSON files in benchmarks/results/.
+
+Each benchmark is a module here with `run() -> dict`, which measures whole commands, several times where it is short.
+Without names all of them run, which takes an hour. They are never part of the tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import platform
+import sys
+from datetime import UTC, datetime
+from os import cpu_count
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+NAMES = sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_"))
+
+
+def main() -> int:
+    """Run the named benchmarks and write what they measured."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure this machine.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
+    names = parser.parse_args().names or NAMES
+    if unknown := set(names) - set(NAMES):
+        parser.error(f"expected some of {', '.join(NAMES)}. Received: {', '.join(sorted(unknown))}")
+    (HERE / "results").mkdir(exist_ok=True)
+    for name in names:
+        measured = importlib.import_module(f"benchmarks.{name}").run()
+        document = {"benchmark": name, "measured": datetime.now(UTC).isoformat(timespec="seconds"), **machine()}
+        text = json.dumps({**document, **measured}, indent=2) + "\n"
+        (HERE / "results" / f"{name}.json").write_text(text, encoding="utf-8")
+        sys.stdout.write(text)
+    return 0
+
+
+def machine() -> dict[str, Any]:
+    """Say what the numbers were measured on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    return {
+        "machine": {
+            "cpu": models[0] if models else platform.processor(),
+            "cores": cpu_count(),
+            "vector_units": [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags],
+            "python": platform.python_version(),
+            "system": platform.platform(),
+        }
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
