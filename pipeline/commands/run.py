@@ -1,0 +1,45 @@
+"""`run`: train on a folder or zip of images and publish the result."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import Any
+
+from contract.store import ModelStore
+from pipeline.commands.folders import add_folders
+from pipeline.recipe import load_recipe, shipped_recipes
+
+
+def add(commands: Any) -> None:
+    """Describe the command to argparse."""
+    run = commands.add_parser("run", help="train on a folder or zip of images and publish the result")
+    run.add_argument("dataset", type=Path, help="train/<class>/<image> and test/<class>/<image>, or <class>/<image>")
+    run.add_argument("--name", help="the model's name; by default the folder's")
+    run.add_argument("--recipe", default="default", help=f"{', '.join(shipped_recipes())}, or a YAML file")
+    run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as train.epochs=5")
+    add_folders(run)
+    run.set_defaults(command=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    recipe = load_recipe(arguments.recipe, arguments.set)
+    name = arguments.name or _default_name(arguments.dataset)
+    from pipeline.run import run  # after the recipe is known to be right: importing Keras takes seconds
+
+    result = run(arguments.dataset, recipe, ModelStore(arguments.models_dir), name=name, runs_dir=arguments.runs_dir)
+    for deviation in result.deviations:
+        print(
+            f"verified: {deviation.images} images on {deviation.engine} at {deviation.precision}, "
+            f"at most {deviation.max_deviation:.1e} from the Keras model"
+        )
+    print(f"test accuracy: {result.test['accuracy']:.4f} on {result.test['images']} images")
+    print(f"report: {result.folder / 'report.html'}")
+    print(f"published: {result.directory}")
+
+
+def _default_name(dataset: Path) -> str:
+    """Return the folder's or zip's name with what a model's name cannot have made into dashes."""
+    name = dataset.resolve().name
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name.removesuffix(".zip")).strip("-")[:64] or "model"
