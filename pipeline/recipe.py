@@ -13,40 +13,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from pipeline.augment_settings import Augment, Cache
 from pipeline.errors import RecipeError
+from pipeline.section import Section
 
 RECIPES = Path(__file__).parent / "recipes"
-_IN_THE_GRAPH = (
-    "that arithmetic is inside the exported graph, chosen by the backbone, so that training and serving cannot differ"
-)
-_REFUSED_AUGMENTATION = (
-    "rescale",
-    "preprocessing_function",
-    "featurewise_center",
-    "featurewise_std_normalization",
-    "samplewise_center",
-    "samplewise_std_normalization",
-    "zca_whitening",
-    "zca_epsilon",
-)
-_NOT_AUGMENTATION = {
-    "validation_split": "use data.val_fraction, which keeps groups together",
-    "data_format": "images are always [height, width, channels]",
-    "dtype": "pixels are always float32 here",
-    "interpolation_order": "it is 1 (bilinear)",
-}
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 LearningRate = Annotated[float, Field(gt=0.0, le=10.0)]
-Range = Annotated[float, Field(ge=0.0)]
-
-
-class Section(BaseModel):
-    """Part of a recipe: immutable, unknown keys refused, NaN and infinity too."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 
 class Data(Section):
@@ -97,37 +73,6 @@ class Model(Section):
     fit: Literal["stretch", "crop", "pad"] = "stretch"
     head: Literal["gap", "flatten-dense"] = "gap"
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-
-
-class Augment(Section):
-    """Random changes to training images, in ImageDataGenerator's own names, units and meanings.
-
-    The classic four are on by default. Shifts below 1 are fractions of the size; rotation and shear are degrees;
-    a zoom factor above 1 zooms out; brightness factors multiply. Validation and test images are never augmented.
-    """
-
-    engine: Literal["keras"] = "keras"
-    rotation_range: Range = 20.0
-    width_shift_range: Range = 0.2
-    height_shift_range: Range = 0.2
-    horizontal_flip: bool = True
-    vertical_flip: bool = False
-    shear_range: Range = 0.0
-    zoom_range: Range | tuple[float, float] = 0.0
-    brightness_range: tuple[float, float] | None = None
-    channel_shift_range: Range = 0.0
-    fill_mode: Literal["nearest", "constant", "reflect", "wrap"] = "nearest"
-    cval: float = 0.0
-
-    @model_validator(mode="before")
-    @classmethod
-    def _say_why(cls, value: Any) -> Any:
-        for key in value if isinstance(value, Mapping) else ():
-            if key in _REFUSED_AUGMENTATION:
-                raise ValueError(f"{key} is not a setting: {_IN_THE_GRAPH}")
-            if key in _NOT_AUGMENTATION:
-                raise ValueError(f"{key} is not a setting: {_NOT_AUGMENTATION[key]}")
-        return value
 
 
 class FineTune(Section):
@@ -190,6 +135,7 @@ class Recipe(Section):
     data: Data = Data()
     model: Model = Model()
     augment: Augment = Augment()
+    cache: Cache = Cache()
     train: Train = Train()
     export: Export = Export()
 
