@@ -39,15 +39,19 @@ class Child:
         """The exit status, negative for a signal; None while it runs."""
         return self._process.poll()
 
-    def stop(self, timeout_s: float) -> int:
-        """Ask it to end, kill it if it does not within `timeout_s`, and return its exit status."""
+    def terminate(self) -> None:
+        """Ask it to end, if it still runs."""
         if self._process.poll() is None:
             self._process.terminate()
+
+    def stop(self, timeout_s: float) -> None:
+        """Ask it to end, kill it if it does not within `timeout_s`, and wait until it is gone."""
+        self.terminate()
         try:
-            return self._process.wait(timeout_s)
+            self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             self.kill()
-            return self._process.wait()
+            self._process.wait()
 
     def kill(self) -> None:
         """End it at once, if it still runs."""

@@ -41,7 +41,7 @@ _UNREMARKABLE = frozenset({"unavailable", "model_server_unreachable", "draining"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run both servers until SIGTERM or SIGINT.
+    """Run both servers until SIGTERM or SIGINT; a second signal does not wait for requests.
 
     Returns:
         0 stopped as asked, 1 refused or failed (the reason is the last line of stderr), 2 wrong use.
@@ -101,15 +101,14 @@ def _run(
         children.append(Child("gateway", [*arguments, f"--models-dir={store.root}"], pass_fds=[listener.fileno()]))
         url = url_of(listener)
         listener.close()  # the gateway has it; clients are refused, not kept waiting, when that is gone
-        return _wait(children, url, signals) or _stop(children, settings, signals)
+        return _wait(children, url, signals=signals) or _stop(children, settings, signals=signals)
     finally:
-        for child in children:
-            child.kill()
+        for child in reversed(children):
             child.stop(_MODEL_SERVER_STOP_S)
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _wait(children: Sequence[Child], url: str, signals: Signals) -> str | None:
+def _wait(children: Sequence[Child], url: str, *, signals: Signals) -> str | None:
     """Wait for a signal; return which child ended, if one does first. Says meanwhile how the service is doing."""
     said: set[str] = set()
     ready = False
@@ -123,15 +122,18 @@ def _wait(children: Sequence[Child], url: str, signals: Signals) -> str | None:
     return None
 
 
-def _stop(children: Sequence[Child], settings: Settings, signals: Signals) -> str | None:
+def _stop(children: Sequence[Child], settings: Settings, *, signals: Signals) -> str | None:
     """Stop the gateway, which answers what it has accepted, and then the model server, which it needs for that."""
     model_server, gateway = children
-    limit_s = settings.shutdown_delay_s + settings.drain_timeout_s + _GATEWAY_MARGIN_S
-    statuses = {
-        child.name: child.stop(timeout_s)
-        for child, timeout_s in ((gateway, limit_s), (model_server, _MODEL_SERVER_STOP_S))
-    }
-    wrong = [f"the {name} ended with status {status}" for name, status in statuses.items() if status]
+    gateway_s = settings.shutdown_delay_s + settings.drain_timeout_s + _GATEWAY_MARGIN_S
+    for child, limit_s in ((gateway, gateway_s), (model_server, _MODEL_SERVER_STOP_S)):
+        child.terminate()
+        deadline = time.monotonic() + limit_s
+        while child.status is None:
+            if signals.count > 1 or time.monotonic() > deadline:
+                child.kill()
+            time.sleep(_TICK_S / 2)
+    wrong = [f"the {child.name} ended with status {child.status}" for child in children if child.status]
     return "; ".join(wrong) or None
 
 

@@ -152,7 +152,9 @@ class Backend:
             BrokenContractError: if the reply lacks probabilities or another version answered.
             GatewayError: if the model server fails, by the table above.
         """
-        reply = await self._predict(name, version, "serving_default", {"images": images}, "probabilities")
+        reply = await self._predict(
+            name, "serving_default", version=version, inputs={"images": images}, output="probabilities"
+        )
         probabilities = _read_output(reply, "probabilities")
         if probabilities.dtype.kind != "f":
             raise BrokenContractError(
@@ -169,7 +171,7 @@ class Backend:
             GatewayError: if the model server fails, by the table above.
         """
         row = np.zeros(1, dtype=np.int32)
-        reply = await self._predict(name, version, "describe", {"row": row}, "contract")
+        reply = await self._predict(name, "describe", version=version, inputs={"row": row}, output="contract")
         texts = _read_output(reply, "contract").reshape(-1).tolist()
         if len(texts) != 1 or not isinstance(texts[0], bytes):
             raise BrokenContractError(f"{name}/{version}: expected one contract. Received: something else")
@@ -194,7 +196,7 @@ class Backend:
         return tuple(sorted(found, key=lambda status: -status.version))
 
     async def _predict(
-        self, name: str, version: int | None, signature: str, inputs: dict[str, NDArray[Any]], output: str
+        self, name: str, signature: str, *, version: int | None, inputs: dict[str, NDArray[Any]], output: str
     ) -> Any:
         request = predict_pb2.PredictRequest(
             model_spec=model_pb2.ModelSpec(name=name, signature_name=signature), output_filter=[output]

@@ -49,7 +49,7 @@ def run_gateway(settings: Settings) -> int:
         return 1
     app = create_app(settings)
     logger.info("listening on %s, model server at %s", url_of(listener), settings.backend)
-    run_server(app, listener, settings, on_stop=components_of(app).readiness.drain)
+    run_server(app, listener, settings=settings, on_stop=components_of(app).readiness.drain)
     logger.info("stopped")
     return 0
 

@@ -42,7 +42,7 @@ def render_docs(openapi: Document) -> str:
         *_render_contents(openapi),
     ]
     for method, path, operation in _operations(openapi):
-        parts += _render_operation(openapi, method, path, operation)
+        parts += _render_operation(openapi, operation, title=f"{method} {path}")
     return "\n".join([*parts, "</body></html>"])
 
 
@@ -60,9 +60,9 @@ def _render_contents(openapi: Document) -> Iterator[str]:
     yield "</ul></nav>"
 
 
-def _render_operation(openapi: Document, method: str, path: str, operation: Document) -> Iterator[str]:
+def _render_operation(openapi: Document, operation: Document, *, title: str) -> Iterator[str]:
     yield f'<section id="{escape(operation["operationId"])}">'
-    yield f"<h2><code>{method} {escape(path)}</code> <small>{escape(operation['summary'])}</small></h2>"
+    yield f"<h2><code>{escape(title)}</code> <small>{escape(operation['summary'])}</small></h2>"
     for paragraph in operation.get("description", "").split("\n\n"):
         yield f"<p>{escape(paragraph)}</p>"
     for sample in operation.get("x-codeSamples", ()):

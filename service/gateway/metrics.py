@@ -62,7 +62,7 @@ class Metrics:
         finally:
             self._in_flight.dec()
 
-    def count_request(self, route: str, method: str, code: int, *, seconds: float) -> None:
+    def count_request(self, route: str, method: str, *, code: int, seconds: float) -> None:
         """Count an answered request."""
         self._requests.labels(route, method, str(code)).inc()
         self._request_seconds.labels(route).observe(seconds)
@@ -76,7 +76,9 @@ class Metrics:
         finally:
             self._stage_seconds.labels(name).observe(time.perf_counter() - start)
 
-    def count_answer(self, model: str, version: int, entries: Sequence[list[Prediction] | RefusedImageError]) -> None:
+    def count_answer(
+        self, model: str, version: int, *, entries: Sequence[list[Prediction] | RefusedImageError]
+    ) -> None:
         """Count the images of one answer."""
         self.count_refused(entries)
         for entry in entries:

@@ -54,12 +54,12 @@ class RequestScope:
                     scope, receive, reply.send
                 )
             finally:
-                self._record(scope, reply.status, time.perf_counter() - start)
+                self._record(scope, reply.status, seconds=time.perf_counter() - start)
 
-    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+    def _record(self, scope: Scope, status: int, *, seconds: float) -> None:
         method = scope["method"] if scope["method"] in _METHODS else "other"
         route = getattr(scope.get("route"), "path", "unmatched")
-        self._metrics.count_request(route, method, status, seconds=seconds)
+        self._metrics.count_request(route, method, code=status, seconds=seconds)
         client = (scope.get("client") or ("-",))[0]
         level = logging.DEBUG if route in _QUIET_ROUTES else logging.INFO
         access_logger.log(

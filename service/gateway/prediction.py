@@ -51,7 +51,7 @@ class Answer:
 class RequestImages:
     """The images of one request, decoded once for each way of preparing them."""
 
-    def __init__(self, uploads: Sequence[Upload], decoder: Decoder, metrics: Metrics) -> None:
+    def __init__(self, uploads: Sequence[Upload], decoder: Decoder, *, metrics: Metrics) -> None:
         self._data = [upload.data for upload in uploads]
         self._decoder = decoder
         self._metrics = metrics
@@ -110,33 +110,33 @@ class Predictor:
             NotFoundError: if there is no such model, version or label.
             GatewayError: if the model server fails.
         """
-        images = RequestImages(uploads, self._decoder, self._metrics)
+        images = RequestImages(uploads, self._decoder, metrics=self._metrics)
         target = await self._catalog.resolve(choice)
         try:
-            answer = await self._answer(target, images, top)
+            answer = await self._answer(target, images, top=top)
         except (NotLoadedError, BrokenContractError):
             # Perhaps what is served changed since the catalogue last looked: once more, if it says something new.
             self._catalog.doubt(target.name)
             renewed = await self._catalog.resolve(choice)
             if renewed == target:
                 raise
-            answer = await self._answer(renewed, images, top)
-        self._metrics.count_answer(answer.name, answer.version, answer.entries)
+            answer = await self._answer(renewed, images, top=top)
+        self._metrics.count_answer(answer.name, answer.version, entries=answer.entries)
         return answer
 
-    async def _answer(self, target: Target, images: RequestImages, top: int | None) -> Answer:
+    async def _answer(self, target: Target, images: RequestImages, *, top: int | None) -> Answer:
         if not target.pinned:
-            return await self._answer_by_newest(target, images, top)
+            return await self._answer_by_newest(target, images, top=top)
         last: NotLoadedError | None = None
         for version in target.versions:
             try:
-                return await self._answer_by(target.name, version, images, top)
+                return await self._answer_by(target.name, version, images=images, top=top)
             except NotLoadedError as err:
                 self._contracts.drop(target.name, version)
                 last = err
         raise _missing(target) from last
 
-    async def _answer_by(self, name: str, version: int, images: RequestImages, top: int | None) -> Answer:
+    async def _answer_by(self, name: str, version: int, *, images: RequestImages, top: int | None) -> Answer:
         """Answer by exactly this version."""
         contract = await self._contracts.fetch(name, version)
         top = _check_top(top, contract)
@@ -145,9 +145,14 @@ class Predictor:
         with self._metrics.stage("predict"):
             replies = await asyncio.gather(*(self._backend.predict(name, batch, version=version) for batch in batches))
         probabilities = [reply.probabilities for reply in replies]
-        return Answer(name, version, contract, _entries(prepared, batches, probabilities, contract, top))
+        return Answer(
+            name,
+            version,
+            contract,
+            _entries(prepared, batches, probabilities=probabilities, contract=contract, top=top),
+        )
 
-    async def _answer_by_newest(self, target: Target, images: RequestImages, top: int | None) -> Answer:
+    async def _answer_by_newest(self, target: Target, images: RequestImages, *, top: int | None) -> Answer:
         """Let the model server choose the version; what it chose for the first batch is named for the rest."""
         name, guess = target.name, target.versions[0]
         contract = await self._contracts.fetch(name, guess)
@@ -160,13 +165,18 @@ class Predictor:
             self._catalog.doubt(name)
             actual = await self._contracts.fetch(name, first.version)
             if actual.input != contract.input or len(batches) > 1:
-                return await self._answer_by(name, first.version, images, top)
+                return await self._answer_by(name, first.version, images=images, top=top)
             contract, num_top = actual, _check_top(top, actual)
         with self._metrics.stage("predict"):
             rest = [self._backend.predict(name, batch, version=first.version) for batch in batches[1:]]
             replies = [first, *await asyncio.gather(*rest)]
         probabilities = [reply.probabilities for reply in replies]
-        return Answer(name, first.version, contract, _entries(prepared, batches, probabilities, contract, num_top))
+        return Answer(
+            name,
+            first.version,
+            contract,
+            _entries(prepared, batches, probabilities=probabilities, contract=contract, top=num_top),
+        )
 
     def _batches(self, prepared: Sequence[Pixels | RefusedImageError]) -> list[NDArray[np.uint8]]:
         """Stack the images that could be decoded, at most `max_batch` at a time.
@@ -184,6 +194,7 @@ class Predictor:
 def _entries(
     prepared: Sequence[Pixels | RefusedImageError],
     batches: Sequence[NDArray[np.uint8]],
+    *,
     probabilities: Sequence[NDArray[np.floating]],
     contract: ModelContract,
     top: int,

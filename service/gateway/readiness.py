@@ -92,7 +92,7 @@ class Readiness:
             if version in available:
                 await self._warm(name, version)
                 return version
-        raise NotLoadedError(_describe(name, roles.get("live"), states))
+        raise NotLoadedError(_describe(name, roles.get("live"), states=states))
 
     async def _states(self, name: str) -> dict[int, VersionStatus]:
         try:
@@ -122,7 +122,7 @@ class Readiness:
         self._metrics.set_ready(waiting_for is None)
 
 
-def _describe(name: str, version: int | None, states: Mapping[int, VersionStatus]) -> str:
+def _describe(name: str, version: int | None, *, states: Mapping[int, VersionStatus]) -> str:
     if version is None:
         return f"{name} has no version on the model server that is ready"
     if version not in states:

@@ -17,7 +17,7 @@ from service.gateway.schemas import ErrorDetail, ErrorReply
 _CODES = {400: "malformed_request", 404: "not_found", 405: "method_not_allowed"}
 
 
-def json_reply(content: str, status_code: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def json_reply(content: str, status_code: int = 200, *, headers: Mapping[str, str] | None = None) -> Response:
     """Return a reply of JSON that is text already."""
     return Response(content, status_code, dict(headers or {}), media_type="application/json")
 
@@ -25,7 +25,7 @@ def json_reply(content: str, status_code: int = 200, headers: Mapping[str, str] 
 def error_reply(err: GatewayError) -> Response:
     """Return the reply for one of our errors."""
     headers = {} if err.retry_after_s is None else {"retry-after": str(err.retry_after_s)}
-    return json_reply(_body(err.code, str(err)), err.status_code, headers)
+    return json_reply(_body(err.code, str(err)), err.status_code, headers=headers)
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -40,7 +40,7 @@ def install_error_handlers(app: FastAPI) -> None:
     async def answer_framework(request: Request, err: Exception) -> Response:
         error = cast(HTTPException, err)
         code = _CODES.get(error.status_code, "http_error")
-        return json_reply(_body(code, _explain(request, error)), error.status_code, error.headers)
+        return json_reply(_body(code, _explain(request, error)), error.status_code, headers=error.headers)
 
     app.add_exception_handler(GatewayError, answer_ours)
     app.add_exception_handler(RequestValidationError, answer_validation)

@@ -43,7 +43,7 @@ class GatewayServer(uvicorn.Server):
         return stop or (self._stop_at is not None and time.monotonic() >= self._stop_at)
 
 
-def run_server(app: FastAPI, listener: socket.socket, settings: Settings, *, on_stop: Callable[[], None]) -> None:
+def run_server(app: FastAPI, listener: socket.socket, *, settings: Settings, on_stop: Callable[[], None]) -> None:
     """Serve until a signal says to stop.
 
     Args:

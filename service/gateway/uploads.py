@@ -95,7 +95,7 @@ async def read_uploads(request: Request, limits: UploadLimits) -> list[Upload]:
         raise UnsupportedEncodingError(f"content-encoding: expected none. Received: {encoding[:32]!r}")
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind == b"multipart/form-data":
-        return await _read_multipart(request, options.get(b"boundary", b""), limits)
+        return await _read_multipart(request, limits, boundary=options.get(b"boundary", b""))
     body = await _read_body(request, limits)
     if kind != b"application/json":
         return [Upload("image", body)]
@@ -125,7 +125,7 @@ async def _read_chunks(request: Request, limits: UploadLimits) -> AsyncGenerator
             yield chunk
 
 
-async def _read_multipart(request: Request, boundary: bytes, limits: UploadLimits) -> list[Upload]:
+async def _read_multipart(request: Request, limits: UploadLimits, *, boundary: bytes) -> list[Upload]:
     if not boundary:
         raise MalformedRequestError("multipart/form-data: expected a boundary in content-type. Received: none")
     parts = _Parts(limits.max_images)

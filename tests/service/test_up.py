@@ -122,6 +122,20 @@ def test_keyboard_and_closed_terminal_stop_it_too(
     assert [] == list(long_path.iterdir())
 
 
+def test_second_signal_does_not_wait(start_process: StartProcess, tmp_path: Path) -> None:
+    """A person who presses Ctrl-C twice means now; the exit status says that the end was not orderly."""
+    service = start_process("up", f"--models-dir={tmp_path / 'models'}", "--port=0", "--shutdown-delay-s=600")
+    service.wait_for_url()
+    children = children_of(service)
+    service.send(signal.SIGINT)
+    time.sleep(1)
+    service.send(signal.SIGINT)
+
+    assert 1 == service.wait(timeout_s=30)
+    assert "the gateway ended with status -9" in service.log.splitlines()[-1]
+    assert_gone(list(children.values()))
+
+
 def test_taken_port_is_named_before_anything_starts(start_process: StartProcess, tmp_path: Path) -> None:
     """The reason is the last line, and nothing was started for it."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -9,7 +10,7 @@ from fastapi import APIRouter, Path
 
 from service.gateway.backend import VersionStatus
 from service.gateway.components import Components, Wired
-from service.gateway.errors import GatewayError, ModelNotFoundError, NotLoadedError
+from service.gateway.errors import GatewayError, ModelNotFoundError
 from service.gateway.routes.documented import error_replies
 from service.gateway.schemas import LoadStatus, ModelReply, ModelsReply, ModelSummary, VersionState
 
@@ -59,17 +60,13 @@ async def _look_up(wired: Components, name: str) -> tuple[dict[str, int], list[V
     except GatewayError:
         labels = {}  # without a store, labels come from the model server, which does not answer
     states = {version: VersionStatus(version, "UNKNOWN", "OK") for version in labels.values()}
-    try:
+    with contextlib.suppress(GatewayError):  # not loaded, or not to be asked: UNKNOWN is what is known then
         # TensorFlow Serving lists unloaded versions for ever, as END without an error.
         states |= {s.version: s for s in await wired.backend.status(name) if s.state != "END" or s.error_code != "OK"}
-    except NotLoadedError:
-        pass
-    except GatewayError:
-        pass
-    return labels, [_build_state(wired, name, states[v], labels) for v in sorted(states, reverse=True)]
+    return labels, [_build_state(wired, name, status=states[v], labels=labels) for v in sorted(states, reverse=True)]
 
 
-def _build_state(wired: Components, name: str, status: VersionStatus, labels: Mapping[str, int]) -> VersionState:
+def _build_state(wired: Components, name: str, *, status: VersionStatus, labels: Mapping[str, int]) -> VersionState:
     contract = wired.contracts.peek(name, status.version)
     return VersionState(
         version=str(status.version),
