@@ -8,6 +8,7 @@ ContractError
 │   └── ImageTooLargeError      more pixels than allowed, known from the header
 ├── TensorError             a TensorProto that is not a tensor
 └── StoreError              the model store on disk is not as it must be
+    └── LiveChangedError        another version became live since somebody looked
 """
 
 
@@ -53,3 +54,7 @@ class TensorError(ContractError):
 
 class StoreError(ContractError):
     """The model store cannot be read or changed as asked."""
+
+
+class LiveChangedError(StoreError):
+    """Another version became live after a decision was made by the old one; decide again."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from google.protobuf import text_format
 
-from contract.errors import StoreError
+from contract.errors import LiveChangedError, StoreError
 from contract.store import ModelEntry, ModelStore
 from contract.tensors import model_server_config_pb2
 
@@ -284,3 +284,92 @@ def test_staging_folders_of_living_writers_are_kept(store: ModelStore) -> None:
         while directory.is_dir() and time.monotonic() < deadline:
             publish(store)
         assert not directory.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("reference", "expected"),
+    [
+        ("eyes", ("eyes", 3)),
+        ("eyes/live", ("eyes", 3)),
+        ("eyes/previous", ("eyes", 2)),
+        ("eyes/candidate", ("eyes", 4)),
+        ("eyes/1", ("eyes", 1)),
+    ],
+)
+def test_references_name_a_version(store: ModelStore, reference: str, expected: tuple[str, int]) -> None:
+    """A model alone means its live version; roles and numbers follow a slash."""
+    for live in (True, True, True, False):
+        publish(store, live=live)
+
+    assert expected == store.resolve(reference)
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [
+        ("nose", "no model 'nose'"),
+        ("eyes/7", "expected eyes, or eyes/ with one of 1, live, previous, candidate"),
+        ("eyes/01", "Received: '01'"),
+        ("eyes/1/2", "Received: '1/2'"),
+        ("eyes/previous", "no previous version"),
+        ("../eyes", "model name"),
+    ],
+)
+def test_references_to_nothing_say_what_there_is(store: ModelStore, reference: str, words: str) -> None:
+    """The error lists what could have been meant."""
+    publish(store)
+
+    with pytest.raises(StoreError, match=words):
+        store.resolve(reference)
+
+
+def test_removing_keeps_the_number_used(store: ModelStore) -> None:
+    """A deleted version is gone whole, what servers load is unchanged, and its number never comes back."""
+    for _ in range(3):
+        publish(store)
+    before = store.config_path.read_text()
+
+    store.remove("eyes", 1)
+
+    assert (2, 3) == store.read_versions("eyes")
+    assert before == store.config_path.read_text()
+    assert [] == list((store.root / ".staging").iterdir())
+    assert 4 == publish(store)
+
+
+def test_removing_what_a_killed_writer_left_uses_its_number_up(store: ModelStore) -> None:
+    """The number of a folder that the index does not know is written down before the folder goes."""
+    publish(store)
+    (store.root / "eyes" / "5").mkdir()
+
+    store.remove("eyes", 5)
+
+    assert 6 == publish(store)
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [(1, "is previous"), (2, "is live"), (3, "is candidate"), (9, "no version 9")],
+    ids=["previous", "live", "candidate", "absent"],
+)
+def test_versions_with_a_role_cannot_be_removed(store: ModelStore, version: int, words: str) -> None:
+    """What servers load stays."""
+    for live in (True, True, False):
+        publish(store, live=live)
+
+    with pytest.raises(StoreError, match=words):
+        store.remove("eyes", version)
+    assert (1, 2, 3) == store.read_versions("eyes")
+
+
+def test_a_judgement_by_an_old_live_version_does_not_count(store: ModelStore) -> None:
+    """When another version became live since the decision, nothing is published, and deciding again works."""
+    publish(store)
+    seen = store.read_index()["eyes"]
+    publish(store)
+
+    with store.staging() as directory:
+        (directory / "saved_model.pb").write_bytes(b"model")
+        with pytest.raises(LiveChangedError, match="version 1 to be live still"):
+            store.publish("eyes", directory, judged_against=seen)
+        assert 3 == store.publish("eyes", directory, judged_against=store.read_index()["eyes"])

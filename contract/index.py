@@ -1,0 +1,114 @@
+"""The store's index: which version of each model plays which role, and what servers are told. No disk is touched."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from types import MappingProxyType
+from typing import Any
+
+from contract.errors import StoreError
+
+FORMAT = 1
+NAME_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+CONTAINER_ROOT = "/models"  # where servers see the store; TensorFlow Serving wants absolute base paths
+ROLES = ("live", "previous", "candidate")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """Which versions of one model play which role.
+
+    Attributes:
+        live: the version that answers unless a request names another.
+        previous: what was live before; answers when the live one is not loaded.
+        candidate: loaded and reachable by number or label, but not live.
+        highest: the highest version number ever used.
+    """
+
+    live: int | None = None
+    previous: int | None = None
+    candidate: int | None = None
+    highest: int = 0
+
+    @property
+    def listed(self) -> tuple[int, ...]:
+        """The versions that servers load, ascending."""
+        return tuple(sorted({v for v in (self.live, self.previous, self.candidate) if v is not None}))
+
+    def with_published(self, version: int, *, live: bool) -> ModelEntry:
+        """Return the roles after a new version: live, with the old one previous, or candidate."""
+        if not live:
+            return replace(self, candidate=version, highest=version)
+        return ModelEntry(live=version, previous=self.live, candidate=None, highest=version)
+
+    def roles_of(self, version: int) -> tuple[str, ...]:
+        """Return the roles that a version plays, in the order of ROLES."""
+        return tuple(role for role in ROLES if getattr(self, role) == version)
+
+
+Index = Mapping[str, ModelEntry]
+
+
+def check_name(name: str) -> str:
+    """Return `name` if it can name a model.
+
+    Raises:
+        StoreError: if it cannot.
+    """
+    if not NAME_PATTERN.fullmatch(name):
+        raise StoreError(f"model name: expected 1 to 64 of the characters A-Z a-z 0-9 _ -. Received: {name!r}")
+    return name
+
+
+def find_entry(index: Index, name: str) -> ModelEntry:
+    """Return a model's roles.
+
+    Raises:
+        StoreError: if the index has no such model.
+    """
+    if check_name(name) not in index:
+        raise StoreError(f"no model {name!r} in the store. Received names: {', '.join(sorted(index)) or 'none'}")
+    return index[name]
+
+
+def index_document(index: Index) -> dict[str, Any]:
+    """Return the index as index.json holds it."""
+    return {"format": FORMAT, "models": {name: asdict(entry) for name, entry in sorted(index.items())}}
+
+
+def parse_index(document: Any) -> Index:
+    """Return the index that index.json holds; fields that a newer writer added are passed over.
+
+    Raises:
+        StoreError: if the document is not an index of this format.
+    """
+    if not isinstance(document, dict) or document.get("format") != FORMAT or not isinstance(document["models"], dict):
+        raise StoreError(f"index.json: expected format {FORMAT} with models. Received: {str(document)[:80]}")
+    known = {field.name for field in fields(ModelEntry)}
+    index = {}
+    for name, entry in document["models"].items():
+        if not isinstance(entry, dict) or not all(v is None or isinstance(v, int) for v in entry.values()):
+            raise StoreError(f"index.json: {name}: expected version numbers. Received: {entry!r}")
+        index[check_name(name)] = ModelEntry(**{key: value for key, value in entry.items() if key in known})
+    return MappingProxyType(index)
+
+
+def config_text(versions: Mapping[str, list[int]]) -> str:
+    """Return models.config, in TensorFlow Serving's text format.
+
+    Args:
+        versions: those to load, by model.
+    """
+    lines = ["# Derived from index.json by Fovea; changes here are overwritten.", "model_config_list {"]
+    for name, numbers in versions.items():
+        lines += [
+            "  config {",
+            f'    name: "{name}"',
+            f'    base_path: "{CONTAINER_ROOT}/{name}"',
+            '    model_platform: "tensorflow"',
+            "    model_version_policy { specific { " + " ".join(f"versions: {v}" for v in numbers) + " } }",
+            "  }",
+        ]
+    return "\n".join([*lines, "}"]) + "\n"
