@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from pipeline.augment_settings import Augment, Cache
 from pipeline.errors import RecipeError
+from pipeline.evaluate_settings import Evaluate
 from pipeline.section import Section
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -137,6 +138,7 @@ class Recipe(Section):
     augment: Augment = Augment()
     cache: Cache = Cache()
     train: Train = Train()
+    evaluate: Evaluate = Evaluate()
     export: Export = Export()
 
     @model_validator(mode="after")

@@ -1,0 +1,101 @@
+"""The `evaluate` section of a recipe: which class matters, which thresholds to choose, what the model card says."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from pydantic import Field, model_validator
+
+from pipeline.errors import RecipeError
+from pipeline.section import Fraction, Section
+
+
+class OperatingPointRule(Section):
+    """A threshold to choose on the validation images: one class, and either the sensitivity or the specificity wanted.
+
+    Attributes:
+        label: the class that is called from the threshold on.
+        sensitivity: share of its images to find; the highest threshold that finds them is chosen.
+        specificity: share of the other images to leave alone; the lowest threshold that does is chosen.
+    """
+
+    label: str
+    sensitivity: Fraction | None = None
+    specificity: Fraction | None = None
+
+    @model_validator(mode="after")
+    def _wants_one(self) -> OperatingPointRule:
+        if (self.sensitivity is None) == (self.specificity is None):
+            raise ValueError("evaluate.operating_points: expected either sensitivity or specificity in each")
+        return self
+
+
+class Card(Section):
+    """What the model card says beside the numbers.
+
+    Attributes:
+        use: what the model is for, in words.
+        limits: what it must not be used for, or does not know.
+        definitions: what each class means; a mapping, or the path of a YAML file with one.
+    """
+
+    use: str | None = None
+    limits: str | None = None
+    definitions: dict[str, str] | str = Field(default_factory=dict)
+
+
+class Evaluate(Section):
+    """How the test images are measured.
+
+    Attributes:
+        positive: the class to find; adds sensitivity at fixed specificities and the partial AUC.
+        uncertain: a class between the others, counted once as negative and once as positive.
+        order: all classes from least to most severe; adds the quadratic kappa, and is read as `positive` = its last
+            where that is not given.
+        operating_points: thresholds chosen on validation images and written into the contract.
+        card: the model card.
+    """
+
+    positive: str | None = None
+    uncertain: str | None = None
+    order: tuple[str, ...] | None = None
+    operating_points: tuple[OperatingPointRule, ...] = ()
+    card: Card = Card()
+
+    @property
+    def found_class(self) -> str | None:
+        """The class to find: `positive`, or the most severe of `order`."""
+        return self.positive or (self.order[-1] if self.order else None)
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Evaluate:
+        if self.uncertain is not None and self.found_class is None:
+            raise ValueError("evaluate.uncertain: expected evaluate.positive or evaluate.order beside it")
+        if self.uncertain is not None and self.uncertain == self.found_class:
+            raise ValueError(f"evaluate.uncertain: expected another class than the one to find, {self.uncertain!r}")
+        return self
+
+
+def check_classes(settings: Evaluate, labels: Sequence[str]) -> None:
+    """Refuse class names that the set does not have.
+
+    Raises:
+        RecipeError: naming the key, the nearest class and all classes.
+    """
+    named = [("positive", settings.positive), ("uncertain", settings.uncertain)]
+    named += [("order", label) for label in settings.order or ()]
+    named += [("operating_points", rule.label) for rule in settings.operating_points]
+    if isinstance(settings.card.definitions, dict):
+        named += [("card.definitions", label) for label in settings.card.definitions]
+    for key, label in named:
+        if label is not None and label not in labels:
+            near = difflib.get_close_matches(label, labels, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise RecipeError(
+                f"evaluate.{key}: expected one of the classes {', '.join(labels)}. Received: {label!r}{hint}"
+            )
+    if settings.order is not None and sorted(settings.order) != sorted(labels):
+        raise RecipeError(
+            f"evaluate.order: expected each of {', '.join(labels)} once. Received: {', '.join(settings.order)}"
+        )
