@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pydantic import Field, model_validator
 
 from pipeline.errors import RecipeError
+from pipeline.gate_settings import Gate
 from pipeline.section import Fraction, Section
 
 
@@ -55,6 +56,7 @@ class Evaluate(Section):
             where that is not given.
         operating_points: thresholds chosen on validation images and written into the contract.
         card: the model card.
+        gate: when the version may replace the live one by itself.
     """
 
     positive: str | None = None
@@ -62,6 +64,7 @@ class Evaluate(Section):
     order: tuple[str, ...] | None = None
     operating_points: tuple[OperatingPointRule, ...] = ()
     card: Card = Card()
+    gate: Gate = Gate()
 
     @property
     def found_class(self) -> str | None:

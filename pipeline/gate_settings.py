@@ -1,0 +1,24 @@
+"""The `evaluate.gate` section of a recipe: when a new version may replace the live one by itself."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pipeline.section import Fraction, Section
+
+MIN_IMAGES = 30  # fewer say too little about which of two versions is better
+
+GateMetric = Literal["accuracy", "balanced_accuracy", "brier", "log_loss"]
+LOWER_IS_BETTER = frozenset({"brier", "log_loss"})
+
+
+class Gate(Section):
+    """A new version becomes live when it is not worse than the live one by more than `margin`.
+
+    Attributes:
+        metric: what both are measured by, on test images that neither was trained on.
+        margin: how much worse the new version may be, in the metric's own unit; 0 means not worse at all.
+    """
+
+    metric: GateMetric = "balanced_accuracy"
+    margin: Fraction = 0.02

@@ -1,0 +1,113 @@
+"""What a version was trained on: found by its run's manifest, its ancestors' too where it continued their training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from contract.errors import ContractError
+from contract.store import NAME_PATTERN, ModelStore
+from pipeline.errors import DatasetError
+from pipeline.split import Manifest, ManifestRow, read_manifest
+
+MANIFEST_FILE = "manifest.csv"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Images that a version was trained or validated on.
+
+    Attributes:
+        sha256: hex digests of the files' bytes.
+        groups: the groups, such as patients, that they belong to.
+    """
+
+    sha256: frozenset[str] = frozenset()
+    groups: frozenset[str] = frozenset()
+
+    def __or__(self, other: Seen) -> Seen:
+        """Return what either has seen."""
+        return Seen(self.sha256 | other.sha256, self.groups | other.groups)
+
+    def knows(self, row: ManifestRow) -> bool:
+        """Whether an image, or another one of its group, was seen."""
+        return row.sha256 in self.sha256 or row.group in self.groups
+
+
+def seen_in(manifest: Manifest) -> Seen:
+    """Return what a run with this manifest trains and validates on."""
+    rows = [row for row in manifest.rows if row.split != "test"]
+    return Seen(frozenset(row.sha256 for row in rows), frozenset(row.group for row in rows))
+
+
+def find_run(store: ModelStore, runs_dir: Path, name: str, version: int) -> Path | None:
+    """Return the folder of the run that made a version, or None if it is gone or the version has none.
+
+    Raises:
+        StoreError: if there is no such version.
+    """
+    run = _provenance(store, name, version).get("run")
+    if not isinstance(run, str) or not NAME_PATTERN.fullmatch(run):  # a foreign contract may hold any text
+        return None
+    # A version that was imported under another name still has its run under the old one.
+    folders = [runs_dir / name / run, *sorted(runs_dir.glob(f"*/{run}"))]
+    return next((folder for folder in folders if (folder / MANIFEST_FILE).is_file()), None)
+
+
+def seen_by(store: ModelStore, runs_dir: Path, name: str, version: int) -> Seen | None:
+    """Return what a version and those whose training it continued have seen, or None if its own manifest is gone.
+
+    Raises:
+        StoreError: if there is no such version.
+    """
+    folder = find_run(store, runs_dir, name, version)
+    if folder is None:
+        return None
+    try:
+        own = seen_in(read_manifest(folder / MANIFEST_FILE))
+    except DatasetError:
+        return None
+    return own | seen_by_ancestors(store, runs_dir, _provenance(store, name, version).get("weights"))
+
+
+def seen_by_ancestors(store: ModelStore, runs_dir: Path, weights: Any) -> Seen:
+    """Return what the versions have seen from whose Keras model a training started.
+
+    Args:
+        store: where the ancestors are looked for, by the hash of their Keras model.
+        runs_dir: has the manifests.
+        weights: `provenance.weights` of a contract; only "sha256:..." can name another version's model.
+    """
+    seen = Seen()
+    visited: set[Any] = set()
+    while isinstance(weights, str) and weights not in visited:
+        visited.add(weights)
+        found = _find_by_model(store, weights.removeprefix("sha256:"))
+        if found is None:
+            break
+        folder = find_run(store, runs_dir, *found)
+        if folder is not None:
+            seen |= seen_in(read_manifest(folder / MANIFEST_FILE))
+        weights = _provenance(store, *found).get("weights")
+    return seen
+
+
+def _find_by_model(store: ModelStore, sha256: str) -> tuple[str, int] | None:
+    for name, version in _all_versions(store):
+        try:
+            if _provenance(store, name, version).get("keras_model_sha256") == sha256:
+                return name, version
+        except ContractError:  # a version that cannot be read is nobody's known ancestor
+            continue
+    return None
+
+
+def _all_versions(store: ModelStore) -> Iterable[tuple[str, int]]:
+    return ((name, version) for name in store.read_index() for version in store.read_versions(name))
+
+
+def _provenance(store: ModelStore, name: str, version: int) -> dict[str, Any]:
+    provenance = store.read_contract(name, version).document.get("provenance")
+    return provenance if isinstance(provenance, dict) else {}
