@@ -1,9 +1,10 @@
-"""A folder or a zip of images to a list of labelled examples; no pixel is decoded here.
+"""A folder, a zip or a table of images to a list of labelled examples; no pixel is decoded here.
 
 Understood layouts, inside any depth of wrapping folders that hold nothing else:
 
     train/<class>/**   test/<class>/** (optional)   val/<class>/** (optional)
     <class>/**
+    a CSV or Parquet file with the columns path, label and, if wanted, group and split (pipeline/tables.py)
 
 Hidden files and folders and what macOS and Windows add are passed over. A zip is read in place, never unpacked, so a
 hostile name can write nothing; such names are refused all the same, because an archive that has them is not what its
@@ -21,7 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal, Protocol
 
+from pipeline.data_settings import Column
 from pipeline.errors import DatasetError
+from pipeline.tables import TABLE_SUFFIXES, TableRow, TableSource, read_rows
 
 Split = Literal["train", "val", "test"]
 
@@ -46,16 +49,20 @@ class Source(Protocol):
 
     @property
     def location(self) -> Path:
-        """The folder or the zip."""
+        """The folder, the zip or the table."""
+
+    def read(self, path: str) -> bytes:
+        """Return a file's bytes; OSError if they cannot be had."""
+
+
+class Tree(Source, Protocol):
+    """A source whose folders say what is what."""
 
     def list_files(self) -> list[PurePosixPath]:
         """Return every file's path below the source, sorted."""
 
     def list_folders(self) -> list[PurePosixPath]:
         """Return every folder's path below the source."""
-
-    def read(self, path: str) -> bytes:
-        """Return a file's bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +71,17 @@ class Example:
 
     Attributes:
         path: below the source, with forward slashes.
-        label: the class folder's name.
-        split: where the set's own folders put it; None when the set has class folders only.
-        name: the path below the class folder, which group rules are matched against.
+        label: the class folder's name, or the table's label.
+        split: where the set's own folders or its table put it; None when the set leaves that open.
+        name: the path below the class folder, or the table's path, which group rules are matched against.
+        group: the table's; None without such a column.
     """
 
     path: str
     label: str
     split: Split | None
     name: str
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -166,27 +175,54 @@ class ZipSource:
             raise OSError(f"damaged in the zip: {err}") from err
 
 
-def ingest(location: Path) -> Dataset:
-    """List the labelled images of a folder or a zip.
+def ingest(location: Path, columns: Mapping[Column, str] | None = None) -> Dataset:
+    """List the labelled images of a folder, a zip, a CSV or a Parquet file.
+
+    Args:
+        location: where they are.
+        columns: names of a table's columns that differ from path, label, group and split.
 
     Raises:
-        DatasetError: if there are no images, fewer than two classes, a class without training images, or images
-            outside a class folder.
+        DatasetError: if there are no images, fewer than two classes, a class without training images, images
+            outside a class folder, or a table with anything wrong in it.
     """
     if not location.exists():
-        raise DatasetError(f"{location}: expected a folder or a zip of images. Received: no such file or folder")
-    source: Source = FolderSource(location) if location.is_dir() else ZipSource(location)
+        raise DatasetError(f"{location}: expected a folder, zip or table of images. Received: no such file or folder")
+    if location.is_file() and location.suffix.lower() in TABLE_SUFFIXES:
+        return _ingest_table(location, columns)
+    return _ingest_tree(FolderSource(location) if location.is_dir() else ZipSource(location))
+
+
+def _ingest_tree(source: Tree) -> Dataset:
+    name = source.location.name
     files = [path for path in source.list_files() if _is_visible(path)]
     images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
-    ignored = Counter(path.suffix.lower() or "(no suffix)" for path in files if path not in set(images))
+    others = (path.suffix.lower() for path in files)
+    ignored = Counter(suffix or "(no suffix)" for suffix in others if suffix not in IMAGE_SUFFIXES)
     if not images:
         received = f"{len(files)} files, none of them an image" if files else "nothing"
-        raise DatasetError(f"{location.name} has no images: {_LAYOUT}. Received: {received}")
+        raise DatasetError(f"{name} has no images: {_LAYOUT}. Received: {received}")
     root = _unwrapped(images)
     examples = tuple(_example(path, root) for path in images)
     folders = [path for path in source.list_folders() if _is_visible(path)]
-    labels = _check_classes(location.name, examples, _class_folders(folders, root))
+    labels = _check_classes(name, examples, _class_folders(folders, root))
     return Dataset(source, examples, labels, dict(ignored))
+
+
+def _ingest_table(location: Path, columns: Mapping[Column, str] | None) -> Dataset:
+    rows = sorted(read_rows(location, columns), key=lambda row: row.path)
+    examples = tuple(
+        Example(row.path, row.label, _table_split(location.name, row), row.path, row.group) for row in rows
+    )
+    return Dataset(TableSource(location), examples, _check_classes(location.name, examples, set()), {})
+
+
+def _table_split(table: str, row: TableRow) -> Split | None:
+    if row.split is None:
+        return None
+    if row.split.lower() not in _SPLIT_FOLDERS:
+        raise DatasetError(f"{table}: expected the split train, val or test. Received: {row.split!r} in row {row.line}")
+    return _SPLIT_FOLDERS[row.split.lower()]
 
 
 def _check_member(archive: str, member: zipfile.ZipInfo) -> None:
@@ -245,7 +281,7 @@ def _check_classes(name: str, examples: Iterable[Example], folders: set[str]) ->
     examples = list(examples)
     if any(e.split is None for e in examples) and any(e.split for e in examples):
         odd = next(e.path for e in examples if e.split is None)
-        raise DatasetError(f"{name} mixes two layouts: {_LAYOUT}. Received: {odd} beside split folders")
+        raise DatasetError(f"{name} mixes two layouts: {_LAYOUT}. Received: {odd} without a split, others with one")
     training = {e.label for e in examples if e.split in (None, "train")}
     if not training:
         raise DatasetError(f"{name} has no training images: {_LAYOUT}. Received: no image under train/")
