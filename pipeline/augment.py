@@ -1,8 +1,10 @@
-"""Random changes to training images, by Keras's own ImageDataGenerator on pixels that contract/ decoded."""
+"""Random changes to training images: which engine makes them, and Keras's own ImageDataGenerator as one of the two."""
 
 from __future__ import annotations
 
-from typing import Any
+import hashlib
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,30 +12,66 @@ from numpy.typing import NDArray
 from pipeline.recipe import Augment
 
 
+class Augmentation(Protocol):
+    """Changes batches of images, repeatably for each (seed, epoch, content of the image).
+
+    Attributes:
+        dtype: of the images that `prepare` returns.
+    """
+
+    dtype: str
+
+    def prepare(self, images: NDArray[np.uint8], keys: Sequence[str], epoch: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return what `finish` takes: images and parameters, the batch axis first; in Python, before tf.data."""
+
+    def finish(self, images: Any, parameters: Any) -> Any:
+        """Return changed float32 images, values 0-255; traceable, inside tf.data."""
+
+
+def make_augmentation(settings: Augment, seed: int) -> Augmentation:
+    """Return the engine that a recipe names."""
+    if settings.engine == "keras":
+        return KerasAugmentation(settings, seed)
+    from pipeline.augment_fast import FastAugmentation
+
+    return FastAugmentation(settings, seed)
+
+
 class KerasAugmentation:
-    """ImageDataGenerator's `random_transform`, repeatable for each (seed, epoch, image).
+    """ImageDataGenerator's `random_transform`, image by image.
 
     Args:
         settings: ImageDataGenerator's parameters.
         seed: of the run.
     """
 
+    dtype = "float32"
+
     def __init__(self, settings: Augment, seed: int) -> None:
         # Keras keeps it under tf.keras only. It draws from numpy's global generator: one thread at a time.
         from keras._tf_keras.keras.preprocessing.image import ImageDataGenerator
 
-        parameters = settings.model_dump(exclude={"engine"})
+        parameters = settings.model_dump(exclude={"engine", "legacy_axis_swap", "views"})
         self._generator: Any = ImageDataGenerator(**parameters)
         self._seed = seed
 
-    def __call__(self, image: NDArray[np.uint8], *, epoch: int, index: int) -> NDArray[np.float32]:
-        """Return a changed copy of one image, float32, shape (height, width, channels), values 0-255.
+    def prepare(
+        self, images: NDArray[np.uint8], keys: Sequence[str], epoch: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return changed copies of a batch, and nothing left to do.
 
         Args:
-            image: uint8, shape (height, width, channels).
+            images: uint8, shape (batch, height, width, channels).
+            keys: what names each image's content, such as its sha256.
             epoch: counted from 0.
-            index: of the image among the training images.
         """
-        seed = int(np.random.SeedSequence([self._seed, epoch, index]).generate_state(1)[0])
-        changed = self._generator.random_transform(image.astype(np.float32), seed=seed)
-        return np.asarray(changed, dtype=np.float32)
+        changed = [self._change(image, f"{self._seed}/{epoch}/{key}") for image, key in zip(images, keys, strict=True)]
+        return np.stack(changed), np.zeros((len(keys), 0), np.float32)
+
+    def finish(self, images: Any, parameters: Any) -> Any:
+        """Return the images: `prepare` has done everything."""
+        return images
+
+    def _change(self, image: NDArray[np.uint8], draw: str) -> NDArray[np.float32]:
+        seed = int.from_bytes(hashlib.blake2b(draw.encode(), digest_size=4).digest(), "little")
+        return np.asarray(self._generator.random_transform(image.astype(np.float32), seed=seed), np.float32)

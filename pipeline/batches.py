@@ -1,22 +1,24 @@
-"""Training and validation batches for Keras: a PyDataset over decoded pixels."""
+"""Training and validation batches for Keras, through tf.data: the next ones are made while one trains."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
-from pipeline.augment import KerasAugmentation
+from pipeline.augment import Augmentation
 from pipeline.backbones import Preprocessing
 from pipeline.network import preprocess
 from pipeline.pixels import Pixels
 from pipeline.split import ManifestRow
 
+_AHEAD = 2  # batches
 
-class Batches(keras.utils.PyDataset):
+
+class Batches:
     """Batches of (preprocessed float32 images, class indices), in an order that depends on (seed, epoch) alone.
 
     Args:
@@ -37,11 +39,9 @@ class Batches(keras.utils.PyDataset):
         preprocessing: Preprocessing,
         *,
         batch_size: int,
-        augmentation: KerasAugmentation | None = None,
+        augmentation: Augmentation | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__(workers=1, use_multiprocessing=False)
-        self.epoch = 0
         self._rows = rows
         self._targets = np.array([labels.index(row.label) for row in rows], np.int32)
         self._pixels = pixels
@@ -49,30 +49,57 @@ class Batches(keras.utils.PyDataset):
         self._batch_size = batch_size
         self._augmentation = augmentation
         self._seed = seed
-        self._order = self._draw_order()
 
     def __len__(self) -> int:
         """Return the number of batches an epoch."""
         return -(-len(self._rows) // self._batch_size)
 
-    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-        """Return batch `index` of the current epoch: float32 (batch, height, width, channels), int32 (batch,)."""
-        chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
-        images = np.stack([self._image(int(i)) for i in chosen])
-        return np.asarray(preprocess(images, self._preprocessing), np.float32), self._targets[chosen]
+    def dataset(self, first_epoch: int = 0) -> Any:
+        """Return a tf.data.Dataset of (float32 [batch, height, width, channels], int32 [batch]).
 
-    def on_epoch_end(self) -> None:
-        """Draw the next epoch's order; called by Keras."""
-        self.epoch += 1
-        self._order = self._draw_order()
+        Augmented, it goes on for ever from `first_epoch`, counted from 0 over all stages of a run: to be used with
+        `steps_per_epoch=len(batches)`. Otherwise it ends after each image was seen once.
+        """
+        shape = self._pixels.spec.shape
+        pixels = tf.TensorSpec([None, *shape], "uint8" if self._augmentation is None else self._augmentation.dtype)
+        others = tf.TensorSpec([None, None], tf.float32), tf.TensorSpec([None], tf.int32)
+        raw = tf.data.Dataset.from_generator(lambda: self._generate(first_epoch), output_signature=(pixels, *others))
+        return ordered(raw.map(self._finish, num_parallel_calls=_AHEAD), len(self), self._augmentation is not None)
 
-    def _image(self, index: int) -> NDArray[np.float32]:
-        image = self._pixels[self._rows[index].path]
+    def _generate(self, epoch: int) -> Iterator[tuple[NDArray[Any], NDArray[np.float32], NDArray[np.int32]]]:
+        while True:
+            order = draw_order(len(self._rows), self._seed, epoch, shuffled=self._augmentation is not None)
+            chosen = np.split(order, range(self._batch_size, len(order), self._batch_size))
+            images = self._pixels.batches([self._rows[i].path for i in order], self._batch_size)
+            for indices, batch in zip(chosen, images, strict=True):
+                yield *self._prepare(batch, indices, epoch), self._targets[indices]
+            if self._augmentation is None:
+                return
+            epoch += 1
+
+    def _prepare(
+        self, images: NDArray[np.uint8], indices: NDArray[Any], epoch: int
+    ) -> tuple[NDArray[Any], NDArray[np.float32]]:
         if self._augmentation is None:
-            return image.astype(np.float32)
-        return self._augmentation(image, epoch=self.epoch, index=index)
+            return images, np.zeros((len(images), 0), np.float32)
+        return self._augmentation.prepare(images, [self._rows[i].sha256 for i in indices], epoch)
 
-    def _draw_order(self) -> NDArray[Any]:
-        if self._augmentation is None:
-            return np.arange(len(self._rows))
-        return np.random.default_rng([self._seed, self.epoch]).permutation(len(self._rows))
+    def _finish(self, images: Any, parameters: Any, targets: Any) -> tuple[Any, Any]:
+        if self._augmentation is not None:
+            images = self._augmentation.finish(images, parameters)
+        return preprocess(tf.cast(images, tf.float32), self._preprocessing), targets
+
+
+def draw_order(count: int, seed: int, epoch: int, *, shuffled: bool) -> NDArray[Any]:
+    """Return the order of `count` items in one epoch."""
+    return np.random.default_rng([seed, epoch]).permutation(count) if shuffled else np.arange(count)
+
+
+def ordered(dataset: Any, steps: int, endless: bool) -> Any:
+    """Return a dataset that is prefetched and gives the same batches in the same order every time."""
+    options = tf.data.Options()
+    options.deterministic = True
+    # Keras would split batches among devices otherwise, and warn that a generator cannot be split.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    known = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY if endless else steps)
+    return dataset.apply(known).prefetch(_AHEAD).with_options(options)

@@ -11,14 +11,13 @@ from typing import Any
 
 import keras
 
-from pipeline.augment import KerasAugmentation
-from pipeline.batches import Batches
 from pipeline.errors import TrainingError
 from pipeline.network import Classifier
 from pipeline.pixels import Pixels
 from pipeline.progress import progress_bar
 from pipeline.recipe import Recipe, Train
 from pipeline.split import Manifest
+from pipeline.supply import Fitting, Supply
 
 CURVES = ("stage", "epoch", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy")
 
@@ -70,27 +69,16 @@ def train(
         TrainingError: if the loss is not finite; the best checkpoint so far stays in `folder`.
     """
     settings = recipe.train
-    rows, val_rows = manifest.of("train"), manifest.of("val")
-    training = Batches(
-        rows,
-        labels,
-        pixels,
-        classifier.preprocessing,
-        batch_size=settings.batch_size,
-        augmentation=KerasAugmentation(recipe.augment, settings.seed),
-        seed=settings.seed,
-    )
-    validation = Batches(val_rows, labels, pixels, classifier.preprocessing, batch_size=settings.batch_size)
+    supply = Supply(classifier, manifest, labels=labels, pixels=pixels, recipe=recipe)
     checkpoint = folder / "best.weights.h5"
-    record = _Record(folder / "curves.csv", checkpoint)
-    stages = plan_stages(classifier, settings)
-    steps = sum(stage.epochs for stage in stages) * len(training)
-    with progress_bar(total=steps, what="Training", unit="step") as bar:
-        for stage in stages:
-            record.stage = stage.name
-            bar.set_description(f"Training, {stage.name}", refresh=False)
-            _fit(classifier, stage, settings, training, validation, [_Progress(bar), record])
-            classifier.model.load_weights(checkpoint)
+    record = _Record(folder / "curves.csv", checkpoint, classifier.model)
+    for stage in plan_stages(classifier, settings):
+        fitting = supply.of_stage(stage.trainable)
+        record.stage = stage.name
+        steps = stage.epochs * len(fitting.training)
+        with progress_bar(total=steps, what=f"Training, {stage.name}", unit="step") as bar:
+            _fit(classifier, stage, settings, fitting, [_Progress(bar), record], first_epoch=len(record.curves))
+        classifier.model.load_weights(checkpoint)
     return History(record.curves, record.best)
 
 
@@ -120,18 +108,19 @@ def _fit(
     classifier: Classifier,
     stage: Stage,
     settings: Train,
-    training: Batches,
-    validation: Batches,
+    fitting: Fitting,
     callbacks: list[Any],
+    *,
+    first_epoch: int,
 ) -> None:
     for layer in classifier.backbone_layers:
         # A layer that does not train also normalises by its stored statistics: Keras's own rule for batch norm.
         layer.trainable = layer.name in stage.trainable
-    steps = stage.epochs * len(training)
+    steps = stage.epochs * len(fitting.training)
     rate: Any = stage.learning_rate
     if settings.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, steps)
-    classifier.model.compile(
+    fitting.model.compile(
         optimizer=keras.optimizers.Adam(rate),
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
@@ -139,13 +128,19 @@ def _fit(
     )
     if settings.early_stopping is not None:
         callbacks = [*callbacks, keras.callbacks.EarlyStopping("val_loss", patience=settings.early_stopping.patience)]
-    classifier.model.fit(
-        training, validation_data=validation, epochs=stage.epochs, callbacks=callbacks, shuffle=False, verbose=0
+    fitting.model.fit(
+        fitting.training.dataset(first_epoch),
+        validation_data=fitting.validation.dataset(),
+        epochs=stage.epochs,
+        steps_per_epoch=len(fitting.training),
+        callbacks=callbacks,
+        shuffle=False,
+        verbose=0,
     )
 
 
 class _Progress(keras.callbacks.Callback):
-    """One bar over all stages, with the time left; stops on a loss that is not finite."""
+    """A bar over one stage, with the time left; stops on a loss that is not finite."""
 
     def __init__(self, bar: Any) -> None:
         super().__init__()
@@ -175,13 +170,14 @@ class _Progress(keras.callbacks.Callback):
 class _Record(keras.callbacks.Callback):
     """Writes every epoch to a CSV file, and the weights of the best one over all stages to a checkpoint."""
 
-    def __init__(self, path: Path, checkpoint: Path) -> None:
+    def __init__(self, path: Path, checkpoint: Path, classifier: Any) -> None:
         super().__init__()
         self.stage = ""
         self.curves: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {"val_loss": math.inf}
         self._path = path
         self._checkpoint = checkpoint
+        self._classifier = classifier  # self.model may be the end of it alone
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
@@ -190,7 +186,7 @@ class _Record(keras.callbacks.Callback):
         self.curves.append(row)
         if row["val_loss"] < self.best["val_loss"]:
             self.best = row
-            self.model.save_weights(self._checkpoint)
+            self._classifier.save_weights(self._checkpoint)
         with self._path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, CURVES)
             writer.writeheader()
