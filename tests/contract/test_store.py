@@ -158,8 +158,8 @@ def test_failing_body_publishes_nothing(store: ModelStore) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["{", "[]", '{"format": 9, "models": {}}', '{"format": 1, "models": {"eyes": {"live": "one"}}}'],
-    ids=["cut", "list", "format", "version"],
+    ["{", "[]", '{"format": 1}', '{"format": 9, "models": {}}', '{"format": 1, "models": {"eyes": {"live": "one"}}}'],
+    ids=["cut", "list", "no-models", "format", "version"],
 )
 def test_broken_index_is_an_error_not_an_empty_store(store: ModelStore, text: str) -> None:
     """A store that cannot be read must not be taken for one without models."""
