@@ -23,3 +23,7 @@ class TrainingError(PipelineError):
 
 class VerificationError(PipelineError):
     """The exported model does not compute what the trained one does; nothing was published."""
+
+
+class CacheError(PipelineError):
+    """What was to be kept for later runs cannot be written; what is already there stays."""

@@ -22,3 +22,8 @@ def progress_bar(iterable: Iterable[Any] | None = None, *, total: int, what: str
     """
     interval = 0.2 if sys.stderr.isatty() else _LOG_INTERVAL_S
     return tqdm(iterable, total=total, desc=what, unit=unit, mininterval=interval, maxinterval=interval)
+
+
+def note(text: str) -> None:
+    """Write one line to stderr, above a bar if there is one."""
+    tqdm.write(text, file=sys.stderr)

@@ -1,0 +1,146 @@
+"""Features on disk, by what they were computed from: segments that appear whole or not at all, the oldest go first.
+
+A segment is one .npy file of records (key, features), written under another name and renamed; its name is never used
+again. So runs that share the folder need no lock: at worst two compute the same features. A run that is killed keeps
+every segment that it had finished.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import CacheError
+
+log = logging.getLogger(__name__)
+
+FOLDER = Path(".cache") / "features"  # below the folder of runs
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_ABANDONED_S = 3600.0  # a file under a temporary name that old belongs to no running process
+
+
+class FeatureStore:
+    """The features that one network computes, of any images.
+
+    Args:
+        folder: of all features of all networks.
+        network: names the network and all that happens before it, such as a hash.
+        shape: of one image's features.
+        max_bytes: that `folder` may hold.
+    """
+
+    def __init__(self, folder: Path, network: str, *, shape: tuple[int, ...], max_bytes: int) -> None:
+        self._folder = folder
+        self._own = folder / network
+        self._record = np.dtype([("key", "S64"), ("features", "<f2", shape)])
+        self._max_bytes = max_bytes
+        self._known: dict[bytes, NDArray[np.float16]] = {}
+        self._used: set[Path] = set()
+        for path in sorted(self._own.glob("*.npy")):
+            self._open(path)
+
+    def __contains__(self, key: str) -> bool:
+        """Return whether features are there under a key that `make_key` made."""
+        return key.encode() in self._known
+
+    def size_of(self, count: int) -> int:
+        """Return the bytes that the features of `count` images take."""
+        return count * self._record.itemsize
+
+    def batch(self, keys: Sequence[str]) -> NDArray[np.float16]:
+        """Return the features under some keys, float16, shape (batch, *shape)."""
+        return np.stack([self._known[key.encode()] for key in keys])
+
+    def make_room(self, count: int) -> bool:
+        """Delete the longest unused segments until the features of `count` more images fit.
+
+        Segments of this network stay.
+
+        Returns:
+            Whether they fit; if they do not, nothing is deleted.
+        """
+        files = [(path, path.stat()) for path in self._folder.glob("*/*") if path.is_file()]
+        excess = sum(stat.st_size for _, stat in files) + self.size_of(count) - self._max_bytes
+        now = time.time()
+        free = [
+            (stat.st_mtime, stat.st_size, path)
+            for path, stat in files
+            if path not in self._used and (path.suffix == ".npy" or now - stat.st_mtime > _ABANDONED_S)
+        ]
+        if excess > sum(size for _, size, _ in free):
+            return False
+        for _, size, path in sorted(free):
+            if excess <= 0 and path.suffix == ".npy":
+                continue
+            path.unlink(missing_ok=True)
+            excess -= size
+        return True
+
+    def add(self, keys: Sequence[str], features: NDArray[np.float16]) -> None:
+        """Write a segment.
+
+        Args:
+            keys: from `make_key`.
+            features: float16, shape (batch, *shape).
+
+        Raises:
+            CacheError: if the disk is full or cannot be written to; what was added before stays.
+        """
+        records = np.empty(len(keys), self._record)
+        records["key"] = [key.encode() for key in keys]
+        records["features"] = features
+        name = secrets.token_hex(8)
+        temporary, path = self._own / f"{name}.tmp", self._own / f"{name}.npy"
+        try:
+            self._own.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                np.save(file, records)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.rename(path)
+        except OSError as err:
+            temporary.unlink(missing_ok=True)
+            raise CacheError(self._explain(err, records.nbytes)) from err
+        self._open(path)
+
+    def _open(self, path: Path) -> None:
+        try:
+            records: Any = np.load(path, mmap_mode="r")
+            if records.dtype != self._record:
+                raise ValueError(f"expected records {self._record}. Received: {records.dtype}")
+            os.utime(path)
+        except FileNotFoundError:
+            return  # another run made room meanwhile
+        except (OSError, ValueError, EOFError) as err:
+            log.warning("%s is damaged and is not used; its features are computed again: %s", path, err)
+            return
+        self._used.add(path)
+        self._known |= zip(records["key"].tolist(), records["features"], strict=True)
+
+    def _explain(self, err: OSError, size: int) -> str:
+        what = "the disk is full" if err.errno in _FULL else (err.strerror or str(err))
+        return (
+            f"features cannot be written to {self._own}: {what}. Expected room for {size / 1e6:.0f} MB more. "
+            "What is there is kept, and the same command goes on from it; make room, or choose another --runs-dir, or "
+            "--set cache.features=false"
+        )
+
+
+def make_key(image_sha256: str, view: str) -> str:
+    """Return the key of one view of one image, 64 hex digits.
+
+    Args:
+        image_sha256: of the image's file.
+        view: what happens to the image before the network sees it.
+    """
+    return hashlib.sha256(f"{image_sha256} {view}".encode()).hexdigest()
