@@ -25,10 +25,10 @@ from contract.errors import ContractError
 from contract.store import ModelEntry, ModelStore
 from engine.errors import EngineError
 from pipeline.errors import PipelineError
-from pipeline.evaluate import measure, targets_of
 from pipeline.gate_settings import LOWER_IS_BETTER, MIN_IMAGES, Gate
 from pipeline.ingest import Source
 from pipeline.lineage import Seen, seen_by, seen_by_ancestors, seen_in
+from pipeline.metrics import measure
 from pipeline.scoring import LoadedVersion, loaded_version, predict_files
 from pipeline.split import Manifest, ManifestRow
 
@@ -190,7 +190,8 @@ def _measure_live(loaded: LoadedVersion, contender: Contender, rows: Sequence[Ma
 def _measure(
     probabilities: NDArray[np.float32], rows: Sequence[ManifestRow], labels: Sequence[str], metric: str
 ) -> float:
-    return float(measure(probabilities, targets_of(rows, labels), labels)[metric])
+    targets = np.array([labels.index(row.label) for row in rows], np.int64)
+    return float(measure(probabilities, targets, labels)[metric])
 
 
 def _listed(labels: Sequence[str]) -> str:

@@ -1,7 +1,8 @@
-"""An evaluated classifier to a version in the model store: export, warm-up records, verification, one rename."""
+"""An evaluated classifier to a version in the model store: export, warm-up records, verification, gate, one rename."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -12,14 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.errors import LiveChangedError
 from contract.model import ModelContract
-from contract.store import REPORT_FILE, VERIFICATION_FILE, WARMUP_FILE, ModelStore
-from contract.tensors import encode_tensor, predict_pb2
-from engine.warmup import write_warmup_records
+from contract.store import REPORT_FILE, VERIFICATION_FILE, WARMUP_FILE
+from engine.warmup import build_warmup_request, write_warmup_records
 from pipeline.export import export_saved_model
+from pipeline.gate import Contender, Gatekeeper, GateOutcome
 from pipeline.network import Classifier
 from pipeline.pixels import Pixels
-from pipeline.verify import Deviation, verification_document, verify
+from pipeline.synthetic import build_synthetic_images
+from pipeline.verify import Deviation, Verification, verify
+
+_ATTEMPTS = 9  # each fails only because somebody else published in between
 
 
 @dataclass(frozen=True)
@@ -29,10 +34,29 @@ class Published:
     Attributes:
         version: the new version's number.
         deviations: how far each engine strays from the Keras model.
+        gate: whether it became live, and why.
     """
 
     version: int
     deviations: list[Deviation]
+    gate: GateOutcome
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What is to be published.
+
+    Attributes:
+        name: the model's.
+        classifier: trained.
+        contract: what it promises.
+        report: the HTML file that leaves with it.
+    """
+
+    name: str
+    classifier: Classifier
+    contract: ModelContract
+    report: Path
 
 
 @dataclass(frozen=True)
@@ -50,38 +74,65 @@ class Replay:
     probabilities: NDArray[np.float32]
 
 
-def publish(
-    classifier: Classifier, contract: ModelContract, replay: Replay, store: ModelStore, *, name: str, report: Path
-) -> Published:
-    """Export, verify and publish; the store is untouched unless all of it succeeds.
+def publish(artifact: Artifact, replay: Replay, contender: Contender, gatekeeper: Gatekeeper) -> Published:
+    """Export, verify, judge and publish; the store is untouched unless all of it succeeds.
+
+    Args:
+        artifact: the classifier.
+        replay: its test images.
+        contender: what the gate must know of it.
+        gatekeeper: decides whether the version becomes live; has the store.
 
     Raises:
         VerificationError: if the export does not compute what the classifier does.
         StoreError: if the store cannot be written.
     """
-    with store.staging() as directory:
-        export_saved_model(classifier, contract, directory)
-        write_warmup_records(directory / WARMUP_FILE, _warmup_requests(name, contract))
-        deviations = verify(directory, contract, replay.pixels, replay.paths, replay.probabilities)
-        document = json.dumps(verification_document(deviations), indent=2)
-        (directory / VERIFICATION_FILE).write_text(document + "\n", encoding="utf-8")
-        shutil.copyfile(report, directory / REPORT_FILE)
-        return Published(store.publish(name, directory), deviations)
+    contract = artifact.contract
+    with gatekeeper.store.staging() as directory:
+        export_saved_model(artifact.classifier, contract, directory)
+        write_warmup_records(directory / WARMUP_FILE, build_warmup_requests(contract))
+        verification = verify(directory, contract, replay.pixels, replay.paths, replay.probabilities)
+        shutil.copyfile(artifact.report, directory / REPORT_FILE)
+        version, outcome = publish_judged(directory, artifact.name, verification, gatekeeper, contender)
+        return Published(version, verification.deviations, outcome)
 
 
-def _warmup_requests(name: str, contract: ModelContract) -> list[Any]:
-    """One synthetic image for each signature that computes: random pixels exercise every branch of a decoder."""
-    image = np.random.default_rng(0).integers(0, 256, (1, *contract.input.shape), np.uint8)
-    inputs = {
-        "serving_default": {"images": image},
-        "explain": {"images": image, "class_index": np.array([-1], np.int32)},
-    }
-    requests = []
-    for signature, arrays in inputs.items():
-        request = predict_pb2.PredictRequest()
-        request.model_spec.name = name
-        request.model_spec.signature_name = signature
-        for key, array in arrays.items():
-            request.inputs[key].CopyFrom(encode_tensor(array))
-        requests.append(request)
+def publish_judged(
+    directory: Path, name: str, verification: Verification, gatekeeper: Gatekeeper, contender: Contender | None
+) -> tuple[int, GateOutcome]:
+    """Ask the gate, write verification.json and publish; ask again when another version became live meanwhile.
+
+    Args:
+        directory: a folder that the store's `staging` gave, complete but for verification.json.
+        name: the model.
+        verification: what was found right.
+        gatekeeper: decides, and has the store.
+        contender: None for a version of which no training and test images are known.
+
+    Returns:
+        The version's number and the gate's outcome.
+    """
+    for _ in range(_ATTEMPTS):
+        with contextlib.suppress(LiveChangedError):
+            return _publish_once(directory, name, verification, gatekeeper, contender)
+    return _publish_once(directory, name, verification, gatekeeper, contender)
+
+
+def _publish_once(
+    directory: Path, name: str, verification: Verification, gatekeeper: Gatekeeper, contender: Contender | None
+) -> tuple[int, GateOutcome]:
+    entry, outcome = gatekeeper.judge(name, contender)
+    document = {**verification.document(), "gate": outcome.document()}
+    (directory / VERIFICATION_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    version = gatekeeper.store.publish(name, directory, live=outcome.becomes_live, judged_against=entry)
+    return version, outcome
+
+
+def build_warmup_requests(contract: ModelContract) -> list[Any]:
+    """Return one request with a synthetic image for each signature that computes."""
+    images = build_synthetic_images(contract.input)[:1]
+    requests = [build_warmup_request("serving_default", {"images": images})]
+    if contract.saliency is not None:
+        inputs: dict[str, NDArray[Any]] = {"images": images, "class_index": np.array([-1], np.int32)}
+        requests.append(build_warmup_request("explain", inputs))
     return requests

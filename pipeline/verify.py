@@ -1,4 +1,8 @@
-"""Replays test images through the SavedModel on disk and compares with the Keras model in memory."""
+"""Whether a SavedModel on disk does what its contract says, and computes what it should, to the digit.
+
+Before publication the test images are replayed and compared with the Keras model in memory; nothing is published that
+strays. Later the same comparison is made with what was written down then (pipeline/replay.py).
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.errors import ContractError
 from contract.model import ModelContract
-from engine.loading import load_engine
+from contract.predictions import check_probabilities
+from engine.errors import EngineError
+from engine.loading import load_engine, replay_warmup
+from engine.model import Arrays, Engine
 from pipeline.errors import VerificationError
 from pipeline.pixels import Pixels
+from pipeline.synthetic import build_synthetic_images
 
 MAX_DEVIATION = 1e-4  # of a probability, at float32
 _BATCH = 7  # neither 1 nor a power of two
@@ -21,7 +30,7 @@ _BATCH = 7  # neither 1 nor a power of two
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """How far an engine strays from the Keras model.
+    """How far an engine strays from what is expected of it.
 
     Attributes:
         engine: such as "tensorflow".
@@ -38,10 +47,32 @@ class Deviation:
     changed_predictions: int
 
 
+@dataclass(frozen=True)
+class Verification:
+    """What was found right.
+
+    Attributes:
+        deviations: from the expected probabilities of real images, one for each engine; empty where there were none.
+        synthetic: probabilities of the synthetic images, float32, shape (images, classes).
+    """
+
+    deviations: list[Deviation]
+    synthetic: NDArray[np.float32]
+
+    def document(self) -> dict[str, Any]:
+        """Return what verification.json holds of it."""
+        return {
+            "format": 1,
+            "max_deviation": MAX_DEVIATION,
+            "deviations": [asdict(deviation) for deviation in self.deviations],
+            "synthetic": {"probabilities": [[float(str(v)) for v in row] for row in self.synthetic]},
+        }
+
+
 def verify(
     directory: Path, contract: ModelContract, pixels: Pixels, paths: Sequence[str], expected: NDArray[np.float32]
-) -> list[Deviation]:
-    """Run every signature of an exported model and compare probabilities.
+) -> Verification:
+    """Run every signature of an exported model and compare its probabilities of test images.
 
     Args:
         directory: the SavedModel.
@@ -51,53 +82,164 @@ def verify(
         expected: the Keras model's calibrated probabilities, float32, shape (images, classes).
 
     Raises:
-        VerificationError: if a probability strays by more than MAX_DEVIATION or is not finite, or a signature
-            answers with a wrong shape, range or contract.
+        VerificationError: if the model cannot be loaded, a probability strays by more than MAX_DEVIATION or is not
+            finite, a warm-up record fails, or a signature answers with a wrong shape, range or contract.
     """
-    engine = load_engine(directory)
+    engine = open_engine(directory)
     try:
-        parts = [
-            engine.run("serving_default", {"images": batch})["probabilities"] for batch in pixels.batches(paths, _BATCH)
+        synthetic = check_signatures(engine, contract)
+        received = [
+            call(engine, "serving_default", {"images": batch})["probabilities"]
+            for batch in pixels.batches(paths, _BATCH)
         ]
-        deviation = _compare(engine.name, engine.precision, np.concatenate(parts), expected)
-        sample = pixels.batch(paths[:2])
-        _check_explain(engine.run("explain", {"images": sample, "class_index": np.full(len(sample), -1, np.int32)}))
-        _check_describe(engine.run("describe", {"row": np.zeros(2, np.int32)}), contract)
+        what = f"{engine.name} at {engine.precision}"
+        deviation = compare(engine, np.concatenate(received), expected, what=f"{what}, against the Keras model")
+        _check_warmup(engine, directory)
     finally:
         engine.close()
-    return [deviation]
+    return Verification([deviation], synthetic)
 
 
-def verification_document(deviations: Sequence[Deviation]) -> dict[str, Any]:
-    """Return what verification.json holds."""
-    return {"format": 1, "max_deviation": MAX_DEVIATION, "deviations": [asdict(d) for d in deviations]}
+def verify_alone(directory: Path, contract: ModelContract) -> Verification:
+    """Check a model of which no images and no expected probabilities are known, such as an imported one.
+
+    Raises:
+        VerificationError: as `verify`.
+    """
+    engine = open_engine(directory)
+    try:
+        synthetic = check_signatures(engine, contract)
+        _check_warmup(engine, directory)
+    finally:
+        engine.close()
+    return Verification([], synthetic)
 
 
-def _compare(name: str, precision: str, received: NDArray[np.float32], expected: NDArray[np.float32]) -> Deviation:
+def open_engine(directory: Path) -> Engine:
+    """Load a SavedModel; close the engine.
+
+    Raises:
+        VerificationError: if it cannot be loaded.
+    """
+    try:
+        return load_engine(directory)
+    except EngineError as err:
+        raise VerificationError(f"expected a SavedModel that can be loaded. Received: {err}") from err
+
+
+def call(engine: Engine, signature: str, inputs: dict[str, NDArray[Any]]) -> Arrays:
+    """Run a signature.
+
+    Raises:
+        VerificationError: if there is no such signature, it does not take these inputs, its run fails, or an output
+            that the design names is missing.
+    """
+    try:
+        outputs = engine.run(signature, inputs)
+    except EngineError as err:
+        raise VerificationError(f"{signature}: {err}") from err
+    if missing := _OUTPUTS[signature] - outputs.keys():
+        raise VerificationError(
+            f"{signature}: expected the outputs {', '.join(sorted(_OUTPUTS[signature]))}. "
+            f"Received: {', '.join(sorted(outputs)) or 'none'}, without {', '.join(sorted(missing))}"
+        )
+    return outputs
+
+
+_OUTPUTS = {
+    "serving_default": {"probabilities"},
+    "explain": {"probabilities", "saliency"},
+    "describe": {"contract"},
+}
+
+
+def check_signatures(engine: Engine, contract: ModelContract) -> NDArray[np.float32]:
+    """Run every signature on synthetic images and return the probabilities, float32, shape (images, classes).
+
+    Raises:
+        VerificationError: if a signature answers with a wrong shape, range or contract, if an image's probabilities
+            depend on what else is in the batch, or if `explain` and `serving_default` disagree.
+    """
+    images = build_synthetic_images(contract.input)
+    probabilities = call(engine, "serving_default", {"images": images})["probabilities"]
+    _check_probabilities(probabilities, len(images), contract, "serving_default")
+    alone = call(engine, "serving_default", {"images": images[:1]})["probabilities"]
+    _check_probabilities(alone, 1, contract, "serving_default")
+    compare(engine, alone, probabilities[:1], what="an image alone, against the same image in a batch")
+    if contract.saliency is not None:
+        _check_explain(engine, contract, images, probabilities)
+    _check_describe(call(engine, "describe", {"row": np.zeros(2, np.int32)})["contract"], contract)
+    return np.asarray(probabilities, np.float32)
+
+
+def compare(engine: Engine, received: NDArray[np.float32], expected: NDArray[np.float32], *, what: str) -> Deviation:
+    """Return how far probabilities are from the expected ones.
+
+    Args:
+        engine: what computed them.
+        received: shape (images, classes).
+        expected: the same shape.
+        what: whose probabilities against whose, for the error.
+
+    Raises:
+        VerificationError: if it is further than MAX_DEVIATION, or they are not finite or of another shape.
+    """
     if received.shape != expected.shape or not np.isfinite(received).all():
         raise VerificationError(
-            f"{name}: expected finite probabilities of shape {expected.shape}. Received: shape {received.shape}, "
+            f"{what}: expected finite probabilities of shape {expected.shape}. Received: shape {received.shape}, "
             f"{int((~np.isfinite(received)).sum())} of them not finite"
         )
     largest = float(np.abs(received - expected).max())
-    if largest > MAX_DEVIATION:
+    if not largest <= MAX_DEVIATION:
         raise VerificationError(
-            f"{name} at {precision}: expected probabilities within {MAX_DEVIATION} of the Keras model's. "
-            f"Received: {largest:.2e} away"
+            f"{what}: expected probabilities at most {MAX_DEVIATION} apart. Received: {largest:.2e}"
         )
     changed = int((received.argmax(axis=1) != expected.argmax(axis=1)).sum())
-    return Deviation(name, precision, len(expected), largest, changed)
+    return Deviation(engine.name, engine.precision, len(expected), largest, changed)
 
 
-def _check_explain(outputs: dict[str, NDArray[Any]]) -> None:
-    saliency = outputs["saliency"]
-    if saliency.ndim != 3 or not np.isfinite(saliency).all() or saliency.min() < 0 or saliency.max() > 1:
+def _check_probabilities(
+    probabilities: NDArray[np.float32], num_images: int, contract: ModelContract, signature: str
+) -> None:
+    try:
+        check_probabilities(probabilities, len(contract.labels))
+    except ContractError as err:
+        raise VerificationError(f"{signature}: {err}") from err
+    if len(probabilities) != num_images:
         raise VerificationError(
-            f"explain: expected maps in [0, 1] of shape (batch, rows, columns). Received: shape {saliency.shape}"
+            f"{signature}: expected a row for each of {num_images} images. Received: {len(probabilities)} rows"
         )
 
 
-def _check_describe(outputs: dict[str, NDArray[Any]], contract: ModelContract) -> None:
-    described = ModelContract.from_json(outputs["contract"][0])
-    if outputs["contract"].shape != (2,) or described.sha256 != contract.sha256:
-        raise VerificationError(f"describe: expected the contract {contract.sha256}. Received: {described.sha256}")
+def _check_explain(
+    engine: Engine, contract: ModelContract, images: NDArray[np.uint8], expected: NDArray[np.float32]
+) -> None:
+    outputs = call(engine, "explain", {"images": images, "class_index": np.full(len(images), -1, np.int32)})
+    _check_probabilities(outputs["probabilities"], len(images), contract, "explain")
+    compare(engine, outputs["probabilities"], expected, what="explain, against serving_default")
+    saliency = outputs["saliency"]
+    if saliency.ndim != 3 or len(saliency) != len(images) or 0 in saliency.shape:
+        raise VerificationError(
+            f"explain: expected maps of shape ({len(images)}, rows, columns). Received: shape {saliency.shape}"
+        )
+    if not np.isfinite(saliency).all() or saliency.min() < 0 or saliency.max() > 1:
+        raise VerificationError("explain: expected maps of finite values in [0, 1]. Received: something else")
+
+
+def _check_describe(described: NDArray[Any], contract: ModelContract) -> None:
+    if described.shape != (2,):
+        raise VerificationError(f"describe: expected one contract a row, shape (2,). Received: shape {described.shape}")
+    try:
+        received = ModelContract.from_json(described[0])
+    except ContractError as err:
+        raise VerificationError(f"describe: {err}") from err
+    if received.sha256 != contract.sha256:
+        raise VerificationError(f"describe: expected the contract {contract.sha256}. Received: {received.sha256}")
+
+
+def _check_warmup(engine: Engine, directory: Path) -> None:
+    """Replay the warm-up records: one that fails would keep the version from being loaded."""
+    try:
+        replay_warmup(engine, directory)
+    except EngineError as err:
+        raise VerificationError(f"expected warm-up records that the model answers. Received: {err}") from err

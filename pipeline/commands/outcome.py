@@ -1,0 +1,20 @@
+"""The gate's outcome in words, after `run` and `import`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the gate brings Keras
+    from pipeline.gate import GateOutcome
+
+
+def describe_outcome(outcome: GateOutcome, name: str, version: int) -> list[str]:
+    """Return the lines that say whether a new version is live, and why."""
+    gate = f"gate: {outcome.verdict}{', forced' if outcome.forced else ''}; {outcome.reason}"
+    if outcome.becomes_live:
+        return [gate, f"live: {name}/{version}"]
+    return [
+        gate,
+        f"candidate: {name}/{version} is loaded by servers but not live; "
+        f"make it live with: python -m pipeline promote {name}",
+    ]
