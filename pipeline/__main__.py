@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 from contract.errors import ContractError
 from engine.errors import EngineError
-from pipeline.commands import models, run, sample, weights
+from pipeline.commands import backbones, models, run, sample, weights
 from pipeline.errors import PipelineError
 
-_COMMANDS = (run, sample, weights, models)  # modules of pipeline/commands/, in the order of --help
+_COMMANDS = (run, backbones, sample, weights, models)  # modules of pipeline/commands/, in the order of --help
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,7 +17,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from contract.model import InputSpec, ModelContract
 from contract.store import CONTRACT_FILE
-from pipeline.network import HIDDEN, LOGITS, Classifier, preprocess
+from pipeline.network import LOGITS, Classifier, preprocess
 
 SALIENCY = {"gap": "cam", "flatten-dense": "grad-cam"}
 
@@ -43,8 +43,8 @@ def export_saved_model(classifier: Classifier, contract: ModelContract, director
         module,
         str(directory),
         signatures={
-            "serving_default": _with_constant_weights(_predict(classifier, contract), contract.input),
-            "explain": _explain(classifier, contract),
+            "serving_default": serving_function(classifier, contract),
+            "explain": explain_function(classifier, contract),
             "describe": _describe(contract.to_json()),
         },
         # Gradient functions would be written for every op; some (EfficientNet's swish) cannot be.
@@ -53,6 +53,11 @@ def export_saved_model(classifier: Classifier, contract: ModelContract, director
     path = directory / CONTRACT_FILE
     path.parent.mkdir(exist_ok=True)
     path.write_text(contract.to_json(), encoding="utf-8")
+
+
+def serving_function(classifier: Classifier, contract: ModelContract) -> Any:
+    """Return `serving_default` as it is exported, weights as constants: uint8 images -> {"probabilities"}."""
+    return _with_constant_weights(_predict(classifier, contract), contract.input)
 
 
 def _images_spec(spec: InputSpec) -> tf.TensorSpec:
@@ -80,14 +85,13 @@ def _with_constant_weights(predict: Callable[[Any], Any], spec: InputSpec) -> An
     return tf.function(serving_default, input_signature=[_images_spec(spec)], autograph=False)
 
 
-def _explain(classifier: Classifier, contract: ModelContract) -> Any:
+def explain_function(classifier: Classifier, contract: ModelContract) -> Any:
+    """Return `explain` as it is exported: uint8 images, class_index -> {"probabilities", "saliency"}."""
     model = classifier.model
-    has_hidden = classifier.head == "flatten-dense"
-    outputs = [classifier.feature_map, model.get_layer(LOGITS).output]
-    outputs += [model.get_layer(HIDDEN).output] if has_hidden else []
+    hidden_layers = [model.get_layer(name) for name in classifier.hidden]
+    outputs = [classifier.feature_map, model.get_layer(LOGITS).output, *(layer.output for layer in hidden_layers)]
     network = keras.Model(model.input, outputs)
     kernel = model.get_layer(LOGITS).kernel
-    hidden_kernel = model.get_layer(HIDDEN).kernel if has_hidden else None
 
     def explain(images: Any, class_index: Any) -> dict[str, Any]:
         pixels = preprocess(tf.cast(images, tf.float32), classifier.preprocessing)
@@ -95,14 +99,13 @@ def _explain(classifier: Classifier, contract: ModelContract) -> Any:
         predicted = tf.argmax(logits, axis=1, output_type=tf.int32)
         chosen = tf.where(class_index < 0, predicted, class_index)
         column = tf.gather(tf.transpose(kernel.value), chosen)  # [batch, features into the last Dense]
-        if hidden_kernel is None:
-            channels = column
-        else:
-            before = tf.matmul(column * tf.cast(hidden[0] > 0, tf.float32), hidden_kernel.value, transpose_b=True)
-            channels = tf.reduce_mean(tf.reshape(before, [-1, *_positions(features), features.shape[-1]]), axis=[1, 2])
+        for activation, layer in zip(reversed(hidden), reversed(hidden_layers), strict=True):
+            column = tf.matmul(column * tf.cast(activation > 0, tf.float32), layer.kernel.value, transpose_b=True)
+        if hidden:  # the column is one of positions and channels now
+            column = tf.reduce_mean(tf.reshape(column, [-1, *_positions(features), features.shape[-1]]), axis=[1, 2])
         return {
             "probabilities": tf.nn.softmax(logits / contract.temperature),
-            "saliency": _normalised(tf.nn.relu(tf.einsum("bhwk,bk->bhw", features, channels))),
+            "saliency": _normalised(tf.nn.relu(tf.einsum("bhwk,bk->bhw", features, column))),
         }
 
     class_index = tf.TensorSpec([None], tf.int32, name="class_index")

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.backbones import Backbone, Preprocessing, find_backbone
+from pipeline.backbones import BACKBONES, Backbone, Preprocessing, find_backbone
 from pipeline.errors import RecipeError
 from pipeline.recipe import Model
 from pipeline.weights import Weights, load_weights
 
-HIDDEN_UNITS = 1024  # of the flatten-dense head
 LOGITS = "logits"
-HIDDEN = "hidden"
+HIDDEN = "hidden"  # the flatten-dense head's first hidden layer; the next is hidden_2
 
 
 @dataclass(frozen=True)
@@ -25,6 +24,7 @@ class Classifier:
         feature_map: symbolic output of the backbone, shape (batch, rows, columns, channels).
         preprocessing: what the model's input must look like.
         head: "gap" or "flatten-dense".
+        hidden: names of the head's hidden layers, in order; none in a gap head.
     """
 
     model: Any
@@ -32,6 +32,7 @@ class Classifier:
     feature_map: Any
     preprocessing: Preprocessing
     head: str
+    hidden: tuple[str, ...] = ()
 
 
 def build_classifier(settings: Model, weights: Weights, *, num_classes: int, channels: int) -> Classifier:
@@ -42,24 +43,42 @@ def build_classifier(settings: Model, weights: Weights, *, num_classes: int, cha
         WeightsError: if the weights do not fit.
     """
     import keras
-    from keras import layers
 
     backbone = find_backbone(settings.backbone)
+    if not backbone.takes(channels):
+        grey = ", ".join(sorted(name for name, other in BACKBONES.items() if other.takes(channels)))
+        raise RecipeError(
+            f"data.color: expected rgb for {backbone.name}, which also takes grey images then. Received: {channels} "
+            f"channel. Trained from scratch, {grey} take grey as it is"
+        )
     size = input_size(settings, backbone)
-    network = backbone.build((size, size, channels), None)
+    network = backbone.build((size, size, channels))
     load_weights(network, weights)
-    x = network.output
-    if settings.head == "gap":
-        x = layers.GlobalAveragePooling2D(name="pool")(x)
-        x = layers.Dropout(settings.dropout, name="dropout")(x)
+    head = settings.head or backbone.head
+    hidden = head_names(backbone) if head == "flatten-dense" else ()
+    outputs = _head(network.output, backbone, hidden, num_classes=num_classes, dropout=settings.dropout)
+    model = keras.Model(network.input, outputs, name="classifier")
+    return Classifier(model, network.layers, network.output, backbone.preprocessing, head, hidden)
+
+
+def head_names(backbone: Backbone) -> tuple[str, ...]:
+    """Return the names of a flatten-dense head's hidden layers."""
+    return tuple(HIDDEN if i == 0 else f"{HIDDEN}_{i + 1}" for i in range(len(backbone.hidden_units)))
+
+
+def _head(features: Any, backbone: Backbone, hidden: tuple[str, ...], *, num_classes: int, dropout: float) -> Any:
+    from keras import layers
+
+    if not hidden:
+        x = layers.GlobalAveragePooling2D(name="pool")(features)
+        x = layers.Dropout(dropout, name="dropout")(x)
     else:
-        x = layers.Flatten(name="flatten")(x)
-        x = layers.Dense(HIDDEN_UNITS, activation="relu", name=HIDDEN)(x)
-        x = layers.Dropout(settings.dropout, name="dropout")(x)
+        x = layers.Flatten(name="flatten")(features)
+        for i, (name, units) in enumerate(zip(hidden, backbone.hidden_units, strict=True)):
+            x = layers.Dense(units, activation="relu", name=name)(x)
+            x = layers.Dropout(dropout, name="dropout" if i == 0 else f"dropout_{i + 1}")(x)
     x = layers.Dense(num_classes, name=LOGITS)(x)
-    x = layers.Activation("softmax", dtype="float32", name="probabilities")(x)
-    model = keras.Model(network.input, x, name="classifier")
-    return Classifier(model, network.layers, network.output, backbone.preprocessing, settings.head)
+    return layers.Activation("softmax", dtype="float32", name="probabilities")(x)
 
 
 def input_size(settings: Model, backbone: Backbone) -> int:

@@ -7,117 +7,23 @@ opens with its command and what it reaches. `--set train.epochs=5` overrides one
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, cast
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from pipeline.augment_settings import Augment, Cache
+from pipeline.data_settings import Data
 from pipeline.errors import RecipeError
 from pipeline.evaluate_settings import Evaluate
 from pipeline.section import Section
+from pipeline.training_settings import Model, Train
 
 RECIPES = Path(__file__).parent / "recipes"
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-LearningRate = Annotated[float, Field(gt=0.0, le=10.0)]
-
-
-class Data(Section):
-    """Which images, and how they are split.
-
-    Attributes:
-        val_fraction: share of the training images that validates, when the set has no val/ folder.
-        test_fraction: share that tests, when the set has no test/ folder.
-        group: regular expression searched in an image's path below its class folder; images with the same match (its
-            first group, if it has one) stay on one side of every split. None: every image is its own group.
-        color: "rgb" or "grey".
-        on_unreadable: "refuse" stops before training when a file cannot be decoded, "skip" leaves it out and says so.
-    """
-
-    val_fraction: Annotated[float, Field(gt=0.0, lt=0.9)] = 0.15
-    test_fraction: Annotated[float, Field(gt=0.0, lt=0.9)] = 0.2
-    group: str | None = None
-    color: Literal["rgb", "grey"] = "rgb"
-    on_unreadable: Literal["refuse", "skip"] = "refuse"
-
-    @field_validator("group")
-    @classmethod
-    def _compiles(cls, value: str | None) -> str | None:
-        try:
-            re.compile(value or "")
-        except re.error as err:
-            raise ValueError(f"expected a regular expression: {err}") from err
-        return value
-
-
-class Model(Section):
-    """The network.
-
-    Attributes:
-        backbone: a name that `python -m pipeline backbones` lists.
-        weights: "imagenet", "none" or a weights file of the backbone (.h5 or .weights.h5).
-        input_size: height and width of the input, pixels; None: the backbone's own.
-        resize: interpolation, as in the contract.
-        fit: what happens to the aspect ratio, as in the contract.
-        head: "gap" (global average pooling, dropout, Dense) or "flatten-dense" (Flatten, Dense(1024, relu), Dense).
-        dropout: share of the pooled features dropped while training.
-    """
-
-    backbone: str = "ResNet50"
-    weights: str = "imagenet"
-    input_size: Annotated[int, Field(ge=16, le=2048)] | None = None
-    resize: Literal["nearest", "bilinear", "bicubic", "area"] = "bilinear"
-    fit: Literal["stretch", "crop", "pad"] = "stretch"
-    head: Literal["gap", "flatten-dense"] = "gap"
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-
-
-class FineTune(Section):
-    """The second stage, from the first one's best weights; batch norm stays frozen.
-
-    Attributes:
-        epochs: 0 leaves the stage out.
-        unfreeze: how many of the backbone's last convolution layers train; "all" for every one.
-        learning_rate: usually a tenth to a hundredth of the first stage's.
-    """
-
-    epochs: Annotated[int, Field(ge=0, le=10_000)] = 0
-    unfreeze: Annotated[int, Field(ge=1)] | Literal["all"] = 10
-    learning_rate: LearningRate = 1e-5
-
-
-class EarlyStopping(Section):
-    """Stop when the validation loss has not improved for `patience` epochs."""
-
-    patience: Annotated[int, Field(ge=1, le=10_000)] = 5
-
-
-class Train(Section):
-    """How the network is trained: Adam on cross-entropy, best epoch by validation loss.
-
-    Attributes:
-        epochs: of the first stage.
-        batch_size: images a step.
-        learning_rate: at the start.
-        schedule: "constant", or "cosine" decay to zero over each stage.
-        freeze_backbone: whether the first stage trains the head alone.
-        fine_tune: the second stage.
-        early_stopping: None trains all epochs.
-        seed: of initial weights, splits, order, augmentation and dropout.
-    """
-
-    epochs: Annotated[int, Field(ge=1, le=10_000)] = 20
-    batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
-    learning_rate: LearningRate = 1e-3
-    schedule: Literal["constant", "cosine"] = "constant"
-    freeze_backbone: bool = True
-    fine_tune: FineTune = FineTune()
-    early_stopping: EarlyStopping | None = EarlyStopping()
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 
 class Export(Section):

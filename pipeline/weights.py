@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.backbones import Backbone, find_backbone
 from pipeline.errors import RecipeError, WeightsError
-
-RESNET_URL = "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
-RESNET50_FILE = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
-RESNET50_MD5 = "4d473c1dd8becc155b73f8504c6f6626"
+from pipeline.imagenet_files import IMAGENET_FILES, ImageNetFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +23,12 @@ class Weights:
     Attributes:
         provenance: "imagenet", "none" or "sha256:<hex>" of a file, for the contract.
         file: what to load after the network is built; None for random weights.
+        published: whether the file is Keras's own ImageNet file.
     """
 
     provenance: str
     file: Path | None
+    published: bool = False
 
 
 def find_weights(backbone: Backbone, choice: str) -> Weights:
@@ -43,11 +44,15 @@ def find_weights(backbone: Backbone, choice: str) -> Weights:
     if choice == "none":
         return Weights("none", None)
     if choice == "imagenet":
-        return Weights("imagenet", imagenet_file(backbone.name))
+        return Weights("imagenet", imagenet_file(backbone.name), published=True)
     path = Path(choice)
     if not path.is_file():
-        raise WeightsError(f"model.weights: expected imagenet, none or a file. Received: {choice!r}, which is no file")
-    return Weights("sha256:" + hashlib.sha256(path.read_bytes()).hexdigest(), path)
+        raise WeightsError(
+            "model.weights: expected imagenet, none, NAME/VERSION of a model in the store, or a file. "
+            f"Received: {choice!r}, which is no file"
+        )
+    known = IMAGENET_FILES.get(backbone.name)
+    return Weights("sha256:" + _digest(path, "sha256"), path, published=known is not None and _is_intact(path, known))
 
 
 def load_weights(network: Any, weights: Weights) -> None:
@@ -66,32 +71,59 @@ def load_weights(network: Any, weights: Weights) -> None:
     except (ValueError, OSError, KeyError, UserWarning) as err:
         reason = str(err).strip().splitlines()[0]
         raise WeightsError(f"{weights.file.name} does not fit {network.name}: {reason}") from err
+    if weights.published and network.name.startswith("efficientnetb"):
+        rescale_as_published(network)
+
+
+def rescale_as_published(network: Any) -> None:
+    """Give EfficientNet B0 to B7 the normalisation that their published weights were trained with.
+
+    Keras adds a Rescaling layer by 1/sqrt(standard deviation) when it is told `weights="imagenet"` and not otherwise;
+    here the variance of the Normalization layer takes it in, so that one graph serves every kind of weights.
+
+    Args:
+        network: a Keras EfficientNet with its published weights loaded.
+    """
+    from keras import layers
+    from keras.src.applications.efficientnet import IMAGENET_STDDEV_RGB
+
+    layer = next(layer for layer in network.layers if isinstance(layer, layers.Normalization))
+    mean, variance, *count = layer.get_weights()
+    layer.set_weights([mean, variance * np.array(IMAGENET_STDDEV_RGB, variance.dtype), *count])
+    layer.finalize_state()
 
 
 def imagenet_file(name: str) -> Path:
-    """Return the file of a backbone's ImageNet weights, from Keras's cache or downloaded, its md5 checked.
+    """Return the file of a backbone's ImageNet weights, from Keras's cache or downloaded, its checksum checked.
+
+    Keras has no checksum for MobileNet 1 and 2: their files are only checked to fit the network.
 
     Raises:
-        WeightsError: if it cannot be downloaded or has another md5.
-        RecipeError: if there are no ImageNet weights for this backbone here.
+        WeightsError: if it cannot be downloaded or has another checksum.
+        RecipeError: if there are no ImageNet weights for this backbone.
     """
-    if find_backbone(name).name != "ResNet50":
-        raise RecipeError(f"model.weights: imagenet is offered for ResNet50 so far; for {name} give a weights file")
-    cached = cache_folder() / RESNET50_FILE
-    if cached.is_file() and _md5(cached) == RESNET50_MD5:
+    if not find_backbone(name).imagenet:
+        raise RecipeError(
+            f"model.weights: imagenet is not offered for {name}, which is trained from scratch: set model.weights=none "
+            "and train.freeze_backbone=false, or give a weights file"
+        )
+    file = IMAGENET_FILES[name]
+    cached = cache_folder() / file.name
+    if cached.is_file() and _is_intact(cached, file):
         return cached
     import keras
 
     try:
         keras.utils.get_file(
-            RESNET50_FILE,
-            RESNET_URL + RESNET50_FILE,
+            file.name,
+            file.url,
             cache_dir=cached.parent.parent,
             cache_subdir=cached.parent.name,
-            file_hash=RESNET50_MD5,
+            file_hash=file.checksum,
+            hash_algorithm=file.algorithm,
         )
     except Exception as err:
-        raise WeightsError(_how_to_get(cached, err)) from err
+        raise WeightsError(_how_to_get(name, file, cached, err)) from err
     return cached
 
 
@@ -100,16 +132,20 @@ def cache_folder() -> Path:
     return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
 
 
-def _md5(path: Path) -> str:
+def _is_intact(path: Path, file: ImageNetFile) -> bool:
+    return path.name == file.name if file.checksum is None else _digest(path, file.algorithm) == file.checksum
+
+
+def _digest(path: Path, algorithm: str) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
-def _how_to_get(cached: Path, err: Exception) -> str:
+def _how_to_get(name: str, file: ImageNetFile, cached: Path, err: Exception) -> str:
+    checksum = f"{file.algorithm} {file.checksum}" if file.checksum else "Keras publishes no checksum of it"
     return (
-        f"the ImageNet weights of ResNet50 cannot be downloaded ({str(err).strip().splitlines()[-1][:200]}). "
-        f"Expected the file {RESNET50_FILE} (md5 {RESNET50_MD5}) in {cached.parent}: fetch it on a machine with a "
-        f"network from {RESNET_URL}{RESNET50_FILE} and put it there, or give "
-        "a file with --set model.weights=FILE, or train "
+        f"the ImageNet weights of {name} cannot be downloaded ({str(err).strip().splitlines()[-1][:200]}). "
+        f"Expected the file {file.name} ({checksum}) in {cached.parent}: fetch it on a machine with a "
+        f"network from {file.url} and put it there, or give a file with --set model.weights=FILE, or train "
         "from scratch with --set model.weights=none --set train.freeze_backbone=false"
     )

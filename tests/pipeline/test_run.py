@@ -250,7 +250,7 @@ def test_unreadable_images_can_be_left_out(tmp_path: Path, capsys: pytest.Captur
         pytest.param(["run", "{}", "--set=train.epoch=3"], 1, "did you mean epochs?", id="misspelt-key"),
         pytest.param(["run", "{}", "--recipe=defualt"], 1, "expected one of classic", id="misspelt-recipe"),
         pytest.param(["run", "{}", "--name=a/b"], 1, "model name: expected", id="bad-name"),
-        pytest.param(["run", "{}", "--set=model.backbone=ResNet5"], 1, "expected one of DenseNet121", id="backbone"),
+        pytest.param(["run", "{}", "--set=model.backbone=ResNet5"], 1, "expected one of AlexNet", id="backbone"),
         pytest.param(["run", "{}", "--recipee=default"], 2, "unrecognized arguments", id="misspelt-flag"),
         pytest.param(["walk"], 2, "invalid choice", id="unknown-command"),
         pytest.param([], 2, "required", id="no-command"),

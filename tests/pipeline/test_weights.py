@@ -6,11 +6,13 @@ import keras
 import numpy as np
 import pytest
 
-from pipeline.backbones import find_backbone
+from pipeline.__main__ import main
+from pipeline.backbones import BACKBONES, find_backbone
 from pipeline.errors import RecipeError, WeightsError
+from pipeline.imagenet_files import IMAGENET_FILES
 from pipeline.network import build_classifier
 from pipeline.recipe import Model
-from pipeline.weights import RESNET50_FILE, RESNET50_MD5, find_weights, imagenet_file, load_weights
+from pipeline.weights import find_weights, imagenet_file, load_weights, rescale_as_published
 
 
 @pytest.fixture(name="keras_home")
@@ -20,28 +22,75 @@ def fixture_keras_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "keras"
 
 
-def test_unreachable_weights_say_what_to_put_where(keras_home: Path) -> None:
-    """Offline, the message names the file, its md5, the folder and the ways round; nothing else is used instead."""
-    with pytest.raises(WeightsError) as caught:
-        imagenet_file("ResNet50")
+@pytest.mark.parametrize("name", sorted(IMAGENET_FILES))
+def test_unreachable_weights_say_what_to_put_where(keras_home: Path, name: str) -> None:
+    """Offline, the message names file, checksum, folder and the ways round; nothing else is used instead."""
+    file = IMAGENET_FILES[name]
 
-    for part in (RESNET50_FILE, RESNET50_MD5, str(keras_home / "models"), "model.weights=FILE", "model.weights=none"):
+    with pytest.raises(WeightsError) as caught:
+        imagenet_file(name)
+
+    checksum = f"{file.algorithm} {file.checksum}" if file.checksum else "no checksum"
+    for part in (file.name, checksum, str(keras_home / "models"), file.url, "weights=FILE", "weights=none"):
         assert part in str(caught.value)
 
 
-def test_cached_file_with_a_wrong_md5_is_not_trusted(keras_home: Path) -> None:
+def test_every_file_and_checksum_is_in_keras_source() -> None:
+    """Names and checksums are those that this Keras would fetch and check, of the files without a head."""
+    folder = Path(keras.__file__).parent / "src" / "applications"
+    source = "".join(path.read_text() for path in sorted(folder.glob("*.py")))
+
+    assert {name for name, backbone in BACKBONES.items() if backbone.imagenet} == set(IMAGENET_FILES)
+    for name, file in IMAGENET_FILES.items():
+        assert "_notop" in file.name or "no_top" in file.name
+        assert (file.checksum is None) == (name in ("MobileNet", "MobileNetV2"))
+        assert file.checksum is None or source.count(f'"{file.checksum}"') == 1
+    assert len(IMAGENET_FILES) == len({file.name for file in IMAGENET_FILES.values()})
+
+
+def test_cached_file_with_a_wrong_checksum_is_not_trusted(keras_home: Path) -> None:
     """A damaged download is fetched again, which offline is the same message."""
-    path = keras_home / "models" / RESNET50_FILE
+    file = IMAGENET_FILES["ConvNeXtTiny"]
+    path = keras_home / "models" / file.name
     path.parent.mkdir(parents=True)
     path.write_bytes(b"damaged")
 
-    with pytest.raises(WeightsError, match=RESNET50_MD5):
-        imagenet_file("ResNet50")
+    with pytest.raises(WeightsError, match=f"sha256 {file.checksum}"):
+        imagenet_file("ConvNeXtTiny")
+
+
+def test_weights_command_names_the_file(keras_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`weights NAME` fetches or says how to; a file that Keras has no checksum for counts when it is there."""
+    assert 1 == main(["weights", "VGG16"])
+    assert "md5 6d6bbae143d832006294945121d1f1fc" in capsys.readouterr().err
+    path = keras_home / "models" / IMAGENET_FILES["MobileNet"].name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"weights")
+
+    assert 0 == main(["weights", "MobileNet"])
+    assert str(path) in capsys.readouterr().out
+
+
+def test_published_efficientnet_is_normalised_as_keras_does() -> None:
+    """The variance takes in the Rescaling layer that Keras adds for ImageNet weights only."""
+    from keras.src.applications.efficientnet import IMAGENET_STDDEV_RGB
+
+    images = np.random.default_rng(0).uniform(0, 255, (1, 32, 32, 3)).astype(np.float32)
+    network = find_backbone("EfficientNetB0").build((32, 32, 3))
+    index = next(i for i, layer in enumerate(network.layers) if isinstance(layer, keras.layers.Normalization))
+    network.layers[index].set_weights([np.array([0.4, 0.5, 0.6]), np.array([0.05, 0.06, 0.07]), np.array(1)])
+    network.layers[index].finalize_state()
+    before = np.asarray(keras.Model(network.input, network.layers[index].output)(images))
+
+    rescale_as_published(network)
+    after = np.asarray(keras.Model(network.input, network.layers[index].output)(images))
+
+    assert np.allclose(before / np.sqrt(IMAGENET_STDDEV_RGB), after, rtol=1e-5, atol=1e-5)
 
 
 def test_backbone_without_imagenet_weights_is_refused() -> None:
     """The small network has none, and says so."""
-    with pytest.raises(RecipeError, match="for ResNet give a weights file"):
+    with pytest.raises(RecipeError, match="not offered for ResNet, which is trained from scratch"):
         find_weights(find_backbone("ResNet"), "imagenet")
 
 
@@ -49,7 +98,7 @@ def test_local_file_is_loaded_and_named_by_its_hash(tmp_path: Path) -> None:
     """A weights file ends up in the network, and its sha256 in the provenance."""
     backbone = find_backbone("ResNet")
     path = tmp_path / "mine.weights.h5"
-    source = backbone.build((32, 32, 3), None)
+    source = backbone.build((32, 32, 3))
     source.save_weights(path)
 
     weights = find_weights(backbone, str(path))
@@ -66,7 +115,7 @@ def test_file_of_another_network_is_refused(tmp_path: Path) -> None:
     """Weights that do not fit are an error that names file and network."""
     path = tmp_path / "other.weights.h5"
     keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save_weights(path)
-    network = find_backbone("ResNet").build((32, 32, 3), None)
+    network = find_backbone("ResNet").build((32, 32, 3))
 
     with pytest.raises(WeightsError, match=r"other\.weights\.h5 does not fit"):
         load_weights(network, find_weights(find_backbone("ResNet"), str(path)))
@@ -80,7 +129,7 @@ def test_missing_file_is_refused(tmp_path: Path) -> None:
 
 def test_unknown_backbone_lists_the_known() -> None:
     """A misspelt backbone gets the list."""
-    with pytest.raises(RecipeError, match=r"expected one of DenseNet121, .*Received: 'ResNet5'"):
+    with pytest.raises(RecipeError, match=r"expected one of AlexNet, .*Received: 'ResNet5'"):
         find_backbone("ResNet5")
 
 

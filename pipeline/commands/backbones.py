@@ -1,0 +1,32 @@
+"""`backbones`: the networks that a recipe can name."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from pipeline.backbones import BACKBONES
+
+_PREPROCESSING = {
+    "caffe": "BGR minus the ImageNet mean",
+    "tf": "[-1, 1]",
+    "torch": "ImageNet mean and deviation",
+    "none": "inside the network",
+}
+
+
+def add(commands: Any) -> None:
+    """Describe the command to argparse."""
+    backbones = commands.add_parser("backbones", help="list the networks that model.backbone can name")
+    backbones.set_defaults(command=_backbones)
+
+
+def _backbones(arguments: argparse.Namespace) -> None:
+    print(f"{'name':<18} {'input':>5} {'least':>5} {'parameters':>11}  {'weights':<8}  {'color':<9}  pixels become")
+    for backbone in BACKBONES.values():
+        weights = "imagenet" if backbone.imagenet else "none"
+        color = "rgb, grey" if backbone.takes(1) else "rgb"
+        print(
+            f"{backbone.name:<18} {backbone.input_size:>5} {backbone.min_size:>5} {backbone.parameters:>11,}  "
+            f"{weights:<8}  {color:<9}  {_PREPROCESSING[backbone.preprocessing]}"
+        )

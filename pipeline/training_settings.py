@@ -1,0 +1,97 @@
+"""The `model` and `train` sections of a recipe."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.section import Section
+
+LearningRate = Annotated[float, Field(gt=0.0, le=10.0)]
+
+
+class Model(Section):
+    """The network.
+
+    Attributes:
+        backbone: a name that `python -m pipeline backbones` lists.
+        weights: "imagenet", "none", a weights file of the backbone (.h5 or .weights.h5), or NAME/VERSION of a model in
+            the store to go on from: its backbone, and its head too where labels and shapes are the same.
+        input_size: height and width of the input, pixels; None: the backbone's own.
+        resize: interpolation, as in the contract.
+        fit: what happens to the aspect ratio, as in the contract.
+        head: "gap" (global average pooling, dropout, Dense) or "flatten-dense" (Flatten, the backbone's hidden layers,
+            by default one of 1024, each with dropout, Dense); None: the backbone's own.
+        dropout: share of the pooled features, or of each hidden layer, dropped while training.
+    """
+
+    backbone: str = "ResNet50"
+    weights: str = "imagenet"
+    input_size: Annotated[int, Field(ge=16, le=2048)] | None = None
+    resize: Literal["nearest", "bilinear", "bicubic", "area"] = "bilinear"
+    fit: Literal["stretch", "crop", "pad"] = "stretch"
+    head: Literal["gap", "flatten-dense"] | None = None
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+
+
+class FineTune(Section):
+    """The second stage, from the first one's best weights; batch norm stays frozen.
+
+    Attributes:
+        epochs: 0 leaves the stage out.
+        unfreeze: how many of the backbone's last convolution layers train; "all" for every one.
+        learning_rate: usually a tenth to a hundredth of the first stage's.
+    """
+
+    epochs: Annotated[int, Field(ge=0, le=10_000)] = 0
+    unfreeze: Annotated[int, Field(ge=1)] | Literal["all"] = 10
+    learning_rate: LearningRate = 1e-5
+
+
+class EarlyStopping(Section):
+    """Stop when the validation loss has not improved for `patience` epochs."""
+
+    patience: Annotated[int, Field(ge=1, le=10_000)] = 5
+
+
+class Plateau(Section):
+    """What `schedule: plateau` does: after `patience` epochs without a better validation loss, rate times `factor`."""
+
+    patience: Annotated[int, Field(ge=1, le=10_000)] = 3
+    factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
+    min_learning_rate: Annotated[float, Field(ge=0.0)] = 1e-7
+
+
+class Train(Section):
+    """How the network is trained: Adam on cross-entropy, best epoch by validation loss.
+
+    Attributes:
+        epochs: of the first stage.
+        batch_size: images a step.
+        learning_rate: at the start, or at the end of the warm-up.
+        schedule: "constant", "cosine" decay to zero over each stage, or "plateau".
+        plateau: of the schedule of this name.
+        warmup_epochs: over which each stage's rate rises from zero, step by step.
+        freeze_backbone: whether the first stage trains the head alone.
+        fine_tune: the second stage.
+        early_stopping: None trains all epochs.
+        class_weight: "balanced" gives every class the same weight in the loss, however few its images are.
+        label_smoothing: share of each target that is spread evenly over the classes.
+        seed: of initial weights, splits, order, augmentation and dropout.
+        tensorboard: whether to write event files to the run's folder; needs nothing installed, only reading them does.
+    """
+
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 20
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
+    learning_rate: LearningRate = 1e-3
+    schedule: Literal["constant", "cosine", "plateau"] = "constant"
+    plateau: Plateau = Plateau()
+    warmup_epochs: Annotated[int, Field(ge=0, le=1000)] = 0
+    freeze_backbone: bool = True
+    fine_tune: FineTune = FineTune()
+    early_stopping: EarlyStopping | None = EarlyStopping()
+    class_weight: Literal["balanced", "none"] = "none"
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    tensorboard: bool = False
