@@ -1,0 +1,54 @@
+"""The model card: what a model is for, what its classes mean, what it does not know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.errors import RecipeError
+from pipeline.evaluate_settings import Card
+
+NOT_A_DEVICE = "Not a medical device: not for diagnosis, nor for deciding about the care of anybody."
+_LIMITS = (
+    "It names one of its classes for every image, also for one of something else.",
+    "Other cameras, sites and patients than those in the training images may give other numbers.",
+)
+
+
+def read_card(card: Card, labels: Sequence[str]) -> dict[str, Any]:
+    """Return the card's texts, definitions read from their file if they are in one.
+
+    Args:
+        card: from the recipe.
+        labels: class names.
+
+    Returns:
+        use, limits (a list that starts with what holds for every model) and definitions by label; a class without a
+        definition has None.
+
+    Raises:
+        RecipeError: if the file cannot be read, is no mapping of texts, or defines an unknown class.
+    """
+    found = card.definitions if isinstance(card.definitions, dict) else _read_file(Path(card.definitions))
+    if unknown := sorted(set(found) - set(labels)):
+        raise RecipeError(
+            f"evaluate.card.definitions: expected the classes {', '.join(labels)}. Received: {', '.join(unknown)}"
+        )
+    return {
+        "use": card.use,
+        "limits": [NOT_A_DEVICE, *([card.limits] if card.limits else []), *_LIMITS],
+        "definitions": {label: found.get(label) for label in labels},
+    }
+
+
+def _read_file(path: Path) -> dict[str, str]:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as err:
+        raise RecipeError(f"evaluate.card.definitions: {path.name} cannot be read as YAML: {err}") from err
+    if not isinstance(found, dict) or not all(isinstance(v, str) and isinstance(k, str) for k, v in found.items()):
+        raise RecipeError(f"evaluate.card.definitions: expected {path.name} to map class names to texts")
+    return found

@@ -1,0 +1,128 @@
+"""The report's drawings: SVG, as small as a phone's screen is wide, readable without colour."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# Okabe and Ito's colours, told apart by colour-blind readers; line styles tell them apart on grey paper.
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+STYLES = ("-", "--", "-.", ":")
+_SIZE = (3.5, 2.9)  # inches at 96 pixels: 336 pixels wide, so that 9 point text stays 9 point on a phone
+_MAX_CURVES = 7
+
+Curves = Mapping[str, Mapping[str, Sequence[Sequence[float]]]]
+
+
+def draw_roc(curves: Curves, aucs: Mapping[str, float | None]) -> str:
+    """Return the ROC curves of the classes that are hardest to tell, as a data URI."""
+    figure, axes = _axes("1 - specificity", "sensitivity")
+    axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8)
+    for i, label in enumerate(_hardest(aucs, curves)):
+        x, y = zip(*curves[label]["roc"], strict=True)
+        axes.plot(x, y, label=f"{_short(label)}  {aucs[label]:.3f}", **_line(i))
+    _unit_square(axes)
+    axes.legend(loc="lower right", title="AUC", frameon=False)
+    return _data_uri(figure)
+
+
+def draw_precision_recall(curves: Curves, precisions: Mapping[str, float | None]) -> str:
+    """Return the precision-recall curves of the classes that are hardest to tell, as a data URI."""
+    figure, axes = _axes("recall", "precision")
+    for i, label in enumerate(_hardest(precisions, curves)):
+        x, y = zip(*curves[label]["precision_recall"], strict=True)
+        axes.plot(x, y, label=f"{_short(label)}  {precisions[label]:.3f}", **_line(i))
+    _unit_square(axes)
+    axes.legend(loc="lower left", title="average precision", frameon=False)
+    return _data_uri(figure)
+
+
+def draw_reliability(calibration: Mapping[str, Any]) -> str:
+    """Return the reliability diagram before and after the temperature, as a data URI."""
+    figure, axes = _axes("probability of the predicted class", "share that is right")
+    axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8)
+    for i, when in enumerate(("before", "after")):
+        bins = calibration[when]["bins"]
+        error = calibration[when]["expected_calibration_error"]
+        line = {**_line(i), "marker": "os"[i], "markersize": 4}
+        axes.plot(
+            [found["confidence"] for found in bins],
+            [found["accuracy"] for found in bins],
+            label=f"{when}  {error:.3f}",
+            **line,
+        )
+    _unit_square(axes)
+    axes.legend(loc="upper left", title="calibration error", frameon=False)
+    return _data_uri(figure)
+
+
+def draw_learning_curve(curves: Sequence[Mapping[str, Any]], key: str) -> str:
+    """Return one measure over all epochs of all stages, training and validation, as a data URI.
+
+    Args:
+        curves: one record an epoch.
+        key: "loss" or "accuracy".
+    """
+    figure, axes = _axes("epoch", key)
+    epochs = range(1, len(curves) + 1)
+    for i, (name, text) in enumerate(((key, "training"), (f"val_{key}", "validation"))):
+        axes.plot(epochs, [row[name] for row in curves], label=text, marker="os"[i], markersize=2.5, **_line(i))
+    for i in range(1, len(curves)):
+        if curves[i]["stage"] != curves[i - 1]["stage"]:
+            axes.axvline(i + 0.5, color="#777777", linewidth=0.8, linestyle=":")
+            axes.text(i + 0.6, 0.98, curves[i]["stage"], transform=axes.get_xaxis_transform(), va="top", fontsize=8)
+    axes.set_ylim(bottom=0, top=1.02 if key == "accuracy" else None)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(frameon=False)
+    return _data_uri(figure)
+
+
+def _axes(x: str, y: str) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure  # without pyplot: no window, no global state
+
+    figure = Figure(figsize=_SIZE, layout="constrained")
+    axes = figure.subplots()
+    axes.set_xlabel(x, fontsize=9)
+    axes.set_ylabel(y, fontsize=9)
+    axes.tick_params(labelsize=8.5)
+    axes.grid(color="#e4e8ee", linewidth=0.6)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    return figure, axes
+
+
+def _unit_square(axes: Any) -> None:
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
+
+
+def _line(index: int) -> dict[str, Any]:
+    return {"color": COLORS[index % len(COLORS)], "linestyle": STYLES[index % len(STYLES)], "linewidth": 1.6}
+
+
+def _hardest(values: Mapping[str, float | None], curves: Curves) -> list[str]:
+    """Return the classes with the lowest value, in the order of the classes."""
+    known = {label: value for label, value in values.items() if value is not None and label in curves}
+    chosen = sorted(known, key=lambda label: known[label])[:_MAX_CURVES]
+    return [label for label in known if label in chosen]
+
+
+def _short(label: str) -> str:
+    """Return a class name that fits a legend; $ would start a formula."""
+    return (label if len(label) <= 18 else label[:17] + "…").replace("$", r"\$").lstrip("_")
+
+
+def _data_uri(figure: Any) -> str:
+    from matplotlib import rc_context
+
+    buffer = io.BytesIO()
+    # Text as text: smaller files, sharp at every size, found by a reader's search.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "report", "font.family": "sans-serif"}):
+        for legend in (axes.get_legend() for axes in figure.axes):
+            if legend is not None:
+                for text in (*legend.get_texts(), legend.get_title()):
+                    text.set_fontsize(8.5)
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,101 @@
+"""What a set of predictions is worth, overall and by class, with intervals over groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.bootstrap import GroupBootstrap
+from pipeline.calibration import reliability
+from pipeline.ranking import Ranking
+
+# Above, a thousand draws for every class take minutes; the AUC then comes without its interval.
+MAX_BOOTSTRAP_CELLS = 5_000_000
+
+
+def measure(
+    probabilities: NDArray[np.float32],
+    targets: NDArray[np.int64],
+    labels: Sequence[str],
+    groups: Sequence[str] | None = None,
+    *,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Return what a set of predictions is worth.
+
+    Args:
+        probabilities: shape (images, classes), rows summing to 1.
+        targets: class indices, shape (images,).
+        labels: class names; position is the class index.
+        groups: what each image belongs to, such as a patient; None: every image stands for itself.
+        seed: of the bootstrap.
+
+    Returns:
+        images, groups, accuracy with accuracy_interval, balanced_accuracy (over the classes that occur), brier
+        (multi-class, 0 to 2), log_loss, expected_calibration_error, confusion (rows are true classes, columns
+        predicted; counts), confusion_rates (of each row; null for a class without images) and, per class, precision,
+        recall, f1, support, one-vs-rest auc with auc_interval and average_precision. A value that cannot be computed
+        is None; an interval is [low, high] at 95 %.
+    """
+    predicted = probabilities.argmax(axis=1)
+    right = predicted == targets
+    confusion = np.zeros((len(labels), len(labels)), np.int64)
+    np.add.at(confusion, (targets, predicted), 1)
+    bootstrap = GroupBootstrap([str(i) for i in range(len(targets))] if groups is None else groups, seed=seed)
+    fits = probabilities.size <= MAX_BOOTSTRAP_CELLS
+    classes = {
+        label: _measure_class(confusion, i)
+        | measure_ranking(probabilities[:, i], targets == i, bootstrap if fits else None)
+        for i, label in enumerate(labels)
+    }
+    recalls = [c["recall"] for c in classes.values() if c["recall"] is not None]
+    chosen = probabilities[np.arange(len(targets)), targets].astype(np.float64)
+    return {
+        "images": len(targets),
+        "groups": bootstrap.num_groups,
+        "accuracy": float(right.mean()),
+        "accuracy_interval": bootstrap.interval(lambda weights: (weights @ right) / weights.sum(axis=1)),
+        "balanced_accuracy": float(np.mean(recalls)),
+        "brier": float(((probabilities - np.eye(len(labels))[targets]) ** 2).sum(axis=1).mean()),
+        "log_loss": float(-np.log(np.maximum(chosen, 1e-12)).mean()),
+        "expected_calibration_error": reliability(probabilities, targets)["expected_calibration_error"],
+        "confusion": confusion.tolist(),
+        "confusion_rates": [[n / sum(row) for n in row] if sum(row) else None for row in confusion.tolist()],
+        "classes": classes,
+    }
+
+
+def measure_ranking(
+    scores: NDArray[Any], positive: NDArray[np.bool_], bootstrap: GroupBootstrap | None
+) -> dict[str, Any]:
+    """Return auc, auc_interval and average_precision of one class against the rest; None where they do not exist.
+
+    Args:
+        scores: the class's probability, shape (images,).
+        positive: bool, shape (images,).
+        bootstrap: over the same images; None leaves the interval out.
+    """
+    if positive.all() or not positive.any():
+        return {"auc": None, "auc_interval": None, "average_precision": None}
+    from sklearn.metrics import average_precision_score
+
+    ranking = Ranking(scores, positive)
+    return {
+        "auc": float(ranking.auc(np.ones((1, len(scores)), np.float32))[0]),
+        "auc_interval": bootstrap.interval(ranking.auc) if bootstrap else None,
+        "average_precision": float(average_precision_score(positive, scores)),
+    }
+
+
+def _measure_class(confusion: NDArray[np.int64], index: int) -> dict[str, Any]:
+    hits, support = int(confusion[index, index]), int(confusion[index].sum())
+    called = int(confusion[:, index].sum())
+    return {
+        "precision": hits / called if called else None,
+        "recall": hits / support if support else None,
+        "f1": 2 * hits / (called + support) if called + support else None,
+        "support": support,
+    }
