@@ -1,63 +1,124 @@
-"""Probabilities of a set of images, the temperature that calibrates them, and what they are worth."""
+"""The evaluation stage: calibrated on validation images, measured on test images, as the served graph answers."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
+from contract.model import Label, ModelContract, build_document
+from pipeline.bootstrap import GroupBootstrap
+from pipeline.calibration import fit_temperature, reliability, softmax
+from pipeline.evaluate_settings import Evaluate
+from pipeline.export import serving_function
+from pipeline.metrics import measure
 from pipeline.network import LOGITS, Classifier, preprocess
+from pipeline.operating_points import Predictions, choose_points
 from pipeline.pixels import Pixels
-from pipeline.split import ManifestRow
+from pipeline.ranking import draw_curves
+from pipeline.screening import measure_screening
+from pipeline.split import Manifest, ManifestRow
 
-TEMPERATURES = (0.5, 10.0)
-MIN_CALIBRATION_IMAGES = 50  # below, a fitted temperature says more about the sample than about the model
 _BATCH = 32
+_MAX_CURVES = 20  # classes whose ROC and precision-recall points are written down
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the classifier makes of the validation and test images.
+
+    Attributes:
+        temperature: fitted on the validation images.
+        expected: the Keras model's calibrated probabilities of the test images, float32, shape (images, classes);
+            what an export is compared with.
+        served: the same from the graph that is exported; what `test` is measured on.
+        targets: class indices of the test images, shape (images,).
+        test: accuracy and all else, as `metrics.measure` gives it, with screening and curves.
+        calibration: where the temperature comes from, reliability before and after.
+        operating_points: as in metrics.json.
+        warnings: what a reader of the numbers must know.
+    """
+
+    temperature: float
+    expected: NDArray[np.float32]
+    served: NDArray[np.float32]
+    targets: NDArray[np.int64]
+    test: dict[str, Any]
+    calibration: dict[str, Any]
+    operating_points: list[dict[str, Any]]
+    warnings: list[str]
+
+    def document(self) -> dict[str, Any]:
+        """Return what metrics.json holds."""
+        fields = ("temperature", "test", "calibration", "operating_points")
+        return {field: getattr(self, field) for field in fields}
+
+
+def evaluate(
+    classifier: Classifier, manifest: Manifest, labels: Sequence[str], pixels: Pixels, settings: Evaluate
+) -> Evaluation:
+    """Calibrate and choose thresholds on the validation images, measure on the test images.
+
+    Args:
+        classifier: trained.
+        manifest: its val and test rows.
+        labels: class names; position is the class index.
+        pixels: decodes the images.
+        settings: what to measure beside the usual.
+    """
+    val_rows, test_rows = manifest.of("val"), manifest.of("test")
+    val_logits = compute_logits(classifier, val_rows, pixels)
+    val_targets, targets = targets_of(val_rows, labels), targets_of(test_rows, labels)
+    temperature = fit_temperature(val_logits, val_targets)
+    logits = compute_logits(classifier, test_rows, pixels)
+    served = _served(classifier, test_rows, labels, pixels, temperature)
+    groups = [row.group for row in test_rows]
+    points, warnings = choose_points(
+        settings.operating_points,
+        labels,
+        validation=Predictions(softmax(val_logits, temperature), val_targets),
+        test=Predictions(served, targets),
+    )
+    test = measure(served, targets, labels, groups)
+    test["screening"] = measure_screening(served, targets, labels, settings, GroupBootstrap(groups))
+    test["curves"] = _curves(served, targets, labels)
+    return Evaluation(
+        temperature=temperature,
+        expected=softmax(logits, temperature),
+        served=served,
+        targets=targets,
+        test=test,
+        calibration={
+            "temperature": temperature,
+            "fitted_on_images": len(val_rows),
+            "before": reliability(softmax(logits, 1.0), targets),
+            "after": reliability(served, targets),
+        },
+        operating_points=[point.document() for point in points],
+        warnings=warnings,
+    )
+
+
+def contract_points(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the operating points that a contract can hold: those with both rates on test images."""
+    fields = ("label", "threshold", "sensitivity", "specificity")
+    return [{field: point[field] for field in fields} for point in points if point["sensitivity"] is not None]
 
 
 def compute_logits(classifier: Classifier, rows: Sequence[ManifestRow], pixels: Pixels) -> NDArray[np.float32]:
     """Return the logits of images in order, float32, shape (images, classes)."""
     model = keras.Model(classifier.model.input, classifier.model.get_layer(LOGITS).output)
-    paths = [row.path for row in rows]
     parts = [
         np.asarray(model(preprocess(batch.astype(np.float32), classifier.preprocessing), training=False))
-        for batch in pixels.batches(paths, _BATCH)
+        for batch in pixels.batches([row.path for row in rows], _BATCH)
     ]
     return np.concatenate(parts)
-
-
-def softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
-    """Return probabilities, float32, rows summing to 1."""
-    scaled = logits.astype(np.float64) / temperature
-    exponents = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return np.asarray(exponents / exponents.sum(axis=1, keepdims=True), np.float32)
-
-
-def fit_temperature(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> float:
-    """Return the temperature that minimises the negative log-likelihood (Guo et al. 2017, arXiv:1706.04599).
-
-    Args:
-        logits: of the validation images, shape (images, classes).
-        targets: class indices, shape (images,).
-
-    Returns:
-        Within TEMPERATURES; 1.0 for fewer than MIN_CALIBRATION_IMAGES images.
-    """
-    if len(targets) < MIN_CALIBRATION_IMAGES:
-        return 1.0
-
-    def loss(log_temperature: float) -> float:
-        chosen = softmax(logits, float(np.exp(log_temperature)))[np.arange(len(targets)), targets]
-        return float(-np.log(np.maximum(chosen, 1e-12)).mean())
-
-    found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
-    return float(np.exp(found.x))
 
 
 def targets_of(rows: Sequence[ManifestRow], labels: Sequence[str]) -> NDArray[np.int64]:
@@ -65,34 +126,10 @@ def targets_of(rows: Sequence[ManifestRow], labels: Sequence[str]) -> NDArray[np
     return np.array([labels.index(row.label) for row in rows], np.int64)
 
 
-def measure(probabilities: NDArray[np.float32], targets: NDArray[np.int64], labels: Sequence[str]) -> dict[str, Any]:
-    """Return what a set of predictions is worth.
-
-    Args:
-        probabilities: shape (images, classes).
-        targets: class indices, shape (images,).
-        labels: class names.
-
-    Returns:
-        images, accuracy, balanced_accuracy (over the classes that occur), brier (multi-class, 0 to 2), log_loss,
-        confusion (rows are true classes, columns predicted) and per class precision, recall, f1, support; a ratio
-        without a denominator is None.
-    """
-    predicted = probabilities.argmax(axis=1)
-    confusion = np.zeros((len(labels), len(labels)), np.int64)
-    np.add.at(confusion, (targets, predicted), 1)
-    classes = {label: _measure_class(confusion, i) for i, label in enumerate(labels)}
-    recalls = [c["recall"] for c in classes.values() if c["recall"] is not None]
-    chosen = probabilities[np.arange(len(targets)), targets].astype(np.float64)
-    return {
-        "images": len(targets),
-        "accuracy": float((predicted == targets).mean()),
-        "balanced_accuracy": float(np.mean(recalls)),
-        "brier": float(((probabilities - np.eye(len(labels))[targets]) ** 2).sum(axis=1).mean()),
-        "log_loss": float(-np.log(np.maximum(chosen, 1e-12)).mean()),
-        "confusion": confusion.tolist(),
-        "classes": classes,
-    }
+def draft_contract(labels: Sequence[str], pixels: Pixels, temperature: float) -> ModelContract:
+    """Return a contract with what the exported graphs are built from, before the rest of it is known."""
+    named = [Label(label, label) for label in labels]
+    return ModelContract.from_document(build_document(named, pixels.spec, temperature=temperature))
 
 
 def write_predictions(
@@ -106,12 +143,20 @@ def write_predictions(
             writer.writerow([row.path, row.label, labels[int(values.argmax())], *(str(v) for v in values)])
 
 
-def _measure_class(confusion: NDArray[np.int64], index: int) -> dict[str, Any]:
-    hits, support = int(confusion[index, index]), int(confusion[index].sum())
-    called = int(confusion[:, index].sum())
-    return {
-        "precision": hits / called if called else None,
-        "recall": hits / support if support else None,
-        "f1": 2 * hits / (called + support) if called + support else None,
-        "support": support,
-    }
+def _served(
+    classifier: Classifier, rows: Sequence[ManifestRow], labels: Sequence[str], pixels: Pixels, temperature: float
+) -> NDArray[np.float32]:
+    """Return what the exported float32 graph answers, uint8 pixels in, shape (images, classes)."""
+    serve = serving_function(classifier, draft_contract(labels, pixels, temperature))
+    batches = pixels.batches([row.path for row in rows], _BATCH)
+    return np.concatenate([np.asarray(serve(batch)["probabilities"], np.float32) for batch in batches])
+
+
+def _curves(
+    probabilities: NDArray[np.float32], targets: NDArray[np.int64], labels: Sequence[str]
+) -> dict[str, dict[str, list[list[float]]]]:
+    """Return the curves of every class that has images; of many classes, none."""
+    if len(labels) > _MAX_CURVES:
+        return {}
+    drawn = {label: draw_curves(probabilities[:, i], targets == i) for i, label in enumerate(labels)}
+    return {label: curves for label, curves in drawn.items() if curves is not None}

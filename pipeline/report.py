@@ -1,38 +1,117 @@
-"""The run as one HTML file: aggregate numbers only, so that the copy inside the model shows no patient."""
+"""The run as one self-contained HTML file: in full for the run's folder, aggregates alone for the model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-_WIDTH, _HEIGHT = 480, 180
+from pipeline.calibration import MIN_CALIBRATION_IMAGES
+from pipeline.figures import draw_learning_curve, draw_precision_recall, draw_reliability, draw_roc
+from pipeline.pictures import Pictures
+from pipeline.screening import SPECIFICITIES
+from pipeline.split import ManifestRow
+
+_MAX_MATRIX = 15  # classes; of more, the pairs that are confused most
+_MAX_CONFUSED = 20
+_WITHHELD = "A warning names images or groups; it is in the run's own report."
 
 
-def write_report(path: Path, document: Mapping[str, Any]) -> None:
+def write_reports(folder: Path, document: Mapping[str, Any], pictures: Pictures, rows: Sequence[ManifestRow]) -> Path:
+    """Write report.html with pictures, and report-aggregates.html, the copy for the model; return the latter.
+
+    Args:
+        folder: the run's; has recipe.yaml.
+        document: as for `write_report`, without recipe_yaml.
+        pictures: for report.html.
+        rows: the manifest's; warnings that name one of them stay out of the copy.
+    """
+    document = {**document, "recipe_yaml": (folder / "recipe.yaml").read_text(encoding="utf-8")}
+    write_report(folder / "report.html", document, pictures)
+    aggregates = folder / "report-aggregates.html"
+    write_report(aggregates, {**document, "warnings": without_names(document["warnings"], rows)})
+    return aggregates
+
+
+def write_report(path: Path, document: Mapping[str, Any], pictures: Pictures | None = None) -> None:
     """Write a report.
 
     Args:
         path: the HTML file.
-        document: what pipeline/run.py gathers in metrics.json: name, run, dataset, recipe, splits, curves, test, ...
+        document: what pipeline/run.py gathers in metrics.json, with recipe_yaml.
+        pictures: None for the copy that leaves with the model.
     """
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=select_autoescape(), undefined=StrictUndefined
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=select_autoescape(default=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters["percent"] = lambda value: "-" if value is None else f"{100 * value:.1f} %"
-    environment.filters["number"] = lambda value: f"{value:.4g}"
-    curves = document["training"]["curves"]
-    lines = {
-        name: _polyline([row[name] for row in curves]) for name in ("loss", "val_loss", "accuracy", "val_accuracy")
+    environment.filters |= {
+        "percent": lambda value: "-" if value is None else f"{100 * value:.1f} %",
+        "percents": lambda value: "" if value is None else f"{100 * value[0]:.1f} to {100 * value[1]:.1f} %",
+        "decimals": lambda value: "-" if value is None else f"{value:.3f}",
+        "interval": lambda value: "-" if value is None else f"{value[0]:.3f} to {value[1]:.3f}",
+        "number": lambda value: f"{value:.3g}",
     }
-    template = environment.get_template("report.html.j2")
-    path.write_text(template.render(document, lines=lines, width=_WIDTH, height=_HEIGHT), encoding="utf-8")
+    html = environment.get_template("report.html.j2").render(
+        document,
+        figures=_draw(document),
+        pictures=pictures,
+        confused=_most_confused(document["labels"], document["test"]),
+        specificities=SPECIFICITIES,
+        calibrated=document["calibration"]["fitted_on_images"] >= MIN_CALIBRATION_IMAGES,
+    )
+    path.write_text(html, encoding="utf-8")
 
 
-def _polyline(values: Sequence[float]) -> str:
-    """Return SVG polyline points over the whole drawing; the vertical axis runs from 0 to the largest value or 1."""
-    top = max(1.0, *values) if len(values) > 1 else max(1.0, values[0])
-    step = _WIDTH / max(1, len(values) - 1)
-    return " ".join(f"{i * step:.1f},{_HEIGHT * (1 - value / top):.1f}" for i, value in enumerate(values))
+def without_names(warnings: Iterable[str], rows: Sequence[ManifestRow]) -> list[str]:
+    """Return warnings with those that name an image or a group replaced: names of patients do not leave with a model.
+
+    Args:
+        warnings: texts.
+        rows: the manifest's.
+    """
+    names = {word for row in rows for word in (row.path, Path(row.path).name, row.group)}
+    kept = []
+    for warning in warnings:
+        # Words, and words joined to paths; both with and without the full stop or comma after them.
+        words = set(re.findall(r"[^\s,;:()'\"]+", warning))
+        words |= {word.rstrip(".") for word in words}
+        spaced = any(name in warning for name in names if re.search(r"[\s,;:()'\"]", name))
+        kept.append(_WITHHELD if spaced or words & names else warning)
+    return list(dict.fromkeys(kept))
+
+
+def _draw(document: Mapping[str, Any]) -> dict[str, str | None]:
+    test, curves = document["test"], document["training"]["curves"]
+    roc = precision_recall = None
+    if test["curves"]:
+        roc = draw_roc(test["curves"], {label: c["auc"] for label, c in test["classes"].items()})
+        precision_recall = draw_precision_recall(
+            test["curves"], {label: c["average_precision"] for label, c in test["classes"].items()}
+        )
+    return {
+        "roc": roc,
+        "precision_recall": precision_recall,
+        "reliability": draw_reliability(document["calibration"]),
+        "loss": draw_learning_curve(curves, "loss"),
+        "accuracy": draw_learning_curve(curves, "accuracy"),
+    }
+
+
+def _most_confused(labels: Sequence[str], test: Mapping[str, Any]) -> list[tuple[str, str, int, float]] | None:
+    """Return (true, predicted, images, share of the class), most first; None where the whole matrix can be shown."""
+    if len(labels) <= _MAX_MATRIX:
+        return None
+    pairs = [
+        (labels[i], labels[j], count, count / sum(row))
+        for i, row in enumerate(test["confusion"])
+        for j, count in enumerate(row)
+        if i != j and count
+    ]
+    return sorted(pairs, key=lambda pair: (-pair[2], -pair[3], pair[0]))[:_MAX_CONFUSED]

@@ -8,6 +8,7 @@ import logging
 import platform
 import secrets
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -17,29 +18,25 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from contract.model import InputSpec, Label, ModelContract, build_document
 from contract.store import ModelStore, check_name
+from pipeline.architecture import describe_network
 from pipeline.audit import Audit, audit, check_audit
 from pipeline.backbones import find_backbone
-from pipeline.evaluate import (
-    compute_logits,
-    fit_temperature,
-    measure,
-    softmax,
-    targets_of,
-    write_predictions,
-)
+from pipeline.card import read_card
+from pipeline.evaluate import Evaluation, contract_points, evaluate, write_predictions
+from pipeline.evaluate_settings import check_classes
 from pipeline.export import SALIENCY
+from pipeline.gate import Contender, Gatekeeper, GateOutcome
 from pipeline.ingest import Dataset, ingest
 from pipeline.network import Classifier, build_classifier, input_size
+from pipeline.pictures import draw_pictures
 from pipeline.pixels import Pixels
-from pipeline.publish import Replay, publish
+from pipeline.publish import Artifact, Replay, publish
 from pipeline.recipe import Recipe
-from pipeline.report import write_report
+from pipeline.report import write_reports
 from pipeline.split import Manifest, earlier_sides, groups_on_two_sides, split_images, split_table
 from pipeline.train import train
 from pipeline.verify import Deviation
@@ -62,6 +59,7 @@ class RunResult:
         directory: the version's folder in the store.
         test: the test metrics, as `evaluate.measure` gives them.
         deviations: how far each engine strays from the Keras model.
+        gate: whether the version became live, and why.
     """
 
     name: str
@@ -70,6 +68,7 @@ class RunResult:
     directory: Path
     test: dict[str, Any]
     deviations: list[Deviation]
+    gate: GateOutcome
 
 
 @dataclass
@@ -96,16 +95,9 @@ class _Images:
     warnings: list[str]
 
 
-@dataclass(frozen=True)
-class _Evaluation:
-    """What the classifier makes of the test images."""
-
-    temperature: float
-    probabilities: NDArray[np.float32]
-    test: dict[str, Any]
-
-
-def run(location: Path, recipe: Recipe, store: ModelStore, *, name: str, runs_dir: Path) -> RunResult:
+def run(
+    location: Path, recipe: Recipe, store: ModelStore, *, name: str, runs_dir: Path, force: bool = False
+) -> RunResult:
     """Train on a folder or zip of images and publish the result.
 
     Raises:
@@ -115,6 +107,8 @@ def run(location: Path, recipe: Recipe, store: ModelStore, *, name: str, runs_di
     clock = _Clock()
     spec = _input_spec(recipe)
     dataset = ingest(location)
+    check_classes(recipe.evaluate, dataset.labels)
+    card = read_card(recipe.evaluate.card, dataset.labels)
     weights = find_weights(find_backbone(recipe.model.backbone), recipe.model.weights)
     folder = _new_folder(runs_dir / name)
     with clock.stage("audit"):
@@ -125,30 +119,40 @@ def run(location: Path, recipe: Recipe, store: ModelStore, *, name: str, runs_di
         history = train(classifier, images.manifest, dataset.labels, images.pixels, recipe, folder)
         classifier.model.save(folder / "model.keras")
     with clock.stage("evaluate"):
-        evaluation = _evaluate(classifier, images, folder)
+        evaluation = _evaluate(classifier, images, recipe, folder)
     document = {
         "name": name,
         "run": folder.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "dataset": location.name,
         "weights": weights.provenance,
+        "head": classifier.head,
         "recipe": recipe.model_dump(mode="json"),
         "input": asdict(spec),
         **_about_images(images),
+        "warnings": images.warnings + evaluation.warnings,
         "training": asdict(history),
-        "temperature": evaluation.temperature,
-        "test": evaluation.test,
+        **evaluation.document(),
+        "network": describe_network(classifier),
+        "card": card,
         "versions": _versions(),
         "timings": clock.seconds,
     }
-    write_report(folder / "report.html", {**document, "recipe_yaml": (folder / "recipe.yaml").read_text()})
+    with clock.stage("report"):
+        pictures = draw_pictures(classifier, evaluation, images.manifest.of("test"), dataset.labels, images.pixels)
+        report = write_reports(folder, document, pictures, images.manifest.rows)
     with clock.stage("publish"):
         contract = _contract(document, dataset.labels, spec, images.manifest.sha256, folder / "model.keras")
-        replay = Replay(images.pixels, [row.path for row in images.manifest.of("test")], evaluation.probabilities)
-        published = publish(classifier, contract, replay, store, name=name, report=folder / "report.html")
-    _write_json(folder / "metrics.json", {**document, "version": published.version})
+        published = publish(
+            Artifact(name, classifier, contract, report),
+            Replay(images.pixels, [row.path for row in images.manifest.of("test")], evaluation.expected),
+            Contender(dataset.labels, images.manifest, weights.provenance, dataset.source, evaluation.expected),
+            Gatekeeper(recipe.evaluate.gate, store, runs_dir, force=force),
+        )
+    outcome = {"version": published.version, "gate": published.gate.document(), "location": str(location.resolve())}
+    _write_json(folder / "metrics.json", {**document, **outcome})
     directory = store.version_path(name, published.version)
-    return RunResult(name, published.version, folder, directory, evaluation.test, published.deviations)
+    return RunResult(name, published.version, folder, directory, evaluation.test, published.deviations, published.gate)
 
 
 def _input_spec(recipe: Recipe) -> InputSpec:
@@ -172,13 +176,14 @@ def _look_at(dataset: Dataset, recipe: Recipe, spec: InputSpec, folder: Path) ->
     return _Images(dataset, found, manifest, pixels, warnings)
 
 
-def _evaluate(classifier: Classifier, images: _Images, folder: Path) -> _Evaluation:
-    """Calibrate on the validation images, measure on the test images, write each prediction down."""
-    labels, val_rows, test_rows = images.dataset.labels, images.manifest.of("val"), images.manifest.of("test")
-    temperature = fit_temperature(compute_logits(classifier, val_rows, images.pixels), targets_of(val_rows, labels))
-    probabilities = softmax(compute_logits(classifier, test_rows, images.pixels), temperature)
-    write_predictions(folder / "predictions.csv", test_rows, probabilities, labels)
-    return _Evaluation(temperature, probabilities, measure(probabilities, targets_of(test_rows, labels), labels))
+def _evaluate(classifier: Classifier, images: _Images, recipe: Recipe, folder: Path) -> Evaluation:
+    """Evaluate and write each test image's prediction down."""
+    labels = images.dataset.labels
+    evaluation = evaluate(classifier, images.manifest, labels, images.pixels, recipe.evaluate)
+    for warning in evaluation.warnings:
+        log.warning("%s", warning)
+    write_predictions(folder / "predictions.csv", images.manifest.of("test"), evaluation.served, labels)
+    return evaluation
 
 
 def _about_images(images: _Images) -> dict[str, Any]:
@@ -187,7 +192,7 @@ def _about_images(images: _Images) -> dict[str, Any]:
         "splits": split_table(images.manifest),
         "num_groups": len({row.group for row in images.manifest.rows}),
         "num_problems": len(images.found.problems),
-        "warnings": images.warnings,
+        "audit": dict(sorted(Counter(problem.code for problem in images.found.problems).items())),
     }
 
 
@@ -206,10 +211,10 @@ def _contract(
         build_document(
             [Label(label, label) for label in labels],
             spec,
-            saliency=SALIENCY[recipe["model"]["head"]],
+            saliency=SALIENCY[document["head"]],
             temperature=document["temperature"],
             tolerance=recipe["export"]["tolerance"],
-            operating_points=[],
+            operating_points=contract_points(document["operating_points"]),
             provenance=provenance,
         )
     )
@@ -246,7 +251,7 @@ def _warnings(dataset: Dataset, found: Audit, manifest: Manifest, recipe: Recipe
 
 
 def _versions() -> dict[str, str]:
-    packages = ("tensorflow", "keras", "numpy", "pillow", "scipy")
+    packages = ("tensorflow", "keras", "numpy", "pillow", "scipy", "scikit-learn", "matplotlib")
     return {"python": platform.python_version()} | {name: package_version(name) for name in packages}
 
 

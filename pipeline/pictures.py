@@ -1,0 +1,202 @@
+"""Pictures for the run's own report: worst test images with what the network looked at, filters, feature maps."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.evaluate import Evaluation, draft_contract
+from pipeline.export import explain_function
+from pipeline.network import Classifier, preprocess
+from pipeline.pixels import Pixels
+from pipeline.split import ManifestRow
+
+TOP_LOSSES = 12
+_PICTURE_PIXELS = 224
+_MAPS = 16
+_MAP_PIXELS = 96
+
+
+@dataclass(frozen=True)
+class WorstImage:
+    """A test image that the network is most wrong about.
+
+    Attributes:
+        path: below the source.
+        label: what it is.
+        predicted: what the network says.
+        probability: of `predicted`.
+        label_probability: of `label`.
+        picture: data URI.
+        overlay: data URI of the picture under what speaks for `predicted`, red where most.
+    """
+
+    path: str
+    label: str
+    predicted: str
+    probability: float
+    label_probability: float
+    picture: str
+    overlay: str
+
+
+@dataclass(frozen=True)
+class FeatureMaps:
+    """The channels of one layer with the most variance, as data URIs."""
+
+    layer: str
+    shape: tuple[int, ...]
+    maps: list[str]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What only the run's own report shows: it has images of patients in it.
+
+    Attributes:
+        worst: test images by falling loss.
+        filters: kernels of the first convolution.
+        example: the image that the feature maps are of.
+        features: of a first, a middle and the last layer.
+    """
+
+    worst: list[WorstImage]
+    filters: FeatureMaps | None
+    example: WorstImage
+    features: list[FeatureMaps]
+
+
+def draw_pictures(
+    classifier: Classifier, evaluation: Evaluation, rows: Sequence[ManifestRow], labels: Sequence[str], pixels: Pixels
+) -> Pictures:
+    """Draw the pictures of a run's report.
+
+    Args:
+        classifier: trained.
+        evaluation: of these rows.
+        rows: the test images.
+        labels: class names; position is the class index.
+        pixels: decodes the images.
+    """
+    chosen = evaluation.served[np.arange(len(rows)), evaluation.targets]
+    order = np.argsort(chosen, kind="stable")
+    worst = [int(i) for i in order[:TOP_LOSSES]]
+    best = int(order[-1])
+    drawn = _draw_images(classifier, evaluation, [rows[i] for i in [*worst, best]], [*worst, best], labels, pixels)
+    return Pictures(
+        worst=drawn[:-1],
+        filters=_filters(classifier),
+        example=drawn[-1],
+        features=_feature_maps(classifier, pixels[rows[best].path]),
+    )
+
+
+def overlay(image: NDArray[np.uint8], saliency: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return an image under a saliency map: red where most, unchanged where none.
+
+    Args:
+        image: uint8, shape (height, width, channels), 1 or 3 channels.
+        saliency: float32, shape (rows, columns), in [0, 1].
+
+    Returns:
+        uint8, shape (height, width, 3).
+    """
+    height, width = image.shape[:2]
+    resized = Image.fromarray((saliency * 255).astype(np.uint8)).resize((width, height), Image.Resampling.BILINEAR)
+    share = np.asarray(resized, np.float32)[..., None] / 255 * 0.6
+    color = np.array([230.0, 30.0, 0.0], np.float32)
+    return np.asarray(np.broadcast_to(image, (height, width, 3)) * (1 - share) + color * share).astype(np.uint8)
+
+
+def _draw_images(
+    classifier: Classifier,
+    evaluation: Evaluation,
+    rows: Sequence[ManifestRow],
+    places: Sequence[int],
+    labels: Sequence[str],
+    pixels: Pixels,
+) -> list[WorstImage]:
+    explain = explain_function(classifier, draft_contract(labels, pixels, evaluation.temperature))
+    images = pixels.batch([row.path for row in rows])
+    maps = explain(images, np.full(len(rows), -1, np.int32))["saliency"].numpy()
+    drawn = []
+    for row, place, image, saliency in zip(rows, places, images, maps, strict=True):
+        probabilities = evaluation.served[place]
+        predicted = int(probabilities.argmax())
+        drawn.append(
+            WorstImage(
+                path=row.path,
+                label=row.label,
+                predicted=labels[predicted],
+                probability=float(probabilities[predicted]),
+                label_probability=float(probabilities[labels.index(row.label)]),
+                picture=_jpeg(image),
+                overlay=_jpeg(overlay(image, saliency)),
+            )
+        )
+    return drawn
+
+
+def _filters(classifier: Classifier) -> FeatureMaps | None:
+    """Return the first convolution's kernels, each stretched to its own range; None without a convolution."""
+    first = _convolutions(classifier)[:1]
+    if not first:
+        return None
+    kernel = np.asarray(first[0].kernel, np.float32)
+    pictures = [kernel[..., i] for i in range(min(kernel.shape[-1], 2 * _MAPS))]
+    # Kernels over 1 or 3 channels have a colour; over more, their mean is shown.
+    pictures = [p if p.shape[-1] == 3 else p.mean(axis=-1) for p in pictures]
+    return FeatureMaps(first[0].name, tuple(kernel.shape), [_png(_stretched(p)) for p in pictures])
+
+
+def _feature_maps(classifier: Classifier, image: NDArray[np.uint8]) -> list[FeatureMaps]:
+    """Return what a first, a middle and the last layer of the backbone make of one image."""
+    layers = _convolutions(classifier)
+    if not layers:
+        return []
+    first, middle = layers[0], layers[len(layers) // 2]
+    outputs = {layer.name: layer.output for layer in (first, middle)}
+    outputs["last feature map"] = classifier.feature_map
+    network = keras.Model(classifier.model.input, list(outputs.values()))
+    batch = preprocess(image[None].astype(np.float32), classifier.preprocessing)
+    drawn = []
+    for name, values in zip(outputs, network(batch, training=False), strict=True):
+        maps = np.asarray(values, np.float32)[0]
+        most = np.sort(np.argsort(-maps.std(axis=(0, 1)), kind="stable")[:_MAPS])
+        drawn.append(FeatureMaps(name, tuple(maps.shape), [_png(_stretched(maps[..., i])) for i in most]))
+    return drawn
+
+
+def _convolutions(classifier: Classifier) -> list[Any]:
+    return [layer for layer in classifier.backbone_layers if isinstance(layer, keras.layers.Conv2D)]
+
+
+def _stretched(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    low, high = float(values.min()), float(values.max())
+    return ((values - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
+
+
+def _png(image: NDArray[np.uint8]) -> str:
+    drawn = Image.fromarray(image)
+    drawn.thumbnail((_MAP_PIXELS, _MAP_PIXELS))
+    return _data_uri(drawn, "PNG")
+
+
+def _jpeg(image: NDArray[np.uint8]) -> str:
+    drawn = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    drawn.thumbnail((_PICTURE_PIXELS, _PICTURE_PIXELS))
+    return _data_uri(drawn, "JPEG", quality=80)
+
+
+def _data_uri(image: Any, kind: str, **options: Any) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return f"data:image/{kind.lower()};base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,218 @@
+"""pipeline/metrics.py, bootstrap.py, ranking.py and screening.py against scikit-learn, by hand and by simulation."""
+
+import time
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.metrics import (
+    average_precision_score,
+    cohen_kappa_score,
+    precision_recall_fscore_support,
+    roc_auc_score,
+    roc_curve,
+)
+
+from pipeline.bootstrap import GroupBootstrap
+from pipeline.evaluate_settings import Evaluate
+from pipeline.metrics import measure
+from pipeline.ranking import Ranking, draw_curves
+from pipeline.screening import measure_screening
+
+LABELS = ["glaucoma", "normal", "suspect"]
+
+
+def predictions(images: int = 200, *, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Probabilities that know something of the targets; rounded, so that some are equal."""
+    rng = np.random.default_rng(seed)
+    targets = rng.integers(0, 3, images)
+    logits = rng.normal(0, 1, (images, 3)) + 1.2 * np.eye(3)[targets]
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    probabilities = np.round(probabilities, 2)
+    return (probabilities / probabilities.sum(axis=1, keepdims=True)).astype(np.float32), targets
+
+
+def test_classes_are_measured_as_scikit_learn_does() -> None:
+    """Precision, recall, F1, support, AUC and average precision of every class are scikit-learn's."""
+    probabilities, targets = predictions()
+
+    result = measure(probabilities, targets, LABELS)
+
+    expected = precision_recall_fscore_support(targets, probabilities.argmax(axis=1))
+    for i, label in enumerate(LABELS):
+        actual = result["classes"][label]
+        assert [column[i] for column in expected] == pytest.approx(
+            [actual[key] for key in ("precision", "recall", "f1", "support")]
+        )
+        assert roc_auc_score(targets == i, probabilities[:, i]) == pytest.approx(actual["auc"])
+        assert average_precision_score(targets == i, probabilities[:, i]) == pytest.approx(actual["average_precision"])
+        low, high = actual["auc_interval"]
+        assert low < actual["auc"] < high
+
+
+def test_overall_numbers_by_hand() -> None:
+    """Four images, one wrong: accuracy, balanced accuracy, Brier score, confusion and its rates."""
+    probabilities = np.array([[0.8, 0.2], [0.6, 0.4], [0.3, 0.7], [0.9, 0.1]], np.float32)
+    targets = np.array([0, 0, 1, 1])
+
+    result = measure(probabilities, targets, ["a", "b"])
+
+    assert 4 == result["images"] == result["groups"]
+    assert 0.75 == result["accuracy"] == result["balanced_accuracy"]
+    assert (2 * (0.2**2 + 0.4**2 + 0.3**2 + 0.9**2) / 4) == pytest.approx(result["brier"])
+    assert [[2, 0], [1, 1]] == result["confusion"]
+    assert [[1.0, 0.0], [0.5, 0.5]] == result["confusion_rates"]
+    gap = abs(0.8 - 1) + abs(0.6 - 1) + abs(0.7 - 1) + abs(0.9 - 0)
+    assert gap / 4 == pytest.approx(result["expected_calibration_error"])
+
+
+def test_class_without_test_images_has_no_values() -> None:
+    """What cannot be computed is None, never 0, and does not count in the balanced accuracy."""
+    probabilities = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1]], np.float32)
+
+    result = measure(probabilities, np.array([0, 1]), LABELS)
+
+    suspect = result["classes"]["suspect"]
+    assert (None, None, None, None, 0) == tuple(suspect[k] for k in ("precision", "recall", "f1", "auc", "support"))
+    assert 1.0 == result["balanced_accuracy"]
+    assert result["confusion_rates"][2] is None
+
+
+def test_interval_widens_with_the_group_size() -> None:
+    """Ten copies of every image, as one group each, give the interval of the images, not a narrower one."""
+    probabilities, targets = predictions(60)
+    copies = np.repeat(np.arange(60), 10)
+
+    single = measure(probabilities, targets, LABELS)
+    grouped = measure(probabilities[copies], targets[copies], LABELS, [f"P{i:03}" for i in copies])
+    naive = measure(probabilities[copies], targets[copies], LABELS)
+
+    def width(result: dict[str, object]) -> float:
+        low, high = result["accuracy_interval"]  # type: ignore[misc]
+        return float(high - low)
+
+    assert 60 == grouped["groups"]
+    assert width(single) == pytest.approx(width(grouped), abs=0.02)
+    assert width(naive) < 0.5 * width(grouped)
+
+
+def test_interval_is_repeatable() -> None:
+    """The same seed gives the same interval, another seed another one."""
+    probabilities, targets = predictions(80)
+
+    first, again, other = (measure(probabilities, targets, LABELS, seed=seed) for seed in (1, 1, 2))
+
+    assert first == again
+    assert first["accuracy_interval"] != other["accuracy_interval"]
+
+
+def test_interval_holds_the_truth_as_often_as_it_says() -> None:
+    """Over 100 simulated test sets of 60 patients with 1 to 5 images each, 95 % intervals hold the true accuracy."""
+    held = 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        sizes = rng.integers(1, 6, 60)
+        right = np.repeat(rng.random(60) < 0.8, sizes)  # all images of a patient share their fate
+        groups = [f"P{i}" for i in np.repeat(np.arange(60), sizes)]
+        bootstrap = GroupBootstrap(groups, seed=seed, resamples=300)
+        interval = bootstrap.interval(lambda weights, right=right: (weights @ right) / weights.sum(axis=1))
+        assert interval is not None
+        held += interval[0] <= 0.8 <= interval[1]
+
+    assert 88 <= held
+
+
+@pytest.mark.parametrize("groups", [["P1"] * 4, ["P1", "P1", "P2", "P2"]], ids=["one", "one-class-each"])
+def test_interval_is_left_out_where_draws_have_no_value(groups: list[str]) -> None:
+    """One group has no interval; where half of the draws have one class only, the AUC has none."""
+    probabilities = np.array([[0.8, 0.2], [0.6, 0.4], [0.3, 0.7], [0.9, 0.1]], np.float32)
+
+    result = measure(probabilities, np.array([0, 0, 1, 1]), ["a", "b"], groups)
+
+    assert result["classes"]["a"]["auc_interval"] is None or 2 == result["groups"]
+    assert (result["accuracy_interval"] is None) == (1 == result["groups"])
+
+
+def test_weighted_auc_is_scikit_learns() -> None:
+    """Every row of weights gives the AUC that scikit-learn computes with these sample weights, ties included."""
+    probabilities, targets = predictions(120)
+    weights = np.random.default_rng(0).integers(0, 4, (5, 120)).astype(np.float32)
+
+    actual = Ranking(probabilities[:, 0], targets == 0).auc(weights)
+
+    expected = [roc_auc_score(targets == 0, probabilities[:, 0], sample_weight=row) for row in weights]
+    assert expected == pytest.approx(list(actual))
+
+
+@pytest.mark.parametrize("specificity", [0.95, 0.85, 1.0])
+def test_sensitivity_at_specificity_is_a_point_of_the_roc_curve(specificity: float) -> None:
+    """It is the highest sensitivity among real thresholds whose specificity is at least the wanted one."""
+    probabilities, targets = predictions()
+    false_positive, true_positive, _ = roc_curve(targets == 0, probabilities[:, 0], drop_intermediate=False)
+
+    actual = Ranking(probabilities[:, 0], targets == 0).sensitivity_at(np.ones((1, 200), np.float32), specificity)
+
+    expected = true_positive[false_positive <= 1 - specificity + 1e-9].max()
+    assert expected == pytest.approx(float(actual[0]))
+
+
+def test_screening_counts_the_uncertain_class_both_ways() -> None:
+    """Suspect is negative in the first reading, positive in the second, its probability added there."""
+    probabilities, targets = predictions()
+    settings = Evaluate(positive="glaucoma", uncertain="suspect", order=("normal", "suspect", "glaucoma"))
+
+    result = measure_screening(
+        probabilities, targets, LABELS, settings, GroupBootstrap([str(i) for i in range(len(targets))])
+    )
+
+    assert result is not None
+    negative, positive = result["readings"]
+    assert ["glaucoma"] == negative["counted_as_positive"]
+    assert ["glaucoma", "suspect"] == positive["counted_as_positive"]
+    assert int((targets == 0).sum()) == negative["positives"]
+    assert int((targets != 1).sum()) == positive["positives"]
+    both = probabilities[:, 0] + probabilities[:, 2]
+    assert roc_auc_score(targets != 1, both) == pytest.approx(positive["auc"])
+    assert roc_auc_score(targets == 0, probabilities[:, 0], max_fpr=0.1) == pytest.approx(
+        negative["partial_auc"], abs=1e-6
+    )
+    assert [0.95, 0.85] == [at["specificity"] for at in negative["sensitivity_at_specificity"]]
+    rank = np.array([2, 0, 1])
+    kappa = cohen_kappa_score(rank[targets], rank[probabilities.argmax(axis=1)], weights="quadratic")
+    assert kappa == pytest.approx(result["quadratic_kappa"])
+
+
+def test_screening_without_a_declared_class_is_nothing() -> None:
+    """Nothing is guessed about which class matters."""
+    probabilities, targets = predictions(20)
+
+    assert measure_screening(probabilities, targets, LABELS, Evaluate(), GroupBootstrap(["a"] * 20)) is None
+
+
+def test_last_class_of_an_order_is_the_one_to_find() -> None:
+    """An order without a positive class reads its most severe class as positive."""
+    assert "glaucoma" == Evaluate(order=("normal", "suspect", "glaucoma")).found_class
+
+
+def test_curves_start_and_end_in_the_corners() -> None:
+    """ROC points run from (0, 0) to (1, 1), at most 200 of them; a class without images has none."""
+    probabilities, targets = predictions(1000)
+
+    curves = draw_curves(probabilities[:, 0], targets == 0)
+
+    assert curves is not None
+    assert [0.0, 0.0] == curves["roc"][0]
+    assert [1.0, 1.0] == curves["roc"][-1]
+    assert max(len(points) for points in curves.values()) <= 200
+    assert draw_curves(probabilities[:, 0], np.zeros(1000, np.bool_)) is None
+
+
+def test_thousand_draws_are_fast() -> None:
+    """Every interval of 2000 images in three classes takes seconds on a busy machine, not minutes."""
+    probabilities, targets = predictions(2000)
+    groups = [f"P{i // 2}" for i in range(2000)]
+
+    start = time.process_time()
+    measure(probabilities, targets, LABELS, groups)
+
+    assert time.process_time() - start < 10
