@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import logging
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,24 +66,24 @@ class FeatureStore:
     def make_room(self, count: int) -> bool:
         """Delete the longest unused segments until the features of `count` more images fit.
 
-        Segments of this network stay.
+        Segments that this store has opened stay.
 
         Returns:
             Whether they fit; if they do not, nothing is deleted.
         """
-        files = [(path, path.stat()) for path in self._folder.glob("*/*") if path.is_file()]
-        excess = sum(stat.st_size for _, stat in files) + self.size_of(count) - self._max_bytes
-        now = time.time()
+        files = list(_files(self._folder))
+        excess = sum(size for _, size, _ in files) + self.size_of(count) - self._max_bytes
+        abandoned = time.time() - _ABANDONED_S
         free = [
-            (stat.st_mtime, stat.st_size, path)
-            for path, stat in files
-            if path not in self._used and (path.suffix == ".npy" or now - stat.st_mtime > _ABANDONED_S)
+            (changed, size, path)
+            for changed, size, path in files
+            if path not in self._used and (path.suffix == ".npy" or changed < abandoned)
         ]
         if excess > sum(size for _, size, _ in free):
             return False
         for _, size, path in sorted(free):
-            if excess <= 0 and path.suffix == ".npy":
-                continue
+            if excess <= 0:
+                break
             path.unlink(missing_ok=True)
             excess -= size
         return True
@@ -99,17 +101,20 @@ class FeatureStore:
         records = np.empty(len(keys), self._record)
         records["key"] = [key.encode() for key in keys]
         records["features"] = features
+        content = io.BytesIO()
+        np.save(content, records)  # straight to a file, numpy would not say why a write failed
         name = secrets.token_hex(8)
         temporary, path = self._own / f"{name}.tmp", self._own / f"{name}.npy"
         try:
             self._own.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
-                np.save(file, records)
+                file.write(content.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
             temporary.rename(path)
         except OSError as err:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
             raise CacheError(self._explain(err, records.nbytes)) from err
         self._open(path)
 
@@ -134,6 +139,16 @@ class FeatureStore:
             "What is there is kept, and the same command goes on from it; make room, or choose another --runs-dir, or "
             "--set cache.features=false"
         )
+
+
+def _files(folder: Path) -> Iterator[tuple[float, int, Path]]:
+    """Yield (time of last use, bytes, path) of every file."""
+    for path in folder.glob("*/*"):
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            continue  # another run made room meanwhile
+        yield stat.st_mtime, stat.st_size, path
 
 
 def make_key(image_sha256: str, view: str) -> str:

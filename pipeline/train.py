@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from pipeline.errors import TrainingError
+from pipeline.feature_store import FOLDER
 from pipeline.network import Classifier
 from pipeline.pixels import Pixels
 from pipeline.progress import progress_bar
@@ -69,7 +70,8 @@ def train(
         TrainingError: if the loss is not finite; the best checkpoint so far stays in `folder`.
     """
     settings = recipe.train
-    supply = Supply(classifier, manifest, labels=labels, pixels=pixels, recipe=recipe)
+    features = folder.parent.parent / FOLDER
+    supply = Supply(classifier, manifest, labels=labels, pixels=pixels, recipe=recipe, features=features)
     checkpoint = folder / "best.weights.h5"
     record = _Record(folder / "curves.csv", checkpoint, classifier.model)
     for stage in plan_stages(classifier, settings):

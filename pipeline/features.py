@@ -1,0 +1,227 @@
+"""The frozen part of a classifier runs once per image and view; what comes out of it is kept and trains the rest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from pipeline.augment import make_augmentation
+from pipeline.batches import draw_order, ordered
+from pipeline.feature_store import FeatureStore, make_key
+from pipeline.network import Classifier, preprocess
+from pipeline.pixels import Pixels
+from pipeline.progress import note, progress_bar
+from pipeline.recipe import Recipe
+from pipeline.split import ManifestRow
+
+_BATCH = 32  # always full, so that an image's features do not depend on how many others are computed with it
+# Written at once; what a kill loses.
+_SEGMENT_VIEWS = 256
+_SEGMENT_BYTES = 32 * 1024**2
+_LARGEST = float(np.finfo(np.float16).max)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A classifier in two parts that share its layers.
+
+    Attributes:
+        trunk: from preprocessed images to features; does not train.
+        end: from features to probabilities; training it trains the classifier.
+    """
+
+    trunk: Any
+    end: Any
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One view of one image.
+
+    Attributes:
+        row: the image.
+        number: 0 is the image itself; others are changed by the augmentation of that epoch.
+        key: in the store.
+    """
+
+    row: ManifestRow
+    number: int
+    key: str
+
+
+def cut_before_head(classifier: Classifier) -> Cut:
+    """Cut a classifier where its backbone's features enter the head's first layer that trains or drops.
+
+    That is after the pooling of a "gap" head, and before the Flatten of a "flatten-dense" one.
+    """
+    model = classifier.model
+    features = model.get_layer("pool").output if classifier.head == "gap" else classifier.feature_map
+    return Cut(keras.Model(model.input, features, name="trunk"), keras.Model(features, model.output, name="end"))
+
+
+class FeatureExtractor:
+    """Computes features of views of images, once, and keeps them.
+
+    Args:
+        trunk: the frozen network.
+        classifier: whose preprocessing the trunk wants.
+        pixels: decodes the images.
+        recipe: augmentation, seed, limits.
+        folder: of all features.
+    """
+
+    def __init__(self, trunk: Any, classifier: Classifier, *, pixels: Pixels, recipe: Recipe, folder: Path) -> None:
+        self._pixels = pixels
+        self._settings = recipe.augment
+        self._seed = recipe.train.seed
+        self._augmentation = make_augmentation(recipe.augment, recipe.train.seed)
+        self._network = tf.function(
+            lambda images: trunk(preprocess(tf.cast(images, tf.float32), classifier.preprocessing), training=False)
+        )
+        name = hash_network(trunk, {"preprocessing": classifier.preprocessing, "input": asdict(pixels.spec)})
+        limit = int(recipe.cache.max_gb * 1e9)
+        self.store = FeatureStore(folder, name, shape=tuple(trunk.output.shape[1:]), max_bytes=limit)
+
+    def views(self, rows: Sequence[ManifestRow], count: int) -> list[View]:
+        """Return `count` views of each image, all of the first image first."""
+        names = [self._name(number) for number in range(count)]
+        return [View(row, i, make_key(row.sha256, name)) for row in rows for i, name in enumerate(names)]
+
+    def compute(self, views: Sequence[View]) -> bool:
+        """Compute what is not in the store yet, and say first how much that is.
+
+        Returns:
+            Whether the features of all views are in the store; False: they would need more room than allowed.
+
+        Raises:
+            CacheError: if they cannot be written; what was computed before is kept.
+        """
+        missing = list({view.key: view for view in views if view.key not in self.store}.values())
+        wanted, needed = self.store.size_of(len(views)) / 1e6, self.store.size_of(len(missing)) / 1e6
+        note(
+            f"Features: {len(views)} views ({wanted:.1f} MB), {len(views) - len(missing)} of them kept from before; "
+            f"{len(missing)} to compute ({needed:.1f} MB)"
+        )
+        if not self.store.make_room(len(missing)):
+            return False
+        # A view at a time: the augmentation draws for an epoch.
+        missing.sort(key=lambda view: view.number)
+        with progress_bar(total=len(missing), what="Features", unit="view") as bar:
+            self._compute(missing, bar)
+        return True
+
+    def _compute(self, views: Sequence[View], bar: Any) -> None:
+        per_segment = min(_SEGMENT_VIEWS, _SEGMENT_BYTES // self.store.size_of(1))
+        keys: list[str] = []
+        parts: list[NDArray[np.float16]] = []
+        for batch, features in self._run(views):
+            keys += [view.key for view in batch]
+            parts.append(features)
+            bar.update(len(batch))
+            if len(keys) >= per_segment:
+                self.store.add(keys, np.concatenate(parts))
+                keys, parts = [], []
+        if keys:
+            self.store.add(keys, np.concatenate(parts))
+
+    def _run(self, views: Sequence[View]) -> Iterator[tuple[list[View], NDArray[np.float16]]]:
+        for batch in _same_view(views, _BATCH):
+            paths = [view.row.path for view in batch]
+            padded = [*batch, *[batch[-1]] * (_BATCH - len(batch))]
+            (images,) = self._pixels.batches(paths, _BATCH)
+            images = np.concatenate([images, np.repeat(images[-1:], len(padded) - len(batch), axis=0)])
+            changed: Any = images
+            if batch[0].number > 0:
+                shas = [view.row.sha256 for view in padded]
+                changed = self._augmentation.finish(*self._augmentation.prepare(images, shas, batch[0].number))
+            features = np.clip(self._network(tf.cast(changed, tf.float32)).numpy(), -_LARGEST, _LARGEST)
+            yield batch, features[: len(batch)].astype(np.float16)
+
+    def _name(self, number: int) -> str:
+        if number == 0:
+            return "original"
+        settings = self._settings.model_dump(mode="json", exclude={"views"})
+        return f"{number} of {self._seed} {json.dumps(settings, sort_keys=True)}"
+
+
+class FeatureBatches:
+    """Batches of (features, class indices) from a store, shuffled by (seed, epoch) or in order.
+
+    Args:
+        views: all views of an epoch; their features are in the store.
+        labels: class names; position is the class index.
+        store: holds the features.
+        batch_size: views a batch; the last one may be smaller.
+        seed: of the order; None: in order, once.
+    """
+
+    def __init__(
+        self, views: Sequence[View], labels: Sequence[str], store: FeatureStore, *, batch_size: int, seed: int | None
+    ) -> None:
+        self._keys = [view.key for view in views]
+        self._targets = np.array([labels.index(view.row.label) for view in views], np.int32)
+        self._store = store
+        self._batch_size = batch_size
+        self._seed = seed
+
+    def __len__(self) -> int:
+        """Return the number of batches an epoch."""
+        return -(-len(self._keys) // self._batch_size)
+
+    def dataset(self, first_epoch: int = 0) -> Any:
+        """Return a tf.data.Dataset of (float32 [batch, *features], int32 [batch]); endless if shuffled."""
+        shape = self._store.batch(self._keys[:1]).shape[1:]
+        raw = tf.data.Dataset.from_generator(
+            lambda: self._generate(first_epoch),
+            output_signature=(tf.TensorSpec([None, *shape], tf.float16), tf.TensorSpec([None], tf.int32)),
+        )
+        widened = raw.map(lambda features, targets: (tf.cast(features, tf.float32), targets))
+        return ordered(widened, len(self), self._seed is not None)
+
+    def _generate(self, epoch: int) -> Iterator[tuple[NDArray[np.float16], NDArray[np.int32]]]:
+        while True:
+            order = draw_order(len(self._keys), self._seed or 0, epoch, shuffled=self._seed is not None)
+            for start in range(0, len(order), self._batch_size):
+                chosen = order[start : start + self._batch_size]
+                yield self._store.batch([self._keys[i] for i in chosen]), self._targets[chosen]
+            if self._seed is None:
+                return
+            epoch += 1
+
+
+def hash_network(network: Any, others: dict[str, Any]) -> str:
+    """Return a hash of a network's architecture and weights, and of what else its outputs depend on.
+
+    Args:
+        network: a Keras model.
+        others: JSON values.
+    """
+    architecture = network.to_json()
+    for i, layer in enumerate(network.layers):  # names count up within a process
+        architecture = architecture.replace(f'"{layer.name}"', f'"layer {i}"')
+    versions = {name: package_version(name) for name in ("keras", "tensorflow")}
+    digest = hashlib.sha256(json.dumps([architecture, others, versions], sort_keys=True).encode())
+    for weights in network.weights:
+        digest.update(np.ascontiguousarray(weights))
+    return digest.hexdigest()[:32]
+
+
+def _same_view(views: Sequence[View], size: int) -> Iterator[list[View]]:
+    batch: list[View] = []
+    for view in views:
+        if batch and (len(batch) == size or batch[-1].number != view.number):
+            yield batch
+            batch = []
+        batch.append(view)
+    if batch:
+        yield batch
