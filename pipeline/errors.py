@@ -27,3 +27,7 @@ class VerificationError(PipelineError):
 
 class CacheError(PipelineError):
     """What was to be kept for later runs cannot be written; what is already there stays."""
+
+
+class ImportedModelError(PipelineError):
+    """A foreign SavedModel cannot be given Fovea's signatures."""

@@ -94,7 +94,7 @@ def verify(
         ]
         what = f"{engine.name} at {engine.precision}"
         deviation = compare(engine, np.concatenate(received), expected, what=f"{what}, against the Keras model")
-        _check_warmup(engine, directory)
+        replay_records(engine, directory)
     finally:
         engine.close()
     return Verification([deviation], synthetic)
@@ -109,7 +109,7 @@ def verify_alone(directory: Path, contract: ModelContract) -> Verification:
     engine = open_engine(directory)
     try:
         synthetic = check_signatures(engine, contract)
-        _check_warmup(engine, directory)
+        replay_records(engine, directory)
     finally:
         engine.close()
     return Verification([], synthetic)
@@ -237,7 +237,7 @@ def _check_describe(described: NDArray[Any], contract: ModelContract) -> None:
         raise VerificationError(f"describe: expected the contract {contract.sha256}. Received: {received.sha256}")
 
 
-def _check_warmup(engine: Engine, directory: Path) -> None:
+def replay_records(engine: Engine, directory: Path) -> None:
     """Replay the warm-up records: one that fails would keep the version from being loaded."""
     try:
         replay_warmup(engine, directory)

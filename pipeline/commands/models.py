@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import json
 from typing import Any
 
+from contract.errors import ContractError
 from contract.store import ModelStore
 from pipeline.commands.folders import add_folders
+from pipeline.commands.sizes import format_size
+from pipeline.commands.tables import format_number, format_table
 
 
 def add(commands: Any) -> None:
     """Describe the commands to argparse."""
-    models = commands.add_parser("models", help="list the models in the store")
+    models = commands.add_parser("models", help="list the versions in the store and their roles")
+    models.add_argument("--json", action="store_true", help="print the list as JSON")
     add_folders(models)
     models.set_defaults(command=_models)
     for role, text in (("promote", "make the candidate live"), ("rollback", "make the previous version live again")):
@@ -22,9 +27,48 @@ def add(commands: Any) -> None:
 
 
 def _models(arguments: argparse.Namespace) -> None:
-    for name, entry in sorted(ModelStore(arguments.models_dir).read_index().items()):
-        roles = ((role, getattr(entry, role)) for role in ("live", "previous", "candidate"))
-        print(f"{name}: " + ", ".join(f"{role} {version}" for role, version in roles if version is not None))
+    store = ModelStore(arguments.models_dir)
+    versions = [
+        _describe(store, name, version) for name in sorted(store.read_index()) for version in store.read_versions(name)
+    ]
+    if arguments.json:
+        print(json.dumps(versions, indent=2))
+        return
+    if not versions:
+        print(f"no models in {arguments.models_dir}")
+        return
+    rows = [
+        [
+            f"{item['model']}/{item['version']}",
+            " ".join(item["roles"]) or "-",
+            format_number(item["accuracy"]),
+            item["created"] or "-",
+            format_size(item["size"]),
+        ]
+        for item in versions
+    ]
+    for line in format_table([["version", "role", "accuracy", "created", "size"], *rows]):
+        print(line)
+
+
+def _describe(store: ModelStore, name: str, version: int) -> dict[str, Any]:
+    """Return what is known of a version; one whose contract cannot be read is listed all the same."""
+    try:
+        provenance = store.read_contract(name, version).document.get("provenance")
+    except ContractError:
+        provenance = None
+    provenance = provenance if isinstance(provenance, dict) else {}
+    metrics = provenance.get("metrics")
+    accuracy = metrics.get("accuracy") if isinstance(metrics, dict) else None
+    files = (path for path in store.version_path(name, version).rglob("*") if path.is_file())
+    return {
+        "model": name,
+        "version": version,
+        "roles": list(store.read_index()[name].roles_of(version)),
+        "accuracy": accuracy if isinstance(accuracy, float | int) else None,
+        "created": str(provenance["created"]) if "created" in provenance else None,
+        "size": sum(path.stat().st_size for path in files),
+    }
 
 
 def _change(arguments: argparse.Namespace) -> None:

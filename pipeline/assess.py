@@ -1,0 +1,147 @@
+"""A published version on a labelled set: what are its answers worth there?"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.model import ModelContract
+from contract.store import ModelStore
+from pipeline.errors import DatasetError
+from pipeline.ingest import Example, ingest
+from pipeline.lineage import seen_by
+from pipeline.metrics import measure
+from pipeline.scoring import BATCH, LoadedVersion, batched, decode_files, loaded_version
+from pipeline.split import ManifestRow
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a version says of labelled images.
+
+    Attributes:
+        labels: class ids in the order of the probabilities' columns.
+        rows: the images, their true labels among `labels`.
+        probabilities: float32, shape (images, classes).
+    """
+
+    labels: tuple[str, ...]
+    rows: list[ManifestRow]
+    probabilities: NDArray[np.float32]
+
+    def measure(self) -> dict[str, Any]:
+        """Return what the answers are worth, as `metrics.measure` does."""
+        targets = np.array([self.labels.index(row.label) for row in self.rows], np.int64)
+        return measure(self.probabilities, targets, self.labels, [row.group for row in self.rows])
+
+    def subset(self, chosen: Sequence[int]) -> Answers:
+        """Return the answers at some positions, in that order."""
+        return Answers(self.labels, [self.rows[i] for i in chosen], self.probabilities[list(chosen)])
+
+
+def assess(store: ModelStore, runs_dir: Path, name: str, version: int, *, location: Path) -> dict[str, Any]:
+    """Return the metrics of a version on a set: on its test images if the set has any, else on all of them.
+
+    Args:
+        store: has the version.
+        runs_dir: has the manifest that says what it was trained on.
+        name: the model.
+        version: its number.
+        location: folder, zip or table of labelled images.
+
+    Returns:
+        `metrics.measure`'s document with `model`, `version`, `dataset`, `unreadable` (images left out) and
+        `trained_on` (images that the version was trained or validated on, or another one of whose group was; None if
+        that is not known).
+
+    Raises:
+        PipelineError, ContractError, EngineError: with the reason.
+    """
+    answers, unreadable = answer(store, name, version, location)
+    seen = seen_by(store, runs_dir, name, version)
+    trained_on = None if seen is None else sum(seen.knows(row) for row in answers.rows)
+    if trained_on:
+        log.warning(
+            "%d of %d images were trained on, they or their group: the numbers are flattered.",
+            trained_on,
+            len(answers.rows),
+        )
+    about = {"model": name, "version": version, "dataset": location.name}
+    return {**about, "unreadable": unreadable, "trained_on": trained_on, **answers.measure()}
+
+
+def answer(store: ModelStore, name: str, version: int, location: Path) -> tuple[Answers, int]:
+    """Return a version's answers on a labelled set and the number of images that cannot be read.
+
+    Raises:
+        DatasetError: if the set has a class that the model does not know, or no readable image.
+    """
+    dataset = ingest(location)
+    contract = store.read_contract(name, version)
+    examples = [example for example in dataset.examples if example.split == "test"] or list(dataset.examples)
+    ids = _ids_of(contract, {example.label for example in examples})
+    groups = _groups(contract, examples)
+    sha256: dict[str, str] = {}
+
+    def read(path: str) -> bytes:
+        data = dataset.source.read(path)
+        sha256[path] = hashlib.sha256(data).hexdigest()
+        return data
+
+    with loaded_version(store, name, version) as model:
+        probabilities = _predict_readable(model, read, [example.path for example in examples])
+    rows = [
+        ManifestRow(example.path, sha256[example.path], ids[example.label], group, "test")
+        for example, group in zip(examples, groups, strict=True)
+        if example.path in probabilities
+    ]
+    unreadable = len(examples) - len(rows)
+    if not rows:
+        raise DatasetError(f"{location.name}: expected readable images. Received: {unreadable} unreadable ones")
+    if unreadable:
+        log.warning("%d of %d images cannot be read and were left out.", unreadable, len(examples))
+    labels = tuple(label.id for label in contract.labels)
+    return Answers(labels, rows, np.stack([probabilities[row.path] for row in rows])), unreadable
+
+
+def _predict_readable(model: LoadedVersion, read: Any, paths: list[str]) -> dict[str, NDArray[np.float32]]:
+    found: dict[str, NDArray[np.float32]] = {}
+    for batch in batched(decode_files(read, paths, model.contract.input), BATCH):
+        readable = [(path, decoded) for path, decoded in batch if isinstance(decoded, np.ndarray)]
+        if readable:
+            probabilities = model.predict(np.stack([image for _, image in readable]))
+            found |= {path: row for (path, _), row in zip(readable, probabilities, strict=True)}
+    return found
+
+
+def _ids_of(contract: ModelContract, classes: set[str]) -> dict[str, str]:
+    """Return the label id of each class folder, which may be named by id or by name."""
+    by_name = {label.name: label.id for label in contract.labels} | {label.id: label.id for label in contract.labels}
+    if unknown := sorted(classes - by_name.keys()):
+        known = ", ".join(label.id for label in contract.labels[:10])
+        raise DatasetError(f"expected classes that the model knows ({known}). Received: {', '.join(unknown[:10])}")
+    return {label: by_name[label] for label in classes}
+
+
+def _groups(contract: ModelContract, examples: Sequence[Example]) -> list[str]:
+    """Return each image's group by the rule that the model was trained with; its own path where that says nothing."""
+    pattern: Any = contract.document
+    for key in ("provenance", "recipe", "data", "group"):
+        pattern = pattern.get(key) if isinstance(pattern, Mapping) else None
+    try:
+        found = [re.search(pattern, example.name) for example in examples] if isinstance(pattern, str) else []
+    except re.error:
+        found = []
+    if not found or None in found:
+        return [example.path for example in examples]
+    return [match.group(1) if match.re.groups else match.group(0) for match in found if match]

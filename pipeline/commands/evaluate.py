@@ -1,0 +1,104 @@
+"""`evaluate` and `compare`: what published versions are worth on labelled images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from contract.store import ModelStore
+from pipeline.commands.folders import add_folders
+from pipeline.commands.tables import format_interval, format_number, format_table
+
+_OVERALL = ("accuracy", "balanced_accuracy", "brier", "log_loss", "expected_calibration_error")
+_PER_CLASS = ("precision", "recall", "f1", "auc")
+_MOST_SHOWN = 20  # classes in a table; all of them are in the JSON
+
+
+def add(commands: Any) -> None:
+    """Describe the commands to argparse."""
+    evaluate = commands.add_parser("evaluate", help="measure a version on a labelled set")
+    evaluate.add_argument("model", metavar="NAME[/VERSION]", help="such as eyes, eyes/3 or eyes/candidate")
+    evaluate.add_argument("dataset", type=Path, help="its test images are used, or all if it has no test folder")
+    evaluate.add_argument("--out", type=Path, metavar="FILE.json", help="all numbers")
+    add_folders(evaluate)
+    evaluate.set_defaults(command=_evaluate)
+    compare = commands.add_parser("compare", help="two versions on the same test images")
+    compare.add_argument("first", metavar="NAME/A")
+    compare.add_argument("second", metavar="NAME/B")
+    compare.add_argument("--data", type=Path, help="a labelled set to ask both on, instead of their runs' test images")
+    compare.add_argument("--json", action="store_true", help="print all numbers as JSON")
+    add_folders(compare)
+    compare.set_defaults(command=_compare)
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from pipeline.assess import assess
+    from pipeline.errors import PipelineError
+
+    store = ModelStore(arguments.models_dir)
+    name, version = store.resolve(arguments.model)
+    found = assess(store, arguments.runs_dir, name, version, location=arguments.dataset)
+    print(f"{name}/{version} on {found['images']} images of {found['dataset']}")
+    for metric in _OVERALL:
+        interval = format_interval(found.get(f"{metric}_interval"))
+        print(f"{metric.replace('_', ' ')}: {format_number(found[metric])}{interval}")
+    classes = list(found["classes"].items())
+    header = ["class", *_PER_CLASS, "images"]
+    lines = [[label, *(format_number(c[key]) for key in _PER_CLASS), str(c["support"])] for label, c in classes]
+    _print_table([header, *lines[:_MOST_SHOWN]], left_out=len(lines) - _MOST_SHOWN)
+    if len(classes) <= _MOST_SHOWN:
+        _print_counts("true / predicted", [label for label, _ in classes], found["confusion"])
+    if arguments.out is not None:
+        try:
+            arguments.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        except OSError as err:
+            raise PipelineError(f"{arguments.out} cannot be written: {err.strerror}") from err
+        print(f"written: {arguments.out}")
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    from pipeline.compare import compare_versions
+
+    store = ModelStore(arguments.models_dir)
+    first, second = store.resolve(arguments.first), store.resolve(arguments.second)
+    found = compare_versions(store, arguments.runs_dir, first, second, data=arguments.data)
+    if arguments.json:
+        print(json.dumps(found, indent=2))
+        return
+    names = [f"{name}/{version}" for name, version in (first, second)]
+    print(f"{names[0]} and {names[1]} on {found['images']} test images that neither was trained on")
+    if found["left_out"]:
+        print(f"left out: {found['left_out']} images that one of them was trained on, they or their group")
+    for reference in found["unknown"]:
+        print(f"not known: what {reference} was trained on; its numbers may be flattered")
+    rows = [[key.replace("_", " "), *(format_number(found[side][key]) for side in "ab")] for key in _OVERALL]
+    for label in found["labels"][:_MOST_SHOWN]:
+        for key in ("recall", "auc"):
+            rows.append([f"{key} of {label}", *(format_number(found[side]["classes"][label][key]) for side in "ab")])
+    _print_table([["", *names], *rows], left_out=0)
+    if len(found["labels"]) <= _MOST_SHOWN:
+        _print_counts(f"{names[0]} says / {names[1]} says", found["labels"], found["agreement"])
+    print(
+        f"only {names[0]} right: {found['only_a_right']}; only {names[1]} right: {found['only_b_right']}; "
+        f"McNemar p = {found['mcnemar_p']:.3g}"
+    )
+    interval = format_interval(found["accuracy_difference_interval"])
+    print(f"accuracy of {names[1]} minus {names[0]}: {found['accuracy_difference']:+.4f}{interval}")
+
+
+def _print_table(rows: Sequence[Sequence[str]], *, left_out: int) -> None:
+    print()
+    for line in format_table(rows):
+        print(line)
+    if left_out > 0:
+        print(f"and {left_out} more classes")
+
+
+def _print_counts(corner: str, labels: Sequence[str], counts: Sequence[Sequence[int]]) -> None:
+    _print_table(
+        [[corner, *labels], *([label, *map(str, row)] for label, row in zip(labels, counts, strict=True))], left_out=0
+    )
+    print()

@@ -1,0 +1,30 @@
+"""`score`: a folder of images to a CSV of predictions."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from contract.store import ModelStore
+from pipeline.commands.folders import add_folders
+
+
+def add(commands: Any) -> None:
+    """Describe the command to argparse."""
+    command = commands.add_parser("score", help="predict every image of a folder into a CSV")
+    command.add_argument("model", metavar="NAME[/VERSION]", help="such as eyes, eyes/3 or eyes/candidate")
+    command.add_argument("folder", type=Path, help="is walked with all its subfolders")
+    command.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="replaced if it exists")
+    add_folders(command)
+    command.set_defaults(command=_score)
+
+
+def _score(arguments: argparse.Namespace) -> None:
+    from pipeline.score import score_folder
+
+    store = ModelStore(arguments.models_dir)
+    name, version = store.resolve(arguments.model)
+    scored = score_folder(store, name, version, folder=arguments.folder, out=arguments.out)
+    print(f"scored: {scored.images} images by {name}/{version}, {scored.errors} could not be read")
+    print(f"written: {arguments.out}")

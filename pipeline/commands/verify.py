@@ -1,0 +1,38 @@
+"""`verify`: is a published version still what was published?"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from contract.store import ModelStore
+from pipeline.commands.folders import add_folders
+
+
+def add(commands: Any) -> None:
+    """Describe the command to argparse."""
+    command = commands.add_parser("verify", help="replay a version's images and compare with what was written down")
+    command.add_argument("model", metavar="NAME[/VERSION]", help="such as eyes, eyes/3 or eyes/candidate")
+    command.add_argument("--data", type=Path, help="where the run's images are now, if they have been moved")
+    add_folders(command)
+    command.set_defaults(command=_verify)
+
+
+def _verify(arguments: argparse.Namespace) -> None:
+    from pipeline.replay import verify_version
+
+    store = ModelStore(arguments.models_dir)
+    name, version = store.resolve(arguments.model)
+    for comparison in verify_version(store, arguments.runs_dir, name, version, data=arguments.data):
+        found = comparison.deviation
+        words = (
+            []
+            if found is None
+            else [
+                f"{found.images} images on {found.engine} at {found.precision}, at most {found.max_deviation:.1e} from "
+                f"what was written down, {found.changed_predictions} predictions changed"
+            ]
+        )
+        print(f"{comparison.what}: {'; '.join([*words, *filter(None, [comparison.note])])}")
+    print(f"verified: {name}/{version}")

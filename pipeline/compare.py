@@ -1,0 +1,139 @@
+"""Two published versions on the same test images, none of which either was trained on."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from contract.store import ModelStore
+from pipeline.assess import Answers, answer
+from pipeline.bootstrap import GroupBootstrap
+from pipeline.errors import DatasetError
+from pipeline.lineage import MANIFEST_FILE, Seen, find_run, seen_by
+from pipeline.replay import PREDICTIONS_FILE
+from pipeline.split import read_manifest
+
+Reference = tuple[str, int]  # a model's name and a version's number
+
+
+def compare_versions(
+    store: ModelStore, runs_dir: Path, first: Reference, second: Reference, *, data: Path | None = None
+) -> dict[str, Any]:
+    """Return how two versions differ.
+
+    Args:
+        store: has the versions.
+        runs_dir: has the manifests of their runs, and the predictions that the runs wrote down.
+        first: one version.
+        second: another one, of the same classes.
+        data: a labelled set to ask both on; None uses the test images that both runs wrote their predictions down of.
+
+    Returns:
+        `images` compared; `left_out` of them because one of the two was trained on them, they or their group;
+        `unknown`: the versions of which that is not known; `a` and `b`: name, version and metrics; `agreement`:
+        counts of images by the first's prediction (rows) and the second's (columns); `only_a_right`, `only_b_right`;
+        `mcnemar_p`: exact, two-sided probability of a split this uneven if both were equally good;
+        `accuracy_difference`: b minus a; `accuracy_difference_interval`: 95 %, bootstrap over groups.
+
+    Raises:
+        DatasetError: if the classes differ, or no image is left to compare on.
+    """
+    answers = [
+        _recorded(store, runs_dir, reference) if data is None else answer(store, *reference, data)[0]
+        for reference in (first, second)
+    ]
+    a, b = answers[0], _same_columns(answers[0].labels, answers[1])
+    a, b = _common(a, b)
+    seen, unknown = _seen(store, runs_dir, (first, second))
+    chosen = [i for i, row in enumerate(a.rows) if not seen.knows(row)]
+    if not chosen:
+        raise DatasetError(
+            f"expected test images that both versions can be compared on. Received: {len(a.rows)} in common, "
+            "all of them trained on by one of the two; name a set with --data"
+        )
+    left_out = len(a.rows) - len(chosen)
+    a, b = a.subset(chosen), b.subset(chosen)
+    return {
+        "images": len(chosen),
+        "left_out": left_out,
+        "unknown": unknown,
+        "labels": list(a.labels),
+        "a": {"model": first[0], "version": first[1], **a.measure()},
+        "b": {"model": second[0], "version": second[1], **b.measure()},
+        **_differences(a, b),
+    }
+
+
+def _recorded(store: ModelStore, runs_dir: Path, reference: Reference) -> Answers:
+    """Return what a version's run wrote down of its test images."""
+    name, version = reference
+    folder = find_run(store, runs_dir, name, version)
+    if folder is None or not (folder / PREDICTIONS_FILE).is_file():
+        raise DatasetError(f"{name}/{version}: its run is not recorded here; name a set to compare on with --data")
+    labels = tuple(label.id for label in store.read_contract(name, version).labels)
+    rows = {row.path: row for row in read_manifest(folder / MANIFEST_FILE).of("test")}
+    try:
+        with (folder / PREDICTIONS_FILE).open(newline="", encoding="utf-8") as file:
+            found = [
+                (rows[line["path"]], [line[f"probability_{label}"] for label in labels])
+                for line in csv.DictReader(file)
+            ]
+        return Answers(labels, [row for row, _ in found], np.array([values for _, values in found], np.float32))
+    except (OSError, KeyError, ValueError) as err:
+        raise DatasetError(f"{name}/{version}: {PREDICTIONS_FILE} of its run cannot be read: {err}") from err
+
+
+def _same_columns(labels: Sequence[str], answers: Answers) -> Answers:
+    """Return answers with their columns in the order of `labels`."""
+    if sorted(labels) != sorted(answers.labels):
+        raise DatasetError(
+            f"expected two versions with the same classes. "
+            f"Received: {', '.join(labels)} and {', '.join(answers.labels)}"
+        )
+    columns = [answers.labels.index(label) for label in labels]
+    return Answers(tuple(labels), answers.rows, answers.probabilities[:, columns])
+
+
+def _common(a: Answers, b: Answers) -> tuple[Answers, Answers]:
+    """Return the answers on the images that both have, by content, in the order of the first; copies count once."""
+    in_a = {row.sha256: i for i, row in reversed(list(enumerate(a.rows)))}
+    in_b = {row.sha256: i for i, row in reversed(list(enumerate(b.rows)))}
+    common = [sha256 for sha256 in in_a if sha256 in in_b]
+    common.sort(key=in_a.__getitem__)
+    if not common:
+        raise DatasetError("expected test images that both versions have. Received: none; name a set with --data")
+    return a.subset([in_a[sha256] for sha256 in common]), b.subset([in_b[sha256] for sha256 in common])
+
+
+def _seen(store: ModelStore, runs_dir: Path, references: Sequence[Reference]) -> tuple[Seen, list[str]]:
+    """Return what any version was trained on, and the versions of which that is not known."""
+    found = {f"{name}/{version}": seen_by(store, runs_dir, name, version) for name, version in references}
+    seen = Seen()
+    for known in found.values():
+        seen |= known or Seen()
+    return seen, [reference for reference, known in found.items() if known is None]
+
+
+def _differences(a: Answers, b: Answers) -> dict[str, Any]:
+    targets = np.array([a.labels.index(row.label) for row in a.rows])
+    said_a, said_b = a.probabilities.argmax(axis=1), b.probabilities.argmax(axis=1)
+    right_a, right_b = said_a == targets, said_b == targets
+    agreement = np.zeros((len(a.labels), len(a.labels)), np.int64)
+    np.add.at(agreement, (said_a, said_b), 1)
+    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    gain: NDArray[np.float64] = right_b.astype(np.float64) - right_a
+    bootstrap = GroupBootstrap([row.group for row in a.rows])
+    return {
+        "agreement": agreement.tolist(),
+        "only_a_right": only_a,
+        "only_b_right": only_b,
+        "mcnemar_p": float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0,
+        "accuracy_difference": float(gain.mean()),
+        "accuracy_difference_interval": bootstrap.interval(lambda weights: (weights @ gain) / weights.sum(axis=1)),
+    }

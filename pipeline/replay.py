@@ -1,0 +1,156 @@
+"""`verify`: a published version against what was written down when it was published. Nothing is rewritten."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.errors import ImageError
+from contract.model import ModelContract
+from contract.store import VERIFICATION_FILE, ModelStore
+from engine.model import Engine
+from pipeline.errors import DatasetError, VerificationError
+from pipeline.ingest import ingest
+from pipeline.lineage import MANIFEST_FILE, find_run
+from pipeline.scoring import BATCH, batched, decode_files
+from pipeline.split import read_manifest
+from pipeline.verify import Deviation, call, check_signatures, compare, open_engine, replay_records
+
+PREDICTIONS_FILE = "predictions.csv"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One set of images and what became of it.
+
+    Attributes:
+        what: "synthetic" or "test".
+        deviation: from the probabilities that were written down; None if there was nothing to compare with.
+        note: why images were left out or nothing was compared; empty if all went well.
+    """
+
+    what: str
+    deviation: Deviation | None
+    note: str
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """Test images of a run that are still what they were, and the probabilities that the run wrote down."""
+
+    read: Callable[[str], bytes]
+    paths: list[str]
+    probabilities: NDArray[np.float32]
+    note: str
+
+
+def verify_version(
+    store: ModelStore, runs_dir: Path, name: str, version: int, *, data: Path | None = None
+) -> list[Comparison]:
+    """Check every signature of a published version and replay its images.
+
+    Args:
+        store: has the version.
+        runs_dir: has the run that made it, whose test images are replayed if they are still there.
+        name: the model.
+        version: its number.
+        data: where the run's images are now, if they have been moved.
+
+    Raises:
+        VerificationError: if anything disagrees.
+        StoreError: if there is no such version.
+    """
+    directory = store.version_path(name, version)
+    contract = store.read_contract(name, version)
+    engine = open_engine(directory)
+    try:
+        replay_records(engine, directory)
+        comparisons = [_compare_synthetic(engine, contract, directory)]
+        found = _find_recorded(store, runs_dir, name, version, data)
+        if isinstance(found, str):
+            comparisons.append(Comparison("test", None, found))
+        else:
+            received = _predict(engine, contract, found)
+            what = f"{engine.name}, against the run's {PREDICTIONS_FILE}"
+            deviation = compare(engine, received, found.probabilities, what=what)
+            comparisons.append(Comparison("test", deviation, found.note))
+    finally:
+        engine.close()
+    return comparisons
+
+
+def _compare_synthetic(engine: Engine, contract: ModelContract, directory: Path) -> Comparison:
+    received = check_signatures(engine, contract)
+    recorded = _read_json(directory / VERIFICATION_FILE).get("synthetic")
+    if not isinstance(recorded, dict):
+        return Comparison("synthetic", None, "the version has no probabilities of synthetic images written down")
+    expected = np.array(recorded["probabilities"], np.float32)
+    deviation = compare(engine, received, expected, what=f"{engine.name}, against the version's verification.json")
+    return Comparison("synthetic", deviation, "")
+
+
+def _find_recorded(store: ModelStore, runs_dir: Path, name: str, version: int, data: Path | None) -> _Recorded | str:
+    """Return the test images to replay, or why there are none."""
+    folder = find_run(store, runs_dir, name, version)
+    if folder is None or not (folder / PREDICTIONS_FILE).is_file():
+        return "the run that made it is not recorded here"
+    location = data or Path(str(_read_json(folder / "metrics.json").get("location", "")))
+    try:
+        source = ingest(location).source
+    except DatasetError as err:
+        return f"the run's images are gone ({err}); where are they now? --data DIR"
+    labels = [label.id for label in store.read_contract(name, version).labels]
+    expected = _read_predictions(folder / PREDICTIONS_FILE, labels)
+    sha256 = {row.path: row.sha256 for row in read_manifest(folder / MANIFEST_FILE).of("test")}
+    same = [path for path in expected if _is_unchanged(source.read, path, sha256.get(path))]
+    if not same:
+        return f"none of the run's {len(expected)} test images is in {location.name} as it was"
+    note = "" if len(same) == len(expected) else f"{len(expected) - len(same)} images are gone or have changed"
+    return _Recorded(source.read, same, np.stack([expected[path] for path in same]), note)
+
+
+def _is_unchanged(read: Callable[[str], bytes], path: str, sha256: str | None) -> bool:
+    try:
+        return hashlib.sha256(read(path)).hexdigest() == sha256
+    except (OSError, KeyError):  # a zip's word for "no such member" is KeyError
+        return False
+
+
+def _predict(engine: Engine, contract: ModelContract, recorded: _Recorded) -> NDArray[np.float32]:
+    parts = []
+    for batch in batched(decode_files(recorded.read, recorded.paths, contract.input), BATCH):
+        images = []
+        for path, decoded in batch:
+            if isinstance(decoded, ImageError | OSError):
+                raise VerificationError(f"{path} was readable when it was trained on. Received: {decoded}") from decoded
+            images.append(decoded)
+        parts.append(call(engine, "serving_default", {"images": np.stack(images)})["probabilities"])
+    return np.concatenate(parts)
+
+
+def _read_predictions(path: Path, labels: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    """Return the probabilities that a run wrote down, by image, columns in the order of `labels`."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return {
+                row["path"]: np.array([row[f"probability_{label}"] for label in labels], np.float32)
+                for row in csv.DictReader(file)
+            }
+    except (OSError, KeyError, ValueError) as err:
+        raise DatasetError(f"{path.name} of the run cannot be read: {err}") from err
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}

@@ -1,0 +1,117 @@
+"""Batch scoring: a folder of images of any size to a CSV, one row an image, in bounded memory."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from contract.errors import ImageError
+from contract.predictions import decode_predictions
+from contract.store import ModelStore
+from pipeline.errors import DatasetError
+from pipeline.ingest import IMAGE_SUFFIXES
+from pipeline.progress import progress_bar
+from pipeline.scoring import BATCH, Decoded, LoadedVersion, batched, decode_files, loaded_version
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a scoring did.
+
+    Attributes:
+        images: rows with probabilities.
+        errors: rows with an error.
+    """
+
+    images: int
+    errors: int
+
+
+def score_folder(store: ModelStore, name: str, version: int, *, folder: Path, out: Path) -> Scored:
+    """Write a CSV with one row for each image below a folder, in the order of their paths.
+
+    Columns: path (below the folder), id, label and probability of the most probable class, one `probability_<id>` for
+    each class, error. A file that cannot be read or decoded is a row with an error and no probabilities. The CSV
+    appears under its name when it is complete.
+
+    Args:
+        store: has the version.
+        name: the model.
+        version: its number.
+        folder: is walked with all its subfolders; links to folders are not followed.
+        out: the CSV; replaced if it exists.
+
+    Raises:
+        DatasetError: if there is no such folder, it has no images, or the CSV cannot be written.
+    """
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: expected a folder of images. Received: no such folder")
+    total = sum(1 for _ in walk_images(folder))
+    if total == 0:
+        raise DatasetError(f"{folder}: expected images ({', '.join(sorted(IMAGE_SUFFIXES))}). Received: none")
+    unfinished = out.with_name(f".{out.name}.part")
+    try:
+        with loaded_version(store, name, version) as model, unfinished.open("w", newline="", encoding="utf-8") as file:
+            scored = _write_rows(file, model, folder, total)
+        unfinished.replace(out)
+    except OSError as err:
+        raise DatasetError(f"{out} cannot be written: {err.strerror or err}") from err
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return scored
+
+
+def walk_images(folder: Path) -> Iterator[str]:
+    """Yield the paths of images below a folder, with forward slashes, sorted within each folder; hidden ones are not.
+
+    One folder's names are in memory at a time.
+    """
+    for top, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
+                yield (Path(top).relative_to(folder) / name).as_posix()
+
+
+def _write_rows(file: Any, model: LoadedVersion, folder: Path, total: int) -> Scored:
+    writer = csv.writer(file)
+    labels = [label.id for label in model.contract.labels]
+    writer.writerow(["path", "id", "label", "probability", *(f"probability_{label}" for label in labels), "error"])
+    scored = Scored(0, 0)
+    with progress_bar(total=total, what="Scoring", unit="image") as bar:
+        files = decode_files(lambda path: (folder / path).read_bytes(), walk_images(folder), model.contract.input)
+        for batch in batched(files, BATCH):
+            rows = _score(model, batch)
+            writer.writerows(rows)
+            errors = sum(1 for row in rows if row[-1])
+            scored = Scored(scored.images + len(rows) - errors, scored.errors + errors)
+            bar.update(len(batch))
+    return scored
+
+
+def _score(model: LoadedVersion, batch: list[tuple[str, Decoded]]) -> list[list[str]]:
+    """Return one row an image, in order."""
+    images = [decoded for _, decoded in batch if isinstance(decoded, np.ndarray)]
+    probabilities = iter(model.predict(np.stack(images)) if images else np.empty((0, 0), np.float32))
+    rows = []
+    for path, decoded in batch:
+        if isinstance(decoded, np.ndarray):
+            values = next(probabilities)
+            ((best,),) = decode_predictions(values[None], model.contract.labels, 1)
+            rows.append([path, best.id, best.label, *(str(v) for v in (values[best.index], *values)), ""])
+        else:
+            empty = [""] * (3 + len(model.contract.labels))
+            rows.append([path, *empty, _describe_error(decoded)])
+    return rows
+
+
+def _describe_error(error: ImageError | OSError) -> str:
+    if isinstance(error, ImageError):
+        return f"{error.code}: {error}"
+    return f"unreadable_file: {error.strerror or error}"
