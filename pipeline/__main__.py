@@ -13,10 +13,23 @@ from collections.abc import Sequence
 
 from contract.errors import ContractError
 from engine.errors import EngineError
-from pipeline.commands import backbones, models, run, sample, weights
+from pipeline.commands import audit, backbones, evaluate, imports, models, prune, run, sample, score, verify, weights
 from pipeline.errors import PipelineError
 
-_COMMANDS = (run, backbones, sample, weights, models)  # modules of pipeline/commands/, in the order of --help
+# Modules of pipeline/commands/, in the order of --help.
+_COMMANDS = (
+    run,
+    audit,
+    backbones,
+    sample,
+    weights,
+    imports,
+    evaluate,
+    score,
+    verify,
+    models,
+    prune,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

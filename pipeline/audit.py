@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from os import cpu_count
 
 from contract.errors import ImageError
-from contract.image import decode_image
+from contract.image import decode_image, read_header
+from pipeline.data_settings import Data
+from pipeline.duplicates import NearPair, near_pairs
 from pipeline.errors import DatasetError
+from pipeline.findings import Finding, Level, counted, each
+from pipeline.groups import is_grouped
 from pipeline.ingest import Dataset, Example
+from pipeline.leakage import find_copies, find_near_copies, find_split_groups
+from pipeline.look import Look, look_at
 from pipeline.pixels import Pixels
 from pipeline.progress import progress_bar
+from pipeline.quality import FLAT, find_quality
 
 _SHOWN = 20  # problems named in an error; all of them are in the run's audit.json
+_IMBALANCE = 5  # times as many images in the largest class as in the smallest
+# What people keep beside images; anything else that is no image may be one in a format that is not read.
+_NOTES = frozenset({".csv", ".html", ".json", ".md", ".parquet", ".pdf", ".txt", ".xlsx", ".xml", ".yaml"})
+_WAYS_ROUND = {
+    "two_labels": "decide which label is right and remove the other copy",
+    "leaked_copies": "remove them from one side, or go on with numbers that are worth nothing with --allow-leakage",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +40,12 @@ class AuditedImage:
     Attributes:
         example: the image's path, label and split.
         sha256: hex digest of the file's bytes.
+        look: what was measured.
     """
 
     example: Example
     sha256: str
+    look: Look
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,54 +70,145 @@ class Audit:
     Attributes:
         images: the readable ones, in the set's order.
         problems: the others.
+        near: pairs of `images` that look the same without being the same, by position.
+        findings: all that there is to say, errors first.
     """
 
     images: tuple[AuditedImage, ...]
     problems: tuple[Problem, ...]
+    near: tuple[NearPair, ...]
+    findings: tuple[Finding, ...]
+
+    def lines(self, level: Level) -> list[str]:
+        """Return the findings of one level, a line each."""
+        return [finding.line for finding in self.findings if finding.level == level]
 
 
-def audit(dataset: Dataset, pixels: Pixels) -> Audit:
-    """Read, hash and decode every image of a set; decoded images stay in `pixels`."""
+def audit(dataset: Dataset, pixels: Pixels, data: Data) -> Audit:
+    """Read, hash, decode and measure every image of a set; decoded images stay in `pixels`.
+
+    Raises:
+        DatasetError: if the recipe's group rule does not match an image.
+    """
 
     def check(example: Example) -> AuditedImage | Problem:
         try:
-            data = dataset.source.read(example.path)
-            pixels.keep(example.path, decode_image(data, pixels.spec))
+            file = dataset.source.read(example.path)
+            decoded = pixels.keep(example.path, decode_image(file, pixels.spec))
+            look = look_at(read_header(file), decoded)
         except ImageError as err:
             return Problem(example.path, err.code, str(err))
         except OSError as err:
             return Problem(example.path, "unreadable_file", err.strerror or str(err))
-        return AuditedImage(example, hashlib.sha256(data).hexdigest())
+        return AuditedImage(example, hashlib.sha256(file).hexdigest(), look)
 
     with ThreadPoolExecutor(cpu_count()) as pool:
         checked = pool.map(check, dataset.examples)
         results = list(progress_bar(checked, total=len(dataset.examples), what="Reading", unit="image"))
-    return Audit(
-        images=tuple(item for item in results if isinstance(item, AuditedImage)),
-        problems=tuple(item for item in results if isinstance(item, Problem)),
-    )
+    images = tuple(item for item in results if isinstance(item, AuditedImage))
+    problems = tuple(item for item in results if isinstance(item, Problem))
+    near = tuple(_near_copies(images, data.near_distance))
+    findings = [*_find_problems(dataset, problems, data), *_find_in_images(dataset, images, near, pixels, data)]
+    return Audit(images, problems, near, tuple(sorted(findings, key=lambda finding: finding.level)))
 
 
-def check_audit(found: Audit, labels: Sequence[str], *, on_unreadable: str) -> None:
+def check_audit(found: Audit, labels: Sequence[str], data: Data) -> None:
     """Refuse a set whose images cannot be used.
 
     Args:
         found: the audit.
         labels: classes that must keep at least one training image.
-        on_unreadable: "refuse" or "skip", from the recipe.
+        data: what the recipe lets pass.
 
     Raises:
         DatasetError: naming the files and the way round.
     """
-    if found.problems and on_unreadable == "refuse":
-        lines = [f"  {problem.path}: {problem.message}" for problem in found.problems[:_SHOWN]]
-        if len(found.problems) > _SHOWN:
-            lines.append(f"  and {len(found.problems) - _SHOWN} more")
-        raise DatasetError(
-            "\n".join(lines)
-            + f"\n{len(found.problems)} of {len(found.images) + len(found.problems)} images cannot be used, "
-            "named above: repair or remove them, or leave them out with --set data.on_unreadable=skip"
+    errors = [finding for finding in found.findings if finding.level == "error"]
+    if not errors:
+        left = {image.example.label for image in found.images if image.example.split in (None, "train")}
+        if lost := sorted(set(labels) - left):
+            raise DatasetError(f"expected readable training images in every class. Received: none in {', '.join(lost)}")
+        return
+    lines = []
+    for finding in errors:
+        entries = [f"  {' = '.join(entry)}" for entry in finding.images[:_SHOWN]]
+        if finding.code == "unreadable":
+            entries = [f"  {problem.path}: {problem.message}" for problem in found.problems[:_SHOWN]]
+        more = len(finding.images) - len(entries)
+        lines += [*entries, *([f"  and {more} more"] if more else []), _conclusion(finding)]
+    raise DatasetError("\n".join(lines))
+
+
+def _near_copies(images: Sequence[AuditedImage], max_distance: int) -> list[NearPair]:
+    """Return near copies; images without detail all look the same and tell nothing."""
+    shown = [i for i, image in enumerate(images) if image.look.contrast >= FLAT]
+    pairs = near_pairs([images[i].look.fingerprint for i in shown], max_distance)
+    found = [NearPair(shown[pair.first], shown[pair.second], pair.distance) for pair in pairs]
+    return [p for p in found if images[p.first].look.pixels_sha256 != images[p.second].look.pixels_sha256]
+
+
+def _find_problems(dataset: Dataset, problems: Sequence[Problem], data: Data) -> list[Finding]:
+    findings = []
+    if problems:
+        skipped = data.on_unreadable == "skip"
+        words = "be read and were left out" if skipped else "be used"
+        level: Level = "warning" if skipped else "error"
+        subject = (
+            f"{counted(len(problems), 'image')} cannot"
+            if skipped
+            else (f"{len(problems)} of {len(dataset.examples)} images cannot")
         )
-    left = {image.example.label for image in found.images if image.example.split in (None, "train")}
-    if lost := sorted(set(labels) - left):
-        raise DatasetError(f"expected readable training images in every class. Received: none in {', '.join(lost)}")
+        findings.append(Finding(level, "unreadable", f"{subject} {words}", each([p.path for p in problems])))
+    if unexpected := {suffix: count for suffix, count in dataset.ignored.items() if suffix not in _NOTES}:
+        names = ", ".join(f"{count} {suffix}" for suffix, count in sorted(unexpected.items()))
+        findings.append(Finding("warning", "left_out", f"Files that are not images were left out: {names}"))
+    return findings
+
+
+def _find_in_images(
+    dataset: Dataset, images: Sequence[AuditedImage], near: Sequence[NearPair], pixels: Pixels, data: Data
+) -> list[Finding]:
+    examples = [image.example for image in images]
+    return [
+        *find_copies(examples, [image.look.pixels_sha256 for image in images], data),
+        *find_near_copies(examples, near),
+        *find_split_groups(examples, data),
+        *_find_class_sizes(dataset.labels, examples),
+        *_find_missing_groups(examples, data),
+        *find_quality({image.example.path: image.look for image in images}, pixels.spec),
+    ]
+
+
+def _find_class_sizes(labels: Sequence[str], examples: Sequence[Example]) -> list[Finding]:
+    findings = []
+    training = Counter(example.label for example in examples if example.split in (None, "train"))
+    if training:
+        (most, largest), (fewest, smallest) = training.most_common(1)[0], training.most_common()[-1]
+        if largest > _IMBALANCE * smallest:
+            words = f"The classes are uneven: {largest} training images of {most}, {smallest} of {fewest}"
+            findings.append(Finding("warning", "imbalance", words))
+    for split in ("val", "test"):
+        there = {example.label for example in examples if example.split == split}
+        if there and (missing := sorted(set(labels) - there)):
+            what = "test" if split == "test" else "validation"
+            findings.append(Finding("warning", "missing_class", f"No {what} images of {', '.join(missing)}"))
+    return findings
+
+
+def _find_missing_groups(examples: Sequence[Example], data: Data) -> list[Finding]:
+    if is_grouped(examples, data):
+        return []
+    words = (
+        "No group rule: two images of one patient may be on both sides of a split, which flatters the numbers. Name "
+        "the patient with --set data.group=REGEX, or keep look-alikes together with --set data.group=near-duplicates"
+    )
+    return [Finding("warning", "no_group_rule", words)]
+
+
+def _conclusion(finding: Finding) -> str:
+    if finding.code == "unreadable":
+        return (
+            f"{finding.message}, named above: repair or remove them, or leave them out with "
+            "--set data.on_unreadable=skip"
+        )
+    return f"{finding.message}, named above: {_WAYS_ROUND[finding.code]}"

@@ -6,9 +6,7 @@ import hashlib
 import json
 import logging
 import platform
-import secrets
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -18,34 +16,29 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import yaml
 
 from contract.model import InputSpec, Label, ModelContract, build_document
 from contract.store import ModelStore, check_name
 from pipeline.architecture import describe_network
-from pipeline.audit import Audit, audit, check_audit
 from pipeline.backbones import find_backbone
 from pipeline.card import read_card
 from pipeline.evaluate import Evaluation, contract_points, evaluate, write_predictions
 from pipeline.evaluate_settings import check_classes
 from pipeline.export import SALIENCY
 from pipeline.gate import Contender, Gatekeeper, GateOutcome
-from pipeline.ingest import Dataset, ingest
-from pipeline.network import Classifier, build_classifier, input_size
+from pipeline.ingest import ingest
+from pipeline.network import Classifier, build_classifier
 from pipeline.pictures import draw_pictures
-from pipeline.pixels import Pixels
+from pipeline.preparation import Images, input_spec, prepare_images
 from pipeline.publish import Artifact, Replay, publish
 from pipeline.recipe import Recipe
 from pipeline.report import write_reports
-from pipeline.split import Manifest, earlier_sides, groups_on_two_sides, split_images, split_table
+from pipeline.run_folder import new_folder
 from pipeline.train import train
 from pipeline.verify import Deviation
 from pipeline.weights import find_weights
 
 log = logging.getLogger(__name__)
-
-# What people keep beside images; anything else that is no image may be one in a format that is not read.
-_NOTES = frozenset({".csv", ".html", ".json", ".md", ".pdf", ".txt", ".xlsx", ".xml", ".yaml"})
 
 
 @dataclass(frozen=True)
@@ -84,35 +77,24 @@ class _Clock:
         self.seconds[name] = round(time.monotonic() - start, 2)
 
 
-@dataclass(frozen=True)
-class _Images:
-    """What the stages before training found out."""
-
-    dataset: Dataset
-    found: Audit
-    manifest: Manifest
-    pixels: Pixels
-    warnings: list[str]
-
-
 def run(
     location: Path, recipe: Recipe, store: ModelStore, *, name: str, runs_dir: Path, force: bool = False
 ) -> RunResult:
-    """Train on a folder or zip of images and publish the result.
+    """Train on a folder, zip or table of images and publish the result.
 
     Raises:
         PipelineError, ContractError: with the reason; what was served goes on being served.
     """
     check_name(name)
     clock = _Clock()
-    spec = _input_spec(recipe)
-    dataset = ingest(location)
+    spec = input_spec(recipe)
+    dataset = ingest(location, recipe.data.columns)
     check_classes(recipe.evaluate, dataset.labels)
     card = read_card(recipe.evaluate.card, dataset.labels)
     weights = find_weights(find_backbone(recipe.model.backbone), recipe.model.weights)
-    folder = _new_folder(runs_dir / name)
+    folder = new_folder(runs_dir / name)
     with clock.stage("audit"):
-        images = _look_at(dataset, recipe, spec, folder)
+        images = prepare_images(dataset, recipe, spec, folder)
     with clock.stage("train"):
         keras.utils.set_random_seed(recipe.train.seed)
         classifier = build_classifier(recipe.model, weights, num_classes=len(dataset.labels), channels=spec.channels)
@@ -129,7 +111,7 @@ def run(
         "head": classifier.head,
         "recipe": recipe.model_dump(mode="json"),
         "input": asdict(spec),
-        **_about_images(images),
+        **images.document(),
         "warnings": images.warnings + evaluation.warnings,
         "training": asdict(history),
         **evaluation.document(),
@@ -155,28 +137,7 @@ def run(
     return RunResult(name, published.version, folder, directory, evaluation.test, published.deviations, published.gate)
 
 
-def _input_spec(recipe: Recipe) -> InputSpec:
-    model, color = recipe.model, recipe.data.color
-    size = input_size(model, find_backbone(model.backbone))
-    return InputSpec(size, size, 1 if color == "grey" else 3, color, resize=model.resize, fit=model.fit)
-
-
-def _look_at(dataset: Dataset, recipe: Recipe, spec: InputSpec, folder: Path) -> _Images:
-    """Audit and split; the recipe, the audit and the manifest are written down, also when the set is refused."""
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
-    pixels = Pixels(dataset.source, spec)
-    found = audit(dataset, pixels)
-    _write_json(folder / "audit.json", {"problems": [asdict(p) for p in found.problems], "ignored": dataset.ignored})
-    check_audit(found, dataset.labels, on_unreadable=recipe.data.on_unreadable)
-    manifest = split_images(found.images, recipe.data, recipe.train.seed, earlier_sides(folder.parent))
-    manifest.write(folder / "manifest.csv")
-    warnings = _warnings(dataset, found, manifest, recipe)
-    for warning in warnings:
-        log.warning("%s", warning)
-    return _Images(dataset, found, manifest, pixels, warnings)
-
-
-def _evaluate(classifier: Classifier, images: _Images, recipe: Recipe, folder: Path) -> Evaluation:
+def _evaluate(classifier: Classifier, images: Images, recipe: Recipe, folder: Path) -> Evaluation:
     """Evaluate and write each test image's prediction down."""
     labels = images.dataset.labels
     evaluation = evaluate(classifier, images.manifest, labels, images.pixels, recipe.evaluate)
@@ -184,16 +145,6 @@ def _evaluate(classifier: Classifier, images: _Images, recipe: Recipe, folder: P
         log.warning("%s", warning)
     write_predictions(folder / "predictions.csv", images.manifest.of("test"), evaluation.served, labels)
     return evaluation
-
-
-def _about_images(images: _Images) -> dict[str, Any]:
-    return {
-        "labels": list(images.dataset.labels),
-        "splits": split_table(images.manifest),
-        "num_groups": len({row.group for row in images.manifest.rows}),
-        "num_problems": len(images.found.problems),
-        "audit": dict(sorted(Counter(problem.code for problem in images.found.problems).items())),
-    }
 
 
 def _contract(
@@ -218,36 +169,6 @@ def _contract(
             provenance=provenance,
         )
     )
-
-
-def _new_folder(parent: Path) -> Path:
-    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    folder = parent / f"{now}-{secrets.token_hex(3)}"
-    folder.mkdir(parents=True)
-    return folder
-
-
-def _warnings(dataset: Dataset, found: Audit, manifest: Manifest, recipe: Recipe) -> list[str]:
-    warnings = []
-    if unexpected := {suffix: count for suffix, count in dataset.ignored.items() if suffix not in _NOTES}:
-        left_out = ", ".join(f"{count} {suffix}" for suffix, count in sorted(unexpected.items()))
-        warnings.append(f"Files that are not images were left out: {left_out}.")
-    if found.problems:
-        warnings.append(f"{len(found.problems)} images cannot be read and were left out; audit.json names them.")
-    if recipe.data.group is None:
-        warnings.append(
-            "No group rule: two images of one patient may be on both sides of a split, which flatters the numbers. "
-            "Name the patient with --set data.group=REGEX."
-        )
-    if shared := groups_on_two_sides(manifest):
-        warnings.append(
-            f"{len(shared)} groups are on more than one side of the split that the set's folders make, "
-            f"such as {', '.join(shared[:3])}: the numbers below are flattered."
-        )
-    missing = sorted(set(dataset.labels) - {row.label for row in manifest.of("test")})
-    if missing:
-        warnings.append(f"No test images of {', '.join(missing)}.")
-    return warnings
 
 
 def _versions() -> dict[str, str]:

@@ -1,21 +1,27 @@
-"""Who trains, who validates, who tests: seeded, by class, and never one group on two sides."""
+"""Who trains, who validates, who tests: seeded, as even by class as groups allow, never one group on two sides."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
-import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.audit import AuditedImage
+from pipeline.data_settings import Data
+from pipeline.duplicates import NearPair
 from pipeline.errors import DatasetError
-from pipeline.ingest import Example, Split
-from pipeline.recipe import Data
+from pipeline.groups import group_images
+from pipeline.ingest import Split
+
+_TRIES = 100
+# The side that wins when one group had several: a patient whom a model was tested on never trains one.
+_STRICTEST: tuple[Split, ...] = ("test", "val", "train")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,45 +82,55 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def earlier_sides(runs: Path) -> dict[str, Split]:
-    """Return the side that each group had in the latest run that knew it.
+    """Return the side that each group, and each image by its sha256, had in the latest run that knew it.
 
     Args:
         runs: a model's folder of runs, whose names sort by time; it may be absent.
     """
     sides: dict[str, Split] = {}
     for path in sorted(runs.glob("*/manifest.csv")):
-        sides |= {row.group: row.split for row in read_manifest(path).rows}
+        rows = read_manifest(path).rows
+        sides |= {row.group: row.split for row in rows}
+        sides |= {row.sha256: row.split for row in rows}
     return sides
 
 
 def split_images(
-    images: Sequence[AuditedImage], data: Data, seed: int, earlier: Mapping[str, Split] | None = None
+    images: Sequence[AuditedImage],
+    data: Data,
+    seed: int,
+    *,
+    earlier: Mapping[str, Split] | None = None,
+    near: Sequence[NearPair] = (),
 ) -> Manifest:
     """Give every image a side.
 
     Folders named train, val and test are kept as they are. Validation is taken out of the training images when there
-    is no val/ folder, and test images likewise when there is no test/ folder. A group keeps the side that it had in
-    an earlier run, so that a set can grow without a test patient ever becoming a training patient.
+    is no val/ folder, and test images likewise when there is no test/ folder. A group keeps the side that it, or one
+    of its images under whatever name, had in an earlier run, so that a set can grow without a test patient ever
+    becoming a training patient.
 
     Args:
         images: readable images.
         data: fractions and the group rule.
         seed: of the choice among new groups.
-        earlier: sides of groups in earlier runs.
+        earlier: sides in earlier runs, as `earlier_sides` gives them.
+        near: pairs of `images` that look the same, by position; for the group rule near-duplicates.
 
     Raises:
-        DatasetError: if a class would have no image left to train on or to validate with.
+        DatasetError: if a class has too few groups, or no split leaves every class on every side.
     """
+    groups = group_images([i.example for i in images], data, [i.look.pixels_sha256 for i in images], near)
     rows = [
-        ManifestRow(
-            i.example.path, i.sha256, i.example.label, _group(i.example, data.group), i.example.split or "train"
-        )
-        for i in images
+        ManifestRow(i.example.path, i.sha256, i.example.label, group, i.example.split or "train")
+        for i, group in zip(images, groups, strict=True)
     ]
-    if not any(row.split == "test" for row in rows):
-        rows = _carve(rows, "test", data.test_fraction, seed, earlier or {})
-    if not any(row.split == "val" for row in rows):
-        rows = _carve(rows, "val", data.val_fraction, seed + 1, earlier or {})
+    given = {row.split for row in rows}
+    wanted: list[tuple[Split, float]] = [("test", data.test_fraction), ("val", data.val_fraction)]
+    missing = [(side, fraction) for side, fraction in wanted if side not in given]
+    _check_groups(rows, ["train", *(side for side, _ in missing)])
+    for side, fraction in missing:
+        rows = _carve(rows, side, fraction, seed, earlier or {})
     return Manifest(tuple(sorted(rows, key=lambda row: row.path)))
 
 
@@ -132,43 +148,77 @@ def groups_on_two_sides(manifest: Manifest) -> list[str]:
     return sorted(group for group, found in sides.items() if len(found) > 1)
 
 
-def _group(example: Example, pattern: str | None) -> str:
-    if pattern is None:
-        return example.path
-    found = re.search(pattern, example.name)
-    if found is None:
-        raise DatasetError(f"data.group: expected {pattern!r} to match every image's name. Received: {example.name!r}")
-    return found.group(1) if found.re.groups else found.group(0)
+def _check_groups(rows: Sequence[ManifestRow], sides: Sequence[str]) -> None:
+    """Refuse a set in which a class has fewer groups than sides to fill."""
+    groups: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        if row.split == "train":
+            groups[row.label].add(row.group)
+    for label, found in sorted(groups.items()):
+        if len(found) < len(sides):
+            raise DatasetError(
+                f"class {label}: expected at least {len(sides)} groups, such as patients, to be in {', '.join(sides)}. "
+                f"Received: {len(found)} ({', '.join(sorted(found))})"
+            )
 
 
 def _carve(
     rows: list[ManifestRow], side: Split, fraction: float, seed: int, earlier: Mapping[str, Split]
 ) -> list[ManifestRow]:
-    """Move whole groups of every class from train to `side` until it holds `fraction` of the class's images."""
+    """Move whole groups from train to `side` until it holds `fraction` of each class, as nearly as groups allow."""
     train = [row for row in rows if row.split == "train"]
-    sizes = Counter(row.group for row in train)
-    label_of = _group_labels(train)
-    chosen = {group for group in sizes if earlier.get(group) == side}
-    for label in sorted({row.label for row in train}):
-        groups = sorted(group for group, found in label_of.items() if found == label)
-        if len(groups) < 2:
-            raise DatasetError(
-                f"class {label}: expected at least two groups, one to train on and one for {side}. "
-                f"Received: {len(groups)} ({', '.join(groups) or 'its images share groups with other classes'})"
-            )
-        wanted = max(1, round(fraction * sum(sizes[group] for group in groups)))
-        order = np.random.default_rng([seed, *label.encode()]).permutation(len(groups))
-        free = [groups[i] for i in order if groups[i] not in earlier]
-        held = sum(sizes[group] for group in groups if group in chosen)
-        while free and held < wanted and len(chosen.intersection(groups)) < len(groups) - 1:
-            chosen.add(free.pop())
-            held = sum(sizes[group] for group in groups if group in chosen)
-    return [replace(row, split=side) if row.split == "train" and row.group in chosen else row for row in rows]
+    groups, labels = sorted({row.group for row in train}), sorted({row.label for row in train})
+    number = {group: i for i, group in enumerate(groups)}
+    counts = np.zeros((len(groups), len(labels)), np.int64)
+    for row in train:
+        counts[number[row.group], labels.index(row.label)] += 1
+    known = _known_sides(train, earlier)
+    fixed = np.array([known.get(group) == side for group in groups])
+    free = np.array([group not in known for group in groups])
+    for attempt in range(_TRIES):
+        order = np.random.default_rng([seed, _STRICTEST.index(side), attempt]).permutation(np.flatnonzero(free))
+        chosen = _choose(counts, fixed, order, fraction)
+        held = counts[chosen].sum(axis=0)
+        if held.all() and (counts.sum(axis=0) - held).all():
+            moved = {group for group, is_chosen in zip(groups, chosen, strict=True) if is_chosen}
+            return [replace(row, split=side) if row.split == "train" and row.group in moved else row for row in rows]
+    lost = [label for label, there, of in zip(labels, held, counts.sum(axis=0), strict=True) if there in (0, of)]
+    why = f". Earlier runs fix the side of {len(known)} groups; another --name starts anew" if known else ""
+    raise DatasetError(
+        f"expected a split with every class both in train and in {side}, and no group in both. "
+        f"Received: none in {_TRIES} tries; the last left {', '.join(lost)} on one side{why}"
+    )
 
 
-def _group_labels(rows: Iterable[ManifestRow]) -> dict[str, str]:
-    """Return each group's most frequent label; the first by name when there are several."""
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
+def _choose(
+    counts: NDArray[np.int64], fixed: NDArray[np.bool_], order: NDArray[np.intp], fraction: float
+) -> NDArray[np.bool_]:
+    """Return which groups to move: the fixed ones, and of the others, in order, each that brings the goal nearer.
+
+    Args:
+        counts: images, shape (groups, classes).
+        fixed: groups that are moved in any case, shape (groups,).
+        order: positions of groups that may be moved.
+        fraction: share of each class to move.
+    """
+    total = counts.sum(axis=0)
+    wanted = np.maximum(1, np.round(fraction * total))
+
+    def distance(held: NDArray[np.int64]) -> float:
+        # A class that is missing altogether outweighs any surplus of another.
+        return float(np.abs(held - wanted).dot(1 / wanted) + 1e6 * (held == 0).sum())
+
+    chosen, held = fixed.copy(), counts[fixed].sum(axis=0)
+    for group in order:
+        after = held + counts[group]
+        if distance(after) < distance(held) and not ((after == total) & (counts[group] > 0)).any():
+            chosen[group], held = True, after
+    return chosen
+
+
+def _known_sides(rows: Sequence[ManifestRow], earlier: Mapping[str, Split]) -> dict[str, Split]:
+    """Return the side of each group that an earlier run knew, by its name or by one of its images."""
+    found: dict[str, set[Split]] = defaultdict(set)
     for row in rows:
-        counts[row.group][row.label] += 1
-    return {group: min(c, key=lambda label: (-c[label], label)) for group, c in counts.items()}
+        found[row.group].update(earlier[key] for key in (row.group, row.sha256) if key in earlier)
+    return {group: next(s for s in _STRICTEST if s in sides) for group, sides in found.items() if sides}

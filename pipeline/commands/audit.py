@@ -1,0 +1,48 @@
+"""`audit`: what is wrong with the images, before any training."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from contract.store import check_name
+from pipeline.commands.folders import add_folders
+from pipeline.recipe import load_recipe, shipped_recipes
+from pipeline.run_folder import default_name, new_folder
+
+
+def add(commands: Any) -> None:
+    """Describe the command to argparse."""
+    audit = commands.add_parser("audit", help="say what is wrong with the images; exit status 1 on errors")
+    audit.add_argument("dataset", type=Path, help="a folder, a zip, or a CSV or Parquet file with path and label")
+    audit.add_argument("--name", help="the model's name; by default the folder's")
+    audit.add_argument("--recipe", default="default", help=f"{', '.join(shipped_recipes())}, or a YAML file")
+    audit.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as data.group=REGEX")
+    audit.add_argument("--allow-leakage", action="store_true", help="let test images be copies of training images")
+    audit.add_argument("--quarantine", type=Path, metavar="DIR", help="copy the bad files there, with a list")
+    add_folders(audit)
+    audit.set_defaults(command=_audit)
+
+
+def _audit(arguments: argparse.Namespace) -> None:
+    overrides = [*arguments.set, *(["data.allow_leakage=true"] if arguments.allow_leakage else [])]
+    recipe = load_recipe(arguments.recipe, overrides)
+    name = arguments.name or default_name(arguments.dataset)
+    check_name(name)
+    from pipeline.audit import audit, check_audit
+    from pipeline.audit_record import audit_table, quarantine, write_audit
+    from pipeline.ingest import ingest
+    from pipeline.pixels import Pixels
+    from pipeline.preparation import input_spec
+
+    dataset = ingest(arguments.dataset, recipe.data.columns)
+    pixels = Pixels(dataset.source, input_spec(recipe), cache_bytes=0)
+    found = audit(dataset, pixels, recipe.data)
+    folder = new_folder(arguments.runs_dir / name)
+    write_audit(folder, dataset, found, pixels)
+    print(audit_table(dataset, found))
+    print(f"\ngallery: {folder / 'audit.html'}")
+    if arguments.quarantine:
+        print(f"quarantine: {quarantine(dataset.source, found, arguments.quarantine)} files in {arguments.quarantine}")
+    check_audit(found, dataset.labels, recipe.data)

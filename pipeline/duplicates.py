@@ -1,0 +1,100 @@
+"""Pairs of images that look the same, found without comparing every image with every other.
+
+Two hashes that differ in at most d bits are equal in at least one of d + 1 bands of bits (pigeonhole; multi-index
+hashing, Norouzi, Punjani and Fleet 2012, arXiv:1307.2982). So only images that share a whole band are compared. The
+bits are shuffled first, the same way every time: neighbouring bits of a perceptual hash agree too often in images of
+one kind, and a band of them would hold the whole set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BLOCK = 1024  # rows compared at a time: bounds memory when very many images share a band
+
+
+@dataclass(frozen=True, slots=True)
+class NearPair:
+    """Two images that look the same.
+
+    Attributes:
+        first: index of the one.
+        second: index of the other, greater.
+        distance: bits of their hashes that differ.
+    """
+
+    first: int
+    second: int
+    distance: int
+
+
+def near_pairs(fingerprints: Sequence[bytes], max_distance: int) -> list[NearPair]:
+    """Return the pairs whose hashes differ in at most `max_distance` bits, sorted.
+
+    Images with one and the same hash are chained, not paired each with each: a thousand equal images make 999 pairs.
+
+    Args:
+        fingerprints: hashes of one length, a multiple of 8 bytes.
+        max_distance: bits, at least 0.
+    """
+    if not fingerprints:
+        return []
+    hashes = np.frombuffer(b"".join(fingerprints), np.uint8).reshape(len(fingerprints), -1)
+    unique, position = np.unique(hashes, axis=0, return_inverse=True)
+    order = np.argsort(position.ravel(), kind="stable")
+    first_of = order[np.searchsorted(position.ravel()[order], np.arange(len(unique)))]
+    found = {(int(first_of[a]), int(first_of[b])): distance for a, b, distance in _close(unique, max_distance)}
+    for one, other in pairwise(order):
+        if position.ravel()[one] == position.ravel()[other]:
+            found[int(one), int(other)] = 0
+    return sorted(
+        (NearPair(min(pair), max(pair), distance) for pair, distance in found.items()),
+        key=lambda pair: (pair.first, pair.second),
+    )
+
+
+def join(size: int, links: Iterable[tuple[int, int]]) -> list[int]:
+    """Return for each of `size` items the smallest item that links lead to, over any number of steps."""
+    parent = list(range(size))
+
+    def root(item: int) -> int:
+        while parent[item] != item:
+            parent[item] = parent[parent[item]]
+            item = parent[item]
+        return item
+
+    for one, other in links:
+        low, high = sorted((root(one), root(other)))
+        parent[high] = low
+    return [root(item) for item in range(size)]
+
+
+def _close(hashes: NDArray[np.uint8], max_distance: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (row, row, distance) of different hashes at most `max_distance` apart; a pair may come twice."""
+    words = hashes.view(np.uint64)
+    for members in _buckets(hashes, max_distance + 1):
+        for start in range(0, len(members), _BLOCK):
+            block = members[start : start + _BLOCK]
+            rest = members[start:]
+            distances = np.zeros((len(block), len(rest)), np.uint16)
+            for word in range(words.shape[1]):
+                distances += np.bitwise_count(words[block, word][:, None] ^ words[rest, word][None, :])
+            for row, column in np.argwhere(np.triu(distances <= max_distance, 1)):
+                yield int(block[row]), int(rest[column]), int(distances[row, column])
+
+
+def _buckets(hashes: NDArray[np.uint8], num_bands: int) -> Iterator[NDArray[np.intp]]:
+    """Yield the rows that share a band of bits, two or more at a time, band by band."""
+    bits = np.unpackbits(hashes, axis=1)
+    shuffled = bits[:, np.random.default_rng(0).permutation(bits.shape[1])]
+    for band in np.array_split(shuffled, num_bands, axis=1):
+        packed = np.packbits(band, axis=1)
+        keys = np.ascontiguousarray(packed).view(np.dtype((np.void, packed.shape[1]))).ravel()
+        order = np.argsort(keys, kind="stable")
+        borders = np.flatnonzero(keys[order][1:] != keys[order][:-1]) + 1
+        yield from (members for members in np.split(order, borders) if len(members) > 1)

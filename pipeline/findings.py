@@ -1,0 +1,45 @@
+"""What an audit has to say: one finding a kind of trouble, with the images that have it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Level = Literal["error", "warning"]
+_NAMED = 3  # images or pairs named in one line
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One kind of trouble.
+
+    Attributes:
+        level: an error stops a run before training.
+        code: stable name.
+        message: what was found, with a count.
+        images: paths below the source; several in one entry belong together, such as an image and its copy.
+    """
+
+    level: Level
+    code: str
+    message: str
+    images: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def line(self) -> str:
+        """The message with the first few images."""
+        named = ["; ".join(" = ".join(entry) for entry in self.images[:_NAMED])] if self.images else []
+        more = [f"{len(self.images) - _NAMED} more"] if len(self.images) > _NAMED else []
+        return self.message + (f" ({' and '.join(named + more)})" if named else "")
+
+
+def counted(count: int, noun: str, verb: str = "") -> str:
+    """Return "1 image is" or "3 images are"."""
+    plural = {"is": "are", "has": "have", "looks": "look"}.get(verb, verb)
+    return f"{count} {noun}{'' if count == 1 else 's'} {verb if count == 1 else plural}".strip()
+
+
+def each(paths: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """Return images that have nothing to do with one another, as a finding holds them."""
+    return tuple((path,) for path in paths)

@@ -1,0 +1,96 @@
+"""Copies: of one image in the test set and in training, under two labels, or merely twice."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from pipeline.data_settings import NEAR_DUPLICATES, Data
+from pipeline.duplicates import NearPair
+from pipeline.findings import Finding, counted
+from pipeline.groups import group_of
+from pipeline.ingest import Example
+
+Entries = list[tuple[str, ...]]
+
+_COPIES = {
+    "two_labels": "filed under two labels",
+    "leaked_copies": "in the test set and, the same, outside it",
+    "copies_in_validation": "in train and, the same, in val",
+    "copies": "there more than once",
+}
+
+
+def find_copies(examples: Sequence[Example], pixels_sha256: Sequence[str], data: Data) -> list[Finding]:
+    """Return findings on images whose pixels are the same, whatever the format of their files.
+
+    Copies that the set's own folders put into test and elsewhere are an error unless the recipe allows them; so is
+    one image under two labels, always.
+    """
+    alike: dict[str, list[Example]] = defaultdict(list)
+    for example, digest in zip(examples, pixels_sha256, strict=True):
+        alike[digest].append(example)
+    found: dict[str, Entries] = {code: [] for code in _COPIES}
+    for copies in alike.values():
+        for code in _kinds_of(copies):
+            found[code].append(tuple(copy.path for copy in copies))
+    errors = {"two_labels"} if data.allow_leakage else {"two_labels", "leaked_copies"}
+    return [
+        Finding(
+            "error" if code in errors else "warning",
+            code,
+            f"{counted(len(found[code]), 'image', 'is')} {words}",
+            tuple(found[code]),
+        )
+        for code, words in _COPIES.items()
+        if found[code]
+    ]
+
+
+def find_near_copies(examples: Sequence[Example], pairs: Iterable[NearPair]) -> list[Finding]:
+    """Return warnings on images that look the same without being the same."""
+    kinds: dict[str, Entries] = {"near_leaks": [], "near_two_labels": [], "near_copies": []}
+    for pair in pairs:
+        both = [examples[pair.first], examples[pair.second]]
+        torn = both[0].label != both[1].label
+        kind = "near_leaks" if both[0].split != both[1].split else "near_two_labels" if torn else "near_copies"
+        kinds[kind].append(tuple(example.path for example in both))
+    words = {
+        "near_leaks": "look the same on two sides of the split; the numbers may be flattered",
+        "near_two_labels": "look the same under two labels",
+        "near_copies": "look the same",
+    }
+    return [
+        Finding("warning", code, f"{counted(len(found), 'pair')} of images {words[code]}", tuple(found))
+        for code, found in kinds.items()
+        if found
+    ]
+
+
+def find_split_groups(examples: Sequence[Example], data: Data) -> list[Finding]:
+    """Return a warning on groups, such as patients, that the set's own folders put on more than one side."""
+    if data.group == NEAR_DUPLICATES:  # already told as near copies
+        return []
+    members: dict[str, list[Example]] = defaultdict(list)
+    for example in examples:
+        members[group_of(example, data)].append(example)
+    torn = {group: found for group, found in members.items() if len({e.split for e in found}) > 1}
+    if not torn:
+        return []
+    words = (
+        f"{counted(len(torn), 'group', 'is')} on more than one side of the split that the set's folders make: "
+        "the numbers are flattered"
+    )
+    entries = tuple(tuple(e.path for e in torn[group]) for group in sorted(torn))
+    return [Finding("warning", "groups_across_splits", words, entries)]
+
+
+def _kinds_of(copies: Sequence[Example]) -> list[str]:
+    """Return what is wrong with images whose pixels are the same."""
+    if len(copies) < 2:
+        return []
+    sides = {copy.split for copy in copies}
+    kinds = ["two_labels"] if len({copy.label for copy in copies}) > 1 else []
+    if len(sides) > 1:
+        kinds.append("leaked_copies" if "test" in sides else "copies_in_validation")
+    return kinds or ["copies"]

@@ -1,0 +1,78 @@
+"""The stages before training: audit and split, written down also when the set is refused."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from contract.model import InputSpec
+from pipeline.audit import Audit, audit, check_audit
+from pipeline.audit_record import write_audit
+from pipeline.backbones import find_backbone
+from pipeline.ingest import Dataset
+from pipeline.network import input_size
+from pipeline.pixels import Pixels
+from pipeline.recipe import Recipe
+from pipeline.split import Manifest, earlier_sides, split_images, split_table
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Images:
+    """What the stages before training found out.
+
+    Attributes:
+        dataset: where the images are.
+        found: the audit.
+        manifest: every image's group and side.
+        pixels: decodes the images, most of them decoded already.
+        warnings: for the report; no file or group is named.
+    """
+
+    dataset: Dataset
+    found: Audit
+    manifest: Manifest
+    pixels: Pixels
+    warnings: list[str]
+
+    def document(self) -> dict[str, Any]:
+        """Return what metrics.json and the report say of the images; no file or group is named."""
+        return {
+            "labels": list(self.dataset.labels),
+            "splits": split_table(self.manifest),
+            "num_groups": len({row.group for row in self.manifest.rows}),
+            "num_problems": len(self.found.problems),
+            "audit": {finding.code: max(1, len(finding.images)) for finding in self.found.findings},
+        }
+
+
+def input_spec(recipe: Recipe) -> InputSpec:
+    """Return how a recipe's images become pixels."""
+    model, color = recipe.model, recipe.data.color
+    size = input_size(model, find_backbone(model.backbone))
+    return InputSpec(size, size, 1 if color == "grey" else 3, color, resize=model.resize, fit=model.fit)
+
+
+def prepare_images(dataset: Dataset, recipe: Recipe, spec: InputSpec, folder: Path) -> Images:
+    """Audit and split a set; recipe, audit and manifest are written to the run's folder.
+
+    Raises:
+        DatasetError: if the audit finds errors or the set cannot be split.
+    """
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+    pixels = Pixels(dataset.source, spec)
+    found = audit(dataset, pixels, recipe.data)
+    write_audit(folder, dataset, found, pixels)
+    for line in found.lines("warning"):
+        log.warning("%s.", line)
+    check_audit(found, dataset.labels, recipe.data)
+    sides = earlier_sides(folder.parent)
+    manifest = split_images(found.images, recipe.data, recipe.train.seed, earlier=sides, near=found.near)
+    manifest.write(folder / "manifest.csv")
+    warnings = [f"{finding.message}." for finding in found.findings if finding.level == "warning"]
+    return Images(dataset, found, manifest, pixels, warnings)
