@@ -24,7 +24,7 @@ from pipeline.progress import note, progress_bar
 from pipeline.recipe import Recipe
 from pipeline.split import ManifestRow
 
-_BATCH = 32  # always full, so that an image's features do not depend on how many others are computed with it
+_BATCH = 32  # always full: one traced shape, and the same arithmetic however many images are new
 # Written at once; what a kill loses.
 _SEGMENT_VIEWS = 256
 _SEGMENT_BYTES = 32 * 1024**2

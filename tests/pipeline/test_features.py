@@ -1,0 +1,262 @@
+"""pipeline/features.py: frozen features are computed once per image and view, and train the classifier itself."""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from contract.model import InputSpec
+from contract.store import ModelStore
+from pipeline.feature_store import FOLDER
+from pipeline.features import FeatureBatches, FeatureExtractor, cut_before_head, hash_network
+from pipeline.ingest import ingest
+from pipeline.network import Classifier, build_classifier, preprocess
+from pipeline.pixels import Pixels
+from pipeline.recipe import Model, Recipe, load_recipe
+from pipeline.run import run
+from pipeline.split import Manifest, ManifestRow
+from pipeline.supply import Supply
+from pipeline.weights import Weights
+from tests.helpers.image_sets import color_files, png, write_files
+
+LABELS = ("blue", "green", "red")
+FROZEN = ["model.weights=some.h5", "train.freeze_backbone=true", "train.batch_size=8"]
+
+
+def network(head: str = "gap", *, seed: int = 0) -> Classifier:
+    keras.utils.set_random_seed(seed)
+    settings = Model.model_validate({"backbone": "ResNet", "weights": "none", "input_size": 32, "head": head})
+    return build_classifier(settings, Weights("none", None), num_classes=3, channels=3)
+
+
+def recipe(*overrides: str) -> Recipe:
+    return load_recipe("demo", [*FROZEN, *overrides])
+
+
+def pixels(folder: Path, size: int = 32) -> Pixels:
+    return Pixels(ingest(folder).source, InputSpec(size, size, 3, "rgb"))
+
+
+def extractor(classifier: Classifier, folder: Path, settings: Recipe, *, size: int = 32) -> FeatureExtractor:
+    trunk = cut_before_head(classifier).trunk
+    return FeatureExtractor(
+        trunk, classifier, pixels=pixels(folder / "colors", size), recipe=settings, folder=folder / "features"
+    )
+
+
+@pytest.fixture(name="rows")
+def fixture_rows(tmp_path: Path) -> list[ManifestRow]:
+    """Thirty-six pictures of three colours, written below tmp_path/colors."""
+    write_files(tmp_path / "colors", color_files())
+    return rows_of(tmp_path / "colors")
+
+
+def rows_of(folder: Path) -> list[ManifestRow]:
+    def row(path: str, label: str) -> ManifestRow:
+        return ManifestRow(path, hashlib.sha256((folder / path).read_bytes()).hexdigest(), label, path, "train")
+
+    return [row(example.path, example.label) for example in ingest(folder).examples if example.split == "train"]
+
+
+def segments(folder: Path) -> set[Path]:
+    return set((folder / "features").glob("*/*.npy"))
+
+
+@pytest.mark.parametrize("head", ["gap", "flatten-dense"])
+def test_two_parts_are_the_classifier(head: str) -> None:
+    """Trunk and end, one after the other, give the classifier's probabilities; training the end changes it."""
+    classifier = network(head)
+    cut = cut_before_head(classifier)
+    images = np.random.default_rng(0).normal(size=(8, 32, 32, 3)).astype(np.float32)
+    targets = np.arange(8) % 3
+
+    features = cut.trunk(images, training=False)
+    before = classifier.model(images, training=False)
+    np.testing.assert_allclose(before, cut.end(features, training=False), atol=1e-6)
+
+    cut.end.compile(optimizer=keras.optimizers.Adam(0.01), loss="sparse_categorical_crossentropy", jit_compile=False)
+    cut.end.fit(features, targets, epochs=2, verbose=0)
+    after = classifier.model(images, training=False)
+    assert np.abs(np.asarray(after) - np.asarray(before)).max() > 0.01
+    np.testing.assert_allclose(after, cut.end(features, training=False), atol=1e-6)
+
+
+def test_features_are_what_the_trunk_computes(tmp_path: Path, rows: Sequence[ManifestRow]) -> None:
+    """View 0 is the image itself; other views differ from it and from each other, and are the same every time."""
+    classifier = network()
+    first = extractor(classifier, tmp_path, recipe())
+    views = first.views(rows, 3)
+    assert first.compute(views)
+
+    images = pixels(tmp_path / "colors").batch([row.path for row in rows]).astype(np.float32)
+    expected = cut_before_head(classifier).trunk(preprocess(images, classifier.preprocessing), training=False)
+    features = first.store.batch([view.key for view in views]).reshape(len(rows), 3, -1).astype(np.float32)
+    np.testing.assert_allclose(expected, features[:, 0], rtol=2e-3, atol=2e-3)
+    for one, two in ((0, 1), (0, 2), (1, 2)):
+        assert (np.abs(features[:, one] - features[:, two]).max(axis=1) > 0).all()
+
+    other = FeatureExtractor(
+        cut_before_head(classifier).trunk,
+        classifier,
+        pixels=pixels(tmp_path / "colors"),
+        recipe=recipe(),
+        folder=tmp_path / "another place",
+    )
+    assert other.compute(views)
+    np.testing.assert_array_equal(features, other.store.batch([v.key for v in views]).reshape(features.shape))
+
+
+def test_only_new_images_are_computed(
+    tmp_path: Path, rows: Sequence[ManifestRow], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A set that has grown, its files renamed, costs its new images alone; all is as if computed together."""
+    classifier = network()
+    first = extractor(classifier, tmp_path, recipe())
+    first.compute(first.views(rows, 4))
+    assert (
+        "Features: 144 views (0.0 MB), 0 of them kept from before; 144 to compute (0.0 MB)" in capsys.readouterr().err
+    )
+
+    (tmp_path / "colors/train").rename(tmp_path / "colors/old")
+    for i, path in enumerate(sorted((tmp_path / "colors/old").rglob("*.png"))):
+        target = tmp_path / "colors/train" / path.parent.name / f"renamed-{i}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+    for folder in sorted((tmp_path / "colors/old").rglob("*"), reverse=True):
+        folder.rmdir()
+    (tmp_path / "colors/old").rmdir()
+    for i in range(4):
+        (tmp_path / f"colors/train/red/new-{i}.png").write_bytes(png((220, 30, 30), seed=9000 + i))
+    grown = rows_of(tmp_path / "colors")
+    second = extractor(classifier, tmp_path, recipe())
+    second.compute(second.views(grown, 4))
+    assert "160 views (0.0 MB), 144 of them kept from before; 16 to compute" in capsys.readouterr().err
+
+    whole = FeatureExtractor(
+        cut_before_head(classifier).trunk,
+        classifier,
+        pixels=pixels(tmp_path / "colors"),
+        recipe=recipe(),
+        folder=tmp_path / "whole",
+    )
+    views = whole.views(grown, 4)
+    whole.compute(views)
+    keys = [view.key for view in views]
+    # An image's place in a batch moves the last bit at most.
+    np.testing.assert_allclose(whole.store.batch(keys), second.store.batch(keys), rtol=2e-3, atol=1e-5)
+
+
+def test_more_views_cost_only_the_new_ones(
+    tmp_path: Path, rows: Sequence[ManifestRow], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With augment.views raised, the earlier views are kept; with other ranges, only the unchanged image is."""
+    classifier = network()
+    for overrides, count in (([], 2), (["augment.views=3"], 3), (["augment.rotation_range=90"], 2)):
+        one = extractor(classifier, tmp_path, recipe(*overrides))
+        one.compute(one.views(rows, count))
+
+    computed = re.findall(r"; (\d+) to compute", capsys.readouterr().err)
+    assert ["72", "36", "36"] == computed
+
+
+def test_what_features_depend_on(tmp_path: Path, rows: Sequence[ManifestRow]) -> None:
+    """The same network built twice shares its features; other weights, another size or preprocessing do not."""
+    trunk = cut_before_head(network()).trunk
+    others = {"preprocessing": "tf"}
+
+    name = hash_network(trunk, others)
+
+    assert name == hash_network(cut_before_head(network()).trunk, others)
+    assert name != hash_network(cut_before_head(network(seed=1)).trunk, others)
+    assert name != hash_network(trunk, {"preprocessing": "caffe"})
+    one = extractor(network(), tmp_path, recipe())
+    one.compute(one.views(rows, 1))
+    larger = extractor(network(), tmp_path, recipe(), size=40)
+    assert not any(view.key in larger.store for view in one.views(rows, 1))
+
+
+def test_batches_hold_every_view_once_an_epoch(tmp_path: Path, rows: Sequence[ManifestRow]) -> None:
+    """Training sees all views in an order of its own each epoch, the same for the same seed; validation in order."""
+    one = extractor(network(), tmp_path, recipe())
+    views = one.views(rows, 3)
+    one.compute(views)
+    targets = [LABELS.index(view.row.label) for view in views]
+
+    def epochs(seed: int | None, first: int, count: int) -> list[list[int]]:
+        batches = FeatureBatches(views, LABELS, one.store, batch_size=10, seed=seed)
+        assert 11 == len(batches)
+        dataset = batches.dataset(first).take(count * len(batches))
+        seen = [int(label) for _, labels in dataset.as_numpy_iterator() for label in labels]
+        return [seen[i * len(views) : (i + 1) * len(views)] for i in range(count)]
+
+    shuffled = epochs(3, 0, 3)
+    assert [sorted(targets)] * 3 == [sorted(epoch) for epoch in shuffled]
+    assert shuffled[0] != shuffled[1] != shuffled[2]
+    assert shuffled[1:] == epochs(3, 1, 2)
+    assert [targets] == epochs(None, 0, 1)
+
+
+def test_run_on_a_frozen_backbone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run trains its head on features, fine-tunes, publishes one verified model; the next run computes none."""
+    write_files(tmp_path / "colors", color_files())
+    classifier = network(seed=5)
+    backbone = keras.Model(classifier.model.input, classifier.feature_map)
+    backbone.save_weights(tmp_path / "resnet.weights.h5")
+    settings = load_recipe(
+        "demo",
+        [
+            f"model.weights={tmp_path / 'resnet.weights.h5'}",
+            "model.input_size=32",
+            "train.freeze_backbone=true",
+            "train.epochs=25",
+            "train.learning_rate=0.02",
+            "train.batch_size=16",
+            "train.fine_tune={epochs: 1, unfreeze: 2, learning_rate: 1e-4}",
+            "data.group='^(.*)_'",
+        ],
+    )
+    store = ModelStore(tmp_path / "models")
+
+    first = run(tmp_path / "colors", settings, store, name="colors", runs_dir=tmp_path / "runs")
+    kept = set((tmp_path / "runs" / FOLDER).glob("*/*.npy"))
+    assert "0 of them kept from before" in capsys.readouterr().err
+    second = run(tmp_path / "colors", settings, store, name="colors", runs_dir=tmp_path / "runs")
+
+    assert "; 0 to compute" in capsys.readouterr().err
+    assert kept == set((tmp_path / "runs" / FOLDER).glob("*/*.npy"))
+    assert first.test["accuracy"] >= 0.9
+    assert first.test == second.test
+    curves = json.loads((first.folder / "metrics.json").read_text())["training"]["curves"]
+    assert ["head"] * 25 + ["fine-tune"] == [row["stage"] for row in curves]
+
+
+def test_without_room_every_epoch_runs_the_network(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A limit below what the features need is no failure: the head trains on images, and a warning says why."""
+    write_files(tmp_path / "colors", color_files())
+    rows = rows_of(tmp_path / "colors")
+    sides = tuple(
+        ManifestRow(r.path, r.sha256, r.label, r.group, "val" if i % 3 == 0 else "train") for i, r in enumerate(rows)
+    )
+    classifier = network()
+
+    def fitted(*overrides: str) -> bool:
+        supply = Supply(
+            classifier,
+            Manifest(sides),
+            labels=LABELS,
+            pixels=pixels(tmp_path / "colors"),
+            recipe=recipe(*overrides),
+            features=tmp_path / "features",
+        )
+        return supply.of_stage(frozenset()).model is classifier.model
+
+    assert fitted("cache.features=false")
+    assert fitted("cache.max_gb=0.000001")
+    assert "more than cache.max_gb=1e-06" in caplog.text
+    assert set() == segments(tmp_path)
+    assert not fitted()
