@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import cpu_count
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from contract.image import decode_image
 from contract.model import InputSpec
 from pipeline.ingest import Source
 
-CACHE_BYTES = 4 * 1024**3
+CACHE_BYTES = 4 * 10**9  # as cache.memory_gb
 
 
 class Pixels:
@@ -29,6 +30,7 @@ class Pixels:
         self.source = source
         self.spec = spec
         self._free = cache_bytes
+        self._lock = Lock()
         self._cache: dict[str, NDArray[np.uint8]] = {}
 
     def __getitem__(self, path: str) -> NDArray[np.uint8]:
@@ -45,9 +47,10 @@ class Pixels:
 
     def keep(self, path: str, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Remember an image that is already decoded, if there is room."""
-        if self._free >= image.nbytes:
-            self._free -= image.nbytes
-            self._cache[path] = image
+        with self._lock:
+            if path not in self._cache and self._free >= image.nbytes:
+                self._free -= image.nbytes
+                self._cache[path] = image
         return image
 
     def batch(self, paths: Sequence[str]) -> NDArray[np.uint8]:

@@ -65,7 +65,7 @@ def prepare_images(dataset: Dataset, recipe: Recipe, spec: InputSpec, folder: Pa
         DatasetError: if the audit finds errors or the set cannot be split.
     """
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
-    pixels = Pixels(dataset.source, spec)
+    pixels = Pixels(dataset.source, spec, cache_bytes=int(recipe.cache.memory_gb * 1e9))
     found = audit(dataset, pixels, recipe.data)
     write_audit(folder, dataset, found, pixels)
     for line in found.lines("warning"):
