@@ -1,0 +1,281 @@
+"""pipeline/audit.py and the audit command: what is wrong with a set is found, named, shown and set aside."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
+
+from contract.model import InputSpec
+from pipeline.__main__ import main
+from pipeline.audit import Audit, audit, check_audit
+from pipeline.data_settings import Data
+from pipeline.errors import DatasetError
+from pipeline.ingest import ingest
+from pipeline.pixels import Pixels
+from tests.helpers.image_sets import color_files, png, write_files
+
+SPEC = InputSpec(64, 64, 3, "rgb", resize="bilinear", fit="stretch")
+GROUPED = Data(group=r"^([^_]*)_")
+
+
+def photograph(seed: int, *, size: tuple[int, int] = (160, 160)) -> Image.Image:
+    """A smooth picture with a bright disc and dark lines on a grainy ground, different for every seed."""
+    rng = np.random.default_rng(seed)
+    ground = rng.integers(60, 140, (9, 9, 3)).astype(np.uint8)
+    image = Image.fromarray(ground).resize(size, Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(image)
+    for _ in range(12):
+        draw.line([tuple(point) for point in rng.integers(0, size[0], (2, 2)).tolist()], (60, 20, 20), 3)
+    x, y = rng.integers(20, size[0] - 60, 2).tolist()
+    draw.ellipse((x, y, x + 40, y + 40), (240, 220, 150))
+    grain = rng.normal(0, 4, (size[1], size[0], 3))
+    return Image.fromarray(np.clip(np.asarray(image) + grain, 0, 255).astype(np.uint8))
+
+
+def encoded(image: Image.Image, file_format: str = "PNG", **options: int) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def photographs(*, train: int = 12, test: int = 4) -> dict[str, bytes]:
+    """A sound set: two classes, no two pictures alike."""
+    return {
+        f"{split}/{label}/{split}{label}{i}_{i}.png": encoded(photograph(1000 * position + i))
+        for position, (split, label, count) in enumerate(
+            (split, label, count) for split, count in (("train", train), ("test", test)) for label in "ab"
+        )
+        for i in range(count)
+    }
+
+
+def audited(folder: Path, files: dict[str, bytes], data: Data = GROUPED) -> Audit:
+    dataset = ingest(write_files(folder / "set", files))
+    return audit(dataset, Pixels(dataset.source, SPEC), data)
+
+
+def found_in(folder: Path, files: dict[str, bytes], data: Data = GROUPED) -> dict[str, tuple[tuple[str, ...], ...]]:
+    return {finding.code: finding.images for finding in audited(folder, files, data).findings}
+
+
+def test_a_sound_set_has_no_findings(tmp_path: Path) -> None:
+    """Nothing is made up."""
+    assert {} == found_in(tmp_path, photographs())
+
+
+def squeezed(image: Image.Image) -> Image.Image:
+    return image.resize((160, 60))
+
+
+def tinted(image: Image.Image) -> Image.Image:
+    return Image.merge("RGBA", (*image.split(), Image.new("L", image.size, 200)))
+
+
+@pytest.mark.parametrize(
+    ("code", "data"),
+    [
+        pytest.param("wrong_extension", encoded(photograph(1), "JPEG"), id="jpeg-named-png"),
+        pytest.param("tiny", encoded(photograph(2).resize((20, 20))), id="tiny"),
+        pytest.param("odd_shape", encoded(squeezed(photograph(3))), id="odd-shape"),
+        pytest.param("dark", encoded(ImageEnhance.Brightness(photograph(4)).enhance(0.15)), id="dark"),
+        pytest.param("bright", encoded(photograph(5).point(lambda v: 232 + v // 12)), id="bright"),
+        pytest.param("blurred", encoded(photograph(6).filter(ImageFilter.GaussianBlur(8))), id="blurred"),
+        pytest.param("no_detail", encoded(Image.new("RGB", (160, 160), (90, 90, 90))), id="even"),
+        pytest.param("mixed_modes", encoded(photograph(7).convert("L")), id="grey-among-colour"),
+        pytest.param("mixed_modes", encoded(tinted(photograph(8))), id="transparent"),
+        pytest.param(
+            "sixteen_bit",
+            encoded(Image.fromarray(np.asarray(photograph(9).convert("L")).astype(np.uint16) * 257)),
+            id="sixteen-bit",
+        ),
+    ],
+)
+def test_doubtful_images_are_named(tmp_path: Path, code: str, data: bytes) -> None:
+    """One image that stands out is found among sound ones, by the right name, and is no reason to stop."""
+    found = audited(tmp_path, photographs() | {"train/a/odd_1.png": data})
+
+    images = {finding.code: finding.images for finding in found.findings}
+    assert (("train/a/odd_1.png",),) == images[code]
+    assert {"warning"} == {finding.level for finding in found.findings}
+    check_audit(found, ("a", "b"), GROUPED)
+
+
+def test_further_frames_are_mentioned(tmp_path: Path) -> None:
+    """Only the first page of a file is used, so whoever filed two should know."""
+    buffer = io.BytesIO()
+    photograph(1).save(buffer, "TIFF", save_all=True, append_images=[photograph(2)])
+
+    found = found_in(tmp_path, photographs() | {"train/a/two_1.tif": buffer.getvalue()})
+
+    assert (("train/a/two_1.tif",),) == found["several_frames"]
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "BMP"], ids=["same-bytes", "same-pixels"])
+@pytest.mark.parametrize(
+    ("path", "code", "level"),
+    [
+        pytest.param("test/a/copy_1", "leaked_copies", "error", id="train-and-test"),
+        pytest.param("train/b/copy_1", "two_labels", "error", id="two-labels"),
+        pytest.param("train/a/copy_1", "copies", "warning", id="twice"),
+    ],
+)
+def test_copies_are_found(tmp_path: Path, file_format: str, path: str, code: str, level: str) -> None:
+    """A copy is a copy in another file format too; what it means depends on where it is."""
+    original = "train/a/traina0_0.png"
+    copy = f"{path}.{file_format.lower()}"
+    found = audited(tmp_path, photographs() | {copy: encoded(photograph(0), file_format)})
+
+    (finding,) = found.findings
+    assert (code, level, {original, copy}) == (finding.code, finding.level, set(finding.images[0]))
+
+
+def test_leakage_stops_a_run_unless_it_is_allowed(tmp_path: Path) -> None:
+    """The refusal names both files and the way round; allowed, it is a warning."""
+    files = photographs() | {"test/a/copy_1.png": encoded(photograph(0))}
+
+    with pytest.raises(DatasetError, match=r"test/a/copy_1\.png = train/a/traina0_0\.png\n1 image is in the test set"):
+        check_audit(audited(tmp_path, files), ("a", "b"), GROUPED)
+    allowed = Data(group=GROUPED.group, allow_leakage=True)
+    check_audit(audited(tmp_path, files, allowed), ("a", "b"), allowed)
+    assert ["leaked_copies"] == list(found_in(tmp_path, files, allowed))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda image: encoded(image, "JPEG", quality=40), id="compressed"),
+        pytest.param(lambda image: encoded(image.resize((100, 100))), id="resized"),
+        pytest.param(lambda image: encoded(ImageEnhance.Brightness(image).enhance(1.1)), id="brighter"),
+    ],
+)
+def test_near_copies_across_the_split_are_pairs(tmp_path: Path, change: Callable[[Image.Image], bytes]) -> None:
+    """A test image that looks like a training image is a warning that shows the two."""
+    found = found_in(tmp_path, photographs() | {"test/a/near_1.png": change(photograph(0))})
+
+    assert (("test/a/near_1.png", "train/a/traina0_0.png"),) == found["near_leaks"]
+
+
+def test_a_mirrored_eye_is_no_copy(tmp_path: Path) -> None:
+    """Left and right eye look like mirror images; that makes them neither copies nor near copies."""
+    mirrored = encoded(photograph(0).transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+
+    assert {} == found_in(tmp_path, photographs() | {"train/a/mirror_1.png": mirrored})
+
+
+def test_patients_on_two_sides_are_found(tmp_path: Path) -> None:
+    """A group that the set's own folders put into train and test is named with its files."""
+    found = found_in(tmp_path, photographs() | {"test/a/traina0_9.png": encoded(photograph(77))})
+
+    assert (("test/a/traina0_9.png", "train/a/traina0_0.png"),) == found["groups_across_splits"]
+
+
+def test_uneven_and_missing_classes_are_found(tmp_path: Path) -> None:
+    """Six times as many of one class, and a class without test images, are said."""
+    few = {"train/a/traina0_0.png", "train/a/traina1_1.png"}
+    files = {p: d for p, d in photographs().items() if p in few or p.startswith(("train/b/", "test/b/"))}
+
+    assert {"imbalance", "missing_class"} == set(found_in(tmp_path, files))
+
+
+def test_without_a_group_rule_there_is_one_warning(tmp_path: Path) -> None:
+    """A rule, or look-alikes kept together, silences it."""
+    assert ["no_group_rule"] == list(found_in(tmp_path, photographs(), Data()))
+    assert {} == found_in(tmp_path, photographs(), Data(group="near-duplicates"))
+
+
+BAD = {
+    "train/a/text_1.png": b"this is no image",
+    "train/b/copy_1.png": encoded(photograph(0)),
+    "train/b/dark_1.png": encoded(ImageEnhance.Brightness(photograph(99)).enhance(0.1)),
+    "train/b/near_1.png": encoded(photograph(1001), "JPEG", quality=60),
+}
+
+
+@pytest.fixture(name="command", scope="module")
+def fixture_command(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Path]:
+    """`audit --quarantine` over a set with a text file, a dark image, a near copy and one image under two labels."""
+    work = tmp_path_factory.mktemp("audit")
+    write_files(work / "set", photographs() | BAD)
+    status = main(["audit", str(work / "set"), f"--runs-dir={work / 'runs'}", f"--quarantine={work / 'bad'}"])
+    return status, work
+
+
+def test_command_writes_json_and_a_gallery(command: tuple[int, Path]) -> None:
+    """Errors are status 1; audit.json names every file; audit.html holds the pictures in itself."""
+    status, work = command
+
+    assert 1 == status
+    (folder,) = (work / "runs" / "set").iterdir()
+    document = json.loads((folder / "audit.json").read_text())
+    codes = {finding["code"]: finding["images"] for finding in document["findings"]}
+    assert [["train/a/text_1.png"]] == codes["unreadable"]
+    assert [["train/a/traina0_0.png", "train/b/copy_1.png"]] == codes["two_labels"]
+    assert [["train/b/dark_1.png"]] == codes["dark"]
+    assert [["train/b/near_1.png", "train/b/trainb1_1.png"]] == codes["near_copies"]
+    assert {"test": {"a": 4, "b": 4}, "train": {"a": 13, "b": 15}} == document["classes"]
+    html = (folder / "audit.html").read_text()
+    assert "train/b/near_1.png" in html
+    assert html.count('src="data:image/jpeg;base64,') >= 5
+    assert "http" not in html
+
+
+def test_quarantine_copies_and_never_deletes(command: tuple[int, Path]) -> None:
+    """The bad files stand in the folder with a list of reasons; the set is as it was."""
+    _, work = command
+
+    with (work / "bad" / "list.csv").open() as file:
+        reasons = {row["path"]: row["reason"] for row in csv.DictReader(file)}
+    assert {"unreadable", "two_labels", "dark", "wrong_extension"} == set(reasons.values())
+    for path in reasons:
+        assert (work / "set" / path).read_bytes() == (work / "bad" / path).read_bytes()
+    assert photographs().keys() | BAD.keys() == {
+        path.relative_to(work / "set").as_posix() for path in (work / "set").rglob("*.png")
+    }
+
+
+def test_command_exits_with_0_on_warnings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Warnings are told in a table, and that is all."""
+    write_files(tmp_path / "set", photographs() | {"test/a/copy_1.png": encoded(photograph(0))})
+    options = [str(tmp_path / "set"), f"--runs-dir={tmp_path / 'runs'}"]
+
+    assert 1 == main(["audit", *options])
+    assert "--allow-leakage" in capsys.readouterr().err.splitlines()[-1]
+    assert 0 == main(["audit", *options, "--allow-leakage"])
+    output = capsys.readouterr().out
+    assert "33 images can be read, 0 cannot" in output
+    assert "warning  leaked_copies" in output
+    assert "gallery: " in output
+
+
+def test_quarantine_into_a_folder_with_files_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing that somebody keeps is mixed with bad files or written over."""
+    write_files(tmp_path, {f"set/{name}": data for name, data in color_files(train=4, test=2).items()})
+    write_files(tmp_path / "bad", {"mine.txt": b"x"})
+
+    status = main(["audit", str(tmp_path / "set"), f"--runs-dir={tmp_path}/r", f"--quarantine={tmp_path}/bad"])
+
+    assert 1 == status
+    assert "expected a new or empty folder" in capsys.readouterr().err.splitlines()[-1]
+    assert ["mine.txt"] == [path.name for path in (tmp_path / "bad").iterdir()]
+
+
+def test_run_refuses_what_the_audit_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One image under two labels stops a run before anything is trained; the gallery shows it."""
+    files = color_files(train=4, test=2)
+    files["train/red/copy_1.png"] = files["train/blue/Bt000_0.png"] = png(seed=5)
+    write_files(tmp_path / "set", files)
+    folders = [f"--models-dir={tmp_path / 'models'}", f"--runs-dir={tmp_path / 'runs'}"]
+
+    status = main(["run", str(tmp_path / "set"), "--recipe=demo", "--set=data.group=^(.*)_", *folders])
+
+    assert 1 == status
+    error = capsys.readouterr().err
+    assert "train/blue/Bt000_0.png = train/red/copy_1.png" in error
+    assert "filed under two labels, named above: decide which label is right" in error.splitlines()[-1]
+    assert 1 == len(list((tmp_path / "runs" / "set").glob("*/audit.html")))
+    assert not (tmp_path / "models").exists()
