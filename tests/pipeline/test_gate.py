@@ -1,0 +1,235 @@
+"""pipeline/gate.py: a new version against the live one, on images that neither has seen."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from contract.store import ModelEntry, ModelStore
+from pipeline.errors import RecipeError
+from pipeline.gate import Contender, Gatekeeper, GateOutcome
+from pipeline.gate_settings import Gate
+from pipeline.ingest import FolderSource
+from pipeline.recipe import load_recipe
+from tests.helpers.tiny_model import MODEL_NAME
+from tests.helpers.versions import ColorSet, publish_trained
+
+LABELS = ("blue", "green", "red")
+
+
+class Arena:
+    """A store with a live version, a set of images, and a gate between them."""
+
+    def __init__(self, root: Path, tiny_models: dict[str, Path]) -> None:
+        self.store = ModelStore(root / "models")
+        self.runs = root / "runs"
+        self.images = ColorSet(root / "set")
+        self.variants = tiny_models
+
+    def publish_live(self, variant: str = "plain", **provenance: Any) -> int:
+        return publish_trained(self.store, self.runs, self.variants[variant], self.images, **provenance)
+
+    def contender(self, *, wrong: int = 0, labels: Sequence[str] = LABELS, weights: str = "none") -> Contender:
+        """One that is right about all test images but the first `wrong`."""
+        rows = self.images.manifest.of("test")
+        targets = np.array([labels.index(row.label) for row in rows])
+        said = np.where(np.arange(len(rows)) < wrong, (targets + 1) % 3, targets)
+        probabilities: NDArray[np.float32] = (0.05 + 0.85 * np.eye(3)[said]).astype(np.float32)
+        manifest, source = self.images.manifest, FolderSource(self.images.folder)
+        return Contender(labels, manifest, weights, source, probabilities)
+
+    def judge(self, contender: Contender | None, *, force: bool = False, **gate: Any) -> GateOutcome:
+        settings = Gate(**{"metric": "accuracy", "margin": 0.0} | gate)
+        entry, outcome = Gatekeeper(settings, self.store, self.runs, force=force).judge(MODEL_NAME, contender)
+        assert self.store.read_index().get(MODEL_NAME, ModelEntry()) == entry
+        return outcome
+
+
+@pytest.fixture(name="arena")
+def fixture_arena(tmp_path: Path, tiny_models: dict[str, Path]) -> Arena:
+    """Thirty test images and six to train on; no version yet."""
+    arena = Arena(tmp_path, tiny_models)
+    arena.images.add("train", 2)
+    arena.images.add("test", 10)
+    return arena
+
+
+def test_first_version_becomes_live(arena: Arena) -> None:
+    """There is nothing to be worse than."""
+    outcome = arena.judge(arena.contender(wrong=30))
+
+    assert ("first", True) == (outcome.verdict, outcome.becomes_live)
+
+
+def test_equal_is_not_worse(arena: Arena) -> None:
+    """With a margin of nothing, a version as good as the live one passes."""
+    arena.publish_live()
+
+    outcome = arena.judge(arena.contender())
+
+    assert ("passed", True) == (outcome.verdict, outcome.becomes_live)
+    assert (30, 1, 1.0, 1.0) == (outcome.images, outcome.live_version, outcome.live_value, outcome.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "margin", "verdict"),
+    [(3, 0.0999, "failed"), (3, 0.1, "passed"), (0, 0.0, "passed"), (1, 0.0, "failed")],
+    ids=["beyond", "exactly-the-margin", "none-wrong", "one-wrong"],
+)
+def test_margin_is_how_much_worse_it_may_be(arena: Arena, wrong: int, margin: float, verdict: str) -> None:
+    """Three wrong of thirty is a tenth worse than a live version that is always right."""
+    arena.publish_live()
+
+    outcome = arena.judge(arena.contender(wrong=wrong), margin=margin)
+
+    assert verdict == outcome.verdict
+    assert (verdict == "passed") == outcome.becomes_live
+    assert 1 - wrong / 30 == pytest.approx(outcome.value)
+
+
+@pytest.mark.parametrize("metric", ["brier", "log_loss"])
+def test_losses_are_better_when_lower(arena: Arena, metric: str) -> None:
+    """A version with a higher loss is the worse one."""
+    arena.publish_live()
+
+    outcome = arena.judge(arena.contender(wrong=30), metric=metric, margin=0.1)
+
+    assert "failed" == outcome.verdict
+    assert outcome.value is not None
+    assert outcome.live_value is not None
+    assert outcome.value > outcome.live_value
+
+
+def test_force_overrules_and_is_recorded(arena: Arena) -> None:
+    """The verdict stays what it was; the version becomes live all the same."""
+    arena.publish_live()
+
+    document = arena.judge(arena.contender(wrong=30), force=True).document()
+
+    assert ("failed", True, "live") == (document["verdict"], document["forced"], document["published_as"])
+
+
+def test_labels_in_another_order_are_the_same_labels(arena: Arena) -> None:
+    """The live version's columns are put in the new version's order before anything is measured."""
+    arena.publish_live("permuted")
+
+    assert 1.0 == arena.judge(arena.contender()).live_value
+
+
+def test_live_version_sees_images_as_it_wants_them(arena: Arena) -> None:
+    """A live version of another input size is asked by its own contract."""
+    arena.publish_live("small")
+
+    assert 1.0 == arena.judge(arena.contender()).live_value
+
+
+def skipped_because(outcome: GateOutcome, words: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Skipped, said, and neither measured nor live."""
+    assert ("skipped", False) == (outcome.verdict, outcome.becomes_live)
+    assert words in outcome.reason
+    assert (None, None) == (outcome.live_value, outcome.value)
+    assert any(outcome.reason in r.message for r in caplog.records if r.levelno == logging.WARNING)
+
+
+def test_other_labels_cannot_be_compared(arena: Arena, caplog: pytest.LogCaptureFixture) -> None:
+    """A new set of classes is another task."""
+    arena.publish_live()
+    contender = arena.contender()
+    other = Contender(
+        ("blue", "green", "violet"), contender.manifest, "none", contender.source, contender.probabilities
+    )
+
+    skipped_because(arena.judge(other), "has the classes blue, green, red, not blue, green, violet", caplog)
+
+
+def test_too_few_images_cannot_be_compared(tmp_path: Path, arena: Arena, caplog: pytest.LogCaptureFixture) -> None:
+    """Twenty-nine images are not enough."""
+    arena.publish_live()
+    arena.images.rows.remove(arena.images.manifest.of("test")[0])
+
+    outcome = arena.judge(arena.contender())
+
+    skipped_because(outcome, "only 29 test images are new to both versions", caplog)
+    assert 29 == outcome.images
+
+
+def test_gone_manifest_cannot_be_compared(arena: Arena, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody knows what the live version was trained on."""
+    arena.publish_live()
+    for path in arena.runs.glob("*/*/manifest.csv"):
+        path.unlink()
+
+    skipped_because(arena.judge(arena.contender()), "its run is gone", caplog)
+
+
+def test_version_without_images_cannot_be_compared(arena: Arena, caplog: pytest.LogCaptureFixture) -> None:
+    """An imported version brings no test images."""
+    arena.publish_live()
+
+    skipped_because(arena.judge(None), "no test images of its own", caplog)
+
+
+def test_broken_live_version_cannot_be_compared(arena: Arena, caplog: pytest.LogCaptureFixture) -> None:
+    """A live version that does not load is no reason to fail the run."""
+    version = arena.publish_live()
+    (arena.store.version_path(MODEL_NAME, version) / "saved_model.pb").write_bytes(b"broken")
+
+    skipped_because(arena.judge(arena.contender()), "cannot be evaluated", caplog)
+
+
+def test_images_that_the_live_version_was_trained_on_do_not_count(arena: Arena) -> None:
+    """Neither by content, whatever their path and group, nor by group, whatever their content."""
+    live = ColorSet(arena.images.folder)
+    live.rows = [row for row in arena.images.rows if row.split == "train"]
+    tested = arena.images.manifest.of("test")
+    arena.images.add("test", 5, start=10)
+    by_content, by_group = tested[0], tested[1]
+    for row in (by_content, by_group):
+        arena.images.rows.remove(row)
+    live.rows.append(replace(by_content, path="elsewhere.png", group="other", split="train"))
+    live.rows.append(replace(by_group, path="other.png", sha256="0" * 64, split="val"))
+    arena.images.rows += [by_content, by_group]
+    publish_trained(arena.store, arena.runs, arena.variants["plain"], live)
+
+    assert 45 - 2 == arena.judge(arena.contender()).images
+
+
+def test_images_that_an_ancestor_was_trained_on_do_not_count(arena: Arena) -> None:
+    """A version that continues another's training has seen what that one saw."""
+    ancestor = ColorSet(arena.images.folder)
+    ancestor.add("train", 1, start=50)
+    arena.images.add("test", 5, start=10)
+    known = arena.images.manifest.of("test")[:4]
+    ancestor.rows += [type(row)(row.path, row.sha256, row.label, row.group, "train") for row in known]
+    publish_trained(
+        arena.store,
+        arena.runs,
+        arena.variants["plain"],
+        ancestor,
+        run="20250101T000000Z-bbbbbb",
+        keras_model_sha256="f00",
+    )
+    arena.publish_live(weights="sha256:f00")
+
+    assert 45 - 4 == arena.judge(arena.contender()).images
+    assert 45 - 4 == arena.judge(arena.contender(weights="sha256:f00")).images
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("evaluate.gate.metric=accurracy", "evaluate.gate.metric"),
+        ("evaluate.gate.margin=2", "evaluate.gate.margin"),
+        ("evaluate.gate.margn=0.1", "did you mean margin?"),
+    ],
+    ids=["metric", "margin", "key"],
+)
+def test_wrong_settings_are_refused(override: str, words: str) -> None:
+    """The recipe names the key."""
+    with pytest.raises(RecipeError, match=words.replace(".", r"\.").replace("?", r"\?")):
+        load_recipe("demo", [override])
