@@ -13,13 +13,27 @@ from collections.abc import Sequence
 
 from contract.errors import ContractError
 from engine.errors import EngineError
-from pipeline.commands import audit, backbones, evaluate, imports, models, prune, run, sample, score, verify, weights
+from pipeline.commands import (
+    audit,
+    backbones,
+    evaluate,
+    imports,
+    models,
+    preview,
+    prune,
+    run,
+    sample,
+    score,
+    verify,
+    weights,
+)
 from pipeline.errors import PipelineError
 
 # Modules of pipeline/commands/, in the order of --help.
 _COMMANDS = (
     run,
     audit,
+    preview,
     backbones,
     sample,
     weights,

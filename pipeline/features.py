@@ -212,7 +212,7 @@ def hash_network(network: Any, others: dict[str, Any]) -> str:
     versions = {name: package_version(name) for name in ("keras", "tensorflow")}
     digest = hashlib.sha256(json.dumps([architecture, others, versions], sort_keys=True).encode())
     for weights in network.weights:
-        digest.update(np.ascontiguousarray(weights))
+        digest.update(np.asarray(weights).tobytes())
     return digest.hexdigest()[:32]
 
 

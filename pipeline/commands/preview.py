@@ -1,0 +1,48 @@
+"""`preview`: draw what augmentation does to a set."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PipelineError
+from pipeline.recipe import load_recipe, shipped_recipes
+
+
+def add(commands: Any) -> None:
+    """Describe the command to argparse."""
+    preview = commands.add_parser("preview", help="draw training images as augmentation changes them")
+    preview.add_argument("dataset", type=Path, help="as for run")
+    preview.add_argument("--out", type=Path, required=True, metavar="FILE.png", help="the picture to write")
+    preview.add_argument("--recipe", default="default", help=f"{', '.join(shipped_recipes())}, or a YAML file")
+    preview.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="such as augment.zoom_range=0.2"
+    )
+    preview.add_argument("--rows", type=_count, default=6, help="images")
+    preview.add_argument("--columns", type=_count, default=7, help="pictures of each, the image itself included")
+    preview.set_defaults(command=_preview)
+
+
+def _preview(arguments: argparse.Namespace) -> None:
+    recipe = load_recipe(arguments.recipe, arguments.set)
+    from pipeline.ingest import ingest
+    from pipeline.pixels import Pixels
+    from pipeline.preparation import input_spec
+    from pipeline.preview import draw_preview
+
+    dataset = ingest(arguments.dataset)
+    pixels = Pixels(dataset.source, input_spec(recipe), cache_bytes=0)
+    sheet = draw_preview(dataset, pixels, recipe, rows=arguments.rows, columns=arguments.columns)
+    try:
+        sheet.save(arguments.out)
+    except (OSError, ValueError) as err:
+        raise PipelineError(f"{arguments.out} cannot be written as a picture: {err}") from err
+    print(f"written: {arguments.out}")
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 100:
+        raise ValueError(text)
+    return value
