@@ -37,7 +37,7 @@ class Data(Section):
     color: Literal["rgb", "grey"] = "rgb"
     on_unreadable: Literal["refuse", "skip"] = "refuse"
     allow_leakage: bool = False
-    near_distance: Annotated[int, Field(ge=0, le=64)] = 16
+    near_distance: Annotated[int, Field(ge=0, le=40)] = 16
     columns: dict[Column, str] = Field(default_factory=dict)
 
     @field_validator("group")

@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK = 1024  # rows compared at a time: bounds memory when very many images share a band
+_BLOCK = 1 << 16  # pairs compared at a time: bounds memory when very many images share a band
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,24 +77,26 @@ def join(size: int, links: Iterable[tuple[int, int]]) -> list[int]:
 def _close(hashes: NDArray[np.uint8], max_distance: int) -> Iterator[tuple[int, int, int]]:
     """Yield (row, row, distance) of different hashes at most `max_distance` apart; a pair may come twice."""
     words = hashes.view(np.uint64)
-    for members in _buckets(hashes, max_distance + 1):
-        for start in range(0, len(members), _BLOCK):
-            block = members[start : start + _BLOCK]
-            rest = members[start:]
-            distances = np.zeros((len(block), len(rest)), np.uint16)
-            for word in range(words.shape[1]):
-                distances += np.bitwise_count(words[block, word][:, None] ^ words[rest, word][None, :])
-            for row, column in np.argwhere(np.triu(distances <= max_distance, 1)):
-                yield int(block[row]), int(rest[column]), int(distances[row, column])
+    for one, other in _sharing_a_band(hashes, max_distance + 1):
+        for start in range(0, len(one), _BLOCK):
+            a, b = one[start : start + _BLOCK], other[start : start + _BLOCK]
+            distances = np.bitwise_count(words[a] ^ words[b]).sum(axis=1, dtype=np.int64)
+            for found in np.flatnonzero(distances <= max_distance):
+                yield int(a[found]), int(b[found]), int(distances[found])
 
 
-def _buckets(hashes: NDArray[np.uint8], num_bands: int) -> Iterator[NDArray[np.intp]]:
-    """Yield the rows that share a band of bits, two or more at a time, band by band."""
+def _sharing_a_band(hashes: NDArray[np.uint8], num_bands: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Yield pairs of rows that agree in a band of bits, as two arrays, band by band."""
     bits = np.unpackbits(hashes, axis=1)
     shuffled = bits[:, np.random.default_rng(0).permutation(bits.shape[1])]
     for band in np.array_split(shuffled, num_bands, axis=1):
         packed = np.packbits(band, axis=1)
         keys = np.ascontiguousarray(packed).view(np.dtype((np.void, packed.shape[1]))).ravel()
         order = np.argsort(keys, kind="stable")
-        borders = np.flatnonzero(keys[order][1:] != keys[order][:-1]) + 1
-        yield from (members for members in np.split(order, borders) if len(members) > 1)
+        keys = keys[order]
+        # Equal keys are neighbours now: compare each with the next, the next but one, ... until none is equal.
+        here, step = np.arange(len(keys)), 1
+        while len(here := here[here + step < len(keys)]):
+            here = here[keys[here] == keys[here + step]]
+            yield order[here], order[here + step]
+            step += 1
