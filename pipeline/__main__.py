@@ -73,4 +73,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Without tearing the interpreter down: after Ctrl-C in training, TensorFlow's threads may still wait for it, and then
+    # the process never ends.
+    os._exit(status)
