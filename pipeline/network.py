@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.backbones import BACKBONES, Backbone, Preprocessing, find_backbone
 from pipeline.errors import RecipeError
-from pipeline.recipe import Model
+from pipeline.training_settings import Model
 from pipeline.weights import Weights, load_weights
 
 LOGITS = "logits"

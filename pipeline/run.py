@@ -15,8 +15,6 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from contract.model import InputSpec, Label, ModelContract, build_document
 from contract.store import ModelStore, check_name
 from pipeline.architecture import describe_network
@@ -34,7 +32,7 @@ from pipeline.publish import Artifact, Replay, publish
 from pipeline.recipe import Recipe
 from pipeline.report import write_reports
 from pipeline.run_folder import new_folder
-from pipeline.train import train
+from pipeline.train import make_repeatable, train
 from pipeline.verify import Deviation
 from pipeline.weights import find_weights
 
@@ -96,7 +94,7 @@ def run(
     with clock.stage("audit"):
         images = prepare_images(dataset, recipe, spec, folder)
     with clock.stage("train"):
-        keras.utils.set_random_seed(recipe.train.seed)
+        make_repeatable(recipe.train.seed)
         classifier = build_classifier(recipe.model, weights, num_classes=len(dataset.labels), channels=spec.channels)
         history = train(classifier, images.manifest, dataset.labels, images.pixels, recipe, folder)
         classifier.model.save(folder / "model.keras")

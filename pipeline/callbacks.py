@@ -1,0 +1,162 @@
+"""What happens during training: a bar, a watch on the loss, and after each epoch a record, a checkpoint, a decision."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from pipeline.checkpoint import Checkpoints, TrainingState, save_best
+from pipeline.errors import TrainingError
+from pipeline.stages import Stage
+from pipeline.training_settings import Train
+
+CURVES = ("stage", "epoch", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy")
+
+
+class Progress(keras.callbacks.Callback):
+    """A bar over one stage, with the time left; stops on a loss that is not finite.
+
+    Args:
+        bar: as `progress_bar` makes it.
+    """
+
+    def __init__(self, bar: Any) -> None:
+        super().__init__()
+        self._bar = bar
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Note the epoch."""
+        self._epoch = epoch + 1
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Move the bar.
+
+        Raises:
+            TrainingError: if the loss is not finite.
+        """
+        if not math.isfinite(logs["loss"]):
+            raise TrainingError(
+                f"the loss is {logs['loss']} in epoch {self._epoch}, batch {batch + 1}: expected a finite number. "
+                "A lower train.learning_rate usually helps"
+            )
+        self._bar.update()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Show the epoch's figures."""
+        self._bar.set_postfix(
+            epoch=self._epoch,
+            val_accuracy=f"{logs['val_accuracy']:.2f}",
+            val_loss=f"{logs['val_loss']:.3f}",
+            refresh=False,
+        )
+
+
+@dataclass(frozen=True)
+class Logbook:
+    """Where a run writes its epochs down.
+
+    Args:
+        folder: the run's, for curves.csv and the best weights.
+        network: the whole classifier; what is fitted may be the end of it alone.
+        state: where training stands; changed in place.
+        checkpoints: of the run.
+    """
+
+    folder: Path
+    network: Any
+    state: TrainingState
+    checkpoints: Checkpoints
+
+
+class EpochEnd(keras.callbacks.Callback):
+    """After each epoch: curves.csv, the best weights, patience, and a checkpoint to go on from.
+
+    Args:
+        logbook: where it is written.
+        stage: the round of training.
+        settings: patience and schedule.
+    """
+
+    def __init__(self, logbook: Logbook, stage: Stage, settings: Train) -> None:
+        super().__init__()
+        self._logbook = logbook
+        self._stage = stage
+        self._settings = settings
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Write the epoch down and decide whether there is another."""
+        state, settings = self._logbook.state, self._settings
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        row: dict[str, Any] = {"stage": self._stage.name, "epoch": epoch + 1, "learning_rate": rate}
+        row |= {name: float(logs[name]) for name in CURVES[3:]}
+        state.curves.append(row)
+        if not state.best or row["val_loss"] < state.best["val_loss"]:
+            state.best = row
+            save_best(self._logbook.network, self._logbook.folder)
+        write_curves(self._logbook.folder / "curves.csv", state.curves)
+        state.epoch = epoch + 1
+        state.plateau.update(row["val_loss"], settings)
+        state.stopping.update(row["val_loss"])
+        state.stopped = (
+            settings.early_stopping is not None and state.stopping.waited >= settings.early_stopping.patience
+        )
+        self.model.stop_training = state.stopped
+        self._logbook.checkpoints.save(state, self._logbook.network, self.model.optimizer)
+
+
+class TensorBoard(keras.callbacks.Callback):
+    """Writes an event file of the curves that any TensorBoard reads.
+
+    Args:
+        folder: of the event files.
+        stage: prefixes every tag.
+        first_epoch: epochs before this stage.
+    """
+
+    def __init__(self, folder: Path, stage: Stage, first_epoch: int) -> None:
+        super().__init__()
+        self._folder = folder
+        self._stage = stage
+        self._first_epoch = first_epoch
+        self._writer: Any = None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Open the file."""
+        import tensorflow as tf
+
+        self._writer = tf.summary.create_file_writer(str(self._folder))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Write the epoch's figures."""
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        with self._writer.as_default():
+            for name, value in {**logs, "learning_rate": rate}.items():
+                _write_scalar(f"{self._stage.name}/{name}", float(value), self._first_epoch + epoch + 1)
+        self._writer.flush()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Close the file."""
+        self._writer.close()
+
+
+def _write_scalar(tag: str, value: float, step: int) -> None:
+    """Write one value as TensorBoard's own scalar plugin would: `tf.summary.scalar` needs TensorBoard installed."""
+    import tensorflow as tf
+
+    metadata = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"}, data_class=1)  # DATA_CLASS_SCALAR
+    tf.summary.write(tag, tf.constant(value, tf.float32), step=step, metadata=metadata)
+
+
+def write_curves(path: Path, curves: Sequence[dict[str, Any]]) -> None:
+    """Write curves.csv anew."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, CURVES)
+        writer.writeheader()
+        writer.writerows(curves)
