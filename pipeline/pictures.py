@@ -100,7 +100,9 @@ def draw_pictures(
 
 
 def overlay(image: NDArray[np.uint8], saliency: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return an image under a saliency map: red where most, unchanged where none.
+    """Return an image in grey under a saliency map: red where most, plain grey where none.
+
+    Grey, because red on a picture of an eye or of tissue would not be seen.
 
     Args:
         image: uint8, shape (height, width, channels), 1 or 3 channels.
@@ -113,7 +115,8 @@ def overlay(image: NDArray[np.uint8], saliency: NDArray[np.float32]) -> NDArray[
     resized = Image.fromarray((saliency * 255).astype(np.uint8)).resize((width, height), Image.Resampling.BILINEAR)
     share = np.asarray(resized, np.float32)[..., None] / 255 * 0.6
     color = np.array([230.0, 30.0, 0.0], np.float32)
-    return np.asarray(np.broadcast_to(image, (height, width, 3)) * (1 - share) + color * share).astype(np.uint8)
+    grey = image.astype(np.float32).mean(axis=2, keepdims=True)
+    return np.asarray(grey * (1 - share) + color * share).astype(np.uint8)
 
 
 def _draw_images(

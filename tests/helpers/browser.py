@@ -14,7 +14,8 @@ from pathlib import Path
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # A frame of the wanted width: Chromium's own window is never narrower than 500 pixels.
 _FRAME = """<!doctype html><body style="margin:0">
-<iframe id="f" src="{page}" style="border:0;width:{width}px;height:{height}px"></iframe><script>document.getElementById("f").onload = (event) => {{
+<iframe id="f" src="{page}" style="border:0;width:{width}px;height:{height}px"></iframe>
+<script>document.getElementById("f").onload = (event) => {{
   const page = event.target.contentDocument.scrollingElement;
   document.title = `${{page.scrollWidth}} ${{page.clientWidth}} ${{page.scrollHeight}}`;
 }}</script>"""

@@ -239,7 +239,7 @@ def test_document_is_json() -> None:
 
 
 def test_overlay_reddens_what_matters() -> None:
-    """Where saliency is 0 the image stays; where it is 1 it turns red; grey images become RGB."""
+    """Where saliency is 0 the image is its own grey; where it is 1 it turns red; the result is RGB."""
     image = np.full((8, 8, 1), 100, np.uint8)
     saliency = np.zeros((2, 2), np.float32)
     saliency[0, 0] = 1.0

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -73,12 +74,14 @@ def test_run_folder_records_everything(result: RunResult) -> None:
     assert {
         "recipe.yaml",
         "audit.json",
+        "audit.html",
         "manifest.csv",
         "curves.csv",
         "best.weights.h5",
         "model.keras",
         "predictions.csv",
         "report.html",
+        "report-aggregates.html",
         "metrics.json",
     } == names
     metrics = json.loads((result.folder / "metrics.json").read_text())
@@ -131,13 +134,16 @@ def test_provenance_says_where_the_model_comes_from(result: RunResult) -> None:
 
 
 def test_report_shows_aggregates_only(result: RunResult) -> None:
-    """The report that leaves with the model names no file and shows no picture."""
+    """The report that leaves with the model names no file and shows drawings alone; the run's shows images."""
     html = (result.directory / "assets.extra/report.html").read_text()
 
     assert "Not a medical device" in html
     assert f"{100 * result.test['accuracy']:.1f} %" in html
     assert ".png" not in html
-    assert "<img" not in html
+    assert {"svg+xml"} == set(re.findall(r"data:image/([a-z+]+)", html))
+    assert {"svg+xml", "jpeg", "png"} == set(
+        re.findall(r"data:image/([a-z+]+)", (result.folder / "report.html").read_text())
+    )
 
 
 def test_saved_keras_model_is_the_published_one(result: RunResult) -> None:
@@ -162,7 +168,7 @@ def test_saved_keras_model_is_the_published_one(result: RunResult) -> None:
 def test_zip_gives_the_same_model_as_its_folder(
     work: Path, result: RunResult, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A zip is read in place: same images, same splits, same hash; with --force the rerun becomes version 2 and live."""
+    """A zip is read in place: same images, same splits, same hash; with --force the rerun is version 2, live."""
     location = work / "colors.zip"
     with zipfile.ZipFile(location, "w") as archive:
         for path in sorted((work / "colors").rglob("*.png")):
