@@ -25,7 +25,7 @@ class TableRow:
 
     Attributes:
         line: counted from 1 for the first image, to find it again.
-        path: as written, forward slashes.
+        path: with forward slashes, without dots that change nothing.
         label: the class.
         group: what must stay on one side of a split.
         split: as written.
@@ -120,9 +120,9 @@ def _find_columns(table: str, names: Sequence[str], columns: Mapping[Column, str
 
 def _row(line: int, record: Mapping[str, Any], found: Mapping[Column, str]) -> TableRow:
     cells = {column: _cell(record[name]) for column, name in found.items()}
-    return TableRow(
-        line, (cells["path"] or "").replace("\\", "/"), cells["label"] or "", cells.get("group"), cells.get("split")
-    )
+    path = (cells["path"] or "").replace("\\", "/")
+    path = str(PurePosixPath(path)) if path else ""
+    return TableRow(line, path, cells["label"] or "", cells.get("group"), cells.get("split"))
 
 
 def _cell(value: Any) -> str | None:
@@ -151,10 +151,10 @@ def _is_outside(path: str) -> bool:
 def _check_listed_once(table: str, rows: Sequence[TableRow]) -> None:
     labels: dict[str, set[str]] = defaultdict(set)
     for row in rows:
-        labels[str(PurePosixPath(row.path))].add(row.label)
+        labels[row.path].add(row.label)
     torn = [f"{path} as {' and '.join(sorted(found))}" for path, found in labels.items() if len(found) > 1]
     _refuse(table, "one label an image", "", torn)
-    counts = Counter(str(PurePosixPath(row.path)) for row in rows)
+    counts = Counter(row.path for row in rows)
     _refuse(table, "every image once", "more than once", [path for path, count in counts.items() if count > 1])
 
 

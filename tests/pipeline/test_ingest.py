@@ -3,8 +3,11 @@
 import stat
 import zipfile
 from pathlib import Path
+from typing import Any
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from pipeline.errors import DatasetError
 from pipeline.ingest import ingest
@@ -203,3 +206,108 @@ def test_damaged_member_reads_as_an_os_error(tmp_path: Path) -> None:
         except OSError as err:
             broken.append((example.name, "damaged in the zip" in str(err)))
     assert [("1.png", True)] == broken
+
+
+ROWS: dict[str, list[Any]] = {
+    "path": ["photos/1.png", "photos/2.png", "./photos/sub/3.png", "photos/4.png"],
+    "label": ["a", "b", "a", "b"],
+}
+FILES = {"photos/1.png": IMAGE, "photos/2.png": IMAGE, "photos/sub/3.png": IMAGE, "photos/4.png": IMAGE, "secret": b"x"}
+
+
+def write_table(folder: Path, kind: str, columns: dict[str, list[Any]]) -> Path:
+    """Write a table beside the images it names."""
+    write_files(folder, FILES)
+    path = folder / f"set.{kind}"
+    if kind == "parquet":
+        parquet.write_table(pyarrow.table(columns), path)
+        return path
+    rows = [
+        ",".join(columns),
+        *(",".join("" if v is None else str(v) for v in row) for row in zip(*columns.values(), strict=True)),
+    ]
+    path.write_text("\ufeff" + "\n".join(rows) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_table_names_images_labels_groups_and_splits(tmp_path: Path, kind: str) -> None:
+    """Paths are relative to the table; a number is a label or a group like any other; a BOM from Excel is no matter."""
+    location = write_table(
+        tmp_path, kind, ROWS | {"group": [7, 7, 8, 9], "split": ["train", "training", "test", "Train"]}
+    )
+
+    dataset = ingest(location)
+
+    assert ("a", "b") == dataset.labels
+    assert [
+        ("photos/1.png", "a", "train", "7"),
+        ("photos/2.png", "b", "train", "7"),
+        ("photos/4.png", "b", "train", "9"),
+        ("photos/sub/3.png", "a", "test", "8"),
+    ] == [(e.path, e.label, e.split, e.group) for e in dataset.examples]
+    assert IMAGE == dataset.source.read(dataset.examples[0].path)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_table_with_columns_of_other_names(tmp_path: Path, kind: str) -> None:
+    """Named columns are found, the others are passed over, whole numbers stay whole."""
+    location = write_table(tmp_path, kind, {"file": ROWS["path"], "grade": [0, 1, 0, 1], "age": [61, None, 70, 54]})
+
+    dataset = ingest(location, {"path": "file", "label": "grade"})
+
+    assert ("0", "1") == dataset.labels
+    assert {(None, None)} == {(e.group, e.split) for e in dataset.examples}
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        pytest.param({"label": ["a", None, "a", " "]}, "a label in every row. Received: none in row 2, 4", id="blanks"),
+        pytest.param({"path": ["photos/1.png", None, *ROWS["path"][2:]]}, "a path in every row", id="blank-path"),
+        pytest.param(
+            {"group": ["x", "x", None, "y"]}, "a group in every row. Received: none in row 3", id="blank-group"
+        ),
+        pytest.param({"split": ["train", "train", "test", None]}, "without a split, others with one", id="blank-split"),
+        pytest.param({"split": ["train", "train", "tst", "test"]}, "Received: 'tst' in row 3", id="unknown-split"),
+        pytest.param({"patient": [1, 2, 3, 4]}, "unknown: patient", id="unknown-column"),
+        pytest.param({"lable": [1, 2, 3, 4]}, "did you mean label", id="misspelt-column"),
+        pytest.param(
+            {"path": ["photos/9.png", *ROWS["path"][1:]]}, "Received: no file photos/9.png", id="missing-file"
+        ),
+        pytest.param({"path": ["../set.csv", *ROWS["path"][1:]]}, r"Received: \.\./set\.csv", id="path-outside"),
+        pytest.param({"path": ["/etc/hosts", *ROWS["path"][1:]]}, "Received: /etc/hosts", id="absolute-path"),
+        pytest.param({"path": [".", *ROWS["path"][1:]]}, r"Received: no file \.", id="folder"),
+        pytest.param({"path": ["photos/2.png", *ROWS["path"][1:]]}, "photos/2.png as a and b", id="two-labels"),
+        pytest.param({"path": ["photos/sub/3.png", *ROWS["path"][1:]]}, "more than once photos/sub/3.png", id="twice"),
+        pytest.param({"label": ["a", "a", "a", "a"]}, "at least two classes. Received: one, a", id="one-class"),
+    ],
+)
+def test_wrong_tables_are_refused(tmp_path: Path, kind: str, change: dict[str, list[Any]], words: str) -> None:
+    """Each refusal names the rows, columns or paths; nothing outside the table's folder is touched."""
+    location = write_table(tmp_path, kind, ROWS | change)
+
+    with pytest.raises(DatasetError, match=words):
+        ingest(location)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        pytest.param("set.csv", b"", "no path; no label", id="empty-csv"),
+        pytest.param("set.csv", b"path,label\n", "expected one row an image. Received: no rows", id="no-rows"),
+        pytest.param("set.csv", b"path,label\na.png,b,c\n", "2 cells in every row", id="too-many-cells"),
+        pytest.param("set.csv", b"path,label\na.png\n", "2 cells in every row", id="too-few-cells"),
+        pytest.param("set.csv", b"path,label,label\na.png,b,c\n", "label more than once", id="repeated-column"),
+        pytest.param("set.csv", b"path,label\n\xff\xfe,b\n", "a CSV file in UTF-8", id="not-utf-8"),
+        pytest.param("set.csv", b"path;label\na.png;b\n", "no path; no label", id="semicolons"),
+        pytest.param("set.parquet", b"PAR1 cut", "expected a Parquet file", id="no-parquet"),
+    ],
+)
+def test_files_that_are_no_table_are_refused(tmp_path: Path, name: str, data: bytes, words: str) -> None:
+    """A damaged file gets a plain answer."""
+    (tmp_path / name).write_bytes(data)
+
+    with pytest.raises(DatasetError, match=words):
+        ingest(tmp_path / name)
