@@ -191,7 +191,7 @@ def _measure(
     probabilities: NDArray[np.float32], rows: Sequence[ManifestRow], labels: Sequence[str], metric: str
 ) -> float:
     targets = np.array([labels.index(row.label) for row in rows], np.int64)
-    return float(measure(probabilities, targets, labels)[metric])
+    return float(measure(probabilities, targets, labels, intervals=False)[metric])
 
 
 def _listed(labels: Sequence[str]) -> str:

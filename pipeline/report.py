@@ -64,6 +64,7 @@ def write_report(path: Path, document: Mapping[str, Any], pictures: Pictures | N
         pictures=pictures,
         confused=_most_confused(document["labels"], document["test"]),
         specificities=SPECIFICITIES,
+        undefined_classes=[label for label, text in document["card"]["definitions"].items() if not text],
         calibrated=document["calibration"]["fitted_on_images"] >= MIN_CALIBRATION_IMAGES,
     )
     path.write_text(html, encoding="utf-8")

@@ -122,15 +122,33 @@ def test_interval_holds_the_truth_as_often_as_it_says() -> None:
     assert 88 <= held
 
 
-@pytest.mark.parametrize("groups", [["P1"] * 4, ["P1", "P1", "P2", "P2"]], ids=["one", "one-class-each"])
-def test_interval_is_left_out_where_draws_have_no_value(groups: list[str]) -> None:
-    """One group has no interval; where half of the draws have one class only, the AUC has none."""
+def test_one_group_has_no_interval() -> None:
+    """Four images of one patient say nothing about other patients."""
     probabilities = np.array([[0.8, 0.2], [0.6, 0.4], [0.3, 0.7], [0.9, 0.1]], np.float32)
 
-    result = measure(probabilities, np.array([0, 0, 1, 1]), ["a", "b"], groups)
+    result = measure(probabilities, np.array([0, 0, 1, 1]), ["a", "b"], ["P1"] * 4)
 
-    assert result["classes"]["a"]["auc_interval"] is None or 2 == result["groups"]
-    assert (result["accuracy_interval"] is None) == (1 == result["groups"])
+    assert result["accuracy_interval"] is None
+    assert result["classes"]["a"]["auc_interval"] is None
+
+
+def test_interval_needs_a_value_in_half_of_the_draws() -> None:
+    """A statistic that has no value in most draws, such as an AUC without positives, gets no interval."""
+    bootstrap = GroupBootstrap(["P1", "P2", "P3"], resamples=100)
+
+    assert bootstrap.interval(lambda weights: np.full(len(weights), np.nan)) is None
+    assert [1.0, 1.0] == bootstrap.interval(lambda weights: np.ones(len(weights)))
+
+
+def test_intervals_can_be_left_out() -> None:
+    """Without intervals every other number stays as it is."""
+    probabilities, targets = predictions(50)
+
+    full, quick = (measure(probabilities, targets, LABELS, intervals=intervals) for intervals in (True, False))
+
+    assert quick["accuracy_interval"] is None
+    assert full["classes"]["normal"]["auc"] == quick["classes"]["normal"]["auc"]
+    assert full["confusion"] == quick["confusion"]
 
 
 def test_weighted_auc_is_scikit_learns() -> None:
