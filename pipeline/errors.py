@@ -21,6 +21,10 @@ class TrainingError(PipelineError):
     """Training broke down, such as by a loss that is not finite."""
 
 
+class ResumeError(PipelineError):
+    """A stopped run cannot be gone on with, because there is none or something has changed since."""
+
+
 class VerificationError(PipelineError):
     """The exported model does not compute what the trained one does; nothing was published."""
 

@@ -17,6 +17,7 @@ from pipeline.ingest import Dataset
 from pipeline.network import input_size
 from pipeline.pixels import Pixels
 from pipeline.recipe import Recipe
+from pipeline.resume import kept_manifest, write_manifest
 from pipeline.split import Manifest, earlier_sides, split_images, split_table
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ def prepare_images(dataset: Dataset, recipe: Recipe, spec: InputSpec, folder: Pa
 
     Raises:
         DatasetError: if the audit finds errors or the set cannot be split.
+        ResumeError: if the run is gone on with and the set has changed since it was started.
     """
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
     pixels = Pixels(dataset.source, spec, cache_bytes=int(recipe.cache.memory_gb * 1e9))
@@ -71,8 +73,10 @@ def prepare_images(dataset: Dataset, recipe: Recipe, spec: InputSpec, folder: Pa
     for line in found.lines("warning"):
         log.warning("%s.", line)
     check_audit(found, dataset.labels, recipe.data)
-    sides = earlier_sides(folder.parent)
-    manifest = split_images(found.images, recipe.data, recipe.train.seed, earlier=sides, near=found.near)
-    manifest.write(folder / "manifest.csv")
+    manifest = kept_manifest(folder, found.images)
+    if manifest is None:
+        sides = earlier_sides(folder.parent)
+        manifest = split_images(found.images, recipe.data, recipe.train.seed, earlier=sides, near=found.near)
+        write_manifest(folder, manifest)
     warnings = [f"{finding.message}." for finding in found.findings if finding.level == "warning"]
     return Images(dataset, found, manifest, pixels, warnings)

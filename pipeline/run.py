@@ -18,23 +18,25 @@ from typing import Any
 from contract.model import InputSpec, Label, ModelContract, build_document
 from contract.store import ModelStore, check_name
 from pipeline.architecture import describe_network
-from pipeline.backbones import find_backbone
 from pipeline.card import read_card
+from pipeline.checkpoint import Checkpoints
+from pipeline.continued import MODEL_FILE, find_start, start_classifier
 from pipeline.evaluate import Evaluation, contract_points, evaluate, write_predictions
 from pipeline.evaluate_settings import check_classes
 from pipeline.export import SALIENCY
 from pipeline.gate import Contender, Gatekeeper, GateOutcome
-from pipeline.ingest import ingest
-from pipeline.network import Classifier, build_classifier
+from pipeline.ingest import Dataset, ingest
+from pipeline.network import Classifier
 from pipeline.pictures import draw_pictures
 from pipeline.preparation import Images, input_spec, prepare_images
 from pipeline.publish import Artifact, Replay, publish
 from pipeline.recipe import Recipe
 from pipeline.report import write_reports
+from pipeline.resume import RunRecord, check_same, check_unfinished, claimed, read_record
 from pipeline.run_folder import new_folder
 from pipeline.train import make_repeatable, train
 from pipeline.verify import Deviation
-from pipeline.weights import find_weights
+from pipeline.weights import Weights
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +77,18 @@ class _Clock:
         self.seconds[name] = round(time.monotonic() - start, 2)
 
 
+@dataclass(frozen=True)
+class _Job:
+    """What a run is to do; attributes as `run` takes them."""
+
+    location: Path
+    recipe: Recipe
+    store: ModelStore
+    name: str
+    runs_dir: Path
+    force: bool
+
+
 def run(
     location: Path, recipe: Recipe, store: ModelStore, *, name: str, runs_dir: Path, force: bool = False
 ) -> RunResult:
@@ -84,27 +98,82 @@ def run(
         PipelineError, ContractError: with the reason; what was served goes on being served.
     """
     check_name(name)
-    clock = _Clock()
+    return _carry_out(_Job(location, recipe, store, name, runs_dir, force), None)
+
+
+def resume(folder: Path, store: ModelStore, *, location: Path | None = None, recipe: Recipe | None = None) -> RunResult:
+    """Go on with a run that was stopped, from the epoch after the last that it finished.
+
+    Args:
+        folder: the run's, as `find_stopped` gives it.
+        store: where it publishes.
+        location: the set, if it has moved.
+        recipe: must be the one that the run was started with; None takes that one.
+
+    Raises:
+        ResumeError: if the run has ended, is still going on, or its set, recipe or weights have changed.
+        PipelineError, ContractError: as `run`.
+    """
+    record, started = read_record(folder)
+    check_unfinished(folder, folder.parent.name, store)
+    name, runs_dir = folder.parent.name, folder.parent.parent
+    job = _Job(location or Path(record.location), recipe or started, store, name, runs_dir, record.force)
+    return _carry_out(job, folder)
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What is known before there is a folder: a job that cannot start leaves nothing behind."""
+
+    dataset: Dataset
+    weights: Weights
+    spec: InputSpec
+    card: dict[str, Any]
+
+
+def _carry_out(job: _Job, stopped: Path | None) -> RunResult:
+    """Do a job in a new folder, or in that of a stopped run."""
+    start = _look_up(job)
+    if stopped is not None:
+        check_same(stopped, job.recipe, start.weights.provenance)
+    folder = stopped or new_folder(job.runs_dir / job.name)
+    with claimed(folder):
+        RunRecord(str(job.location.resolve()), start.weights.provenance, job.force).write(folder)
+        try:
+            result = _do_stages(job, start, folder)
+        except KeyboardInterrupt:
+            log.warning("To go on with this run: python -m pipeline resume %s/%s", job.name, folder.name)
+            raise
+        Checkpoints(folder).remove()
+    return result
+
+
+def _look_up(job: _Job) -> _Start:
+    recipe = job.recipe
     spec = input_spec(recipe)
-    dataset = ingest(location, recipe.data.columns)
+    dataset = ingest(job.location, recipe.data.columns)
     check_classes(recipe.evaluate, dataset.labels)
     card = read_card(recipe.evaluate.card, dataset.labels)
-    weights = find_weights(find_backbone(recipe.model.backbone), recipe.model.weights)
-    folder = new_folder(runs_dir / name)
+    return _Start(dataset, find_start(recipe.model, job.store, job.runs_dir), spec, card)
+
+
+def _do_stages(job: _Job, start: _Start, folder: Path) -> RunResult:
+    recipe, dataset, weights, spec = job.recipe, start.dataset, start.weights, start.spec
+    clock = _Clock()
     with clock.stage("audit"):
         images = prepare_images(dataset, recipe, spec, folder)
     with clock.stage("train"):
         make_repeatable(recipe.train.seed)
-        classifier = build_classifier(recipe.model, weights, num_classes=len(dataset.labels), channels=spec.channels)
+        classifier = start_classifier(recipe.model, weights, labels=dataset.labels, channels=spec.channels)
         history = train(classifier, images.manifest, dataset.labels, images.pixels, recipe, folder)
-        classifier.model.save(folder / "model.keras")
+        classifier.model.save(folder / MODEL_FILE)
     with clock.stage("evaluate"):
         evaluation = _evaluate(classifier, images, recipe, folder)
     document = {
-        "name": name,
+        "name": job.name,
         "run": folder.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "dataset": location.name,
+        "dataset": job.location.name,
         "weights": weights.provenance,
         "head": classifier.head,
         "recipe": recipe.model_dump(mode="json"),
@@ -114,7 +183,7 @@ def run(
         "training": asdict(history),
         **evaluation.document(),
         "network": describe_network(classifier),
-        "card": card,
+        "card": start.card,
         "versions": _versions(),
         "timings": clock.seconds,
     }
@@ -122,17 +191,19 @@ def run(
         pictures = draw_pictures(classifier, evaluation, images.manifest.of("test"), dataset.labels, images.pixels)
         report = write_reports(folder, document, pictures, images.manifest.rows)
     with clock.stage("publish"):
-        contract = _contract(document, dataset.labels, spec, images.manifest.sha256, folder / "model.keras")
+        contract = _contract(document, dataset.labels, spec, images.manifest.sha256, folder / MODEL_FILE)
         published = publish(
-            Artifact(name, classifier, contract, report),
+            Artifact(job.name, classifier, contract, report),
             Replay(images.pixels, [row.path for row in images.manifest.of("test")], evaluation.expected),
             Contender(dataset.labels, images.manifest, weights.provenance, dataset.source, evaluation.expected),
-            Gatekeeper(recipe.evaluate.gate, store, runs_dir, force=force),
+            Gatekeeper(recipe.evaluate.gate, job.store, job.runs_dir, force=job.force),
         )
-    outcome = {"version": published.version, "gate": published.gate.document(), "location": str(location.resolve())}
+    outcome = {"version": published.version, "gate": published.gate.document()}
     _write_json(folder / "metrics.json", {**document, **outcome})
-    directory = store.version_path(name, published.version)
-    return RunResult(name, published.version, folder, directory, evaluation.test, published.deviations, published.gate)
+    directory = job.store.version_path(job.name, published.version)
+    return RunResult(
+        job.name, published.version, folder, directory, evaluation.test, published.deviations, published.gate
+    )
 
 
 def _evaluate(classifier: Classifier, images: Images, recipe: Recipe, folder: Path) -> Evaluation:

@@ -7,6 +7,10 @@ import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pipeline.errors import ResumeError
+
+LATEST = "latest"
+RUN_FILE = "run.json"  # what the run was started with
 _SUFFIXES = re.compile(r"\.(zip|csv|parquet)$", re.IGNORECASE)
 
 
@@ -22,3 +26,22 @@ def default_name(dataset: Path) -> str:
     """Return the folder's or file's name with what a model's name cannot have made into dashes."""
     name = _SUFFIXES.sub("", dataset.resolve().name)
     return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:64] or "model"
+
+
+def find_stopped(runs_dir: Path, reference: str) -> Path:
+    """Return the folder of a run.
+
+    Args:
+        runs_dir: where runs are recorded.
+        reference: NAME/RUN, NAME/latest or NAME alone, which is the same.
+
+    Raises:
+        ResumeError: if there is none.
+    """
+    name, _, run = reference.partition("/")
+    known = sorted(path.parent.name for path in (runs_dir / name).glob(f"*/{RUN_FILE}"))
+    if not known:
+        raise ResumeError(f"there is no run of {name!r} to go on with in {runs_dir}")
+    if run not in ("", LATEST, *known):
+        raise ResumeError(f"run: expected {LATEST} or one of {', '.join(known[-5:])}. Received: {run!r}")
+    return runs_dir / name / (known[-1] if run in ("", LATEST) else run)

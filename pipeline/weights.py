@@ -14,6 +14,26 @@ import numpy as np
 from pipeline.backbones import Backbone, find_backbone
 from pipeline.errors import RecipeError, WeightsError
 from pipeline.imagenet_files import IMAGENET_FILES, ImageNetFile
+from pipeline.training_settings import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """A version in the store whose training is continued.
+
+    Attributes:
+        reference: NAME/VERSION, for messages.
+        file: model.keras of its run.
+        settings: the network that the file is of.
+        labels: its label ids, in order.
+        channels: of its input.
+    """
+
+    reference: str
+    file: Path
+    settings: Model
+    labels: tuple[str, ...]
+    channels: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +44,13 @@ class Weights:
         provenance: "imagenet", "none" or "sha256:<hex>" of a file, for the contract.
         file: what to load after the network is built; None for random weights.
         published: whether the file is Keras's own ImageNet file.
+        earlier: the version that training starts from instead of a file of the backbone.
     """
 
     provenance: str
     file: Path | None
     published: bool = False
+    earlier: Earlier | None = None
 
 
 def find_weights(backbone: Backbone, choice: str) -> Weights:

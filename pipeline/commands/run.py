@@ -1,16 +1,19 @@
-"""`run`: train on a folder, zip or table of images and publish the result."""
+"""`run`: train on a folder, zip or table of images and publish the result; `resume`: go on after a stop."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from contract.store import ModelStore
 from pipeline.commands.folders import add_folders
 from pipeline.commands.outcome import describe_outcome
 from pipeline.recipe import load_recipe, shipped_recipes
-from pipeline.run_folder import default_name
+from pipeline.run_folder import default_name, find_stopped
+
+if TYPE_CHECKING:
+    from pipeline.run import RunResult
 
 
 def add(commands: Any) -> None:
@@ -18,22 +21,45 @@ def add(commands: Any) -> None:
     run = commands.add_parser("run", help="train on a folder, zip or table of images and publish the result")
     run.add_argument("dataset", type=Path, help="train/<class>/<image> and test/..., or <class>/<image>, or a CSV")
     run.add_argument("--name", help="the model's name; by default the folder's")
-    run.add_argument("--recipe", default="default", help=f"{', '.join(shipped_recipes())}, or a YAML file")
+    run.add_argument("--recipe", help=f"{', '.join(shipped_recipes())}, or a YAML file; by default default")
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as train.epochs=5")
     run.add_argument("--force", action="store_true", help="make the version live whatever the gate says")
     run.add_argument("--allow-leakage", action="store_true", help="let test images be copies of training images")
+    run.add_argument(
+        "--resume", metavar="RUN", help="go on with a stopped run of this name: its id or latest; recipe as it was"
+    )
     add_folders(run)
     run.set_defaults(command=_run)
+    resume = commands.add_parser("resume", help="go on with a run that was stopped, by Ctrl-C or worse")
+    resume.add_argument("run", metavar="NAME[/RUN]", help="a model's name, for its latest run, or with the run's id")
+    add_folders(resume)
+    resume.set_defaults(command=_resume)
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    leakage = ["data.allow_leakage=true"] if arguments.allow_leakage else []
-    recipe = load_recipe(arguments.recipe, [*arguments.set, *leakage])
+    overrides = [*arguments.set, *(["data.allow_leakage=true"] if arguments.allow_leakage else [])]
     name = arguments.name or default_name(arguments.dataset)
-    from pipeline.run import run  # after the recipe is known to be right: importing Keras takes seconds
+    store, runs_dir = ModelStore(arguments.models_dir), arguments.runs_dir
+    stopped = None if arguments.resume is None else find_stopped(runs_dir, f"{name}/{arguments.resume}")
+    as_it_was = stopped is not None and arguments.recipe is None and not overrides
+    recipe = None if as_it_was else load_recipe(arguments.recipe or "default", overrides)
+    from pipeline.run import resume, run  # after the recipe is known to be right: importing Keras takes seconds
 
-    store = ModelStore(arguments.models_dir)
-    result = run(arguments.dataset, recipe, store, name=name, runs_dir=arguments.runs_dir, force=arguments.force)
+    if stopped is not None:
+        print_result(resume(stopped, store, location=arguments.dataset, recipe=recipe))
+    elif recipe is not None:
+        print_result(run(arguments.dataset, recipe, store, name=name, runs_dir=runs_dir, force=arguments.force))
+
+
+def _resume(arguments: argparse.Namespace) -> None:
+    folder = find_stopped(arguments.runs_dir, arguments.run)
+    from pipeline.run import resume
+
+    print_result(resume(folder, ModelStore(arguments.models_dir)))
+
+
+def print_result(result: RunResult) -> None:
+    """Print what a run has done."""
     for deviation in result.deviations:
         print(
             f"verified: {deviation.images} images on {deviation.engine} at {deviation.precision}, "
@@ -42,5 +68,5 @@ def _run(arguments: argparse.Namespace) -> None:
     print(f"test accuracy: {result.test['accuracy']:.4f} on {result.test['images']} images")
     print(f"report: {result.folder / 'report.html'}")
     print(f"published: {result.directory}")
-    for line in describe_outcome(result.gate, name, result.version):
+    for line in describe_outcome(result.gate, result.name, result.version):
         print(line)

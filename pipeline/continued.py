@@ -1,0 +1,130 @@
+"""Training that starts from a version in the store: its backbone, and its head too where the labels are the same."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from contract.errors import StoreError
+from contract.store import NAME_PATTERN, ModelStore
+from pipeline.backbones import find_backbone
+from pipeline.errors import WeightsError
+from pipeline.lineage import find_run
+from pipeline.network import Classifier, build_classifier
+from pipeline.training_settings import Model
+from pipeline.weights import Earlier, Weights, find_weights
+
+MODEL_FILE = "model.keras"
+log = logging.getLogger(__name__)
+
+
+def find_start(settings: Model, store: ModelStore, runs_dir: Path) -> Weights:
+    """Find what a recipe's training starts from.
+
+    Args:
+        settings: `weights` may be imagenet, none, a file, or NAME/VERSION, where VERSION may be a role.
+        store: has the version.
+        runs_dir: has the Keras model of the version's run.
+
+    Raises:
+        WeightsError: if it cannot be found, or is not what the version's contract says.
+    """
+    name, slash, version = settings.weights.partition("/")
+    names_version = slash and NAME_PATTERN.fullmatch(name) and NAME_PATTERN.fullmatch(version)
+    if not names_version or Path(settings.weights).is_file():
+        return find_weights(find_backbone(settings.backbone), settings.weights)
+    try:
+        return _find_earlier(store, runs_dir, settings.weights)
+    except (StoreError, ValidationError, KeyError, OSError) as err:
+        raise WeightsError(f"model.weights: {settings.weights} cannot be gone on with: {err}") from err
+
+
+def start_classifier(settings: Model, weights: Weights, *, labels: Sequence[str], channels: int) -> Classifier:
+    """Build the network of a recipe with the weights that its training starts from.
+
+    Raises:
+        RecipeError: if the network cannot be built.
+        WeightsError: if the weights do not fit.
+    """
+    classifier = build_classifier(settings, weights, num_classes=len(labels), channels=channels)
+    if weights.earlier is not None:
+        _go_on_from(classifier, weights.earlier, labels)
+    return classifier
+
+
+def _find_earlier(store: ModelStore, runs_dir: Path, reference: str) -> Weights:
+    name, version = store.resolve(reference)
+    contract = store.read_contract(name, version)
+    folder = find_run(store, runs_dir, name, version)
+    if folder is None or not (folder / MODEL_FILE).is_file():
+        raise WeightsError(
+            f"model.weights: {reference} was not trained here, or its run was deleted: expected {MODEL_FILE} of run "
+            f"{contract.document['provenance'].get('run')} below {runs_dir / name}"
+        )
+    file = folder / MODEL_FILE
+    with file.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    provenance = contract.document["provenance"]
+    if sha256 != provenance["keras_model_sha256"]:
+        raise WeightsError(
+            f"model.weights: {file} is not the model that {reference} was exported from: expected sha256 "
+            f"{provenance['keras_model_sha256']}. Received: {sha256}"
+        )
+    settings = Model.model_validate(provenance["recipe"]["model"])
+    labels = tuple(label.id for label in contract.labels)
+    return Weights(
+        "sha256:" + sha256, None, earlier=Earlier(reference, file, settings, labels, contract.input.channels)
+    )
+
+
+def _go_on_from(classifier: Classifier, earlier: Earlier, labels: Sequence[str]) -> None:
+    # Its weights come from the file alone, whatever its own training started from.
+    settings = earlier.settings.model_copy(update={"weights": "none"})
+    source = build_classifier(
+        settings, Weights("none", None), num_classes=len(earlier.labels), channels=earlier.channels
+    )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            source.model.load_weights(earlier.file)
+    except (ValueError, OSError, KeyError, UserWarning) as err:
+        raise WeightsError(f"{earlier.file} cannot be read: {str(err).strip().splitlines()[0]}") from err
+    if not _fits(source.backbone_layers, classifier.backbone_layers):
+        raise WeightsError(
+            f"model.weights: {earlier.reference} is a {settings.backbone} for {earlier.channels} channels, whose "
+            "layers do not fit this recipe's model.backbone and data.color"
+        )
+    _copy(source.backbone_layers, classifier.backbone_layers)
+    heads = [model.layers[len(backbone) :] for model, backbone in _parts(source, classifier)]
+    if list(earlier.labels) == list(labels) and _fits(*heads):
+        _copy(*heads)
+    else:
+        log.warning("%s gives its backbone; labels or head differ, so the head is trained anew.", earlier.reference)
+
+
+def _parts(*classifiers: Classifier) -> list[tuple[Any, list[Any]]]:
+    return [(classifier.model, classifier.backbone_layers) for classifier in classifiers]
+
+
+def _fits(sources: Sequence[Any], targets: Sequence[Any]) -> bool:
+    """Whether two rows of layers are the same kinds with the same shapes; names are numbered and may differ."""
+    return [_kind(layer) for layer in sources] == [_kind(layer) for layer in targets]
+
+
+def _kind(layer: Any) -> tuple[type, list[tuple[int, ...]]]:
+    return type(layer), [tuple(variable.shape) for variable in layer.weights]
+
+
+def _copy(sources: Sequence[Any], targets: Sequence[Any]) -> None:
+    from keras import layers
+
+    for source, target in zip(sources, targets, strict=True):
+        target.set_weights(source.get_weights())
+        if isinstance(target, layers.Normalization):
+            target.finalize_state()  # it computes with constants made from its weights

@@ -1,0 +1,158 @@
+"""A run that was stopped, by Ctrl-C, kill -9 or a full disk: found again, checked to be unchanged, gone on with.
+
+A run's folder says what the run is of (run.json, recipe.yaml, manifest.csv) and how far training is (checkpoints/). Of
+the other stages nothing is kept: they are done again, and give the same.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from contract.store import ModelStore
+from pipeline.audit import AuditedImage
+from pipeline.errors import ResumeError
+from pipeline.recipe import Recipe
+from pipeline.run_folder import RUN_FILE
+from pipeline.split import Manifest, read_manifest
+
+_RECIPE_FILE, _MANIFEST_FILE, _METRICS_FILE = "recipe.yaml", "manifest.csv", "metrics.json"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run was started with, besides its recipe.
+
+    Attributes:
+        location: the set, an absolute path.
+        weights: what training starts from, as in the contract's provenance.
+        force: whether the version becomes live whatever the gate says.
+    """
+
+    location: str
+    weights: str
+    force: bool
+
+    def write(self, folder: Path) -> None:
+        """Write the record to a run's folder, atomically."""
+        unfinished = folder / f".{RUN_FILE}"
+        unfinished.write_text(json.dumps({"format": 1, **vars(self)}, indent=2) + "\n", encoding="utf-8")
+        unfinished.replace(folder / RUN_FILE)
+
+
+def read_record(folder: Path) -> tuple[RunRecord, Recipe]:
+    """Return what a run was started with.
+
+    Raises:
+        ResumeError: if it cannot be read.
+    """
+    try:
+        document = json.loads((folder / RUN_FILE).read_bytes())
+        recipe = Recipe.model_validate(yaml.safe_load((folder / _RECIPE_FILE).read_text(encoding="utf-8")))
+        return RunRecord(document["location"], document["weights"], document["force"]), recipe
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, ValidationError) as err:
+        raise ResumeError(f"the run {folder.name} cannot be gone on with: {err}. Start it anew") from err
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Hold a run's folder: two processes never write to one.
+
+    Raises:
+        ResumeError: if another process holds it, so that the run is still going on.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            raise ResumeError(f"the run {folder.name} is still going on in another process") from err
+        yield
+    finally:
+        os.close(handle)  # which also lets go of the lock
+
+
+def check_unfinished(folder: Path, name: str, store: ModelStore) -> None:
+    """Check that a run has not published anything yet.
+
+    Raises:
+        ResumeError: if it has.
+    """
+    made = (v for v in store.read_versions(name) if _run_of(store, name, v) == folder.name)
+    version = next(made, None)
+    if version is not None or (folder / _METRICS_FILE).exists():
+        raise ResumeError(f"the run {folder.name} has ended" + (f": it published {name}/{version}" if version else ""))
+
+
+def check_same(folder: Path, recipe: Recipe, weights: str) -> None:
+    """Check that a run goes on with what it was started with.
+
+    Args:
+        folder: the run's.
+        recipe: what it would go on with.
+        weights: the provenance of what training would start from.
+
+    Raises:
+        ResumeError: naming the keys that differ.
+    """
+    record, started = read_record(folder)
+    before, now = _flat(started.model_dump(mode="json")), _flat(recipe.model_dump(mode="json"))
+    changed = [f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in now if before.get(key) != now.get(key)]
+    if record.weights != weights:
+        changed.append(f"the weights were {record.weights}, are {weights}")
+    if changed:
+        raise ResumeError(
+            f"the recipe has changed since the run {folder.name} was started: {'; '.join(changed)}. "
+            "Go on without --recipe and --set, or start a new run"
+        )
+
+
+def kept_manifest(folder: Path, images: Sequence[AuditedImage]) -> Manifest | None:
+    """Return the manifest of a run that is gone on with; None if it was stopped before there was one.
+
+    Args:
+        folder: the run's.
+        images: the set as it is now.
+
+    Raises:
+        ResumeError: if the set has changed since.
+    """
+    if not (folder / _MANIFEST_FILE).exists():
+        return None
+    manifest = read_manifest(folder / _MANIFEST_FILE)
+    before = {(row.path, row.sha256, row.label) for row in manifest.rows}
+    now = {(image.example.path, image.sha256, image.example.label) for image in images}
+    if before != now:
+        example = min(before ^ now)[0]
+        raise ResumeError(
+            f"the images have changed since the run {folder.name} was started: {len(before - now)} of {len(before)} "
+            f"are gone or different, {len(now - before)} are new or different, such as {example}. Start a new run"
+        )
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write a run's manifest, atomically: half of one would look like a changed set."""
+    unfinished = folder / f".{_MANIFEST_FILE}"
+    manifest.write(unfinished)
+    unfinished.replace(folder / _MANIFEST_FILE)
+
+
+def _run_of(store: ModelStore, name: str, version: int) -> Any:
+    return store.read_contract(name, version).document.get("provenance", {}).get("run")
+
+
+def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in document.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
