@@ -72,6 +72,7 @@ def test_run_folder_records_everything(result: RunResult) -> None:
     names = {path.name for path in result.folder.iterdir()}
 
     assert {
+        "run.json",
         "recipe.yaml",
         "audit.json",
         "audit.html",
