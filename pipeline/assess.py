@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,11 @@ from numpy.typing import NDArray
 
 from contract.model import ModelContract
 from contract.store import ModelStore
+from pipeline.data_settings import Data
 from pipeline.errors import DatasetError
+from pipeline.groups import group_of
 from pipeline.ingest import Example, ingest
-from pipeline.lineage import seen_by
+from pipeline.lineage import seen_by, trained_data
 from pipeline.metrics import measure
 from pipeline.scoring import BATCH, LoadedVersion, batched, decode_files, loaded_version
 from pipeline.split import ManifestRow
@@ -86,11 +87,12 @@ def answer(store: ModelStore, name: str, version: int, location: Path) -> tuple[
     Raises:
         DatasetError: if the set has a class that the model does not know, or no readable image.
     """
-    dataset = ingest(location)
     contract = store.read_contract(name, version)
+    settings = trained_data(contract)
+    dataset = ingest(location, settings.columns)
     examples = [example for example in dataset.examples if example.split == "test"] or list(dataset.examples)
     ids = _ids_of(contract, {example.label for example in examples})
-    groups = _groups(contract, examples)
+    groups = _groups(settings, examples)
     sha256: dict[str, str] = {}
 
     def read(path: str) -> bytes:
@@ -133,15 +135,9 @@ def _ids_of(contract: ModelContract, classes: set[str]) -> dict[str, str]:
     return {label: by_name[label] for label in classes}
 
 
-def _groups(contract: ModelContract, examples: Sequence[Example]) -> list[str]:
-    """Return each image's group by the rule that the model was trained with; its own path where that says nothing."""
-    pattern: Any = contract.document
-    for key in ("provenance", "recipe", "data", "group"):
-        pattern = pattern.get(key) if isinstance(pattern, Mapping) else None
+def _groups(settings: Data, examples: Sequence[Example]) -> list[str]:
+    """Return each image's group by the rule that the model was trained with; its own path where that does not match."""
     try:
-        found = [re.search(pattern, example.name) for example in examples] if isinstance(pattern, str) else []
-    except re.error:
-        found = []
-    if not found or None in found:
-        return [example.path for example in examples]
-    return [match.group(1) if match.re.groups else match.group(0) for match in found if match]
+        return [group_of(example, settings) for example in examples]
+    except DatasetError:
+        return [group_of(example, Data()) for example in examples]

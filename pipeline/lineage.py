@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from contract.errors import ContractError
+from contract.model import ModelContract
 from contract.store import NAME_PATTERN, ModelStore
+from pipeline.data_settings import Data
 from pipeline.errors import DatasetError
 from pipeline.split import Manifest, ManifestRow, read_manifest
 
@@ -40,6 +44,17 @@ def seen_in(manifest: Manifest) -> Seen:
     """Return what a run with this manifest trains and validates on."""
     rows = [row for row in manifest.rows if row.split != "test"]
     return Seen(frozenset(row.sha256 for row in rows), frozenset(row.group for row in rows))
+
+
+def trained_data(contract: ModelContract) -> Data:
+    """Return the recipe's `data` section that a version was trained by; the defaults where its contract has none."""
+    found: Any = contract.document
+    for key in ("provenance", "recipe", "data"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    try:
+        return Data.model_validate(found or {})
+    except ValidationError:  # written by another Fovea, or by nobody that we know
+        return Data()
 
 
 def find_run(store: ModelStore, runs_dir: Path, name: str, version: int) -> Path | None:

@@ -14,7 +14,9 @@ from pathlib import Path
 
 from contract.errors import ContractError
 from contract.store import ModelStore
+from pipeline.errors import ResumeError
 from pipeline.lineage import MANIFEST_FILE, find_run
+from pipeline.resume import claimed
 
 CACHE = ".cache"  # below the runs folder
 FINISHED_FILE = "metrics.json"  # the last thing that a run writes
@@ -103,6 +105,11 @@ def _old_runs(runs_dir: Path, keep: int, *, protected: set[Path]) -> list[Path]:
 
 def _is_over(run: Path) -> bool:
     """Whether a run has ended, or nothing was written to it for so long that nobody will go on with it."""
+    try:
+        with claimed(run):
+            pass
+    except ResumeError:  # a living process holds it
+        return False
     if (run / FINISHED_FILE).is_file() or not _contents(run):
         return True
     newest = max(path.stat().st_mtime for path in [run, *run.rglob("*")])

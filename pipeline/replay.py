@@ -19,7 +19,8 @@ from contract.store import VERIFICATION_FILE, ModelStore
 from engine.model import Engine
 from pipeline.errors import DatasetError, VerificationError
 from pipeline.ingest import ingest
-from pipeline.lineage import MANIFEST_FILE, find_run
+from pipeline.lineage import MANIFEST_FILE, find_run, trained_data
+from pipeline.run_folder import RUN_FILE
 from pipeline.scoring import BATCH, batched, decode_files
 from pipeline.split import read_manifest
 from pipeline.verify import Deviation, call, check_signatures, compare, open_engine, replay_records
@@ -102,12 +103,16 @@ def _find_recorded(store: ModelStore, runs_dir: Path, name: str, version: int, d
     folder = find_run(store, runs_dir, name, version)
     if folder is None or not (folder / PREDICTIONS_FILE).is_file():
         return "the run that made it is not recorded here"
-    location = data or Path(str(_read_json(folder / "metrics.json").get("location", "")))
+    contract = store.read_contract(name, version)
+    recorded = _read_json(folder / RUN_FILE).get("location")
+    if data is None and not isinstance(recorded, str):
+        return "the run does not say where its images were; --data DIR does"
+    location = data or Path(str(recorded))
     try:
-        source = ingest(location).source
+        source = ingest(location, trained_data(contract).columns).source
     except DatasetError as err:
         return f"the run's images are gone ({err}); where are they now? --data DIR"
-    labels = [label.id for label in store.read_contract(name, version).labels]
+    labels = [label.id for label in contract.labels]
     expected = _read_predictions(folder / PREDICTIONS_FILE, labels)
     sha256 = {row.path: row.sha256 for row in read_manifest(folder / MANIFEST_FILE).of("test")}
     same = [path for path in expected if _is_unchanged(source.read, path, sha256.get(path))]

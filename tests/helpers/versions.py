@@ -67,7 +67,7 @@ def publish_trained(
 
     Args:
         store: gets the version.
-        runs_dir: gets the run: manifest.csv, predictions.csv and metrics.json.
+        runs_dir: gets the run: manifest.csv, predictions.csv, metrics.json and run.json.
         source: the variant's SavedModel.
         images: the run's set.
         run: the run's id.
@@ -80,7 +80,8 @@ def publish_trained(
     rows = images.manifest.of("test")
     if rows:
         write_predictions(folder / "predictions.csv", images.folder, rows, contract)
-    (folder / "metrics.json").write_text(json.dumps({"location": str(images.folder)}))
+    (folder / "metrics.json").write_text("{}")
+    (folder / "run.json").write_text(json.dumps({"location": str(images.folder)}))
     with store.staging() as directory:
         shutil.copytree(source, directory, dirs_exist_ok=True)
         document = {**contract.document, "provenance": {"run": run, **provenance}}

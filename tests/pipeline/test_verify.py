@@ -194,7 +194,7 @@ def published(tmp_path: Path, images: ColorSet) -> Iterator[tuple[ModelStore, li
     store, run = ModelStore(tmp_path / "models"), tmp_path / "runs/eyes/20260101T000000Z-cccccc"
     run.mkdir(parents=True)
     images.manifest.write(run / "manifest.csv")
-    (run / "metrics.json").write_text(json.dumps({"location": str(images.folder)}))
+    (run / "run.json").write_text(json.dumps({"location": str(images.folder)}))
     pixels, paths = pixels_of(images)
     expected = right_probabilities(np.stack([pixels[path] for path in paths]))
     with (run / "predictions.csv").open("w", newline="") as file:
