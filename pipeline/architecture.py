@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.network import Classifier
 
+_NO_BLOCK = frozenset({"InputLayer", "ZeroPadding2D", "Cropping2D"})
+
 
 @dataclass
 class _Block:
-    """Consecutive layers of the backbone whose maps have one size."""
+    """Layers of the backbone whose maps have one size, and what hangs on the side of them; channels of the last."""
 
     size: tuple[int, int]
     channels: int = 0
@@ -49,19 +52,22 @@ def _describe_layer(layer: Any) -> dict[str, Any]:
 
 
 def _blocks(layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Group layers by the size of their maps, from the image to the last feature map."""
+    # Padding and cropping make maps of their own size for one step.
+    maps = [layer for layer in layers if len(layer["shape"]) == 3 and layer["type"] not in _NO_BLOCK]
     blocks: list[_Block] = []
-    for layer in layers:
-        if len(layer["shape"]) != 3 or layer["type"] == "InputLayer":
-            continue
+    for i, layer in enumerate(maps):
         size = (layer["shape"][0], layer["shape"][1])
-        # A padding layer makes a map of its own size for one step: it belongs to what follows it.
-        if not blocks or (blocks[-1].size != size and layer["type"] != "ZeroPadding2D"):
+        # Squeeze-and-excitation shrinks maps on the side, while the main path goes on at their old size.
+        on_the_side = bool(blocks) and any(_area(size) < _area(other["shape"]) for other in maps[i:])
+        if not on_the_side and all(block.size != size for block in blocks):
             blocks.append(_Block(size))
-        block = blocks[-1]
-        block.channels = max(block.channels, layer["shape"][2])
-        block.layers += 1
-        block.convolutions += "Conv" in layer["type"]
-        block.parameters += layer["parameters"]
+        known = next((block for block in blocks if block.size == size), blocks[-1])
+        if known.size == size:
+            known.channels = layer["shape"][2]
+        known.layers += 1
+        known.convolutions += "Conv" in layer["type"]
+        known.parameters += layer["parameters"]
     return [
         {
             "size": list(block.size),
@@ -70,20 +76,9 @@ def _blocks(layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "convolutions": block.convolutions,
             "parameters": block.parameters,
         }
-        for block in _merged(blocks)
+        for block in blocks
     ]
 
 
-def _merged(blocks: list[_Block]) -> list[_Block]:
-    """Join blocks of one size that interleave: the branches of a residual or inception block are one block."""
-    merged: list[_Block] = []
-    for block in blocks:
-        same = next((known for known in merged if known.size == block.size), None)
-        if same is None:
-            merged.append(block)
-            continue
-        same.channels = max(same.channels, block.channels)
-        same.layers += block.layers
-        same.convolutions += block.convolutions
-        same.parameters += block.parameters
-    return merged
+def _area(size: Sequence[int]) -> int:
+    return size[0] * size[1]

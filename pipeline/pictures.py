@@ -150,7 +150,9 @@ def _draw_images(
 
 def _filters(classifier: Classifier) -> FeatureMaps | None:
     """Return the first convolution's kernels, each stretched to its own range; None without a convolution."""
-    first = _convolutions(classifier)[:1]
+    # Some networks (ConvNeXt) hold their first convolution inside a Sequential.
+    flat = [inner for layer in classifier.backbone_layers for inner in getattr(layer, "layers", [layer])]
+    first = [layer for layer in flat if isinstance(layer, keras.layers.Conv2D)][:1]
     if not first:
         return None
     kernel = np.asarray(first[0].kernel, np.float32)

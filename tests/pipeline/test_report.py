@@ -20,7 +20,7 @@ from pipeline.metrics import measure
 from pipeline.network import build_classifier
 from pipeline.pictures import FeatureMaps, Pictures, WorstImage, overlay
 from pipeline.ranking import draw_curves
-from pipeline.recipe import Recipe, load_recipe
+from pipeline.recipe import Model, Recipe, load_recipe
 from pipeline.report import without_names, write_report, write_reports
 from pipeline.screening import measure_screening
 from pipeline.split import ManifestRow
@@ -251,13 +251,21 @@ def test_overlay_reddens_what_matters() -> None:
     assert result[0, 0, 0] > 160 > 60 > result[0, 0, 1]
 
 
-def test_blocks_follow_the_maps_of_the_network() -> None:
-    """The backbone's blocks are its map sizes; their parameters and the head's add up to the model's."""
-    classifier = build_classifier(recipe().model, Weights("none", None), num_classes=3, channels=3)
+@pytest.mark.parametrize(
+    ("backbone", "sizes"),
+    [
+        pytest.param("ResNet", [16, 8, 4, 2], id="residual"),
+        pytest.param("MobileNetV3Small", [32, 16, 8, 4, 2, 1], id="squeeze-and-excitation"),
+    ],
+)
+def test_blocks_follow_the_maps_of_the_network(backbone: str, sizes: list[int]) -> None:
+    """The backbone's blocks are its main path's map sizes; their parameters and the head's add up to the model's."""
+    model = Model(backbone=backbone, weights="none", input_size=32)
+    classifier = build_classifier(model, Weights("none", None), num_classes=3, channels=3)
 
     described = describe_network(classifier)
 
-    assert [[16, 16], [8, 8], [4, 4], [2, 2]] == [block["size"] for block in described["blocks"]]
+    assert [[size, size] for size in sizes] == [block["size"] for block in described["blocks"]]
     parameters = sum(part["parameters"] for part in described["blocks"] + described["head"])
     assert classifier.model.count_params() == parameters == described["parameters"]
 
