@@ -1,18 +1,24 @@
 """pipeline/weights.py: pretrained weights are found and checked, or it is said what to put where."""
 
+import hashlib
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
 
+from contract.store import ModelStore
 from pipeline.__main__ import main
 from pipeline.backbones import BACKBONES, find_backbone
+from pipeline.continued import find_start, start_classifier
 from pipeline.errors import RecipeError, WeightsError
 from pipeline.imagenet_files import IMAGENET_FILES
-from pipeline.network import build_classifier
-from pipeline.recipe import Model
+from pipeline.network import Classifier, build_classifier
+from pipeline.training_settings import Model
 from pipeline.weights import find_weights, imagenet_file, load_weights, rescale_as_published
+from tests.helpers.tiny_model import MODEL_NAME
+from tests.helpers.versions import ColorSet, publish_trained
 
 
 @pytest.fixture(name="keras_home")
@@ -142,3 +148,92 @@ def test_too_small_input_is_refused() -> None:
             num_classes=2,
             channels=3,
         )
+
+
+class Trained:
+    """A version in a store whose run left a Keras model: a network of random weights, as good as any to go on from."""
+
+    def __init__(self, root: Path, source: Path, *, input_size: int = 32) -> None:
+        self.store, self.runs_dir = ModelStore(root / "models"), root / "runs"
+        settings = Model(backbone="ResNet", weights="none", input_size=input_size)
+        self.classifier = build_classifier(settings, find_weights(find_backbone("ResNet"), "none"), **THREE)
+        file = self.runs_dir / MODEL_NAME / RUN / "model.keras"
+        images = ColorSet(root / "set")
+        file.parent.parent.mkdir(parents=True)
+        self.classifier.model.save(root / "model.keras")
+        self.sha256 = hashlib.sha256((root / "model.keras").read_bytes()).hexdigest()
+        provenance = {"recipe": {"model": settings.model_dump(mode="json")}, "keras_model_sha256": self.sha256}
+        publish_trained(self.store, self.runs_dir, source, images, run=RUN, **provenance)
+        (root / "model.keras").rename(file)
+        self.file = file
+        self.labels = [label.id for label in self.store.read_contract(MODEL_NAME, 1).labels]
+
+    def start(self, labels: list[str], **settings: Any) -> Classifier:
+        chosen = Model(backbone="ResNet", **{"weights": f"{MODEL_NAME}/1", "input_size": 32, **settings})
+        return start_classifier(chosen, find_start(chosen, self.store, self.runs_dir), labels=labels, channels=3)
+
+
+THREE = {"num_classes": 3, "channels": 3}
+RUN = "20260101T000000Z-aaaaaa"
+
+
+@pytest.fixture(name="trained")
+def fixture_trained(tmp_path: Path, tiny_models: dict[str, Path]) -> Trained:
+    """A version to go on from."""
+    return Trained(tmp_path, tiny_models["plain"])
+
+
+def arrays(layers: list[Any]) -> list[np.ndarray]:
+    return [array for layer in layers for array in layer.get_weights()]
+
+
+def test_training_goes_on_from_a_version(trained: Trained) -> None:
+    """Same labels: the whole network is taken over, and the provenance is the hash of its file."""
+    weights = find_start(Model(weights=f"{MODEL_NAME}/live"), trained.store, trained.runs_dir)
+
+    started = trained.start(trained.labels)
+
+    assert f"sha256:{trained.sha256}" == weights.provenance
+    for expected, actual in zip(arrays(trained.classifier.model.layers), arrays(started.model.layers), strict=True):
+        assert np.array_equal(expected, actual)
+
+
+def test_version_with_other_labels_gives_its_backbone(trained: Trained, caplog: pytest.LogCaptureFixture) -> None:
+    """Two classes instead of three, at another size: the convolutions are taken over, the head is new, and said so."""
+    started = trained.start(["ill", "well"], input_size=48)
+
+    for expected, actual in zip(
+        arrays(trained.classifier.backbone_layers), arrays(started.backbone_layers), strict=True
+    ):
+        assert np.array_equal(expected, actual)
+    assert (None, 2) == started.model.output_shape
+    assert "the head is trained anew" in caplog.text
+
+
+def test_version_of_another_network_is_refused(trained: Trained) -> None:
+    """Its layers must be the recipe's."""
+    settings = Model(backbone="LeNet", weights=f"{MODEL_NAME}/1", input_size=32)
+    weights = find_start(settings, trained.store, trained.runs_dir)
+
+    with pytest.raises(WeightsError, match="is a ResNet for 3 channels, whose layers do not fit"):
+        start_classifier(settings, weights, labels=trained.labels, channels=3)
+
+
+def test_version_whose_model_is_gone_or_changed_is_refused(trained: Trained) -> None:
+    """The file is checked against the contract; a deleted one is named with where it was expected."""
+    trained.file.write_bytes(b"something else")
+    with pytest.raises(WeightsError, match=f"expected sha256 {trained.sha256}"):
+        trained.start(trained.labels)
+
+    trained.file.unlink()
+    with pytest.raises(WeightsError, match=f"expected model.keras of run {RUN}"):
+        trained.start(trained.labels)
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"), [("nothing/1", "no model 'nothing'"), (f"{MODEL_NAME}/7", "with one of 1")]
+)
+def test_unknown_version_is_refused(trained: Trained, reference: str, words: str) -> None:
+    """The store's own words say what there is."""
+    with pytest.raises(WeightsError, match=words):
+        find_start(Model(weights=reference), trained.store, trained.runs_dir)
