@@ -34,7 +34,7 @@ from pipeline.gate import Gatekeeper, GateOutcome
 from pipeline.label_files import number_labels, read_labels
 from pipeline.publish import build_warmup_requests, publish_judged
 from pipeline.synthetic import build_synthetic_images
-from pipeline.verify import Verification, compare, open_engine, verify_alone
+from pipeline.verify import Verification, open_engine, verify_alone
 
 log = logging.getLogger(__name__)
 
@@ -155,13 +155,7 @@ def _adapt(
     (staging / CONTRACT_FILE).parent.mkdir()
     (staging / CONTRACT_FILE).write_text(contract.to_json(), encoding="utf-8")
     write_warmup_records(staging / WARMUP_FILE, build_warmup_requests(contract))
-    verification = verify_alone(staging, contract)
-    engine = open_engine(staging)
-    try:
-        deviation = compare(engine, verification.synthetic, expected, what="the copy, against the original")
-    finally:
-        engine.close()
-    return contract, Verification([deviation], verification.synthetic)
+    return contract, verify_alone(staging, contract, expected)
 
 
 def _input_spec(foreign: ForeignSignature, settings: ImportSettings) -> InputSpec:

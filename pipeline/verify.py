@@ -26,6 +26,7 @@ from pipeline.synthetic import build_synthetic_images
 
 MAX_DEVIATION = 1e-4  # of a probability, at float32
 _BATCH = 7  # neither 1 nor a power of two
+_AGAINST_ORIGINAL = "the copy, against the original"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +101,13 @@ def verify(
     return Verification([deviation], synthetic)
 
 
-def verify_alone(directory: Path, contract: ModelContract) -> Verification:
-    """Check a model of which no images and no expected probabilities are known, such as an imported one.
+def verify_alone(directory: Path, contract: ModelContract, expected: NDArray[np.float32] | None = None) -> Verification:
+    """Check a model of which no images are known, such as an imported one.
+
+    Args:
+        directory: the SavedModel.
+        contract: what it must describe itself as.
+        expected: probabilities of the synthetic images, float32, shape (images, classes); None if nobody knows them.
 
     Raises:
         VerificationError: as `verify`.
@@ -109,10 +115,11 @@ def verify_alone(directory: Path, contract: ModelContract) -> Verification:
     engine = open_engine(directory)
     try:
         synthetic = check_signatures(engine, contract)
+        deviations = [] if expected is None else [compare(engine, synthetic, expected, what=_AGAINST_ORIGINAL)]
         replay_records(engine, directory)
     finally:
         engine.close()
-    return Verification([], synthetic)
+    return Verification(deviations, synthetic)
 
 
 def open_engine(directory: Path) -> Engine:
