@@ -193,7 +193,7 @@ def _carve(
 def _choose(
     counts: NDArray[np.int64], fixed: NDArray[np.bool_], order: NDArray[np.intp], fraction: float
 ) -> NDArray[np.bool_]:
-    """Return which groups to move: the fixed ones, and of the others, in order, each that brings the goal nearer.
+    """Return which groups to move: the fixed ones, and of the others, in order, those that bring the goal nearer.
 
     Args:
         counts: images, shape (groups, classes).
@@ -201,18 +201,22 @@ def _choose(
         order: positions of groups that may be moved.
         fraction: share of each class to move.
     """
-    total = counts.sum(axis=0)
-    wanted = np.maximum(1, np.round(fraction * total))
+    total, held = counts.sum(axis=0).tolist(), counts[fixed].sum(axis=0).tolist()
+    wanted = [max(1, round(fraction * count)) for count in total]
+    chosen = fixed.copy()
 
-    def distance(held: NDArray[np.int64]) -> float:
+    def distance(label: int, count: int) -> float:
         # A class that is missing altogether outweighs any surplus of another.
-        return float(np.abs(held - wanted).dot(1 / wanted) + 1e6 * (held == 0).sum())
+        return abs(count - wanted[label]) / wanted[label] + (1e6 if count == 0 else 0.0)
 
-    chosen, held = fixed.copy(), counts[fixed].sum(axis=0)
-    for group in order:
-        after = held + counts[group]
-        if distance(after) < distance(held) and not ((after == total) & (counts[group] > 0)).any():
-            chosen[group], held = True, after
+    for group in np.tile(order, 3):  # what the first pass took too much of, the others give back
+        sign = -1 if chosen[group] else 1
+        after = {int(label): held[label] + sign * int(counts[group, label]) for label in np.flatnonzero(counts[group])}
+        gain = sum(distance(label, held[label]) - distance(label, count) for label, count in after.items())
+        if gain > 0 and all(count < total[label] for label, count in after.items()):
+            chosen[group] = not chosen[group]
+            for label, count in after.items():
+                held[label] = count
     return chosen
 
 
