@@ -279,3 +279,20 @@ def test_run_refuses_what_the_audit_refuses(tmp_path: Path, capsys: pytest.Captu
     assert "filed under two labels, named above: decide which label is right" in error.splitlines()[-1]
     assert 1 == len(list((tmp_path / "runs" / "set").glob("*/audit.html")))
     assert not (tmp_path / "models").exists()
+
+
+def test_a_table_can_be_audited(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Columns of other names are given with --set; the run's folder has the table's name."""
+    files = photographs()
+    write_files(tmp_path, files)
+    rows = [f"{path},{path.split('/')[1]},{path.split('/')[0]},eye{i}" for i, path in enumerate(files)]
+    (tmp_path / "eyes.csv").write_text("\n".join(["file,diagnosis,split,patient", *rows]))
+    columns = [
+        f"--set=data.columns.{c}={n}" for c, n in (("path", "file"), ("label", "diagnosis"), ("group", "patient"))
+    ]
+
+    status = main(["audit", str(tmp_path / "eyes.csv"), f"--runs-dir={tmp_path / 'runs'}", *columns])
+
+    assert 0 == status
+    assert "Nothing found." in capsys.readouterr().out
+    assert 1 == len(list((tmp_path / "runs" / "eyes").glob("*/audit.json")))
