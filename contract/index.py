@@ -84,7 +84,11 @@ def parse_index(document: Any) -> Index:
     Raises:
         StoreError: if the document is not an index of this format.
     """
-    if not isinstance(document, dict) or document.get("format") != FORMAT or not isinstance(document.get("models"), dict):
+    if (
+        not isinstance(document, dict)
+        or document.get("format") != FORMAT
+        or not isinstance(document.get("models"), dict)
+    ):
         raise StoreError(f"index.json: expected format {FORMAT} with models. Received: {str(document)[:80]}")
     known = {field.name for field in fields(ModelEntry)}
     index = {}

@@ -76,6 +76,6 @@ if __name__ == "__main__":
     status = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    # Without tearing the interpreter down: after Ctrl-C in training, TensorFlow's threads may still wait for it, and then
-    # the process never ends.
+    # Without tearing the interpreter down: after Ctrl-C in training, TensorFlow's threads may still wait for it, and
+    # then the process never ends.
     os._exit(status)
