@@ -4,9 +4,11 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 import pytest
+from keras.src.legacy.saving import legacy_h5_format
 
 from contract.store import ModelStore
 from pipeline.__main__ import main
@@ -115,6 +117,19 @@ def test_local_file_is_loaded_and_named_by_its_hash(tmp_path: Path) -> None:
     assert 71 == len(weights.provenance)
     loaded = classifier.backbone_layers[1].get_weights()[0]
     assert np.array_equal(source.layers[1].get_weights()[0], loaded)
+
+
+def test_published_file_format_is_read(tmp_path: Path) -> None:
+    """Keras publishes HDF5 files of its first format; each layer finds its arrays in one."""
+    path = tmp_path / "mobilenet.h5"
+    source, target = (find_backbone("MobileNet").build((32, 32, 3)) for _ in range(2))
+    with h5py.File(path, "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, source)
+
+    load_weights(target, find_weights(find_backbone("MobileNet"), str(path)))
+
+    for expected, actual in zip(source.get_weights(), target.get_weights(), strict=True):
+        assert np.array_equal(expected, actual)
 
 
 def test_file_of_another_network_is_refused(tmp_path: Path) -> None:
