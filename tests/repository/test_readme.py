@@ -18,7 +18,7 @@ RUN_BY = {
     r"curl --data-binary @\S+ http://127\.0\.0\.1:8000/v1/predict": "tests/e2e",
     r"python3 -m venv \.venv": "tests/repository/test_preflight.py",
     r"\.venv/bin/pip install --require-hashes -r requirements\.lock": "tests/repository/test_preflight.py",
-    r"\.venv/bin/python -m pipeline (sample|run|models|promote|rollback) .*": "tests/pipeline",
+    r"\.venv/bin/python -m pipeline (audit|preview|sample|run|models|promote|rollback) .*": "tests/pipeline",
     r"\.venv/bin/python -m pipeline models": "tests/pipeline",
     r"\.venv/bin/python -m service (up|predict .*)": "tests/service",
     r"(COMPOSE_PROFILES=embedded )?docker compose up": "tests/docker/test_compose.py",
