@@ -197,7 +197,7 @@ def _draw_set(folder: Path) -> None:
 
 def _draw_surface(kind: str, rng: np.random.Generator) -> NDArray[np.uint8]:
     y, x = np.mgrid[:SIZE, :SIZE].astype(np.float64)
-    turn, scale = rng.uniform(0, np.pi), rng.uniform(5, 9)
+    turn, scale = rng.uniform(-0.5, 0.5), rng.uniform(9, 15)
     u, v = (x * np.cos(turn) + y * np.sin(turn)) / scale, (y * np.cos(turn) - x * np.sin(turn)) / scale
     u, v = u + rng.uniform(0, 9), v + rng.uniform(0, 9)
     if kind == "bricks":
@@ -208,7 +208,7 @@ def _draw_surface(kind: str, rng: np.random.Generator) -> NDArray[np.uint8]:
         relief = 0.5 + 0.5 * np.sin(2 * np.pi * u + 1.5 * np.sin(v))
     else:
         relief = np.where((np.floor(u) + np.floor(v)) % 2 == 0, np.abs(np.sin(np.pi * u)), np.abs(np.sin(np.pi * v)))
-    ground, ink = rng.uniform(60, 190, 3), rng.uniform(-70, 70, 3)
+    ground, ink = rng.uniform(90, 165, 3), rng.uniform(40, 90, 3) * rng.choice([-1, 1])
     light = 1 + rng.uniform(-0.3, 0.3) * (x - y) / SIZE
-    pixels = (ground + relief[..., None] * ink) * light[..., None] + rng.normal(0, 14, (SIZE, SIZE, 3))
+    pixels = (ground + relief[..., None] * ink) * light[..., None] + rng.normal(0, 8, (SIZE, SIZE, 3))
     return np.clip(pixels, 0, 255).astype(np.uint8)
