@@ -201,6 +201,7 @@ def test_batches_hold_every_view_once_an_epoch(tmp_path: Path, rows: Sequence[Ma
     assert [targets] == epochs(None, 0, 1)
 
 
+@pytest.mark.slow
 def test_run_on_a_frozen_backbone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A run trains its head on features, fine-tunes, publishes one verified model; the next run computes none."""
     write_files(tmp_path / "colors", color_files())

@@ -271,6 +271,7 @@ def test_unsuitable_models_are_refused(
     assert {} == ModelStore(tmp_path / "models").read_index()
 
 
+@pytest.mark.slow
 def test_imported_model_is_served(
     tmp_path: Path, labels: Path, start_modelserver: StartModelServer, store: ModelStore
 ) -> None:

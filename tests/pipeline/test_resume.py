@@ -65,6 +65,10 @@ def predictions(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+# Whole runs in fresh processes, killed and repeated: minutes.
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(name="dataset", scope="module")
 def fixture_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A set of coloured squares."""
@@ -164,7 +168,6 @@ def test_run_without_its_record_is_refused(killed: Path, tmp_path: Path) -> None
         read_record(tmp_path)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["run.json", "audit.json", "curves.csv", "model.keras", "predictions.csv"])
 def test_every_stage_can_be_interrupted(dataset: Path, whole: Path, tmp_path: Path, moment: str) -> None:
     """Ctrl-C says how to go on; going on ends with the same probabilities, wherever it was."""

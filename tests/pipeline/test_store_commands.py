@@ -113,6 +113,7 @@ def options(folder: Path, *settings: str) -> list[str]:
     return [*flags, "--recipe=demo", *(f"--set={setting}" for setting in (*SETTINGS, *settings))]
 
 
+@pytest.mark.slow
 def test_runs_pass_or_fail_the_gate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Three real runs: the first is live; a worse one stays candidate with status 0; --force and promote overrule."""
     write_files(tmp_path / "colors", color_files(train=12, test=12))
