@@ -101,6 +101,7 @@ print(*digest(make_batches(Path(sys.argv[1]))), hash_network(cut_before_head(net
 """
 
 
+@pytest.mark.slow
 def test_a_fresh_process_makes_the_same_batches(colors: Path) -> None:
     """Nothing depends on the process: neither the batches nor the name under which features are kept."""
     from pipeline.features import cut_before_head, hash_network

@@ -30,6 +30,7 @@ SETTINGS = [
 ]
 
 
+@pytest.mark.slow
 def test_servers_follow_promote_rollback_and_prune(
     tmp_path: Path,
     store: ModelStore,

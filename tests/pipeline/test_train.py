@@ -86,6 +86,7 @@ def test_frozen_weights_and_batch_norm_statistics_do_not_move(tmp_path: Path, fe
     assert moved == {"logits"} | convolutions or (history.best["stage"] == "head" and moved == {"logits"})
 
 
+@pytest.mark.slow
 def test_whole_network_trains_from_the_first_step(tmp_path: Path) -> None:
     """Without freezing, convolutions and batch norm statistics move; rare classes, smoothing and rates are heard."""
     overrides = ["model.weights=none", "train.freeze_backbone=false", "train.epochs=3", "train.fine_tune.epochs=0"]
@@ -162,6 +163,7 @@ def test_plateau_reduces_after_its_patience() -> None:
     assert [1, 1, 1, 1, 0.5, 0.5, 0.25] == scales
 
 
+@pytest.mark.slow
 def test_early_stopping_ends_the_stage_and_keeps_the_best(tmp_path: Path) -> None:
     """A rate that spoils what was learned ends training after `patience` worse epochs; the best weights are kept."""
     overrides = ["model.weights=none", "train.freeze_backbone=false", "train.epochs=30", "train.fine_tune.epochs=0"]
