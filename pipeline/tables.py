@@ -143,11 +143,6 @@ def _check_paths(location: Path, rows: Sequence[TableRow]) -> None:
     _refuse(location.name, "every path to be a file, relative to the table's folder", "no file", missing)
 
 
-def _is_outside(path: str) -> bool:
-    parts = PurePosixPath(path).parts
-    return path.startswith("/") or ".." in parts or ":" in path.split("/")[0]
-
-
 def _check_listed_once(table: str, rows: Sequence[TableRow]) -> None:
     labels: dict[str, set[str]] = defaultdict(set)
     for row in rows:
