@@ -64,7 +64,8 @@ def test_a_store_that_appears_later_is_served(
     living: ServerProcess, client: ModelClient, tiny_models: dict[str, Path]
 ) -> None:
     """A server without a config file waits, and serves the first model that is published, without a restart."""
-    assert "waiting for the model config models.config: there is no such file" in living.log.read_text()
+    waiting = "waiting for the model config models.config: there is no such file"
+    wait_until(lambda: waiting in living.log.read_text())
     publish_variant(living.store, tiny_models["plain"], name="first")
     client.wait_for("first", 1)
     assert client.classify("first", build_image("green", 16)).argmax() == VARIANTS["plain"].labels.index("green")
