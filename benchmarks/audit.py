@@ -40,7 +40,7 @@ def run() -> dict[str, Any]:
         status = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, timeout=TIMEOUT_S).returncode
         seconds, after = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
         (record,) = (folder / "runs" / "set").glob("*/audit.json")
-        findings = {found["code"]: len(found["images"]) for found in json.loads(record.read_text())["findings"]}
+        findings = {found["code"]: found["images"] for found in json.loads(record.read_text())["findings"]}
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {
         "files": FILES,
@@ -51,7 +51,17 @@ def run() -> dict[str, Any]:
         "files_per_s": round(FILES / seconds, 1),
         "peak_resident_mb": round(after.ru_maxrss / 1e3),
         "planted": {"leaked_copies": PLANTED, "near_copies": PLANTED},
-        "found": findings,
+        "planted_found": _count_planted(findings),
+        "findings": {code: len(images) for code, images in findings.items()},
+    }
+
+
+def _count_planted(findings: dict[str, list[Any]]) -> dict[str, int]:
+    """Return how many of the planted copies some finding names."""
+    text = json.dumps(findings)
+    return {
+        "leaked_copies": sum(f"copy{number:03}." in text for number in range(PLANTED)),
+        "near_copies": sum(f"again{number:03}." in text for number in range(PLANTED)),
     }
 
 
