@@ -18,9 +18,11 @@ from pipeline.network import input_size
 from pipeline.pixels import Pixels
 from pipeline.recipe import Recipe
 from pipeline.resume import kept_manifest, write_manifest
-from pipeline.split import Manifest, earlier_sides, split_images, split_table
+from pipeline.split import Manifest, earlier_sides, split_images, split_table, taken_from_test
 
 log = logging.getLogger(__name__)
+
+_NAMED = 10  # groups, in one warning
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,23 @@ def prepare_images(dataset: Dataset, recipe: Recipe, spec: InputSpec, folder: Pa
     for line in found.lines("warning"):
         log.warning("%s.", line)
     check_audit(found, dataset.labels, recipe.data)
+    warnings = [f"{finding.message}." for finding in found.findings if finding.level == "warning"]
     manifest = kept_manifest(folder, found.images)
     if manifest is None:
         sides = earlier_sides(folder.parent)
         manifest = split_images(found.images, recipe.data, recipe.train.seed, earlier=sides, near=found.near)
+        if taken := taken_from_test(manifest, sides):
+            warnings.append(_warn_taken_from_test(taken))
         write_manifest(folder, manifest)
-    warnings = [f"{finding.message}." for finding in found.findings if finding.level == "warning"]
     return Images(dataset, found, manifest, pixels, warnings)
+
+
+def _warn_taken_from_test(groups: list[str]) -> str:
+    """Name the groups on the console, and return what the report says without them."""
+    text = (
+        f"{len(groups)} groups, such as patients, that an earlier run tested on are now in train or val: this model's "
+        "test figures cannot be compared with those of that run's"
+    )
+    more = ", ..." if len(groups) > _NAMED else ""
+    log.warning("%s: %s%s.", text, ", ".join(groups[:_NAMED]), more)
+    return f"{text}."

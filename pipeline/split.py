@@ -140,12 +140,15 @@ def split_table(manifest: Manifest) -> dict[str, dict[str, int]]:
     return {split: dict(sorted(Counter(row.label for row in manifest.of(split)).items())) for split in splits}
 
 
-def groups_on_two_sides(manifest: Manifest) -> list[str]:
-    """Return the groups that the set's own folders put on more than one side, sorted."""
-    sides: dict[str, set[Split]] = defaultdict(set)
-    for row in manifest.rows:
-        sides[row.group].add(row.split)
-    return sorted(group for group, found in sides.items() if len(found) > 1)
+def taken_from_test(manifest: Manifest, earlier: Mapping[str, Split]) -> list[str]:
+    """Return the groups that an earlier run tested on and that the set's own folders now train or validate on, sorted.
+
+    Args:
+        manifest: of this run.
+        earlier: sides in earlier runs, as `earlier_sides` gives them.
+    """
+    rows = [row for row in manifest.rows if row.split != "test"]
+    return sorted({row.group for row in rows if "test" in (earlier.get(row.group), earlier.get(row.sha256))})
 
 
 def _check_groups(rows: Sequence[ManifestRow], sides: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from pipeline.duplicates import NearPair
 from pipeline.errors import DatasetError
 from pipeline.ingest import Example, Split
 from pipeline.look import Look
-from pipeline.split import Manifest, earlier_sides, groups_on_two_sides, split_images, split_table
+from pipeline.split import Manifest, earlier_sides, split_images, split_table, taken_from_test
 
 BY_PATIENT = Data(group=r"^(P\d+)_", val_fraction=0.2, test_fraction=0.2)
 
@@ -27,6 +28,12 @@ def image(path: str, label: str, split: Split | None = None, *, content: str = "
     digest = hashlib.sha256((content or path).encode()).hexdigest()
     look = Look(ImageHeader("PNG", 40, 40, "RGB", 1, 1), digest, bytes.fromhex(digest), 0, 255, 1.0)
     return AuditedImage(Example(path, label, split, path.rpartition("/")[2]), digest, look)
+
+
+def groups_on_two_sides(manifest: Manifest) -> list[str]:
+    """The groups that are on more than one side."""
+    count = Counter(group for group, _ in {(row.group, row.split) for row in manifest.rows})
+    return sorted(group for group, found in count.items() if found > 1)
 
 
 def images(split: Split | None, *, patients: int = 10, labels: str = "abc", first: int = 0) -> list[AuditedImage]:
@@ -85,11 +92,20 @@ def test_without_a_rule_every_image_is_its_own_group() -> None:
     assert 20 == len({row.group for row in manifest.rows})
 
 
-def test_groups_on_two_sides_are_found() -> None:
-    """A patient whom the set's own folders put into train and test is named."""
-    manifest = split_images([*images("train"), *images("test", patients=1, labels="a")], BY_PATIENT, seed=0)
+def test_patients_moved_from_test_to_train_are_named(tmp_path: Path) -> None:
+    """A patient whom an earlier run tested on, and whose folder is train/ now, is named; the others are not."""
+    (tmp_path / "run1").mkdir()
+    first = split_images([*images("train"), *images("test", patients=2, first=100)], BY_PATIENT, seed=0)
+    first.write(tmp_path / "run1" / "manifest.csv")
+    moved = [
+        image(found.example.path.replace("test", "train"), found.example.label, "train", content=found.example.path)
+        for found in images("test", patients=1, labels="a", first=100)
+    ]
+    kept = images("test", patients=2, first=200)
+    second = split_images([*images("train"), *moved, *kept], BY_PATIENT, seed=0, earlier=earlier_sides(tmp_path))
 
-    assert "P0" in groups_on_two_sides(manifest)
+    assert ["P100"] == taken_from_test(second, earlier_sides(tmp_path))
+    assert [] == taken_from_test(first, earlier_sides(tmp_path))
 
 
 @pytest.mark.parametrize(
