@@ -14,7 +14,7 @@ from benchmarks.load.plan import Plan, read_body
 from benchmarks.load.recorder import OK, Recorder
 
 _RECEIVE_BYTES = 1 << 18
-_TICK_S = 0.25
+_TICK_S = 0.1
 _RETRY_S = 0.02  # before a refused connection is tried again
 _DRAIN_S = 20.0  # for answers that are under way when the window ends, so that the next one finds an idle server
 

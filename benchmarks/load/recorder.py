@@ -11,6 +11,7 @@ from benchmarks.load.cpu import Snapshot, take_snapshot
 from benchmarks.load.plan import Plan
 
 OK = "ok"
+_GRACE_S = 1.0
 
 
 class Recorder:
@@ -30,7 +31,8 @@ class Recorder:
     def __init__(self, plan: Plan, started_at: float) -> None:
         self._plan = plan
         self._warm_until = started_at + plan.warm_up_s
-        self._give_up_at = self._warm_until + plan.seconds + plan.timeout_s
+        # The window may begin one timeout late and end another one late.
+        self._give_up_at = self._warm_until + plan.seconds + 2 * plan.timeout_s + _GRACE_S
         self._begin: Snapshot | None = None
         self._end: Snapshot | None = None
         self._latencies_s: list[float] = []
