@@ -1,19 +1,13 @@
-"""The documentation's page, and the way to it from the root."""
+"""The documentation's page."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse
 
 from service.gateway.docs_page import CONTENT_SECURITY_POLICY, render_docs
 
 router = APIRouter(include_in_schema=False)
-
-
-@router.get("/")
-async def go_to_docs() -> RedirectResponse:
-    """Send people to the documentation."""
-    return RedirectResponse("/docs")
 
 
 @router.get("/docs")

@@ -1,0 +1,39 @@
+// What the page tells of the model, from its contract.
+
+import { list, percent } from "./words.js";
+
+/** Show a contract's facts, or nothing. */
+export function showAbout(name, contract) {
+  const place = document.getElementById("about");
+  place.hidden = contract === null;
+  if (contract === null) return;
+  const entries = facts(contract).filter(([, value]) => value);
+  const rows = entries.flatMap(([term, value]) => {
+    const [dt, dd] = [document.createElement("dt"), document.createElement("dd")];
+    dt.textContent = term;
+    dd.textContent = value;
+    return [dt, dd];
+  });
+  document.getElementById("about-list").replaceChildren(...rows);
+  place.querySelector("summary").textContent = `About ${name}`;
+}
+
+function facts({ labels, input, provenance = {}, operating_points: points = [], saliency }) {
+  const { metrics = {}, created, dataset, backbone } = provenance;
+  const color = input.color === "grey" ? "grey" : "colour";
+  return [
+    ["Classes", labels.length > 12 ? String(labels.length) : list(labels.map((label) => label.name))],
+    ["Trained on", dataset],
+    ["Accuracy", measured(metrics)],
+    ["Network", backbone],
+    ["Sees", `${input.width} × ${input.height} pixels in ${color}`],
+    ["Thresholds", list(points.map(({ label, threshold }) => `${label} from ${percent(threshold)}`))],
+    ["Heat maps", saliency === null ? "none" : ""],
+    ["Made", created ? new Date(created).toLocaleDateString(undefined, { dateStyle: "long" }) : ""],
+  ];
+}
+
+function measured({ accuracy, images }) {
+  if (typeof accuracy !== "number") return "";
+  return `${percent(accuracy)}${images ? ` of ${images} test images` : ""}`;
+}

@@ -1,0 +1,158 @@
+// The page: images come in, go to the gateway a few at a time, and are shown with what it answers.
+
+import { showAbout } from "./about.js";
+import { Api } from "./api.js";
+import { Card } from "./card.js";
+import { Intake } from "./intake.js";
+import { Keys } from "./keys.js";
+import { Models } from "./models.js";
+import { Queue } from "./queue.js";
+import { Service } from "./service.js";
+import { saveTable } from "./table.js";
+import { count, describeFailure, percent } from "./words.js";
+
+const AT_ONCE = 2;
+const MAX_CARDS = 200;
+const MAX_CLASSES = 5; // shown of each image
+
+const part = (id) => document.getElementById(id);
+const keys = new Keys();
+const api = new Api(keys);
+const service = new Service(api);
+const models = new Models(api);
+const queue = new Queue(AT_ONCE);
+const cards = new Set();
+
+/** Put new images first on the page, in their own order, and send them. */
+function addImages(files) {
+  const room = Math.max(0, MAX_CARDS - cards.size);
+  const added = files.slice(0, room).map(({ file, name }) => new Card(file, name));
+  part("cards").prepend(...added.map((card) => card.element));
+  for (const card of added) addCard(card);
+  showNote(
+    files.length <= room
+      ? ""
+      : `The page holds ${MAX_CARDS} images at a time: ${count(files.length - room, "image")} left out. ` +
+          "Remove some, or use the API for more.",
+  );
+}
+
+function addCard(card) {
+  cards.add(card);
+  card.addEventListener("state", showSummary);
+  card.addEventListener("again", () => classifyLater(card));
+  card.addEventListener("explain", () => queue.add(() => explain(card), { signal: card.signal, first: true }));
+  card.addEventListener("remove", () => {
+    const next = card.element.nextElementSibling ?? card.element.previousElementSibling;
+    removeCard(card);
+    (next?.querySelector(".remove") ?? part("choose")).focus();
+  });
+  classifyLater(card);
+}
+
+function removeCard(card) {
+  card.remove();
+  cards.delete(card);
+  showSummary();
+}
+
+function classifyLater(card) {
+  card.showWaiting(service.state === "ready" ? "Waiting" : "Waiting for the service");
+  queue.add(() => classify(card), { signal: card.signal });
+}
+
+async function classify(card) {
+  const query = {};
+  if (models.chosen !== null) query.model = models.chosen;
+  if (models.contract !== null) query.top = Math.min(MAX_CLASSES, models.contract.labels.length);
+  card.showSending();
+  try {
+    const reply = await api.predict(card.file, query, {
+      signal: card.signal,
+      onWait: (seconds) => card.showWaiting(`The service is busy; again in ${count(Math.ceil(seconds), "second")}`),
+    });
+    card.showResult(reply, models.contractOf(reply.model));
+    announce(card);
+  } catch (error) {
+    if (card.signal.aborted) return;
+    card.showError(error);
+    announce(card);
+    service.refresh();
+  }
+}
+
+async function explain(card) {
+  const { name, version } = card.result.model;
+  try {
+    const reply = await api.explain(card.file, { model: name, version, class: card.chosenClass }, { signal: card.signal });
+    await card.showMap(reply.explanations[0], models.contractOf(reply.model)?.input ?? { width: 1, height: 1 });
+  } catch (error) {
+    if (!card.signal.aborted) card.showMapError(error);
+  }
+}
+
+/** Tell screen readers. */
+function announce({ name, state, result, error }) {
+  part("announcer").textContent =
+    state === "done"
+      ? `${name}: most probable ${result.entry.top[0].label}, ${percent(result.entry.top[0].probability)}`
+      : `${name}: ${describeFailure(error)}`;
+}
+
+function showSummary() {
+  const states = [...cards].map((card) => card.state);
+  const number = (...wanted) => states.filter((state) => wanted.includes(state)).length;
+  const [waiting, failed] = [number("waiting", "sending"), number("failed")];
+  part("results").hidden = cards.size === 0;
+  document.body.classList.toggle("has-results", cards.size > 0);
+  part("save").disabled = waiting === cards.size;
+  part("summary").textContent = [
+    count(cards.size, "image"),
+    waiting > 0 ? `${waiting} to go` : "",
+    failed > 0 ? `${failed} failed` : "",
+  ]
+    .filter(Boolean)
+    .join(", ");
+}
+
+function showNote(text) {
+  part("intake-note").textContent = text;
+  part("intake-note").hidden = text === "";
+}
+
+const STATES = {
+  ready: "Ready",
+  waiting: "Not ready",
+  unreachable: "The service does not answer",
+};
+
+function showService() {
+  queue.setOpen(service.state === "ready");
+  part("state").dataset.state = service.state;
+  part("state-text").textContent = STATES[service.state];
+  part("waiting").hidden = service.state !== "waiting";
+  part("waiting-text").textContent = service.message;
+  if (service.state === "ready") models.update(service.models);
+}
+
+function showModel() {
+  part("key-needed").hidden = !models.keyNeeded;
+  showAbout(models.chosen, models.contract);
+}
+
+service.addEventListener("change", showService);
+models.addEventListener("change", showModel);
+keys.addEventListener("change", () => {
+  part("forget-key").hidden = keys.current === null;
+  if (models.chosen !== null) models.learn(models.chosen);
+});
+part("forget-key").addEventListener("click", () => keys.forget());
+part("enter-key").addEventListener("click", () => keys.ask(keys.current));
+part("save").addEventListener("click", () => saveTable([...cards]));
+part("clear").addEventListener("click", () => {
+  for (const card of cards) removeCard(card);
+  part("choose").focus();
+});
+part("forget-key").hidden = keys.current === null;
+new Intake(addImages);
+service.refresh();

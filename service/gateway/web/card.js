@@ -1,0 +1,208 @@
+// One image on the page: its picture, what the model says of it, where the model looked, or why there is no answer.
+
+import { drawFile, paintHeat } from "./picture.js";
+import { describeDecision, describeFailure, describeRest, describeWarning, percent, sentence } from "./words.js";
+
+const FINAL = [400, 413, 415, 422]; // the same image would be refused again
+
+let cards = 0;
+
+export class Card extends EventTarget {
+  /** Once there is an answer: {model, entry, contract, requestId}, parts of the reply and the version's contract. */
+  result = null;
+  error = null;
+  #element;
+  #size = null;
+  #drawn;
+  #stop = new AbortController();
+
+  /**
+   * @param {File} file the image
+   * @param {string} name what to call it
+   */
+  constructor(file, name) {
+    super();
+    this.file = file;
+    this.name = name;
+    this.#element = document.getElementById("card-template").content.firstElementChild.cloneNode(true);
+    this.#part("name").textContent = name;
+    this.#part("remove").setAttribute("aria-label", `Remove ${name}`);
+    this.#part("picture").setAttribute("aria-label", name);
+    this.#part("remove").addEventListener("click", () => this.dispatchEvent(new Event("remove")));
+    this.#part("again").addEventListener("click", () => this.dispatchEvent(new Event("again")));
+    this.#part("explain").addEventListener("click", () => this.#startExplaining());
+    this.#part("heat-class").addEventListener("change", () => this.#askForMap());
+    this.#part("strength").addEventListener("input", () => this.#blend());
+    cards += 1;
+    this.#link("class-label", "heat-class");
+    this.#link("strength-label", "strength");
+    this.#drawn = this.#draw();
+  }
+
+  get element() {
+    return this.#element;
+  }
+
+  /** Fires when the card is removed: what is under way for it ends. */
+  get signal() {
+    return this.#stop.signal;
+  }
+
+  get state() {
+    return this.#element.dataset.state;
+  }
+
+  /** The id of the class to explain. */
+  get chosenClass() {
+    return this.#part("heat-class").value;
+  }
+
+  /** Take the card off the page. */
+  remove() {
+    this.#stop.abort();
+    this.#element.remove();
+  }
+
+  /** Show that the image waits for its turn, or for the service. */
+  showWaiting(text = "Waiting") {
+    this.#become("waiting");
+    this.#part("progress-text").textContent = text;
+  }
+
+  /** Show that the image is with the service. */
+  showSending() {
+    this.#become("sending");
+    this.#part("progress-text").textContent = "Classifying";
+  }
+
+  /**
+   * Show an answer.
+   *
+   * @param {object} reply of POST /v1/predict for this image alone
+   * @param {object | null} contract of the version that answered, if it is known
+   */
+  showResult(reply, contract) {
+    const [entry] = reply.predictions;
+    this.result = { model: reply.model, entry, contract, requestId: reply.request_id };
+    const [best] = entry.top;
+    this.#part("top-label").textContent = best.label;
+    this.#part("warnings").replaceChildren(...entry.warnings.map((code) => textElement("li", describeWarning(code))));
+    this.#part("decision").replaceChildren(...(entry.decision ?? []).map(decision));
+    this.#part("bars").replaceChildren(...entry.top.map(bar));
+    const numRest = contract === null ? 0 : contract.labels.length - entry.top.length;
+    this.#part("more-classes").hidden = numRest === 0;
+    this.#part("more-classes").textContent = describeRest(numRest);
+    const { name, version, contract: hash } = reply.model;
+    this.#part("origin").textContent = `Model ${name}, version ${version}, contract ${hash.replace("sha256:", "").slice(0, 8)}`;
+    this.#part("origin").title = hash;
+    this.#part("heat-class").replaceChildren(...entry.top.map(({ id, label }) => new Option(label, id)));
+    this.#part("explain").hidden = contract !== null && contract.saliency === null;
+    this.#become("done");
+  }
+
+  /** Show why there is no answer. */
+  showError(error) {
+    this.error = error;
+    this.#part("failure-title").textContent = describeFailure(error);
+    this.#part("failure-text").textContent = sentence(error.message);
+    this.#part("failure-request").textContent = error.requestId ? `Request ${error.requestId}` : "";
+    this.#part("again").hidden = FINAL.includes(error.status);
+    this.#become("failed");
+  }
+
+  /** Lay where the model looked over the picture. */
+  async showMap(explanation, input) {
+    await this.#drawn;
+    this.#element.removeAttribute("aria-busy");
+    if (this.#size === null) {
+      this.showMapError(new Error("This browser cannot show the picture, so there is nothing to lay the map over."));
+      return;
+    }
+    paintHeat(this.#part("heat"), explanation.saliency, this.#size, input);
+    this.#part("heat").hidden = false;
+    this.#part("heat-error").hidden = true;
+    this.#part("heat-tools").hidden = false;
+    this.#blend();
+  }
+
+  /** Say why there is no map. */
+  showMapError(error) {
+    this.#element.removeAttribute("aria-busy");
+    this.#part("heat-error").textContent = `No heat map. ${sentence(error.message)}`;
+    this.#part("heat-error").hidden = false;
+  }
+
+  async #draw() {
+    this.#size = await drawFile(this.file, this.#part("picture"), this.signal);
+    this.#part("picture").hidden = this.#size === null;
+    this.#part("no-picture").hidden = this.#size !== null;
+  }
+
+  #startExplaining() {
+    const opens = this.#part("explain").getAttribute("aria-expanded") !== "true";
+    this.#part("explain").setAttribute("aria-expanded", opens);
+    this.#part("explain").textContent = opens ? "Hide heat map" : "Show heat map";
+    if (opens) this.#askForMap();
+    else {
+      for (const name of ["heat-tools", "heat", "heat-error"]) this.#part(name).hidden = true;
+      this.#part("picture").style.filter = "";
+    }
+  }
+
+  #askForMap() {
+    this.#element.setAttribute("aria-busy", "true");
+    this.dispatchEvent(new Event("explain"));
+  }
+
+  /** The stronger the map, the greyer the picture: colours of tissue and colours of the map are hard to tell apart. */
+  #blend() {
+    const strength = Number(this.#part("strength").value);
+    this.#part("strength").setAttribute("aria-valuetext", `${strength} %`);
+    this.#part("heat").style.opacity = strength / 100;
+    this.#part("picture").style.filter = `grayscale(${Math.min(100, 2 * strength)}%)`;
+  }
+
+  #become(state) {
+    this.#element.dataset.state = state;
+    this.#part("progress").hidden = state !== "waiting" && state !== "sending";
+    this.#part("outcome").hidden = state !== "done";
+    this.#part("failure").hidden = state !== "failed";
+    this.dispatchEvent(new Event("state"));
+  }
+
+  #link(label, control) {
+    this.#part(control).id = `${control}-${cards}`;
+    this.#part(label).htmlFor = this.#part(control).id;
+  }
+
+  #part(name) {
+    return this.#element.querySelector(`.${name}`);
+  }
+}
+
+function bar({ label, probability }) {
+  const item = document.createElement("li");
+  const track = document.createElement("span");
+  const fill = document.createElement("span");
+  track.className = "track";
+  track.setAttribute("aria-hidden", "true");
+  fill.style.width = `${100 * probability}%`;
+  track.append(fill);
+  const value = textElement("data", percent(probability));
+  value.value = probability;
+  value.title = String(probability);
+  item.append(textElement("span", label), value, track);
+  return item;
+}
+
+function decision(point) {
+  const item = textElement("li", describeDecision(point));
+  item.dataset.called = point.called;
+  return item;
+}
+
+function textElement(tag, text) {
+  const element = document.createElement(tag);
+  element.textContent = text;
+  return element;
+}

@@ -1,0 +1,58 @@
+// The API key: asked for when the service wants one, kept in this tab only.
+
+const STORED_AS = "fovea-key";
+
+export class Keys extends EventTarget {
+  #dialog = document.getElementById("key-dialog");
+  #input = document.getElementById("key");
+  #refused = document.getElementById("key-refused");
+  #asking = null;
+
+  constructor() {
+    super();
+    document.getElementById("key-form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#dialog.close(this.#input.value.trim());
+    });
+    document.getElementById("key-cancel").addEventListener("click", () => this.#dialog.close(""));
+    this.#dialog.addEventListener("cancel", () => (this.#dialog.returnValue = ""));
+  }
+
+  /** The key, or null. */
+  get current() {
+    return sessionStorage.getItem(STORED_AS);
+  }
+
+  /** Drop the key. */
+  forget() {
+    sessionStorage.removeItem(STORED_AS);
+    this.dispatchEvent(new Event("change"));
+  }
+
+  /**
+   * Ask for a key because a request without it, or with `sent`, was refused; several requests ask once.
+   *
+   * @param {string | null} sent the key of the refused request
+   * @returns {Promise<boolean>} whether there is a key to try now
+   */
+  ask(sent) {
+    if (this.current !== null && this.current !== sent) return Promise.resolve(true);
+    this.#asking ??= this.#show(sent !== null).finally(() => (this.#asking = null));
+    return this.#asking;
+  }
+
+  async #show(refused) {
+    this.#refused.hidden = !refused;
+    this.#input.value = "";
+    this.#dialog.returnValue = "";
+    this.#dialog.showModal();
+    await new Promise((resolve) => this.#dialog.addEventListener("close", resolve, { once: true }));
+    const key = this.#dialog.returnValue;
+    this.#input.value = "";
+    this.#dialog.returnValue = "";
+    if (key === "") return false;
+    sessionStorage.setItem(STORED_AS, key);
+    this.dispatchEvent(new Event("change"));
+    return true;
+  }
+}

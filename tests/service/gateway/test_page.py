@@ -1,0 +1,62 @@
+"""The page's files over HTTP: types, caching, security headers. What it does is in tests/service/web."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from starlette.testclient import TestClient
+
+from service.gateway.web_files import load_web_files
+
+
+@pytest.mark.parametrize("name", ["", *(f"web/{name}" for name in sorted(load_web_files()))])
+def test_files_come_with_type_hash_and_a_strict_policy(client: TestClient, name: str) -> None:
+    """Each file is what its type says, is not sniffed, and may use nothing but the gateway."""
+    reply = client.get(f"/{name}")
+    kind = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+    policy = reply.headers["content-security-policy"]
+
+    assert 200 == reply.status_code
+    assert reply.headers["content-type"].startswith(kind[name.rpartition(".")[2] or "html"])
+    assert "nosniff" == reply.headers["x-content-type-options"]
+    assert policy.startswith("default-src 'none'")
+    assert not re.search(r"unsafe|http|\*|data:|blob:", policy)
+
+
+def test_a_file_is_sent_again_only_when_it_changed(client: TestClient) -> None:
+    """The hash is compared each time: 304 without a body for the one that the browser has."""
+    first = client.get("/web/app.js")
+    same = client.get("/web/app.js", headers={"if-none-match": first.headers["etag"]})
+    other = client.get("/web/app.js", headers={"if-none-match": '"0"'})
+
+    assert "no-cache" == first.headers["cache-control"]
+    assert (304, b"") == (same.status_code, same.content)
+    assert first.headers["etag"] == same.headers["etag"]
+    assert (200, first.content) == (other.status_code, other.content)
+
+
+@pytest.mark.parametrize("path", ["/web/", "/web/nothing.js", "/web/../app.py", "/web/%2e%2e%2fapp.py", "/web/.env"])
+def test_nothing_else_is_sent(client: TestClient, path: str) -> None:
+    """Names that are no file of the page are not found, wherever they point."""
+    assert 404 == client.get(path).status_code
+
+
+def test_head_tells_the_same_without_a_body(client: TestClient) -> None:
+    """For link checkers and proxies."""
+    reply = client.head("/")
+
+    assert (200, b"") == (reply.status_code, reply.content)
+    assert reply.headers["etag"] == client.get("/").headers["etag"]
+
+
+def test_markup_names_no_other_origin() -> None:
+    """Nothing is loaded from elsewhere, and there is no inline script, style or handler for the policy to stop."""
+    files = load_web_files()
+    page = files["index.html"].content.decode()
+
+    assert not re.search(r"<style|\bstyle=|\bon\w+=|<script(?! type=\"module\" src=)", page)
+    # The one address is the name of SVG, which nobody fetches.
+    addresses = {found for file in files.values() for found in re.findall(rb"https?://[\w./]+", file.content)}
+    assert addresses <= {b"http://www.w3.org/2000/svg"}
+    assert not [name for name, file in files.items() if re.search(rb"innerHTML|outerHTML|insertAdjacent", file.content)]
