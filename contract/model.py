@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
+from contract.baseline import Baseline, read_baseline
 from contract.errors import ContractError
 
 FORMAT = 1
@@ -118,6 +119,7 @@ class ModelContract:
         temperature: softmax temperature that is inside the graph.
         saliency: method of the `explain` signature, or None when there is none.
         operating_points: thresholds, possibly none.
+        baseline: what the training images look like, or None.
         sha256: "sha256:<hex>" over the canonical JSON; the contract hash in replies.
     """
 
@@ -129,6 +131,7 @@ class ModelContract:
     saliency: str | None
     operating_points: tuple[OperatingPoint, ...]
     sha256: str
+    baseline: Baseline | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> ModelContract:
@@ -160,15 +163,17 @@ class ModelContract:
         if saliency not in (None, "cam", "grad-cam"):
             raise ContractError(f"saliency: expected 'cam', 'grad-cam' or null. Received: {saliency!r}")
         labels = _read_labels(document.get("labels"))
+        spec = InputSpec(**_known_fields(InputSpec, document.get("input"), "input"))
         return cls(
             document=document,
             labels=labels,
-            input=InputSpec(**_known_fields(InputSpec, document.get("input"), "input")),
+            input=spec,
             tolerance=_check_number("tolerance", document.get("tolerance", 0.02), 0.0, 1.0),
             temperature=_check_number("temperature", document.get("temperature", 1.0), 0.01, 100.0),
             saliency=saliency,
             operating_points=_read_operating_points(document.get("operating_points", []), labels),
             sha256="sha256:" + hashlib.sha256(canonical_json(document).encode()).hexdigest(),
+            baseline=read_baseline(document.get("baseline"), spec.channels),
         )
 
     def to_json(self) -> str:

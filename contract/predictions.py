@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.errors import ContractError
-from contract.model import Label
+from contract.model import Label, ModelContract
 
 SUM_TOLERANCE = 1e-2  # how far a row may sum from 1; wide enough for bfloat16 engines
 
@@ -29,6 +29,29 @@ class Prediction:
     id: str
     label: str
     probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """An operating point applied to one image.
+
+    Attributes:
+        id: the label that the threshold is for.
+        label: its name.
+        probability: of that label, in [0, 1].
+        threshold: from which probability on it is called.
+        called: whether it is.
+        sensitivity: of the operating point, on test images.
+        specificity: of the operating point, on test images.
+    """
+
+    id: str
+    label: str
+    probability: float
+    threshold: float
+    called: bool
+    sensitivity: float
+    specificity: float
 
 
 def decode_predictions(
@@ -56,6 +79,31 @@ def decode_predictions(
     ]
 
 
+def decide(row: NDArray[np.floating], contract: ModelContract) -> list[Decision]:
+    """Apply a contract's operating points to one image, in their order.
+
+    Args:
+        row: checked probabilities, float32, shape (num_classes,).
+        contract: has the labels and the operating points.
+    """
+    decisions = []
+    for point in contract.operating_points:
+        index = next(i for i, label in enumerate(contract.labels) if label.id == point.label)
+        value = _shortest(row[index])
+        decisions.append(
+            Decision(
+                id=point.label,
+                label=contract.labels[index].name,
+                probability=value,
+                threshold=point.threshold,
+                called=value >= point.threshold,
+                sensitivity=point.sensitivity,
+                specificity=point.specificity,
+            )
+        )
+    return decisions
+
+
 def check_probabilities(probabilities: NDArray[np.floating], num_classes: int) -> None:
     """Check that an array holds one probability distribution a row.
 
@@ -73,4 +121,9 @@ def check_probabilities(probabilities: NDArray[np.floating], num_classes: int) -
 
 
 def _prediction(index: int, label: Label, probability: np.floating) -> Prediction:
-    return Prediction(index, label.id, label.name, float(str(np.float32(probability))))
+    return Prediction(index, label.id, label.name, _shortest(probability))
+
+
+def _shortest(probability: np.floating) -> float:
+    """Return the number with the fewest digits that gives back the same float32."""
+    return float(str(np.float32(probability)))

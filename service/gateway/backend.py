@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -153,7 +154,7 @@ class Backend:
             GatewayError: if the model server fails, by the table above.
         """
         reply = await self._predict(
-            name, "serving_default", version=version, inputs={"images": images}, output="probabilities"
+            name, "serving_default", version=version, inputs={"images": images}, outputs=["probabilities"]
         )
         probabilities = _read_output(reply, "probabilities")
         if probabilities.dtype.kind != "f":
@@ -161,6 +162,34 @@ class Backend:
                 f"{name}: expected floating-point probabilities from the model server. Received: {probabilities.dtype}"
             )
         return PredictReply(int(reply.model_spec.version.value), probabilities)
+
+    async def explain(
+        self, name: str, images: NDArray[np.uint8], class_index: NDArray[np.int32], *, version: int
+    ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """Run `explain`.
+
+        Args:
+            name: the model.
+            images: uint8, shape (batch, height, width, channels).
+            class_index: int32, shape (batch,); -1 for the class that is most probable.
+            version: which version must answer.
+
+        Returns:
+            Probabilities, float32, shape (batch, num_classes); saliency, float32, shape (batch, rows, columns). Neither
+            is checked yet.
+
+        Raises:
+            NotLoadedError: if that version is not loaded.
+            BrokenContractError: if the reply lacks an output or another version answered.
+            GatewayError: if the model server fails, by the table above.
+        """
+        aliases = ("probabilities", "saliency")
+        inputs: dict[str, NDArray[Any]] = {"images": images, "class_index": class_index}
+        reply = await self._predict(name, "explain", version=version, inputs=inputs, outputs=aliases)
+        probabilities, saliency = (_read_output(reply, alias) for alias in aliases)
+        if probabilities.dtype.kind != "f" or saliency.dtype.kind != "f":
+            raise BrokenContractError(f"{name}: expected floating-point numbers from the model server's `explain`")
+        return probabilities, saliency
 
     async def describe(self, name: str, version: int) -> ModelContract:
         """Return a version's contract, as the model itself tells it.
@@ -171,7 +200,7 @@ class Backend:
             GatewayError: if the model server fails, by the table above.
         """
         row = np.zeros(1, dtype=np.int32)
-        reply = await self._predict(name, "describe", version=version, inputs={"row": row}, output="contract")
+        reply = await self._predict(name, "describe", version=version, inputs={"row": row}, outputs=["contract"])
         texts = _read_output(reply, "contract").reshape(-1).tolist()
         if len(texts) != 1 or not isinstance(texts[0], bytes):
             raise BrokenContractError(f"{name}/{version}: expected one contract. Received: something else")
@@ -196,10 +225,10 @@ class Backend:
         return tuple(sorted(found, key=lambda status: -status.version))
 
     async def _predict(
-        self, name: str, signature: str, *, version: int | None, inputs: dict[str, NDArray[Any]], output: str
+        self, name: str, signature: str, *, version: int | None, inputs: dict[str, NDArray[Any]], outputs: Sequence[str]
     ) -> Any:
         request = predict_pb2.PredictRequest(
-            model_spec=model_pb2.ModelSpec(name=name, signature_name=signature), output_filter=[output]
+            model_spec=model_pb2.ModelSpec(name=name, signature_name=signature), output_filter=outputs
         )
         if version is not None:
             request.model_spec.version.value = version

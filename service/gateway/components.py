@@ -12,6 +12,7 @@ from service.gateway.backend import Backend
 from service.gateway.catalog import Catalog, NamedCatalog, StoreCatalog
 from service.gateway.contracts import ContractCache
 from service.gateway.decoding import Decoder
+from service.gateway.explanation import Explainer
 from service.gateway.metrics import Metrics
 from service.gateway.prediction import Predictor
 from service.gateway.readiness import Readiness
@@ -29,6 +30,7 @@ class Components:
     decoder: Decoder
     metrics: Metrics
     predictor: Predictor
+    explainer: Explainer
     readiness: Readiness
 
 
@@ -49,6 +51,9 @@ def build_components(settings: Settings) -> Components:
         predictor=Predictor(
             backend, catalog, contracts=contracts, decoder=decoder, metrics=metrics, max_batch=settings.max_batch
         ),
+        explainer=Explainer(
+            backend, catalog, contracts=contracts, decoder=decoder, metrics=metrics, max_batch=settings.max_batch
+        ),
         readiness=Readiness(backend, catalog, contracts=contracts, metrics=metrics),
     )
 
@@ -65,7 +70,8 @@ def components_of(app: FastAPI) -> Components:
     return cast(Components, app.state.components)
 
 
-def _components(request: Request) -> Components:
+async def _components(request: Request) -> Components:
+    # Not because it waits: FastAPI would run a plain function in a thread.
     return components_of(request.app)
 
 

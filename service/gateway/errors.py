@@ -3,14 +3,19 @@
 GatewayError                        500  internal_error
 ├── MalformedRequestError           400  malformed_request
 ├── RefusedImageError               4xx  the code of a contract.errors.ImageError
+├── UnauthorizedError               401  unauthorized, with WWW-Authenticate
+├── ForbiddenError                  403  forbidden
 ├── NotFoundError                   404  not_found
 │   ├── ModelNotFoundError          404  model_not_found
 │   ├── VersionNotFoundError        404  version_not_found
 │   └── LabelNotFoundError          404  label_not_found
+├── ConflictError                   409  conflict
 ├── BodyTooLargeError               413  body_too_large
 ├── TooManyImagesError              413  too_many_images
 ├── UnsupportedEncodingError        415  unsupported_encoding
 ├── InvalidValueError               422  invalid_value
+├── NoExplanationError              422  no_explanation
+├── RateLimitedError                429  rate_limited, with Retry-After
 ├── BrokenContractError             502  model_server_broke_contract
 ├── UnavailableError                503  unavailable, with Retry-After
 │   ├── NotReadyError               503  the code of what is missing
@@ -67,6 +72,20 @@ _IMAGE_STATUS: dict[type[ImageError], int] = {
 }
 
 
+class UnauthorizedError(GatewayError):
+    """No API key, or one that is not known."""
+
+    status_code = 401
+    code = "unauthorized"
+
+
+class ForbiddenError(GatewayError):
+    """The API key is known, but not good for this."""
+
+    status_code = 403
+    code = "forbidden"
+
+
 class NotFoundError(GatewayError):
     """Nothing is served under that name."""
 
@@ -90,6 +109,13 @@ class LabelNotFoundError(NotFoundError):
     """The model is served, but no version of it has that label."""
 
     code = "label_not_found"
+
+
+class ConflictError(GatewayError):
+    """What is there already contradicts the request."""
+
+    status_code = 409
+    code = "conflict"
 
 
 class BodyTooLargeError(GatewayError):
@@ -118,6 +144,24 @@ class InvalidValueError(GatewayError):
 
     status_code = 422
     code = "invalid_value"
+
+
+class NoExplanationError(GatewayError):
+    """The model cannot explain itself: its contract has no saliency."""
+
+    status_code = 422
+    code = "no_explanation"
+
+
+class RateLimitedError(GatewayError):
+    """The client has sent too many requests."""
+
+    status_code = 429
+    code = "rate_limited"
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class BrokenContractError(GatewayError):

@@ -9,11 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from contract.predictions import Prediction
 from service.gateway.errors import RefusedImageError
+
+if TYPE_CHECKING:
+    from service.gateway.prediction import Entry
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -76,15 +79,13 @@ class Metrics:
         finally:
             self._stage_seconds.labels(name).observe(time.perf_counter() - start)
 
-    def count_answer(
-        self, model: str, version: int, *, entries: Sequence[list[Prediction] | RefusedImageError]
-    ) -> None:
+    def count_answer(self, model: str, version: int, *, entries: Sequence[Entry]) -> None:
         """Count the images of one answer."""
         self.count_refused(entries)
         for entry in entries:
             if not isinstance(entry, RefusedImageError):
                 self._images.labels("ok").inc()
-                self._predictions.labels(model, str(version), entry[0].id).inc()
+                self._predictions.labels(model, str(version), entry.top[0].id).inc()
 
     def count_refused(self, entries: Sequence[object]) -> None:
         """Count the refused images among others."""

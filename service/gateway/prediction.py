@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.baseline import WARNING
 from contract.errors import ContractError
 from contract.model import InputSpec, ModelContract
-from contract.predictions import Prediction, decode_predictions
+from contract.predictions import Decision, Prediction, decide, decode_predictions
 from service.gateway.backend import Backend
 from service.gateway.catalog import Catalog, Choice, Target
 from service.gateway.contracts import ContractCache
@@ -21,14 +22,30 @@ from service.gateway.errors import (
     InvalidValueError,
     NotLoadedError,
     RefusedImageError,
-    VersionNotFoundError,
 )
 from service.gateway.metrics import Metrics
+from service.gateway.resolution import missing
 from service.gateway.uploads import Upload
 
 DEFAULT_TOP = 3
 
-Entry = list[Prediction] | RefusedImageError
+
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """One image classified.
+
+    Attributes:
+        top: the most probable classes, best first.
+        decision: the contract's operating points, applied.
+        warnings: codes of what speaks against trusting `top`.
+    """
+
+    top: list[Prediction]
+    decision: list[Decision]
+    warnings: tuple[str, ...]
+
+
+Entry = Classified | RefusedImageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +56,7 @@ class Answer:
         name: the model.
         version: the version whose pixels, probabilities and labels these are.
         contract: that version's contract.
-        entries: for each image, the most probable classes or why it was refused.
+        entries: for each image, its classes or why it was refused.
     """
 
     name: str
@@ -134,12 +151,12 @@ class Predictor:
             except NotLoadedError as err:
                 self._contracts.drop(target.name, version)
                 last = err
-        raise _missing(target) from last
+        raise missing(target) from last
 
     async def _answer_by(self, name: str, version: int, *, images: RequestImages, top: int | None) -> Answer:
         """Answer by exactly this version."""
         contract = await self._contracts.fetch(name, version)
-        top = _check_top(top, contract)
+        top = check_top(top, contract)
         prepared = await images.prepare(contract.input)
         batches = self._batches(prepared)
         with self._metrics.stage("predict"):
@@ -156,7 +173,7 @@ class Predictor:
         """Let the model server choose the version; what it chose for the first batch is named for the rest."""
         name, guess = target.name, target.versions[0]
         contract = await self._contracts.fetch(name, guess)
-        num_top = _check_top(top, contract)
+        num_top = check_top(top, contract)
         prepared = await images.prepare(contract.input)
         batches = self._batches(prepared)
         with self._metrics.stage("predict"):
@@ -166,7 +183,7 @@ class Predictor:
             actual = await self._contracts.fetch(name, first.version)
             if actual.input != contract.input or len(batches) > 1:
                 return await self._answer_by(name, first.version, images=images, top=top)
-            contract, num_top = actual, _check_top(top, actual)
+            contract, num_top = actual, check_top(top, actual)
         with self._metrics.stage("predict"):
             rest = [self._backend.predict(name, batch, version=first.version) for batch in batches[1:]]
             replies = [first, *await asyncio.gather(*rest)]
@@ -200,32 +217,39 @@ def _entries(
     top: int,
 ) -> list[Entry]:
     """Name the classes of each image that could be decoded, in the order of the request."""
-    ranked: list[list[Prediction]] = []
+    classified: list[Classified] = []
     for batch, rows in zip(batches, probabilities, strict=True):
         if rows.ndim != 2 or len(rows) != len(batch):
             raise BrokenContractError(
                 f"expected probabilities of {len(batch)} images from the model server. Received: shape {rows.shape}"
             )
         try:
-            ranked += decode_predictions(rows, contract.labels, top)
+            ranked = decode_predictions(rows, contract.labels, top)
         except ContractError as err:
             raise BrokenContractError(f"the model server's answer is not what the contract says: {err}") from err
-    answered = iter(ranked)
+        warnings = find_warnings(batch, contract)
+        for row, classes, found in zip(rows, ranked, warnings, strict=True):
+            classified.append(Classified(classes, decide(row, contract), found))
+    answered = iter(classified)
     return [item if isinstance(item, RefusedImageError) else next(answered) for item in prepared]
 
 
-def _check_top(top: int | None, contract: ModelContract) -> int:
+def find_warnings(batch: NDArray[np.uint8], contract: ModelContract) -> list[tuple[str, ...]]:
+    """Return the codes of what speaks against trusting the classes of each prepared image."""
+    if contract.baseline is None:
+        return [()] * len(batch)
+    return [(WARNING,) if unlike else () for unlike in contract.baseline.find_unlike(batch).tolist()]
+
+
+def check_top(top: int | None, contract: ModelContract) -> int:
+    """Return how many classes an image gets.
+
+    Raises:
+        InvalidValueError: if more are wanted than there are, or none.
+    """
     num_classes = len(contract.labels)
     if top is None:
         return min(DEFAULT_TOP, num_classes)
     if not 1 <= top <= num_classes:
         raise InvalidValueError(f"top: expected 1 to {num_classes}, the model's number of classes. Received: {top}")
     return top
-
-
-def _missing(target: Target) -> NotLoadedError | VersionNotFoundError:
-    """Say what is missing: a version that the catalogue promises is late, another one does not exist."""
-    versions = " or ".join(str(version) for version in target.versions)
-    if target.promised:
-        return NotLoadedError(f"version {versions} of {target.name} is not loaded on the model server yet")
-    return VersionNotFoundError(f"{target.name} has no version {versions} on the model server")

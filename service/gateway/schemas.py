@@ -34,6 +34,18 @@ class PredictQuery(BaseModel):
     )
 
 
+class ExplainQuery(PredictQuery):
+    """Query of POST /v1/explain."""
+
+    class_: str | None = Field(
+        default=None,
+        alias="class",
+        min_length=1,
+        max_length=256,
+        description="The class to explain, by id, name or index (in that order). Default: the most probable one.",
+    )
+
+
 class ModelRef(BaseModel):
     """Which model answered."""
 
@@ -58,6 +70,18 @@ class EntryError(BaseModel):
     message: str
 
 
+class Decision(BaseModel):
+    """One of the model's thresholds, applied to one image."""
+
+    id: str = Field(description="The class that the threshold is for.")
+    label: str = Field(description="Its name for people.")
+    probability: float = Field(description="Of that class, whether or not it is in top.")
+    threshold: float = Field(description="Probability from which on the class is called.")
+    called: bool = Field(description="Whether the probability is at least the threshold.")
+    sensitivity: float = Field(description="Share of the class's test images that the threshold found.")
+    specificity: float = Field(description="Share of the other test images that it left alone.")
+
+
 class PredictionEntry(BaseModel):
     """One image: its classes, or why it was refused."""
 
@@ -65,8 +89,14 @@ class PredictionEntry(BaseModel):
     top: list[ClassProbability] | None = Field(
         default=None, description="Most probable first; absent if there is an error."
     )
+    decision: list[Decision] | None = Field(
+        default=None, description="The model's operating points, in the contract's order; absent if it has none."
+    )
     error: EntryError | None = Field(default=None, description="Absent if there are predictions.")
-    warnings: list[str] = Field(default_factory=list)
+    warnings: list[str] = Field(
+        default_factory=list,
+        description='"unlike_training_images": the picture is far from what the model was trained on; distrust top.',
+    )
 
 
 class PredictReply(BaseModel):
@@ -84,6 +114,49 @@ class PredictReply(BaseModel):
 
     model: ModelRef
     predictions: list[PredictionEntry]
+    request_id: str
+
+
+class Saliency(BaseModel):
+    """What in the picture spoke for a class, as a grid over the whole picture as the model saw it."""
+
+    rows: int
+    columns: int
+    values: list[list[float]] = Field(description="rows lists of columns numbers, 0 to 1; row 0 is the top.")
+
+
+class ExplanationEntry(PredictionEntry):
+    """One image: its classes, and where in it the explained class was seen; or why it was refused."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    class_: ClassProbability | None = Field(default=None, alias="class", description="The class that is explained.")
+    saliency: Saliency | None = None
+
+
+class ExplainReply(BaseModel):
+    """Reply of POST /v1/explain."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "model": {"name": "glaucoma", "version": 3, "contract": _SHA},
+                "explanations": [
+                    {
+                        "name": "eye.jpg",
+                        "top": _PREDICTIONS,
+                        "warnings": [],
+                        "class": _PREDICTIONS[0],
+                        "saliency": {"rows": 2, "columns": 2, "values": [[0.0, 0.13], [1.0, 0.42]]},
+                    }
+                ],
+                "request_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+            }
+        }
+    )
+
+    model: ModelRef
+    explanations: list[ExplanationEntry]
     request_id: str
 
 

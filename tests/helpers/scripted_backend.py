@@ -42,6 +42,7 @@ class ScriptedVersion:
         answer: images to the output `probabilities`; None computes what the tiny model would.
         claims: version number in its replies, if not its own.
         on_predict: called as a Predict begins.
+        saliency: images to the output `saliency`; unless said otherwise the mean of each quarter's brightness.
     """
 
     contract: ModelContract
@@ -54,6 +55,14 @@ class ScriptedVersion:
     answer: Answer | None = None
     claims: int | None = None
     on_predict: Callable[[], None] = field(default=lambda: None)
+    saliency: Answer = field(default=lambda images: quarters(images))
+
+
+def quarters(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the mean brightness of each quarter of each image, float32, shape (batch, 2, 2), in [0, 1]."""
+    batch, height, width, _ = images.shape
+    cells = images.reshape(batch, 2, height // 2, 2, width // 2, 3)
+    return np.asarray(cells.mean(axis=(2, 4, 5)) / 255, np.float32)
 
 
 def scripted(variant: str = "plain", **behaviour: Any) -> ScriptedVersion:
@@ -71,6 +80,7 @@ class ScriptedBackend:
         versions: what it serves, by name and version; change it at any time.
         predictions: (name, version asked for or None, number of images) of each `serving_default` call.
         descriptions: (name, version) of each `describe` call.
+        explained: the class indices of each `explain` call.
         omitted: outputs that are left out of replies.
         status_fault: status that GetModelStatus ends with.
     """
@@ -80,6 +90,7 @@ class ScriptedBackend:
         self.versions: dict[tuple[str, int], ScriptedVersion] = {}
         self.predictions: list[tuple[str, int | None, int]] = []
         self.descriptions: list[tuple[str, int]] = []
+        self.explained: list[list[int]] = []
         self.omitted: set[str] = set()
         self.status_fault: grpc.StatusCode | None = None
         self._lock = threading.Lock()
@@ -119,6 +130,9 @@ class ScriptedBackend:
             with self._lock:
                 self.predictions.append((name, asked, len(images)))
             outputs = {"probabilities": self._classify(images, behaviour, context)}
+            if request.model_spec.signature_name == "explain":
+                self.explained.append(decode_tensor(request.inputs["class_index"]).tolist())
+                outputs["saliency"] = behaviour.saliency(images)
         reply = predict_pb2.PredictResponse()
         reply.model_spec.name = name
         reply.model_spec.version.value = version if behaviour.claims is None else behaviour.claims

@@ -6,55 +6,24 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from contract.predictions import Prediction
+from service.gateway.bodies import image_body
 from service.gateway.catalog import Choice
 from service.gateway.components import Wired
+from service.gateway.entries import dump, image_document, model_document, refused_document
 from service.gateway.errors import InvalidValueError, RefusedImageError
-from service.gateway.prediction import Answer
+from service.gateway.prediction import Answer, Entry
 from service.gateway.replies import json_reply
 from service.gateway.request_context import current_request_id
 from service.gateway.routes.documented import error_replies
-from service.gateway.schemas import (
-    ClassProbability,
-    EntryError,
-    ModelRef,
-    PredictionEntry,
-    PredictQuery,
-    PredictReply,
-)
-from service.gateway.uploads import FIELD, JsonImages, Upload, UploadLimits, read_uploads
+from service.gateway.schemas import PredictQuery, PredictReply
+from service.gateway.uploads import Upload, UploadLimits, read_uploads
 
 router = APIRouter()
 
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
 _SAMPLES = (
     "curl --data-binary @eye.jpg http://127.0.0.1:8000/v1/predict",
     "curl -F file=@left.jpg -F file=@right.png 'http://127.0.0.1:8000/v1/predict?model=glaucoma&top=2'",
 )
-_BODY: dict[str, Any] = {
-    "x-codeSamples": [{"lang": "Shell", "source": sample} for sample in _SAMPLES],
-    "requestBody": {
-        "required": True,
-        "description": "One image as it is, several as files of a form, or JSON with base64.",
-        "content": {
-            "image/*": _BINARY,
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": [FIELD],
-                    "properties": {FIELD: {"type": "array", "items": {"type": "string", "format": "binary"}}},
-                }
-            },
-            "application/json": {
-                "schema": JsonImages.model_json_schema(ref_template="#/components/schemas/{model}"),
-                "example": {"images": [{"b64": "iVBORw0KGgo...", "name": "eye.png"}]},
-            },
-        },
-    },
-}
-# Pydantic nests the definition of an item; OpenAPI wants it in place, since nothing else uses it.
-_JSON_SCHEMA = _BODY["requestBody"]["content"]["application/json"]["schema"]
-_JSON_SCHEMA["properties"]["images"]["items"] = _JSON_SCHEMA.pop("$defs")["JsonImage"]
 
 
 @router.post(
@@ -63,7 +32,7 @@ _JSON_SCHEMA["properties"]["images"]["items"] = _JSON_SCHEMA.pop("$defs")["JsonI
     tags=["prediction"],
     response_model=PredictReply,
     responses=error_replies(400, 404, 413, 415, 422, 502, 503, 504),
-    openapi_extra=_BODY,
+    openapi_extra=image_body(_SAMPLES),
 )
 async def predict(request: Request, query: Annotated[PredictQuery, Query()], wired: Wired) -> Response:
     """Return the most probable classes of each image.
@@ -80,21 +49,16 @@ async def predict(request: Request, query: Annotated[PredictQuery, Query()], wir
     choice = Choice(query.model, query.version, query.label)
     answer = await wired.predictor.predict(uploads, choice, top=query.top)
     with wired.metrics.stage("encode"):
-        return json_reply(_build_reply(uploads, answer).model_dump_json(exclude_none=True))
+        return json_reply(_build_reply(uploads, answer))
 
 
-def _build_reply(uploads: list[Upload], answer: Answer) -> PredictReply:
-    return PredictReply(
-        model=ModelRef(name=answer.name, version=answer.version, contract=answer.contract.sha256),
-        predictions=[_build_entry(upload.name, entry) for upload, entry in zip(uploads, answer.entries, strict=True)],
-        request_id=current_request_id(),
-    )
+def _build_reply(uploads: list[Upload], answer: Answer) -> str:
+    entries = [_build_entry(upload.name, entry) for upload, entry in zip(uploads, answer.entries, strict=True)]
+    model = model_document(answer.name, answer.version, answer.contract)
+    return dump({"model": model, "predictions": entries, "request_id": current_request_id()})
 
 
-def _build_entry(name: str, entry: list[Prediction] | RefusedImageError) -> PredictionEntry:
+def _build_entry(name: str, entry: Entry) -> dict[str, Any]:
     if isinstance(entry, RefusedImageError):
-        return PredictionEntry(name=name, error=EntryError(code=entry.code, message=str(entry)))
-    top = [
-        ClassProbability(index=item.index, id=item.id, label=item.label, probability=item.probability) for item in entry
-    ]
-    return PredictionEntry(name=name, top=top)
+        return refused_document(name, entry)
+    return image_document(name, entry.top, entry.decision, entry.warnings)

@@ -1,0 +1,46 @@
+"""What /openapi.json says of a body with images, for every route that reads one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from service.gateway.uploads import FIELD, JsonImages
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+
+def image_body(samples: Sequence[str]) -> dict[str, Any]:
+    """Return FastAPI's `openapi_extra` for a route that takes images.
+
+    Args:
+        samples: shell commands that show the route in use.
+    """
+    form = {
+        "type": "object",
+        "required": [FIELD],
+        "properties": {FIELD: {"type": "array", "items": {"type": "string", "format": "binary"}}},
+    }
+    content = {
+        "image/*": _BINARY,
+        "multipart/form-data": {"schema": form},
+        "application/json": {
+            "schema": _json_schema(),
+            "example": {"images": [{"b64": "iVBORw0KGgo...", "name": "eye.png"}]},
+        },
+    }
+    return {
+        "x-codeSamples": [{"lang": "Shell", "source": sample} for sample in samples],
+        "requestBody": {
+            "required": True,
+            "description": "One image as it is, several as files of a form, or JSON with base64.",
+            "content": content,
+        },
+    }
+
+
+def _json_schema() -> dict[str, Any]:
+    """Return the schema of a JSON body; Pydantic nests the definition of an item, OpenAPI wants it in place."""
+    schema = JsonImages.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema["properties"]["images"]["items"] = schema.pop("$defs")["JsonImage"]
+    return schema

@@ -1,0 +1,60 @@
+"""One request, one version: try the versions that may answer, and look again when what is served has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from service.gateway.catalog import Catalog, Choice, Target
+from service.gateway.contracts import ContractCache
+from service.gateway.errors import BrokenContractError, NotLoadedError, VersionNotFoundError
+
+T = TypeVar("T")
+Attempt = Callable[[str, int], Awaitable[T]]
+
+
+async def answer_by_one_version(
+    catalog: Catalog, contracts: ContractCache, choice: Choice, attempt: Callable[[str, int], Awaitable[T]]
+) -> T:
+    """Return what `attempt(name, version)` gives for the first version that is loaded.
+
+    Args:
+        catalog: what is served.
+        contracts: forgets a version that turns out not to be loaded.
+        choice: what the request asks for.
+        attempt: answers by exactly this version.
+
+    Raises:
+        NotFoundError: if there is no such model, version or label.
+        NotLoadedError: if no version that may answer is loaded.
+        GatewayError: as `attempt`.
+    """
+    target = await catalog.resolve(choice)
+    try:
+        return await _first_loaded(contracts, target, attempt)
+    except (NotLoadedError, BrokenContractError):
+        # Perhaps what is served changed since the catalogue last looked: once more, if it says something new.
+        catalog.doubt(target.name)
+        renewed = await catalog.resolve(choice)
+        if renewed == target:
+            raise
+        return await _first_loaded(contracts, renewed, attempt)
+
+
+async def _first_loaded(contracts: ContractCache, target: Target, attempt: Callable[[str, int], Awaitable[T]]) -> T:
+    last: NotLoadedError | None = None
+    for version in target.versions:
+        try:
+            return await attempt(target.name, version)
+        except NotLoadedError as err:
+            contracts.drop(target.name, version)
+            last = err
+    raise missing(target) from last
+
+
+def missing(target: Target) -> NotLoadedError | VersionNotFoundError:
+    """Say what is missing: a version that the catalogue promises is late, another one does not exist."""
+    versions = " or ".join(str(version) for version in target.versions)
+    if target.promised:
+        return NotLoadedError(f"version {versions} of {target.name} is not loaded on the model server yet")
+    return VersionNotFoundError(f"{target.name} has no version {versions} on the model server")

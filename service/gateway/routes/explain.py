@@ -1,0 +1,112 @@
+"""POST /v1/explain: where in a picture a class was seen, as numbers or as a picture."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Header, Query, Request, Response
+
+from contract.heatmap import draw_heatmap, encode_png
+from contract.predictions import decide
+from service.gateway.bodies import image_body
+from service.gateway.catalog import Choice
+from service.gateway.components import Wired
+from service.gateway.entries import class_document, dump, image_document, model_document, refused_document
+from service.gateway.errors import InvalidValueError, RefusedImageError
+from service.gateway.explanation import ExplainAnswer, Explanation
+from service.gateway.negotiation import prefers
+from service.gateway.prediction import find_warnings
+from service.gateway.replies import json_reply
+from service.gateway.request_context import current_request_id
+from service.gateway.routes.documented import error_replies
+from service.gateway.schemas import ExplainQuery, ExplainReply
+from service.gateway.uploads import Upload, UploadLimits, read_uploads
+
+router = APIRouter()
+
+_PNG = "image/png"
+_MIN_DRAWN = 224  # pixels of the shorter side of a drawing; smaller inputs are enlarged by a whole factor
+_DECIMALS = 4
+_SAMPLES = (
+    "curl --data-binary @eye.jpg http://127.0.0.1:8000/v1/explain",
+    "curl -H 'Accept: image/png' --data-binary @eye.jpg 'http://127.0.0.1:8000/v1/explain?class=glaucoma' -o heat.png",
+)
+
+
+@router.post(
+    "/v1/explain",
+    summary="Show what speaks for a class",
+    tags=["prediction"],
+    response_model=ExplainReply,
+    responses={
+        200: {
+            "description": "Numbers, or with `Accept: image/png` one picture: the image as the model saw it in grey, "
+            "coloured where the class was seen.",
+            "content": {_PNG: {"schema": {"type": "string", "format": "binary"}}},
+        },
+        **error_replies(400, 404, 413, 415, 422, 502, 503, 504),
+    },
+    openapi_extra=image_body(_SAMPLES),
+)
+async def explain(
+    request: Request,
+    query: Annotated[ExplainQuery, Query()],
+    wired: Wired,
+    accept: Annotated[str, Header(include_in_schema=False)] = "*/*",
+) -> Response:
+    """Return, for each image, how strongly each part of it speaks for a class.
+
+    The map is a grid over the whole picture as the model saw it, 0 to 1, at the resolution of the network's last
+    convolution; each map is divided by its own maximum. It says where the network looked, not whether it is right.
+    """
+    if query.version is not None and query.label is not None:
+        raise InvalidValueError("version, label: expected one of them. Received: both")
+    with wired.metrics.stage("read"):
+        uploads = await read_uploads(request, UploadLimits(wired.settings.max_body_bytes, wired.settings.max_images))
+    as_picture = prefers(accept, _PNG, "application/json")
+    if as_picture and len(uploads) > 1:
+        raise InvalidValueError(f"Accept: image/png: expected one image. Received: {len(uploads)}")
+    choice = Choice(query.model, query.version, query.label)
+    answer = await wired.explainer.explain(uploads, choice, wanted=query.class_, top=query.top)
+    with wired.metrics.stage("encode"):
+        if as_picture:
+            return await _picture_reply(answer)
+        return json_reply(await asyncio.to_thread(_build_reply, uploads, answer, current_request_id()))
+
+
+async def _picture_reply(answer: ExplainAnswer) -> Response:
+    (entry,) = answer.entries
+    if isinstance(entry, RefusedImageError):
+        raise entry
+    height, width = entry.picture.shape[:2]
+    scale = max(1, -(-_MIN_DRAWN // min(height, width)))
+    png = await asyncio.to_thread(lambda: encode_png(draw_heatmap(entry.picture, entry.saliency, scale=scale)))
+    headers = {
+        "x-model-name": answer.name,
+        "x-model-version": str(answer.version),
+        "x-class-index": str(entry.explained.index),
+        "vary": "accept",
+    }
+    return Response(png, media_type=_PNG, headers=headers)
+
+
+def _build_reply(uploads: list[Upload], answer: ExplainAnswer, request_id: str) -> str:
+    entries = [_build_entry(upload.name, entry, answer) for upload, entry in zip(uploads, answer.entries, strict=True)]
+    model = model_document(answer.name, answer.version, answer.contract)
+    return dump({"model": model, "explanations": entries, "request_id": request_id})
+
+
+def _build_entry(name: str, entry: Explanation | RefusedImageError, answer: ExplainAnswer) -> dict[str, Any]:
+    if isinstance(entry, RefusedImageError):
+        return refused_document(name, entry)
+    (warnings,) = find_warnings(entry.picture[None], answer.contract)
+    decisions = decide(entry.probabilities, answer.contract)
+    rows, columns = entry.saliency.shape
+    values = np.round(entry.saliency.astype(np.float64), _DECIMALS).tolist()
+    return {
+        **image_document(name, entry.ranked[: answer.top], decisions, warnings),
+        "class": class_document(entry.explained),
+        "saliency": {"rows": rows, "columns": columns, "values": values},
+    }
