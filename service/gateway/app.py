@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from service.gateway.components import Components, build_components, components_of
 from service.gateway.middleware import RequestScope
 from service.gateway.replies import install_error_handlers
-from service.gateway.routes import docs, health, models, page, predict
+from service.gateway.routes import docs, explain, health, models, page, predict
 from service.gateway.settings import Settings
 
 VERSION = "0.1.0"
@@ -48,7 +48,7 @@ def create_app(settings: Settings, components: Components | None = None) -> Fast
     )
     app.state.components = components or build_components(settings)
     install_error_handlers(app)
-    for routes in (predict, models, health, docs, page):
+    for routes in (predict, explain, models, health, docs, page):
         app.include_router(routes.router)
     app.add_middleware(RequestScope, metrics=app.state.components.metrics)
     return app
