@@ -11,6 +11,7 @@ COMMANDS = {
     "up": ("service.up", "model server and gateway on this machine, without Docker"),
     "gateway": ("service.gateway.cli", "the gateway alone"),
     "modelserver": ("service.modelserver.cli", "the embedded model server alone"),
+    "key": ("service.key", "make, list and remove API keys"),
     "predict": ("service.predict", "classify image files with a running service"),
 }
 

@@ -28,6 +28,7 @@ from service.gateway.settings import (
     load_settings,
     parse_flags,
 )
+from service.gateway.tls import trusting
 
 USAGE = "usage: python -m service up [--models-dir models] [--host 127.0.0.1] [--port 8000] [the gateway's flags]"
 
@@ -99,16 +100,18 @@ def _run(
         children.append(Child("model server", _model_server_arguments(store, address)))
         arguments = ["gateway", *argv, f"--backend=unix:{address}", f"--listen-fd={listener.fileno()}"]
         children.append(Child("gateway", [*arguments, f"--models-dir={store.root}"], pass_fds=[listener.fileno()]))
-        url = url_of(listener)
+        url = url_of(listener, settings.scheme)
         listener.close()  # the gateway has it; clients are refused, not kept waiting, when that is gone
-        return _wait(children, url, signals=signals) or _stop(children, settings, signals=signals)
+        return _wait(children, url, signals=signals, certificate=settings.tls_cert) or _stop(
+            children, settings, signals=signals
+        )
     finally:
         for child in reversed(children):
             child.stop(_MODEL_SERVER_STOP_S)
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _wait(children: Sequence[Child], url: str, *, signals: Signals) -> str | None:
+def _wait(children: Sequence[Child], url: str, *, signals: Signals, certificate: Path | None) -> str | None:
     """Wait for a signal; return which child ended, if one does first. Says meanwhile how the service is doing."""
     said: set[str] = set()
     ready = False
@@ -117,7 +120,7 @@ def _wait(children: Sequence[Child], url: str, *, signals: Signals) -> str | Non
             if child.status is not None:
                 return f"the {child.name} ended by itself with status {child.status}, so everything was stopped"
         if not ready:
-            ready = _report(url, said)
+            ready = _report(_fetch_readiness(url, certificate), url, said=said)
         time.sleep(_TICK_S)
     return None
 
@@ -137,9 +140,8 @@ def _stop(children: Sequence[Child], settings: Settings, *, signals: Signals) ->
     return "; ".join(wrong) or None
 
 
-def _report(url: str, said: set[str]) -> bool:
+def _report(reply: dict[str, dict[str, str]] | None, url: str, *, said: set[str]) -> bool:
     """Print what is new about readiness; return whether the service is ready."""
-    reply = _fetch_readiness(url)
     if reply is None:
         return False
     if "error" not in reply:
@@ -152,9 +154,17 @@ def _report(url: str, said: set[str]) -> bool:
     return False
 
 
-def _fetch_readiness(url: str) -> dict[str, dict[str, str]] | None:
+def _fetch_readiness(url: str, certificate: Path | None) -> dict[str, dict[str, str]] | None:
     """Return the body of /readyz, None while nothing answers."""
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=_READINESS_TIMEOUT_S)
+    address = urlsplit(url).netloc
+    try:
+        if certificate is None:
+            connection = http.client.HTTPConnection(address, timeout=_READINESS_TIMEOUT_S)
+        else:
+            trust = trusting(certificate)
+            connection = http.client.HTTPSConnection(address, timeout=_READINESS_TIMEOUT_S, context=trust)
+    except OSError:  # the gateway says what is wrong with the certificate
+        return None
     try:
         connection.request("GET", "/readyz")
         body: dict[str, dict[str, str]] = json.loads(connection.getresponse().read())

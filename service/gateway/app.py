@@ -9,10 +9,11 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from service.gateway.access import install_access
 from service.gateway.components import Components, build_components, components_of
 from service.gateway.middleware import RequestScope
 from service.gateway.replies import install_error_handlers
-from service.gateway.routes import docs, explain, health, models, page, predict
+from service.gateway.routes import docs, health, models, page, predict
 from service.gateway.settings import Settings
 
 VERSION = "0.1.0"
@@ -28,6 +29,8 @@ _NO_TELEMETRY: Any = {
     "operation_spans": False,
     "auto_configure": False,
 }
+
+_ROUTES = (predict, models, health, docs, page)
 
 
 def create_app(settings: Settings, components: Components | None = None) -> FastAPI:
@@ -48,8 +51,9 @@ def create_app(settings: Settings, components: Components | None = None) -> Fast
     )
     app.state.components = components or build_components(settings)
     install_error_handlers(app)
-    for routes in (predict, explain, models, health, docs, page):
+    for routes in _ROUTES:
         app.include_router(routes.router)
+    install_access(app, settings, routes=[route for routes in _ROUTES for route in routes.router.routes])
     app.add_middleware(RequestScope, metrics=app.state.components.metrics)
     return app
 

@@ -20,7 +20,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the gateway until SIGTERM or SIGINT.
 
     Returns:
-        0 stopped as asked, 1 the address cannot be listened on, 2 wrong use.
+        0 stopped as asked, 1 the address, the keys or the certificate cannot be used, 2 wrong use.
     """
     if "-h" in argv or "--help" in argv:
         print(USAGE, describe_flags(), sep="\n\n")
@@ -36,25 +36,38 @@ def main(argv: Sequence[str]) -> int:
 def run_gateway(settings: Settings) -> int:
     """Run the gateway with these settings; see `main`."""
     # Imported here so that wrong use is answered at once: the web framework takes half a second to load.
+    from service.gateway.api_keys import KeyFileError
     from service.gateway.app import create_app
     from service.gateway.components import components_of
     from service.gateway.logs import set_up_logging
     from service.gateway.server import run_server
+    from service.gateway.tls import CertificateError, ServerCertificate
 
     set_up_logging(settings.log_level)
     try:
+        certificate = ServerCertificate(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
+        app = create_app(settings)
         listener = _open_socket(settings)
+    except (KeyFileError, CertificateError, SettingsError) as err:
+        print(f"gateway: {err}", file=sys.stderr)
+        return 1
     except OSError as err:
         print(f"gateway: cannot listen on {settings.host}:{settings.port}: {err.strerror or err}", file=sys.stderr)
         return 1
-    app = create_app(settings)
-    logger.info("listening on %s, model server at %s", url_of(listener), settings.backend)
-    run_server(app, listener, settings=settings, on_stop=components_of(app).readiness.drain)
+    logger.info("listening on %s, model server at %s", url_of(listener, settings.scheme), settings.backend)
+    logger.info("an API key is needed" if settings.needs_key else "no API key is needed")
+    on_stop = components_of(app).readiness.drain
+    run_server(app, listener, settings=settings, on_stop=on_stop, certificate=certificate)
     logger.info("stopped")
     return 0
 
 
 def _open_socket(settings: Settings) -> socket.socket:
-    if settings.listen_fd is not None:
-        return socket.socket(fileno=settings.listen_fd)
-    return bind_socket(settings.host, settings.port)
+    if settings.listen_fd is None:
+        return bind_socket(settings.host, settings.port)
+    listener = socket.socket(fileno=settings.listen_fd)
+    try:
+        settings.check_reach(str(listener.getsockname()[0]))
+    except ValueError as err:
+        raise SettingsError(str(err)) from err
+    return listener

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from service.gateway.listening import BACKLOG
 from service.gateway.settings import Settings
+from service.gateway.tls import ServerCertificate
 
 
 class GatewayServer(uvicorn.Server):
@@ -20,10 +21,20 @@ class GatewayServer(uvicorn.Server):
 
     On the first signal readiness falls; after `delay_s`, in which load balancers can notice, the port closes and the
     requests in flight finish. uvicorn itself would then raise the signal again and die of it.
+
+    Once a second `on_second` is called.
     """
 
-    def __init__(self, config: uvicorn.Config, *, delay_s: float, on_stop: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        delay_s: float,
+        on_stop: Callable[[], None],
+        on_second: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__(config)
+        self._on_second = on_second
         self._delay_s = delay_s
         self._on_stop = on_stop
         self._stop_at: float | None = None
@@ -39,18 +50,28 @@ class GatewayServer(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Say whether to stop now; uvicorn asks ten times a second."""
+        if counter % 10 == 0:
+            self._on_second()
         stop = await super().on_tick(counter)
         return stop or (self._stop_at is not None and time.monotonic() >= self._stop_at)
 
 
-def run_server(app: FastAPI, listener: socket.socket, *, settings: Settings, on_stop: Callable[[], None]) -> None:
+def run_server(
+    app: FastAPI,
+    listener: socket.socket,
+    *,
+    settings: Settings,
+    on_stop: Callable[[], None],
+    certificate: ServerCertificate | None = None,
+) -> None:
     """Serve until a signal says to stop.
 
     Args:
         app: the gateway.
         listener: a listening socket; closed at the end.
-        settings: delays and time limits of the stop.
+        settings: delays and time limits of the stop; proxies to believe.
         on_stop: called once, when the first signal arrives.
+        certificate: for HTTPS; None for HTTP.
     """
     config = uvicorn.Config(
         app,
@@ -61,7 +82,13 @@ def run_server(app: FastAPI, listener: socket.socket, *, settings: Settings, on_
         log_config=None,
         access_log=False,
         server_header=False,
+        # uvicorn's own default believes whoever connects from this machine.
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
         backlog=BACKLOG,
         timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),
     )
-    GatewayServer(config, delay_s=settings.shutdown_delay_s, on_stop=on_stop).run(sockets=[listener])
+    on_second = certificate.refresh if certificate else lambda: None
+    server = GatewayServer(config, delay_s=settings.shutdown_delay_s, on_stop=on_stop, on_second=on_second)
+    server.run(sockets=[listener])

@@ -7,6 +7,7 @@ ignored is worse than a gateway that does not start.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from contract.image import MAX_PIXELS
 from contract.store import NAME_PATTERN
+from service.gateway.rate_limits import RATE_PATTERN
 
 PREFIX = "FOVEA_"
 # Variables of the same prefix that other parts of the project read; docker-compose.yml documents them.
@@ -63,10 +65,22 @@ class Settings(BaseModel):
     shutdown_delay_s: float = Field(
         0.0, ge=0, le=600, description="on SIGTERM, seconds between /readyz falling and the port closing"
     )
+    auth: Literal["keys", "off"] | None = Field(
+        None, description="`keys` or `off`; by default keys if there are any, else off, on a loopback address only"
+    )
+    keys_file: Path | None = Field(None, description="file of API keys, see `python -m service key`")
+    rate_limit: tuple[str, ...] = Field(
+        (), description="requests of one key, or of one address without keys, such as 10/second,2000/hour"
+    )
+    trusted_proxies: tuple[str, ...] = Field(
+        (), description="addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto count"
+    )
+    tls_cert: Path | None = Field(None, description="certificate chain (PEM); HTTPS instead of HTTP")
+    tls_key: Path | None = Field(None, description="the certificate's key (PEM), if it is not in the same file")
     poll_s: float = Field(0.5, gt=0, le=60, description="how long an answer about what is served is reused, seconds")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
 
-    @field_validator("models", mode="before")
+    @field_validator("models", "rate_limit", "trusted_proxies", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -78,6 +92,21 @@ class Settings(BaseModel):
             if not NAME_PATTERN.fullmatch(name):
                 raise ValueError(f"expected names of 1 to 64 of the characters A-Z a-z 0-9 _ -, not {name!r}")
         return tuple(dict.fromkeys(value))
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _check_rates(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for rate in value:
+            if not RATE_PATTERN.fullmatch(rate):
+                raise ValueError(f"expected a number of requests and second, minute, hour or day, not {rate!r}")
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in value:
+            ipaddress.ip_network(proxy)  # its ValueError says what is wrong; "*" is no network
+        return value
 
     @field_validator("backend")
     @classmethod
@@ -92,11 +121,52 @@ class Settings(BaseModel):
             raise ValueError("expected host:port or unix:/path")
         return value
 
+    @property
+    def needs_key(self) -> bool:
+        """Whether requests need an API key."""
+        return self.keys_file is not None
+
+    @property
+    def scheme(self) -> str:
+        """How it is reached: "http", or "https" when there is a certificate."""
+        return "https" if self.tls_cert is not None else "http"
+
+    @model_validator(mode="after")
+    def _check_access(self) -> Settings:
+        if self.auth == "keys" and self.keys_file is None:
+            raise ValueError("auth is keys: expected keys_file. Received: none")
+        if self.auth == "off" and self.keys_file is not None:
+            raise ValueError("expected either keys_file or auth off, and not both")
+        if self.tls_key is not None and self.tls_cert is None:
+            raise ValueError("expected tls_cert beside tls_key. Received: none")
+        if self.listen_fd is None:
+            self.check_reach(self.host)
+        return self
+
+    def check_reach(self, host: str) -> None:
+        """Refuse to let other machines in without keys, unless that was asked for.
+
+        Raises:
+            ValueError: if anybody who reaches `host` could use the service, and nobody has said that this is meant.
+        """
+        if not (self.needs_key or self.auth == "off" or _is_loopback(host)):
+            raise ValueError(
+                f"other machines reach {host}: expected keys_file (python -m service key add NAME --keys FILE), or "
+                "auth off to let everybody in"
+            )
+
     @model_validator(mode="after")
     def _check_source(self) -> Settings:
         if (self.models_dir is None) == (not self.models):
             raise ValueError("expected either models_dir (a model store) or models (names), and not both")
         return self
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name may stand for any address
 
 
 def load_settings(argv: Sequence[str], environ: Mapping[str, str], **defaults: Any) -> Settings:

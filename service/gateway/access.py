@@ -1,0 +1,137 @@
+"""Who may ask for what: API keys, their rights, and rate limits, decided before a byte of the body is read.
+
+Every path needs a key unless it is named here, so a route that is added later is closed until somebody opens it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fastapi import FastAPI
+from starlette.routing import BaseRoute, Match
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.gateway.api_keys import ApiKey, KeyRing, Right
+from service.gateway.errors import ForbiddenError, GatewayError, RateLimitedError, UnauthorizedError
+from service.gateway.rate_limits import RateLimiter, name_address
+from service.gateway.replies import error_reply
+from service.gateway.settings import Settings
+
+KEY_NAME = "fovea.key"  # in the ASGI scope: the name of the key that a request came with
+OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/favicon.ico", "/healthz", "/readyz"})
+OPEN_PREFIXES = ("/web/",)  # the page's own files
+_UNLIMITED_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})  # asked by machines, for ever
+_HEADER = b"x-api-key"
+_BEARER = b"bearer "
+_RIGHTS: dict[str, Right] = {"/metrics": "metrics", "/v1/feedback": "feedback"}
+_MAX_KEY_BYTES = 256
+
+
+class AccessControl:
+    """Lets a request through, or answers it with 401, 403 or 429.
+
+    Args:
+        app: what answers what is let through.
+        keys: the keys; None if none is needed.
+        limiter: counts the requests of a key, or of an address that shows no good key; None for no limit.
+        routes: to name the route of a refused request in the metrics.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, keys: KeyRing | None, limiter: RateLimiter | None, routes: tuple[BaseRoute, ...]
+    ) -> None:
+        self._app = app
+        self._keys = keys
+        self._limiter = limiter
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer or pass on one request; anything but HTTP passes through."""
+        if scope["type"] == "http":
+            try:
+                self._check(scope)
+            except GatewayError as err:
+                self._name_route(scope)
+                await _refuse(err)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _check(self, scope: Scope) -> None:
+        path: str = scope["path"]
+        if path in OPEN_PATHS or path.startswith(OPEN_PREFIXES):
+            return
+        secret = _read_secret(scope)
+        key = self._keys.find(secret) if self._keys is not None and secret is not None else None
+        if key is not None:
+            scope[KEY_NAME] = key.name
+        if self._limiter is not None and path not in _UNLIMITED_PATHS:
+            self._limiter.check(f"key {key.name}" if key else name_address(_address(scope)))
+        if self._keys is not None:
+            _check_right(path, key, sent=secret is not None)
+
+    def _name_route(self, scope: Scope) -> None:
+        """Say in the scope which route was refused, as routing would have."""
+        for route in self._routes:
+            if route.matches(scope)[0] is not Match.NONE:
+                scope["route"] = route
+                return
+
+
+def install_access(app: FastAPI, settings: Settings, *, routes: Iterable[BaseRoute]) -> None:
+    """Put access control in front of an app if the settings ask for any.
+
+    Args:
+        app: the gateway.
+        settings: keys and limits.
+        routes: the gateway's.
+
+    Raises:
+        KeyFileError: if the file of keys cannot be used.
+    """
+    if settings.keys_file is None and not settings.rate_limit:
+        return
+    app.add_middleware(
+        AccessControl,
+        keys=None if settings.keys_file is None else KeyRing(settings.keys_file),
+        limiter=RateLimiter(settings.rate_limit) if settings.rate_limit else None,
+        routes=tuple(routes),
+    )
+
+
+def _check_right(path: str, key: ApiKey | None, *, sent: bool) -> None:
+    if key is None:
+        received = "a key that is unknown or has expired" if sent else "none"
+        raise UnauthorizedError(f"expected an API key in the header X-API-Key. Received: {received}")
+    right = next(
+        (right for start, right in _RIGHTS.items() if path == start or path.startswith(start + "/")), "predict"
+    )
+    if right not in key.rights:
+        raise ForbiddenError(f"expected a key with the right {right!r}. Received: one with {', '.join(key.rights)}")
+
+
+def _read_secret(scope: Scope) -> str | None:
+    """Return what stands in X-API-Key or, as Prometheus and many clients send it, after "Authorization: Bearer"."""
+    bearer = None
+    for name, value in scope["headers"]:
+        if name == _HEADER:
+            return _text(value)
+        if name == b"authorization" and value[: len(_BEARER)].lower() == _BEARER:
+            bearer = _text(value[len(_BEARER) :].strip())
+    return bearer
+
+
+def _text(value: bytes) -> str:
+    return value[:_MAX_KEY_BYTES].decode("latin-1")
+
+
+def _address(scope: Scope) -> str:
+    return (scope.get("client") or ("unknown",))[0]
+
+
+def _refuse(err: GatewayError) -> ASGIApp:
+    reply = error_reply(err)
+    if isinstance(err, UnauthorizedError):
+        reply.headers["www-authenticate"] = 'Bearer realm="Fovea"'
+    elif isinstance(err, RateLimitedError):
+        reply.headers["cache-control"] = "no-store"
+    return reply
