@@ -11,9 +11,11 @@ from fastapi import FastAPI
 
 from service.gateway.access import install_access
 from service.gateway.components import Components, build_components, components_of
+from service.gateway.hot_routes import HotRoute, HotRoutes
 from service.gateway.middleware import RequestScope
 from service.gateway.replies import install_error_handlers
-from service.gateway.routes import docs, health, models, page, predict
+from service.gateway.routes import docs, explain, health, models, page, predict
+from service.gateway.schemas import PredictQuery
 from service.gateway.settings import Settings
 
 VERSION = "0.1.0"
@@ -30,7 +32,8 @@ _NO_TELEMETRY: Any = {
     "auto_configure": False,
 }
 
-_ROUTES = (predict, models, health, docs, page)
+_ROUTES = (predict, explain, models, health, docs, page)
+_HOT_ROUTES = (HotRoute("/v1/predict", predict.predict, PredictQuery),)
 
 
 def create_app(settings: Settings, components: Components | None = None) -> FastAPI:
@@ -53,6 +56,7 @@ def create_app(settings: Settings, components: Components | None = None) -> Fast
     install_error_handlers(app)
     for routes in _ROUTES:
         app.include_router(routes.router)
+    app.add_middleware(HotRoutes, routes=_HOT_ROUTES, components=app.state.components)
     install_access(app, settings, routes=[route for routes in _ROUTES for route in routes.router.routes])
     app.add_middleware(RequestScope, metrics=app.state.components.metrics)
     return app
