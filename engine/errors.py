@@ -4,7 +4,9 @@ EngineError
 ├── ModelLoadError      a SavedModel that cannot be read or made to run
 ├── SignatureError      a signature that the model does not have
 ├── InputError          inputs or outputs that do not fit the signature
-└── RunError            the runtime gave up on a run
+├── RunError            the runtime gave up on a run
+├── OverloadedError     as many calls wait as may
+└── DeadlineError       the answer would come too late
 """
 
 
@@ -42,3 +44,15 @@ class InputError(EngineError):
 
 class RunError(EngineError):
     """The runtime could not finish a run; `code` is the runtime's own."""
+
+
+class OverloadedError(EngineError):
+    """As many calls wait for the model as may."""
+
+    code = "RESOURCE_EXHAUSTED"
+
+
+class DeadlineError(EngineError):
+    """A call's deadline passed before it ran."""
+
+    code = "DEADLINE_EXCEEDED"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from numpy.typing import NDArray
+
 from contract.errors import TensorError
 from contract.tensors import decode_tensor
 from engine.errors import InputError
@@ -28,12 +30,20 @@ def run_request(engine: Engine, request: Any) -> Arrays:
     Raises:
         EngineError: as `Engine.run`, and if a tensor cannot be parsed.
     """
-    name = signature_name(request)
-    check_input_names(find_signature(engine.signatures, name), request.inputs)
+    return engine.run(signature_name(request), decode_inputs(engine, request), list(request.output_filter))
+
+
+def decode_inputs(engine: Engine, request: Any) -> dict[str, NDArray[Any]]:
+    """Return the inputs of a PredictRequest by name.
+
+    Raises:
+        EngineError: if the signature does not exist or has other inputs, or if a tensor cannot be parsed.
+    """
+    check_input_names(find_signature(engine.signatures, signature_name(request)), request.inputs)
     inputs = {}
     for alias, proto in request.inputs.items():
         try:
             inputs[alias] = decode_tensor(proto)
         except TensorError as err:
             raise InputError(f"tensor parsing error: {alias}") from err
-    return engine.run(name, inputs, list(request.output_filter))
+    return inputs

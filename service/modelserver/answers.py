@@ -11,6 +11,7 @@ import grpc
 
 from contract.tensors import model_pb2
 from engine.errors import EngineError
+from engine.scheduling import ModelQueue
 from service.modelserver.errors import RequestError
 from service.modelserver.repository import ModelRepository
 from service.modelserver.served import ServedVersion
@@ -29,7 +30,7 @@ def answering(method: Method) -> Method:
     async def answer(servicer: Any, request: Any, context: Any) -> Any:
         try:
             return await method(servicer, request, context)
-        except (EngineError, RequestError) as err:
+        except EngineError as err:
             await _abort(context, err.code, str(err))
         except Exception:  # the boundary of the process: the caller gets no traceback, the log does
             logger.exception("%s failed", method.__name__)
@@ -52,8 +53,8 @@ def refusing(name: str, instead: str) -> Method:
     return refuse
 
 
-def find_version(repository: ModelRepository, request: Any) -> ServedVersion:
-    """Return the loaded version that a request's model_spec names.
+def find_version(repository: ModelRepository, request: Any) -> tuple[ServedVersion, ModelQueue]:
+    """Return the loaded version that a request's model_spec names, and what takes its calls.
 
     Raises:
         RequestError: if it names none, or none that is loaded.
@@ -61,15 +62,15 @@ def find_version(repository: ModelRepository, request: Any) -> ServedVersion:
     check_model_spec(request)
     spec = request.model_spec
     if not spec.name:
-        raise RequestError("INVALID_ARGUMENT", "ModelSpec has no name specified.")
-    if spec.WhichOneof("version_choice") == "version_label":
-        raise RequestError("INVALID_ARGUMENT", f"Unrecognized servable version label: {spec.version_label}")
+        raise RequestError("ModelSpec has no name specified.")
     number = int(spec.version.value) if spec.HasField("version") else None
+    if spec.HasField("version_label"):
+        number = repository.resolve_label(spec.name, spec.version_label)
     version = repository.find(spec.name, number)
-    if version is None:
+    if version is None or version.queue is None:
         wanted = f"Latest({spec.name})" if number is None else f"Specific({spec.name}, {number})"
-        raise RequestError("NOT_FOUND", f"Servable not found for request: {wanted}")
-    return version
+        raise RequestError(f"Servable not found for request: {wanted}", code="NOT_FOUND")
+    return version, version.queue
 
 
 def check_model_spec(request: Any) -> None:
@@ -79,7 +80,7 @@ def check_model_spec(request: Any) -> None:
         RequestError: if it has not.
     """
     if not request.HasField("model_spec"):
-        raise RequestError("INVALID_ARGUMENT", "Missing ModelSpec")
+        raise RequestError("Missing ModelSpec")
 
 
 def build_model_spec(version: ServedVersion, signature: str = "") -> Any:

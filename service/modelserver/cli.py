@@ -23,8 +23,8 @@ def main(argv: Sequence[str]) -> int:
         Exit status: 0 stopped as asked, 1 could not serve (the reason is the last line of stderr). A wrong command
         line raises SystemExit(2), as argparse does.
     """
-    options = parse_options(argv)
     _set_up_logging()
+    options = parse_options(argv)
     try:
         asyncio.run(serve(options))
     except BindError as err:

@@ -1,9 +1,9 @@
-"""Which models to serve: a text ModelServerConfig, as tensorflow_model_server's --model_config_file takes."""
+"""Which models to serve: a ModelServerConfig, from --model_config_file or from HandleReloadConfigRequest."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -43,22 +43,20 @@ class ModelConfig:
         name: what requests call it.
         base_path: the folder whose subfolders are the versions, on this machine.
         policy: which versions are served.
+        labels: other names of versions.
     """
 
     name: str
     base_path: Path
     policy: VersionPolicy = VersionPolicy()
+    labels: Mapping[str, int] = field(default_factory=dict)
 
 
 def parse_config(text: str, path_map: Mapping[str, str]) -> tuple[ModelConfig, ...]:
     """Return the models of a text ModelServerConfig; an empty text has none.
 
-    Args:
-        text: the file's contents.
-        path_map: folders as the configuration names them -> folders on this machine.
-
     Raises:
-        ConfigError: if the text does not parse, names a model twice, or asks for what is not served here.
+        ConfigError: as `read_config`, and if the text does not parse.
     """
     message = model_server_config_pb2.ModelServerConfig()
     try:
@@ -67,6 +65,19 @@ def parse_config(text: str, path_map: Mapping[str, str]) -> tuple[ModelConfig, .
         raise ConfigError(f"the model config is not a text ModelServerConfig: {err}") from err
     if message.WhichOneof("config") == "custom_model_config":
         raise ConfigError("the model config: expected model_config_list. Received: custom_model_config")
+    return read_config(message, path_map)
+
+
+def read_config(message: Any, path_map: Mapping[str, str]) -> tuple[ModelConfig, ...]:
+    """Return the models of a ModelServerConfig message.
+
+    Args:
+        message: with a model_config_list.
+        path_map: folders as the configuration names them -> folders on this machine.
+
+    Raises:
+        ConfigError: if it names a model twice, or asks for what is not served here.
+    """
     configs = tuple(_read_model(model, path_map) for model in message.model_config_list.config)
     names = [config.name for config in configs]
     for name in names:
@@ -103,11 +114,14 @@ def _read_model(model: Any, path_map: Mapping[str, str]) -> ModelConfig:
         raise ConfigError(
             f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}"
         )
-    if model.model_platform not in (PLATFORM, ""):
+    if not model.model_platform:
         raise ConfigError(
-            f"model {model.name}: expected model_platform {PLATFORM!r}. Received: {model.model_platform!r}"
+            "Illegal setting neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform."
         )
-    return ModelConfig(model.name, map_path(model.base_path, path_map), _read_policy(model.model_version_policy))
+    if model.model_platform != PLATFORM:
+        raise ConfigError(f"Model {model.name} requests unsupported platform {model.model_platform}")
+    base_path, policy = map_path(model.base_path, path_map), _read_policy(model.model_version_policy)
+    return ModelConfig(model.name, base_path, policy, dict(model.version_labels))
 
 
 def _read_policy(policy: Any) -> VersionPolicy:

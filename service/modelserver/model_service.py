@@ -1,4 +1,4 @@
-"""tensorflow.serving.ModelService: GetModelStatus."""
+"""tensorflow.serving.ModelService: GetModelStatus and HandleReloadConfigRequest."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from typing import Any
 
 import grpc
 
-from contract.tensors import get_model_status_pb2, model_service_pb2_grpc
-from service.modelserver.answers import answering, check_model_spec, refusing
+from contract.tensors import get_model_status_pb2, model_management_pb2, model_service_pb2_grpc
+from service.modelserver.answers import answering, check_model_spec
 from service.modelserver.errors import RequestError
 from service.modelserver.repository import ModelRepository
 from service.modelserver.served import ServedVersion
+from service.modelserver.watcher import ModelWatcher
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore[misc]
@@ -18,10 +19,12 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore
 
     Args:
         repository: the models.
+        watcher: decides which there are.
     """
 
-    def __init__(self, repository: ModelRepository) -> None:
+    def __init__(self, repository: ModelRepository, watcher: ModelWatcher) -> None:
         self._repository = repository
+        self._watcher = watcher
 
     @answering
     async def GetModelStatus(self, request: Any, context: Any) -> Any:
@@ -36,12 +39,18 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore
         else:
             missing = f"Could not find any versions of model {name}"
         if not versions:
-            raise RequestError("NOT_FOUND", missing)
+            raise RequestError(missing, code="NOT_FOUND")
         return get_model_status_pb2.GetModelStatusResponse(
             model_version_status=[_describe_version(version) for version in versions]
         )
 
-    HandleReloadConfigRequest = refusing("HandleReloadConfigRequest", "change the file that --model_config_file names")
+    @answering
+    async def HandleReloadConfigRequest(self, request: Any, context: Any) -> Any:
+        """Serve the models of a configuration instead of the present ones; return when new ones are available."""
+        await self._watcher.reload(request.config)
+        response = model_management_pb2.ReloadConfigResponse()
+        response.status.SetInParent()
+        return response
 
 
 def _describe_version(version: ServedVersion) -> Any:

@@ -3,130 +3,29 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import dataclasses
+import logging
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated, Any, get_args, get_type_hints
+
+from service import VERSION
+from service.modelserver.foreign_flags import IGNORED, REFUSED
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_PORT = 8500
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What the model server is told at its start.
-
-    Attributes:
-        host: address to listen on.
-        port: TCP port, 0 for any free one, None for none.
-        grpc_socket_path: Unix socket to listen on, or None.
-        model_config_file: file to follow, or None.
-        model_config_file_poll_wait_s: seconds between reads of it; 0 means once.
-        model_name: the one model that is served without a configuration file.
-        model_base_path: its folder, or None.
-        file_system_poll_wait_s: seconds between looks at the model folders; 0 or less means once.
-        max_num_load_retries: how often loading is tried again.
-        load_retry_interval_s: seconds between tries.
-        enable_model_warmup: whether warm-up records are replayed before a version is available.
-        path_map: folders as the configuration names them -> folders on this machine.
-        intra_op_threads: threads inside one operation; 0 means one for each core.
-        inter_op_threads: operations at a time; 0 means one for each core.
-        num_workers: model runs at a time.
-        max_waiting_calls: calls that may wait for one.
-    """
-
-    host: str = "127.0.0.1"
-    port: int | None = DEFAULT_PORT
-    grpc_socket_path: Path | None = None
-    model_config_file: Path | None = None
-    model_config_file_poll_wait_s: float = 1.0
-    model_name: str = "default"
-    model_base_path: Path | None = None
-    file_system_poll_wait_s: float = 1.0
-    max_num_load_retries: int = 2
-    load_retry_interval_s: float = 2.0
-    enable_model_warmup: bool = True
-    path_map: Mapping[str, str] = field(default_factory=dict)
-    intra_op_threads: int = 0
-    inter_op_threads: int = 0
-    num_workers: int = 2
-    max_waiting_calls: int = 256
-
-
-def parse_options(argv: Sequence[str]) -> Options:
-    """Read the command line; a wrong one ends the process with status 2 and the reason on stderr.
-
-    Args:
-        argv: the arguments, without the program's name.
-    """
-    parser = _build_parser()
-    given = parser.parse_args(argv)
-    if given.model_config_file is None and given.model_base_path is None:
-        parser.error("expected --model_config_file, or --model_name and --model_base_path")
-    port = given.port
-    if port is None and given.grpc_socket_path is None:
-        port = DEFAULT_PORT
-    return Options(
-        host=given.host,
-        port=port,
-        grpc_socket_path=given.grpc_socket_path,
-        model_config_file=given.model_config_file,
-        model_config_file_poll_wait_s=given.model_config_file_poll_wait_seconds,
-        model_name=given.model_name,
-        model_base_path=given.model_base_path,
-        file_system_poll_wait_s=given.file_system_poll_wait_seconds,
-        max_num_load_retries=given.max_num_load_retries,
-        load_retry_interval_s=given.load_retry_interval_micros / 1e6,
-        enable_model_warmup=given.enable_model_warmup,
-        path_map=dict(given.path_map),
-        intra_op_threads=given.tensorflow_intra_op_parallelism,
-        inter_op_threads=given.tensorflow_inter_op_parallelism,
-        num_workers=given.tensorflow_session_parallelism,
-        max_waiting_calls=given.max_waiting_calls,
-    )
-
-
-def _build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="modelserver", description=__doc__, allow_abbrev=False, argument_default=None)
-    add = parser.add_argument
-    add("--host", default="127.0.0.1", help="address to listen on (ours)")
-    add(
-        "--port",
-        type=_bounded(0, 65535),
-        help=f"TCP port; 0 takes a free one (default {DEFAULT_PORT}, none with a socket)",
-    )
-    add("--grpc_socket_path", type=Path, help="Unix socket to listen on; with --port, on both")
-    add("--model_config_file", type=Path, help="text ModelServerConfig to follow; may appear later")
-    add("--model_config_file_poll_wait_seconds", type=_seconds, default=1.0, help="0 reads it once (default 1)")
-    add("--model_name", default="default", help="the one model that is served without a config file")
-    add("--model_base_path", type=Path, help="the folder of its versions")
-    add("--file_system_poll_wait_seconds", type=_seconds, default=1.0, help="0 looks once (default 1)")
-    add("--max_num_load_retries", type=_bounded(0, 1000), default=2, help="tries after the first (default 2)")
-    add("--load_retry_interval_micros", type=_bounded(0, 10**12), default=2_000_000, help="default 2000000")
-    add("--enable_model_warmup", type=_truth, default=True, nargs="?", const=True, help="true or false")
-    add("--path-map", "--path_map", type=_mapping, action="append", default=[], metavar="FROM=TO",
-        help="a folder as the config names it, and where it is here; repeatable (ours)")  # fmt: skip
-    add("--tensorflow_intra_op_parallelism", type=_bounded(0, 4096), default=0, help="0: one for each core")
-    add("--tensorflow_inter_op_parallelism", type=_bounded(0, 4096), default=0, help="0: one for each core")
-    add("--tensorflow_session_parallelism", type=_bounded(1, 4096), default=2, help="model runs at a time (default 2)")
-    add("--max_waiting_calls", type=_bounded(0, 10**6), default=256, help="more are refused (ours; default 256)")
-    return parser
-
-
-class _bounded:
-    """A whole number within limits."""
-
-    def __init__(self, low: int, high: int) -> None:
-        self._low, self._high = low, high
-
-    def __call__(self, text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = self._low - 1
-        if not self._low <= value <= self._high:
-            raise argparse.ArgumentTypeError(
-                f"expected a whole number from {self._low} to {self._high}. Received: {text!r}"
-            )
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        value = int(text) if text.removeprefix("-").isdecimal() else low - 1
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {low} to {high}. Received: {text!r}")
         return value
+
+    return read
 
 
 def _seconds(text: str) -> float:
@@ -151,3 +50,80 @@ def _mapping(text: str) -> tuple[str, str]:
     if not equals or not source.startswith("/") or not target:
         raise argparse.ArgumentTypeError(f"expected /FOLDER=FOLDER. Received: {text!r}")
     return source, str(Path(target).absolute())
+
+
+_COUNT = _whole(0, 4096)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the model server is told at its start; each field is the flag of its name."""
+
+    host: Annotated[str, str, "address to listen on (ours)"] = "127.0.0.1"
+    port: Annotated[int | None, _whole(0, 65535), "TCP port; 0: any (default 8500, none with a socket)"] = None
+    grpc_socket_path: Annotated[Path | None, Path, "Unix socket to listen on; with --port, on both"] = None
+    monitoring_port: Annotated[int | None, _whole(0, 65535), "TCP port of metrics (ours; default none)"] = None
+    model_config_file: Annotated[Path | None, Path, "text ModelServerConfig to follow; may appear later"] = None
+    model_config_file_poll_wait_seconds: Annotated[float, _seconds, "0 reads it once (default 1)"] = 1.0
+    model_name: Annotated[str, str, "the one model that is served without a config file"] = "default"
+    model_base_path: Annotated[Path | None, Path, "the folder of its versions"] = None
+    file_system_poll_wait_seconds: Annotated[float, _seconds, "0 looks once (default 1)"] = 1.0
+    max_num_load_retries: Annotated[int, _whole(0, 1000), "tries after the first (default 2)"] = 2
+    load_retry_interval_micros: Annotated[int, _whole(0, 10**12), "default 2000000"] = 2_000_000
+    enable_model_warmup: Annotated[bool, _truth, "whether warm-up records are replayed (default true)"] = True
+    allow_version_labels_for_unavailable_models: Annotated[
+        bool, _truth, "whether a new label may name a version that is not loaded (default false)"
+    ] = False
+    path_map: Annotated[tuple[tuple[str, str], ...], _mapping, "a folder of the config, and where it is here"] = ()
+    engine: Annotated[str, str, "auto, openvino or tensorflow (ours)"] = "auto"
+    precision: Annotated[str, str, "auto, float32, or a faster one that the machine has (ours)"] = "auto"
+    tensorflow_session_parallelism: Annotated[int, _COUNT, "threads that models run on; 0: one for each core"] = 0
+    num_streams: Annotated[int, _COUNT, "batches of a model at a time (ours); 0: measured"] = 0
+    max_batch_size: Annotated[int, _COUNT, "images of the largest batch (ours); 0: measured"] = 0
+    enable_batching: Annotated[bool, _truth, "taken as said: batching is always on"] = True
+    batching_parameters_file: Annotated[Path | None, Path, "max_batch_size and max_enqueued_batches are read"] = None
+    max_waiting_calls: Annotated[int, _whole(0, 10**6), "calls that may wait for a model (ours; default 256)"] = 256
+    tuning_cache: Annotated[Path | None, Path, "folder of measured settings (ours; default ~/.cache/fovea)"] = None
+
+    @property
+    def num_threads(self) -> int:
+        """Threads that models run on."""
+        return self.tensorflow_session_parallelism or len(os.sched_getaffinity(0))
+
+
+def parse_options(argv: Sequence[str]) -> Options:
+    """Read the command line; a wrong one ends the process with status 2 and the reason on stderr.
+
+    Args:
+        argv: the arguments, without the program's name.
+    """
+    parser = argparse.ArgumentParser(prog="modelserver", description=__doc__, allow_abbrev=False)
+    hints = get_type_hints(Options, include_extras=True)
+    for field in dataclasses.fields(Options):
+        _, read, text = get_args(hints[field.name])
+        kind: dict[str, Any] = {"nargs": "?", "const": True} if read is _truth else {}
+        names = [f"--{field.name}"]
+        if read is _mapping:
+            kind, names = {"action": "append", "metavar": "FROM=TO"}, ["--path-map", *names]
+            kind["default"] = None  # argparse would append to the default itself
+        parser.add_argument(*names, **{"type": read, "default": field.default, "help": text, **kind})
+    parser.add_argument("--version", action="version", version=f"Fovea's model server {VERSION}")
+    given, foreign = parser.parse_known_args(argv)
+    _judge_foreign(parser, foreign)
+    given.path_map = tuple(given.path_map or ())
+    if given.model_config_file is None and given.model_base_path is None:
+        parser.error("expected --model_config_file, or --model_name and --model_base_path")
+    if given.port is None and given.grpc_socket_path is None:
+        given.port = DEFAULT_PORT
+    return Options(**vars(given))
+
+
+def _judge_foreign(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    """Warn of flags that mean nothing here and refuse those that somebody relies on, or that nobody knows."""
+    for argument in arguments:
+        name = argument.removeprefix("--").partition("=")[0]
+        if name in REFUSED:
+            parser.error(f"--{name}: {REFUSED[name]}")
+        if name not in IGNORED:
+            parser.error(f"unrecognized arguments: {argument}")
+        logger.warning("--%s has no effect: %s", name, IGNORED[name])

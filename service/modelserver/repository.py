@@ -1,7 +1,7 @@
 """The models that are served: their versions, each from START to END, loaded and unloaded in the background.
 
-Everything here runs on the event loop, so nothing is locked; only `load` and `Engine.close` run on a thread, one at a
-time, because two models loading at once would take the cores from those that answer.
+Everything here runs on the event loop, so nothing is locked; only `load` and `ModelQueue.close` run on threads. One
+version loads at a time, because two would take the cores from those that answer.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError, ModelLoadError
-from engine.model import Engine
+from engine.scheduling import ModelQueue
+from service.modelserver.errors import RequestError
 from service.modelserver.served import ServedVersion, State
 
 logger = logging.getLogger(__name__)
@@ -25,13 +26,26 @@ class ModelRepository:
     """Versions by model and number.
 
     Args:
-        load: makes a version's engine from its folder; runs on a thread.
+        load: makes a version ready for calls; runs on a thread.
         num_retries: how often loading is tried again after it failed.
         retry_interval_s: seconds between tries.
+        on_end: is told of a version that was served and no longer is.
+
+    Attributes:
+        labels: versions by model and label; None until there is a configuration.
     """
 
-    def __init__(self, load: Callable[[Path], Engine], *, num_retries: int, retry_interval_s: float) -> None:
+    def __init__(
+        self,
+        load: Callable[[ServedVersion], ModelQueue],
+        *,
+        num_retries: int,
+        retry_interval_s: float,
+        on_end: Callable[[ServedVersion], None] = lambda _: None,
+    ) -> None:
+        self.labels: Mapping[str, Mapping[str, int]] | None = None
         self._load = load
+        self._on_end = on_end
         self._num_retries = num_retries
         self._retry_interval_s = retry_interval_s
         self._models: dict[str, dict[int, ServedVersion]] = {}
@@ -49,10 +63,41 @@ class ModelRepository:
         available = {v.number: v for v in self.versions(name) if v.state is State.AVAILABLE}
         return available.get(max(available, default=0) if number is None else number)
 
+    def resolve_label(self, name: str, label: str) -> int:
+        """Return the version that a label of a model stands for.
+
+        Raises:
+            RequestError: if there is no such label.
+        """
+        if self.labels is None:
+            raise RequestError(f"Model labels does not init yet.{label}", code="UNAVAILABLE")
+        if label not in self.labels.get(name, {}):
+            raise RequestError(f"Unrecognized servable version label: {label}")
+        return self.labels[name][label]
+
     def versions(self, name: str) -> list[ServedVersion]:
         """Return every version that a model has had since the server started, newest first."""
         versions = self._models.get(name, {})
         return [versions[number] for number in sorted(versions, reverse=True)]
+
+    async def wait_for(self, names: Iterable[str]) -> None:
+        """Wait until each of these models has an available version.
+
+        Raises:
+            RequestError: if every wanted version of one of them has failed, or none is wanted.
+        """
+        failed = []
+        for name in sorted(names):
+            while self.find(name, None) is None:
+                versions = self.versions(name)
+                if all(version.state is State.END for version in versions):
+                    reasons = [f"{{{{name: {name} version: {v.number}}} due to error: {v.error}}}" for v in versions]
+                    failed.append(", ".join(reasons) or f"{{{{name: {name}}} due to error: it has no versions}}")
+                    break
+                await asyncio.sleep(0.05)
+        if failed:
+            message = f"{len(failed)} model(s) did not become available: {{{', '.join(failed)}, }}"
+            raise RequestError(message, code="UNKNOWN")
 
     def aspire(self, name: str, paths: Mapping[int, Path]) -> None:
         """Say which versions of a model are wanted; call again at any time, it changes only what differs.
@@ -78,7 +123,7 @@ class ModelRepository:
         self._retire(name)
 
     async def close(self) -> None:
-        """Stop loading and unload everything; nothing may be running any more."""
+        """Stop loading, finish the calls that are here, unload everything."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -86,8 +131,8 @@ class ModelRepository:
         self._loader.shutdown(wait=True, cancel_futures=True)
         for name in self._models:
             for version in self.versions(name):
-                if version.engine is not None:
-                    version.engine.close()
+                if version.queue is not None:
+                    await asyncio.to_thread(version.queue.close)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -136,15 +181,18 @@ class ModelRepository:
         version.state = State.LOADING
         logger.info("%s: loading", version)
         started = time.monotonic()
-        engine = await asyncio.get_running_loop().run_in_executor(self._loader, self._load, version.path)
-        version.engine, version.state = engine, State.AVAILABLE
-        seconds = time.monotonic() - started
-        logger.info("%s: available (%s, %s, loaded in %.1f s)", version, engine.name, engine.precision, seconds)
+        queue = await asyncio.get_running_loop().run_in_executor(self._loader, self._load, version)
+        version.queue, version.state = queue, State.AVAILABLE
+        seconds, engine, plan = time.monotonic() - started, queue.engine, queue.plan
+        logger.info(
+            "%s: available (%s, %s, %d streams, batches up to %d, loaded in %.1f s)",
+            *(version, engine.name, engine.precision, plan.num_streams, plan.max_batch, seconds),
+        )
 
     async def _take_down(self, version: ServedVersion) -> None:
-        await version.drained()
-        engine, version.engine = version.engine, None
-        if engine is not None:
-            await asyncio.get_running_loop().run_in_executor(self._loader, engine.close)
+        queue, version.queue = version.queue, None
+        if queue is not None:
+            await asyncio.to_thread(queue.close)  # not on the loader's thread: draining keeps no other version waiting
         version.end(None)
+        self._on_end(version)
         logger.info("%s: unloaded", version)

@@ -1,15 +1,12 @@
-"""One version of one model: where it is on its way from START to END, and the calls that run on it."""
+"""One version of one model, on its way from START to END."""
 
 from __future__ import annotations
 
-import asyncio
 import enum
-from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
 
 from engine.errors import EngineError
-from engine.model import Engine
+from engine.scheduling import ModelQueue
 
 
 class State(enum.IntEnum):
@@ -33,7 +30,7 @@ class ServedVersion:
     Attributes:
         state: START until it changes.
         aspired: whether the configuration wants it.
-        engine: the loaded model while AVAILABLE or UNLOADING.
+        queue: takes its calls while it is AVAILABLE, and finishes them while it is UNLOADING.
         error: why it ended, if that was not by intent.
     """
 
@@ -43,22 +40,11 @@ class ServedVersion:
         self.path = path
         self.state = State.START
         self.aspired = True
-        self.engine: Engine | None = None
+        self.queue: ModelQueue | None = None
         self.error: EngineError | None = None
-        self._running: set[Future[Any]] = set()
 
     def __str__(self) -> str:
         return f"{self.model}/{self.number}"
-
-    def hold(self, running: Future[Any]) -> None:
-        """Keep the version loaded until a call is done, be it answered, failed, cancelled or abandoned."""
-        self._running.add(running)
-        running.add_done_callback(self._running.discard)
-
-    async def drained(self) -> None:
-        """Wait until no call runs on the version; new ones no longer find it."""
-        waiting = [asyncio.wrap_future(call) for call in tuple(self._running)]
-        await asyncio.gather(*waiting, return_exceptions=True)
 
     def end(self, error: EngineError | None) -> None:
         """Go to END, for good."""

@@ -15,14 +15,15 @@ import grpc
 
 from contract.tensors import model_service_pb2_grpc, prediction_service_pb2_grpc
 from engine.loading import import_runtime, load_engine
-from engine.model import Engine
+from engine.scheduling import ModelQueue, Plan, Scheduler
 from service.modelserver.config import ModelConfig
 from service.modelserver.errors import BindError
-from service.modelserver.execution import Workers
 from service.modelserver.model_service import ModelService
+from service.modelserver.monitoring import Metrics
 from service.modelserver.options import Options
 from service.modelserver.prediction_service import PredictionService
 from service.modelserver.repository import ModelRepository
+from service.modelserver.served import ServedVersion
 from service.modelserver.watcher import ModelWatcher
 
 logger = logging.getLogger(__name__)
@@ -66,39 +67,76 @@ async def running_server(options: Options) -> AsyncIterator[Sequence[str]]:
     Raises:
         BindError: if an address cannot be listened on.
     """
-    repository = ModelRepository(
-        functools.partial(_load, options=options),
-        num_retries=options.max_num_load_retries,
-        retry_interval_s=options.load_retry_interval_s,
-    )
-    workers = Workers(options.num_workers, max_waiting=options.max_waiting_calls)
+    async with contextlib.AsyncExitStack() as stack:
+        scheduler = Scheduler(options.num_threads, max_waiting=options.max_waiting_calls)
+        stack.callback(scheduler.close)
+        metrics = Metrics()
+        if options.monitoring_port is not None:
+            address, close = metrics.listen(options.host, options.monitoring_port)
+            stack.callback(close)
+            logger.info("metrics on %s", address)
+        repository = ModelRepository(
+            functools.partial(_load, options=options, scheduler=scheduler, metrics=metrics),
+            num_retries=options.max_num_load_retries,
+            retry_interval_s=options.load_retry_interval_micros / 1e6,
+            on_end=lambda version: metrics.forget(version.model, str(version.number)),
+        )
+        stack.push_async_callback(repository.close)
+        watcher = ModelWatcher(
+            repository,
+            dict(options.path_map),
+            file_poll_s=options.file_system_poll_wait_seconds,
+            labels_ahead=options.allow_version_labels_for_unavailable_models,
+        )
+        addresses = await stack.enter_async_context(_listening(options, repository, watcher, metrics))
+        await stack.enter_async_context(_following(options, watcher))
+        yield addresses
+
+
+@contextlib.asynccontextmanager
+async def _listening(
+    options: Options, repository: ModelRepository, watcher: ModelWatcher, metrics: Metrics
+) -> AsyncIterator[Sequence[str]]:
     server = grpc.aio.server(options=_CHANNEL_OPTIONS)
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(repository, workers), server)
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(repository), server)
+    predictions, models = PredictionService(repository, metrics), ModelService(repository, watcher)
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(predictions, server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
     addresses = _listen(server, options)
     await server.start()
     for address in addresses:
         logger.info("listening on %s", address)
-    following = _follow(repository, options)
     try:
         yield addresses
     finally:
-        for task in following:
-            task.cancel()
-        await asyncio.gather(*following, return_exceptions=True)
         await server.stop(DRAIN_S)
-        await asyncio.to_thread(workers.close)
-        await repository.close()
 
 
-def _load(path: Path, *, options: Options) -> Engine:
+@contextlib.asynccontextmanager
+async def _following(options: Options, watcher: ModelWatcher) -> AsyncIterator[None]:
+    work = [watcher.follow_versions()]
+    if options.model_config_file is not None:
+        work.append(
+            watcher.follow_config(options.model_config_file, poll_s=options.model_config_file_poll_wait_seconds)
+        )
+    elif options.model_base_path is not None:
+        await watcher.apply([ModelConfig(options.model_name, options.model_base_path)])
+    tasks = [asyncio.create_task(coroutine) for coroutine in work]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _load(version: ServedVersion, *, options: Options, scheduler: Scheduler, metrics: Metrics) -> ModelQueue:
     _import_runtime()
-    return load_engine(
-        path,
-        warm_up=options.enable_model_warmup,
-        intra_op_threads=options.intra_op_threads,
-        inter_op_threads=options.inter_op_threads,
-    )
+    engine = load_engine(version.path, warm_up=options.enable_model_warmup, intra_op_threads=options.num_threads)
+    plan = Plan(num_streams=options.num_streams or 2, max_batch=options.max_batch_size or 8)
+    labels = (version.model, str(version.number))
+    queue = ModelQueue(scheduler, engine, plan, functools.partial(metrics.count_batch, *labels))
+    metrics.show(*labels, queue)
+    return queue
 
 
 @functools.cache
@@ -110,18 +148,6 @@ def _import_runtime() -> None:
     import_runtime()
     gc.collect()
     gc.freeze()
-
-
-def _follow(repository: ModelRepository, options: Options) -> list[asyncio.Task[None]]:
-    configs = []
-    if options.model_base_path is not None and options.model_config_file is None:
-        configs.append(ModelConfig(options.model_name, options.model_base_path))
-    watcher = ModelWatcher(repository, configs, file_poll_s=options.file_system_poll_wait_s)
-    work = [watcher.follow_versions()]
-    if options.model_config_file is not None:
-        poll_s = options.model_config_file_poll_wait_s
-        work.append(watcher.follow_config(options.model_config_file, options.path_map, poll_s=poll_s))
-    return [asyncio.create_task(coroutine) for coroutine in work]
 
 
 def _listen(server: grpc.aio.Server, options: Options) -> list[str]:

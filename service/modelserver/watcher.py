@@ -7,9 +7,10 @@ import functools
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from service.modelserver.config import ModelConfig, list_versions, parse_config
-from service.modelserver.errors import ConfigError
+from service.modelserver.config import ModelConfig, list_versions, parse_config, read_config
+from service.modelserver.errors import RequestError
 from service.modelserver.repository import ModelRepository
 
 logger = logging.getLogger(__name__)
@@ -22,31 +23,68 @@ class ModelWatcher:
 
     Args:
         repository: is told which versions of which model are wanted.
-        configs: the models to serve until a configuration file says otherwise.
+        path_map: folders as configurations name them -> folders on this machine.
         file_poll_s: seconds between looks at the model folders; 0 or less means only when the configuration changed.
+        labels_ahead: whether a new label may name a version that is not available.
     """
 
-    def __init__(self, repository: ModelRepository, configs: Sequence[ModelConfig], *, file_poll_s: float) -> None:
+    def __init__(
+        self,
+        repository: ModelRepository,
+        path_map: Mapping[str, str],
+        *,
+        file_poll_s: float,
+        labels_ahead: bool = False,
+    ) -> None:
         self._repository = repository
-        self._configs = tuple(configs)
+        self._path_map = path_map
+        self._configs: tuple[ModelConfig, ...] = ()
         self._file_poll_s = file_poll_s
+        self._labels_ahead = labels_ahead
         self._text: str | None = None
         self._scanning = asyncio.Lock()
         self._complaints: dict[str, str] = {}
+
+    async def apply(self, configs: Sequence[ModelConfig]) -> None:
+        """Serve these models from now on, and no others.
+
+        Raises:
+            RequestError: if a label names a version that is not available; everything then stays as it was.
+        """
+        self._repository.labels = self._check_labels(configs)
+        self._configs = tuple(configs)
+        self._complaints.clear()
+        logger.info("models: %s", ", ".join(config.name for config in configs) or "none yet")
+        await self.scan()
+
+    async def reload(self, message: Any) -> None:
+        """Apply a ModelServerConfig message, and return when the models that are new in it are available.
+
+        Raises:
+            RequestError: if it cannot be applied, or a new model cannot be loaded.
+        """
+        if message.WhichOneof("config") != "model_config_list":
+            raise RequestError(
+                "ServerModelConfig type not supported by HandleReloadConfigRequest. "
+                "Only ModelConfigList is currently supported"
+            )
+        old = {config.name for config in self._configs}
+        configs = read_config(message, self._path_map)
+        await self.apply(configs)
+        await self._repository.wait_for({config.name for config in configs} - old)
 
     async def follow_versions(self) -> None:
         """Look at the model folders again and again."""
         await _repeat(self.scan, self._file_poll_s)
 
-    async def follow_config(self, path: Path, path_map: Mapping[str, str], *, poll_s: float) -> None:
+    async def follow_config(self, path: Path, *, poll_s: float) -> None:
         """Read the configuration file again and again; what it said last holds while it is absent, empty or broken.
 
         Args:
             path: the file.
-            path_map: folders as the file names them -> folders on this machine.
             poll_s: seconds between reads; 0 or less means once.
         """
-        await _repeat(functools.partial(self._read_config, path, path_map), poll_s)
+        await _repeat(functools.partial(self._read_config, path), poll_s)
 
     async def scan(self) -> None:
         """Compare the model folders with what is wanted, and tell the repository."""
@@ -72,29 +110,36 @@ class ModelWatcher:
             self._complaints.pop(config.name, None)
         return versions
 
-    async def _read_config(self, path: Path, path_map: Mapping[str, str]) -> None:
+    def _check_labels(self, configs: Sequence[ModelConfig]) -> dict[str, Mapping[str, int]]:
+        current = self._repository.labels or {}
+        for config in configs:
+            for label, number in config.labels.items():
+                is_moved = current.get(config.name, {}).get(label, number) != number
+                is_allowed = self._labels_ahead and not is_moved
+                if not is_allowed and self._repository.find(config.name, number) is None:
+                    raise RequestError(
+                        f"Request to assign label to version {number} of model {config.name}, "
+                        "which is not currently available for inference",
+                        code="FAILED_PRECONDITION",
+                    )
+        return {config.name: config.labels for config in configs}
+
+    async def _read_config(self, path: Path) -> None:
         try:
             text = await asyncio.to_thread(path.read_text)
         except FileNotFoundError:
-            self._complain(_CONFIG, f"waiting for the model config {path.name}: there is no such file")
-            return
+            return self._complain(_CONFIG, f"waiting for the model config {path.name}: there is no such file")
         except (OSError, ValueError) as err:
-            self._complain(_CONFIG, f"the model config {path.name} cannot be read: {err}")
-            return
+            return self._complain(_CONFIG, f"the model config {path.name} cannot be read: {err}")
         if text == self._text:
             return
-        self._text = text
         if not text.strip():  # perhaps someone is about to write it
-            self._complain(_CONFIG, f"waiting for the model config {path.name}: it is empty")
-            return
+            return self._complain(_CONFIG, f"waiting for the model config {path.name}: it is empty")
         try:
-            self._configs = parse_config(text, path_map)
-        except ConfigError as err:
-            self._complain(_CONFIG, f"{err}; the last good one stays")
-            return
-        self._complaints.clear()
-        logger.info("model config read: %s", ", ".join(config.name for config in self._configs) or "no models yet")
-        await self.scan()
+            await self.apply(parse_config(text, self._path_map))
+        except RequestError as err:  # read again at the next poll: its label's version may be there by then
+            return self._complain(_CONFIG, f"{err}; the last good one stays")
+        self._text = text
 
     def _complain(self, about: str, message: str) -> None:
         """Log a message once, not at every poll."""

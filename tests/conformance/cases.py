@@ -221,5 +221,4 @@ LEFT_OUT = (
     ("Classify", predict_pb2.PredictRequest),
     ("Regress", predict_pb2.PredictRequest),
     ("MultiInference", predict_pb2.PredictRequest),
-    ("HandleReloadConfigRequest", model_management_pb2.ReloadConfigRequest),
 )

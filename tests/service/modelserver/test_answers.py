@@ -16,7 +16,8 @@ from contract.tensors import prediction_service_pb2_grpc
 from engine.errors import RunError
 from engine.model import Arrays, Engine
 from engine.saved_model import read_signatures
-from service.modelserver.execution import Workers
+from engine.scheduling import ModelQueue, Plan, Scheduler
+from service.modelserver.monitoring import Metrics
 from service.modelserver.prediction_service import PredictionService
 from service.modelserver.repository import ModelRepository
 from service.modelserver.served import State
@@ -42,10 +43,15 @@ class FailingEngine(Engine):
 
 async def ask_failing(directory: Path, error: Exception) -> grpc.aio.AioRpcError:
     """Serve a failing model over gRPC, ask it once, and return what the caller gets."""
-    repository = ModelRepository(lambda path: FailingEngine(path, error), num_retries=0, retry_interval_s=0)
-    workers = Workers(1, max_waiting=1)
+    scheduler = Scheduler(1)
+    repository = ModelRepository(
+        lambda version: ModelQueue(scheduler, FailingEngine(version.path, error), Plan()),
+        num_retries=0,
+        retry_interval_s=0,
+    )
     server = grpc.aio.server()
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(repository, workers), server)
+    service = PredictionService(repository, Metrics())
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(service, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
@@ -57,8 +63,8 @@ async def ask_failing(directory: Path, error: Exception) -> grpc.aio.AioRpcError
                 await prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=30)
     finally:
         await server.stop(1)
-        workers.close()
         await repository.close()
+        scheduler.close()
     return caught.value
 
 

@@ -67,7 +67,7 @@ def test_a_config_without_models_is_fine(text: str) -> None:
         (config_text(model_text(name="")), "expected a name for every model"),
         (config_text(model_text(path="m")), r"absolute path or URI; got base_path\(\)=m"),
         (config_text(model_text(), model_text()), "Illegal to list model m multiple times in config list"),
-        (config_text(model_text().replace("tensorflow", "pytorch")), "expected model_platform 'tensorflow'"),
+        (config_text(model_text().replace("tensorflow", "pytorch")), "Model m requests unsupported platform pytorch"),
         (config_text(model_text(policy="model_version_policy { specific { } }")), "expected versions in `specific`"),
     ],
     ids=["broken", "custom", "no name", "relative", "twice", "platform", "no versions"],

@@ -34,7 +34,7 @@ def slow_server(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str,
     store = ModelStore(root / "models")
     publish_variant(store, tiny_models["slow"])
     server = start_server(
-        store, root / "modelserver.log", ("--tensorflow_session_parallelism=1", "--max_waiting_calls=2")
+        store, root / "modelserver.log", ("--num_streams=1", "--max_batch_size=1", "--max_waiting_calls=2")
     )
     with ModelClient(server.address) as client:
         client.wait_for(MODEL_NAME, 1)
@@ -52,7 +52,7 @@ def run(*flags: str) -> subprocess.CompletedProcess[str]:
     ("flags", "reason"),
     [
         (["--model_config_file=x", "--prot=1"], "unrecognized arguments: --prot=1"),
-        (["--model_config_file=x", "--enable_batching"], "unrecognized arguments: --enable_batching"),
+        (["--model_config_file=x", "--mixed_precision=bfloat16"], "--mixed_precision: use --precision"),
         (["--model_config_file=x", "--port=70000"], "expected a whole number from 0 to 65535. Received: '70000'"),
         (["--model_config_file=x", "--path-map=models"], "expected /FOLDER=FOLDER. Received: 'models'"),
         (["--model_config_file=x", "--enable_model_warmup=maybe"], "expected true or false. Received: 'maybe'"),
@@ -121,7 +121,7 @@ def test_more_calls_than_may_wait_are_refused_at_once(slow_server: ServerProcess
         codes = sorted(call.code().name for call in calls)
         refused = next(call for call in calls if call.code() is not grpc.StatusCode.OK)
     assert codes == ["OK"] * 3 + ["RESOURCE_EXHAUSTED"] * 5
-    assert refused.details() == "the model server is overloaded: 3 calls run or wait already, the most"
+    assert refused.details() == "the model server is overloaded: 2 calls wait for the model, the most"
 
 
 def test_the_server_answers_while_a_model_runs(slow_server: ServerProcess) -> None:
@@ -144,9 +144,7 @@ def test_calls_in_flight_survive_the_signal(
     """At SIGTERM or SIGINT calls that run or wait are answered, new ones refused, and the exit status is 0."""
     store = ModelStore(tmp_path / "models")
     publish_variant(store, tiny_models["slow"])
-    server = start_modelserver(
-        store, f"--grpc_socket_path={tmp_path / 'grpc.sock'}", "--tensorflow_session_parallelism=1"
-    )
+    server = start_modelserver(store, f"--grpc_socket_path={tmp_path / 'grpc.sock'}", "--num_streams=1")
     assert server.address == f"unix:{tmp_path / 'grpc.sock'}"
     with ModelClient(server.address) as client, ModelClient(server.address) as late:
         client.wait_for(MODEL_NAME, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -11,32 +12,35 @@ import pytest
 
 from engine.errors import EngineError, ModelLoadError
 from engine.loading import load_engine
-from engine.model import Engine
+from engine.scheduling import ModelQueue, Plan, Scheduler
 from service.modelserver.config import ModelConfig, VersionPolicy
 from service.modelserver.repository import ModelRepository
-from service.modelserver.served import State
+from service.modelserver.served import ServedVersion, State
 from service.modelserver.watcher import ModelWatcher
 from tests.helpers.version_states import until
 
 
-def load_when_ready(path: Path) -> Engine:
+def load_when_ready(scheduler: Scheduler, version: ServedVersion) -> ModelQueue:
     """Load a version, unless it holds a file that says how to fail."""
-    if (path / "unready").exists():
+    if (version.path / "unready").exists():
         raise ModelLoadError("not ready")
-    if (path / "surprise").exists():
+    if (version.path / "surprise").exists():
         raise KeyError("surprise")
-    return load_engine(path)
+    return ModelQueue(scheduler, load_engine(version.path), Plan())
 
 
 def with_repository(steps: Callable[[ModelRepository], Awaitable[None]]) -> None:
     """Run steps on a repository that retries twice, 0.1 s apart; close it."""
 
     async def run() -> None:
-        repository = ModelRepository(load_when_ready, num_retries=2, retry_interval_s=0.1)
+        scheduler = Scheduler(2)
+        load = functools.partial(load_when_ready, scheduler)
+        repository = ModelRepository(load, num_retries=2, retry_interval_s=0.1)
         try:
             await asyncio.wait_for(steps(repository), timeout=120)
         finally:
             await repository.close()
+            scheduler.close()
 
     asyncio.run(run())
 
@@ -133,7 +137,8 @@ def test_a_version_that_moves_is_loaded_from_its_new_place(folders: dict[int, Pa
     """The same number under another path is another version: the old one leaves and the new one loads."""
 
     async def steps(repository: ModelRepository) -> None:
-        watcher = ModelWatcher(repository, [ModelConfig("m", tmp_path / "m", VersionPolicy())], file_poll_s=0.05)
+        watcher = ModelWatcher(repository, {}, file_poll_s=0.05)
+        await watcher.apply([ModelConfig("m", tmp_path / "m", VersionPolicy())])
         following = asyncio.create_task(watcher.follow_versions())
         await until(repository, "m", {2: State.AVAILABLE})
         moved = {2: shutil.copytree(folders[2], tmp_path / "moved" / "2")}

@@ -1,0 +1,189 @@
+"""Calls that wait for one signature of a model, joined along axis 0 into batches and cut apart again.
+
+Only what has the same signature and the same shape beyond the first axis is joined, and only where the signature says
+that every input and output has the batch axis first. A call larger than a batch is run in several. Nothing here knows
+of threads: engine/scheduling.py does, and calls all of this under its lock.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Hashable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import DeadlineError, RunError
+from engine.model import Arrays
+from engine.saved_model import SignatureDef
+
+
+@dataclass(eq=False, slots=True)
+class Call:
+    """What one caller asks of one signature.
+
+    Attributes:
+        inputs: by name, checked against the signature.
+        outputs: the names that are wanted.
+        rows: size of the inputs' first axis; 1 for a call that cannot be joined, which is then run whole.
+        caller: who asks; callers take turns.
+        deadline: `time.monotonic()` after which nobody waits for the answer, None if somebody always does.
+        queued_at: `time.monotonic()` when the call came.
+        future: gets the outputs or an EngineError; not marked as running, so that its caller can leave at any time.
+    """
+
+    inputs: Mapping[str, NDArray[Any]]
+    outputs: Sequence[str]
+    rows: int
+    caller: Hashable
+    deadline: float | None
+    queued_at: float
+    future: Future[Arrays] = field(default_factory=Future)
+    _num_taken: int = 0
+    _num_answered: int = 0
+    _parts: dict[int, Arrays] = field(default_factory=dict)
+
+    def is_wanted(self, now: float) -> bool:
+        """Return whether anybody waits for the answer; a call whose deadline has passed ends here."""
+        if self.deadline is not None and now > self.deadline:
+            self.fail(DeadlineError("the deadline passed while the call waited to run"))
+        return not self.future.done()
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether batches have all of its rows."""
+        return self._num_taken == self.rows
+
+    def take(self, room: int) -> Piece:
+        """Return the next rows, at most `room`, for a batch."""
+        start, self._num_taken = self._num_taken, min(self.rows, self._num_taken + room)
+        return Piece(self, start, self._num_taken)
+
+    def answer(self, piece: Piece, outputs: Arrays) -> None:
+        """Take the outputs of some rows; with the last of them the caller gets everything."""
+        self._parts[piece.start] = outputs
+        self._num_answered += piece.rows
+        if self._num_answered < self.rows or self.future.done():
+            return
+        parts = [self._parts[start] for start in sorted(self._parts)]
+        joined = {name: _concatenate([part[name] for part in parts]) for name in self.outputs}
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_result(joined)
+
+    def fail(self, error: Exception) -> None:
+        """Tell the caller what went wrong, unless it knows already or has left."""
+        if not self.future.done() and self.future.set_running_or_notify_cancel():
+            self.future.set_exception(error)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Rows of a call, from `start` up to `stop`, that run in one batch."""
+
+    call: Call
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> int:
+        """How many."""
+        return self.stop - self.start
+
+    def inputs(self) -> Mapping[str, NDArray[Any]]:
+        """Return these rows of every input."""
+        if self.rows == self.call.rows:
+            return self.call.inputs
+        return {name: array[self.start : self.stop] for name, array in self.call.inputs.items()}
+
+
+class Lane:
+    """Calls that can be joined with each other, from callers that take turns.
+
+    Args:
+        key: what they have in common; the signature's name comes first.
+        max_batch: rows of the largest batch.
+
+    Attributes:
+        num_calls: how many wait.
+    """
+
+    def __init__(self, key: tuple[str, object, bool], max_batch: int) -> None:
+        self.key = key
+        self.num_calls = 0
+        self._max_batch = max_batch
+        self._callers: OrderedDict[Hashable, deque[Call]] = OrderedDict()
+
+    def add(self, call: Call) -> None:
+        """Put a call at the end of its caller's queue."""
+        self._callers.setdefault(call.caller, deque()).append(call)
+        self.num_calls += 1
+
+    def discard(self, call: Call) -> None:
+        """Take a call out, if it is still here."""
+        calls = self._callers.get(call.caller, ())
+        if call in calls:
+            self._remove(call)
+
+    def take(self, now: float) -> list[Piece]:
+        """Return the next batch, from each caller in its turn; none if nobody waits any more."""
+        pieces: list[Piece] = []
+        room = self._max_batch
+        while room and self._callers:
+            caller, calls = next(iter(self._callers.items()))
+            call = calls[0]
+            if call.is_wanted(now):
+                pieces.append(call.take(room))
+                room -= pieces[-1].rows
+                self._callers.move_to_end(caller)
+            if call.is_taken or call.future.done():
+                self._remove(call)
+        return pieces
+
+    def _remove(self, call: Call) -> None:
+        self._callers[call.caller].remove(call)
+        self.num_calls -= 1
+        if not self._callers[call.caller]:
+            del self._callers[call.caller]
+
+
+def is_batched(signature: SignatureDef) -> bool:
+    """Return whether every input and output of a signature has a free first axis, and so can be joined along it."""
+    infos = [*signature.inputs.values(), *signature.outputs.values()]
+    shapes = [info.tensor_shape for info in infos]
+    return bool(signature.inputs) and all(
+        not shape.unknown_rank and len(shape.dim) > 0 and shape.dim[0].size == -1 for shape in shapes
+    )
+
+
+def join(pieces: Sequence[Piece]) -> Mapping[str, NDArray[Any]]:
+    """Return the inputs of a batch."""
+    if len(pieces) == 1:
+        return pieces[0].inputs()
+    parts = [piece.inputs() for piece in pieces]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def cut(pieces: Sequence[Piece], outputs: Arrays) -> list[Arrays]:
+    """Return each piece's rows of a batch's outputs.
+
+    Raises:
+        RunError: if an output does not have a row for each of the batch's.
+    """
+    if len(pieces) == 1 and pieces[0].rows == pieces[0].call.rows:
+        return [outputs]
+    rows = sum(piece.rows for piece in pieces)
+    for name, array in outputs.items():
+        if array.shape[:1] != (rows,):
+            raise RunError(f"output {name}: expected {rows} rows. Received: shape {list(array.shape)}")
+    cuts, start = [], 0
+    for piece in pieces:
+        cuts.append({name: array[start : start + piece.rows] for name, array in outputs.items()})
+        start += piece.rows
+    return cuts
+
+
+def _concatenate(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -1,0 +1,248 @@
+"""Runs the calls of several models on one machine's cores: the first at once, what comes meanwhile together.
+
+Nothing waits for a batch to fill. A call that finds its model idle runs at once; what arrives while it runs is the next
+batch, so batches grow with the load and shrink with it. Models take turns, and within a model its callers.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from engine.batching import Call, Lane, Piece, cut, is_batched, join
+from engine.errors import OverloadedError
+from engine.model import Arrays, Engine
+from engine.signatures import check_input_names, check_inputs, find_signature, resolve_outputs
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a model is run.
+
+    Attributes:
+        num_streams: batches at a time, each on an equal share of the cores.
+        max_batch: rows of the largest batch.
+    """
+
+    num_streams: int = 1
+    max_batch: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRecord:
+    """What one run was, for metrics.
+
+    Attributes:
+        signature: its name.
+        waits_s: seconds that each of its calls waited.
+        rows: how many rows it had.
+        run_s: seconds it ran; after a failure, those of its calls' own runs too.
+    """
+
+    signature: str
+    waits_s: Sequence[float]
+    rows: int
+    run_s: float
+
+
+class Scheduler:
+    """Shares a number of cores among models.
+
+    Args:
+        num_cores: how many there are.
+        max_waiting: calls that may wait for one model; more are refused.
+    """
+
+    def __init__(self, num_cores: int, *, max_waiting: int = 256) -> None:
+        self.num_cores = num_cores
+        self.max_waiting = max_waiting
+        self.lock = threading.RLock()  # of everything here; futures' callbacks run under it
+        self.work = threading.Condition(self.lock)
+        self.models: deque[ModelQueue] = deque()
+        self._num_free = num_cores
+        self._closed = False
+        names = [f"run-{number}" for number in range(num_cores)]
+        self._threads = [threading.Thread(target=self._run_batches, name=name, daemon=True) for name in names]
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """Let what runs finish and end the threads; what waits then waits for ever."""
+        with self.work:
+            self._closed = True
+            self.work.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _run_batches(self) -> None:
+        while True:
+            with self.work:
+                while (batch := self._take()) is None:
+                    if self._closed:
+                        return
+                    self.work.wait()
+                self.work.notify()  # perhaps there is more; whoever finds nothing sleeps on
+            model, signature, pieces = batch
+            model.run(signature, pieces)
+            with self.lock:
+                self._num_free += model.num_cores
+
+    def _take(self) -> tuple[ModelQueue, str, list[Piece]] | None:
+        """Return the batch whose turn it is; None if nothing waits, or if it needs more cores than are free."""
+        for _ in range(len(self.models) if not self._closed else 0):
+            model = self.models[0]
+            while model.is_ready:
+                if model.num_cores > self._num_free:
+                    return None  # its turn stays its own, or smaller models would never let it run
+                signature, pieces = model.take()
+                if pieces:
+                    self._num_free -= model.num_cores
+                    self.models.rotate(-1)
+                    return model, signature, pieces
+            self.models.rotate(-1)
+        return None
+
+
+class ModelQueue:
+    """A loaded model that many may call.
+
+    Args:
+        scheduler: gives it cores.
+        engine: the model; nobody else closes it.
+        plan: how it is run.
+        observe: is told of every batch, on the thread that ran it.
+    """
+
+    def __init__(
+        self, scheduler: Scheduler, engine: Engine, plan: Plan, observe: Callable[[BatchRecord], None] | None = None
+    ) -> None:
+        self.engine = engine
+        self.plan = plan
+        self.num_cores = max(1, scheduler.num_cores // plan.num_streams)
+        self._scheduler = scheduler
+        self._observe = observe
+        self._batched = {name for name, signature in engine.signatures.items() if is_batched(signature)}
+        self._lanes: OrderedDict[Hashable, Lane] = OrderedDict()
+        self._num_running = 0
+        self._drained = threading.Condition(scheduler.lock)
+        with scheduler.lock:
+            scheduler.models.append(self)
+
+    def submit(
+        self,
+        signature: str,
+        inputs: Mapping[str, NDArray[Any]],
+        outputs: Sequence[str] = (),
+        *,
+        caller: Hashable = None,
+        timeout_s: float | None = None,
+    ) -> Future[Arrays]:
+        """Queue a call; cancelling the future takes it out, or drops its answer.
+
+        Args:
+            signature: its name.
+            inputs: every input by name; they must not change until the future is done.
+            outputs: the outputs that are wanted; none means all.
+            caller: who asks; callers take turns.
+            timeout_s: seconds from now after which nobody waits for the answer; None means that somebody always does.
+
+        Returns:
+            Gets what `Engine.run` returns or raises, or a DeadlineError.
+
+        Raises:
+            SignatureError: if there is no such signature.
+            InputError: if a name, dtype or shape does not fit it: what cannot run never meets the others.
+            OverloadedError: if too many calls wait.
+        """
+        definition = find_signature(self.engine.signatures, signature)
+        check_input_names(definition, inputs)
+        wanted = resolve_outputs(definition, outputs)
+        check_inputs(definition, inputs)
+        rows = len(next(iter(inputs.values()))) if signature in self._batched else 0
+        now = time.monotonic()
+        deadline = None if timeout_s is None else now + timeout_s
+        call = Call(inputs, wanted, max(1, rows), caller, deadline, now)
+        shapes = tuple(inputs[name].shape[1:] for name in sorted(inputs))
+        with self._scheduler.work:
+            self._check_room()
+            self._lane((signature, shapes, rows > 0), self.plan.max_batch if rows else 1).add(call)
+            self._scheduler.work.notify()
+        call.future.add_done_callback(lambda future: self._drop(call) if future.cancelled() else None)
+        return call.future
+
+    def close(self) -> None:
+        """Finish the calls that are here, then close the engine; nobody may submit any more."""
+        with self._drained:
+            self._drained.wait_for(lambda: not self._lanes and not self._num_running)
+            self._scheduler.models.remove(self)
+        self.engine.close()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a call waits and one of the model's streams is free; the scheduler holds the lock."""
+        return bool(self._lanes) and self._num_running < self.plan.num_streams
+
+    def take(self) -> tuple[str, list[Piece]]:
+        """Return signature and pieces of the next batch, none if nobody waits; the scheduler holds the lock."""
+        lane = next(iter(self._lanes.values()))
+        pieces = lane.take(time.monotonic())
+        self._num_running += bool(pieces)
+        self._lanes.move_to_end(lane.key)
+        self._forget_if_empty(lane)
+        return lane.key[0], pieces
+
+    def run(self, signature: str, pieces: Sequence[Piece]) -> None:
+        """Run a batch and answer its calls, then be ready for the next."""
+        started = time.monotonic()
+        outcomes = self._run_joined(signature, pieces)
+        with self._scheduler.lock:
+            for piece, outcome in zip(pieces, outcomes, strict=True):
+                if isinstance(outcome, Exception):
+                    piece.call.fail(outcome)
+                else:
+                    piece.call.answer(piece, outcome)
+            self._num_running -= 1
+            self._drained.notify_all()
+        if self._observe is not None:
+            waits_s = [started - piece.call.queued_at for piece in pieces if piece.start == 0]
+            rows = sum(piece.rows for piece in pieces)
+            self._observe(BatchRecord(signature, waits_s, rows, time.monotonic() - started))
+
+    def _run_joined(self, signature: str, pieces: Sequence[Piece]) -> list[Arrays | Exception]:
+        """Return what each piece is answered; if they fail together each is run alone, so that one harms no other."""
+        names = sorted({name for piece in pieces for name in piece.call.outputs})
+        try:
+            return [*cut(pieces, self.engine.run(signature, join(pieces), names))]
+        except Exception as err:  # noqa: BLE001 - whatever it is, the caller's future gets it
+            if len(pieces) == 1:
+                return [err]
+        return [outcome for piece in pieces for outcome in self._run_joined(signature, [piece])]
+
+    def _check_room(self) -> None:
+        limit = self._scheduler.max_waiting
+        if sum(lane.num_calls for lane in self._lanes.values()) >= limit:
+            raise OverloadedError(f"the model server is overloaded: {limit} calls wait for the model, the most")
+
+    def _lane(self, key: tuple[str, object, bool], max_batch: int) -> Lane:
+        if key not in self._lanes:
+            self._lanes[key] = Lane(key, max_batch)
+        return self._lanes[key]
+
+    def _drop(self, call: Call) -> None:
+        """Take out a call whose caller has left."""
+        with self._scheduler.lock:
+            for lane in tuple(self._lanes.values()):
+                lane.discard(call)
+                self._forget_if_empty(lane)
+
+    def _forget_if_empty(self, lane: Lane) -> None:
+        if not lane.num_calls:
+            self._lanes.pop(lane.key, None)
+            self._drained.notify_all()
