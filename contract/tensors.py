@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -65,6 +67,27 @@ def encode_tensor(array: NDArray[Any]) -> Any:
     if number is None:
         raise TensorError(f"expected a number type, bool, bytes or str. Received: dtype {array.dtype}")
     return tensor_pb2.TensorProto(dtype=number, tensor_shape=shape, tensor_content=array.tobytes())
+
+
+def encode_predict_request(
+    name: str, signature: str, *, version: int | None, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]
+) -> bytes:
+    """Return a serialised PredictRequest; its numbers are copied once, where protobuf's classes copy them four times.
+
+    Args:
+        name: the model.
+        signature: which of its signatures.
+        version: its number, None for whichever is newest.
+        inputs: arrays of a number type or bool, shape (batch, ...), by the names in the signature.
+        outputs: which outputs to send back.
+
+    Raises:
+        TensorError: if a dtype has no TensorFlow counterpart here.
+    """
+    parts: list[Any] = [_request_head(name, signature, version, tuple(outputs))]
+    for alias, array in inputs.items():
+        parts += (_input_head(alias, array.dtype, array.shape), np.ascontiguousarray(array))
+    return b"".join(parts)
 
 
 def decode_tensor(proto: Any) -> NDArray[Any]:
@@ -140,3 +163,40 @@ def _filled(values: list[bytes], count: int, empty: bytes) -> list[bytes]:
     if len(values) > count:
         raise TensorError(f"expected at most {count} values. Received: {len(values)}")
     return values + [values[-1] if values else empty] * (count - len(values))
+
+
+@functools.lru_cache(maxsize=256)
+def _request_head(name: str, signature: str, version: int | None, outputs: tuple[str, ...]) -> bytes:
+    """Return a PredictRequest without its inputs; serialised fields of a message may follow each other in any order."""
+    spec = model_pb2.ModelSpec(name=name, signature_name=signature)
+    if version is not None:
+        spec.version.value = version
+    head: bytes = predict_pb2.PredictRequest(model_spec=spec, output_filter=outputs).SerializeToString()
+    return head
+
+
+@functools.lru_cache(maxsize=256)
+def _input_head(alias: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """Return an entry of PredictRequest.inputs up to where the tensor's contents begin."""
+    content_bytes = math.prod(shape) * dtype.itemsize
+    tensor = encode_tensor(np.empty((0, *shape[1:]), dtype))
+    tensor.tensor_shape.dim[0].size = shape[0]
+    tensor_head = tensor.SerializeToString() + _field(tensor_pb2.TensorProto, "tensor_content", content_bytes)
+    entry = predict_pb2.PredictRequest.InputsEntry
+    key = _field(entry, "key", len(alias.encode())) + alias.encode()
+    head: bytes = key + _field(entry, "value", len(tensor_head) + content_bytes) + tensor_head
+    return _field(predict_pb2.PredictRequest, "inputs", len(head) + content_bytes) + head
+
+
+def _field(message: Any, name: str, num_bytes: int) -> bytes:
+    """Return what precedes a field of so many bytes in a serialised message: its number, wire type 2, the length."""
+    return _varint(message.DESCRIPTOR.fields_by_name[name].number << 3 | 2) + _varint(num_bytes)
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)

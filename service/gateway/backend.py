@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,21 +19,16 @@ from contract.errors import ContractError, TensorError
 from contract.model import ModelContract
 from contract.tensors import (
     decode_tensor,
-    encode_tensor,
+    encode_predict_request,
     get_model_status_pb2,
     model_pb2,
     model_service_pb2_grpc,
     predict_pb2,
-    prediction_service_pb2_grpc,
 )
-from service.gateway.errors import (
-    BrokenContractError,
-    DeadlineError,
-    GatewayError,
-    NotLoadedError,
-    OverloadedError,
-    UnreachableError,
-)
+from service.gateway.call_errors import translate_error
+from service.gateway.deadlines import limit_to_deadline
+from service.gateway.errors import BrokenContractError
+from service.gateway.retries import FIRST_PAUSE_S, MAX_TRIES, RetryBudget
 
 logger = logging.getLogger("fovea.backend")
 
@@ -47,29 +44,10 @@ _CHANNEL_OPTIONS: Final = (
     ("grpc.max_reconnect_backoff_ms", 1000),
     # The model server is a neighbour; a proxy meant for the internet must not carry patients' images.
     ("grpc.enable_http_proxy", 0),
+    # Retries are ours: they have a budget.
+    ("grpc.enable_retries", 0),
 )
-
-# What each status of the model server means to a client. NOT_FOUND is "not loaded": the gateway has already looked the
-# model up, so the version is still loading, was just unloaded, or was never there; the caller knows which.
-_ERRORS: Final[dict[grpc.StatusCode, tuple[type[GatewayError], str]]] = {
-    grpc.StatusCode.CANCELLED: (UnreachableError, "the model server dropped the request"),
-    grpc.StatusCode.UNKNOWN: (BrokenContractError, "the model server failed"),
-    grpc.StatusCode.INVALID_ARGUMENT: (BrokenContractError, "the model server refused what its contract asks for"),
-    grpc.StatusCode.DEADLINE_EXCEEDED: (DeadlineError, "the model server did not answer in time"),
-    grpc.StatusCode.NOT_FOUND: (NotLoadedError, "the version is not loaded on the model server"),
-    grpc.StatusCode.ALREADY_EXISTS: (BrokenContractError, "the model server failed"),
-    grpc.StatusCode.PERMISSION_DENIED: (BrokenContractError, "the model server does not let this gateway in"),
-    grpc.StatusCode.UNAUTHENTICATED: (BrokenContractError, "the model server does not let this gateway in"),
-    grpc.StatusCode.RESOURCE_EXHAUSTED: (OverloadedError, "the model server has too much to do"),
-    grpc.StatusCode.FAILED_PRECONDITION: (BrokenContractError, "the model lacks a signature that it must have"),
-    grpc.StatusCode.ABORTED: (UnreachableError, "the model server gave the request up"),
-    grpc.StatusCode.OUT_OF_RANGE: (BrokenContractError, "the model server refused what its contract asks for"),
-    grpc.StatusCode.UNIMPLEMENTED: (BrokenContractError, "the model server does not know this call"),
-    grpc.StatusCode.INTERNAL: (BrokenContractError, "the model server failed"),
-    grpc.StatusCode.UNAVAILABLE: (UnreachableError, "the model server cannot be reached"),
-    grpc.StatusCode.DATA_LOSS: (BrokenContractError, "the model server failed"),
-    grpc.StatusCode.OK: (BrokenContractError, "the model server broke the call off"),
-}
+_PREDICT: Final = "/tensorflow.serving.PredictionService/Predict"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +78,6 @@ class VersionStatus:
     error_code: str
 
 
-def translate_error(code: grpc.StatusCode) -> GatewayError:
-    """Return our error for a gRPC status."""
-    kind, message = _ERRORS[code]
-    return kind(message)
-
-
 class Backend:
     """A connection to one model server, which need not be there yet. Making this object touches nothing.
 
@@ -121,13 +93,17 @@ class Backend:
         self.generation = 0
         self._address = address
         self._timeout_s = timeout_s
+        self._retries = RetryBudget()
         self._channel: Any = None
         self._watch: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Start connecting; call it in the event loop that will use the backend."""
         self._channel = grpc.aio.insecure_channel(self._address, options=_CHANNEL_OPTIONS)
-        self._prediction = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+        # Requests are serialised already.
+        self._predict_call = self._channel.unary_unary(
+            _PREDICT, response_deserializer=predict_pb2.PredictResponse.FromString
+        )
         self._status = model_service_pb2_grpc.ModelServiceStub(self._channel)
         self._watch = asyncio.create_task(self._watch_connection())
 
@@ -151,7 +127,7 @@ class Backend:
         Raises:
             NotLoadedError: if that version is not loaded.
             BrokenContractError: if the reply lacks probabilities or another version answered.
-            GatewayError: if the model server fails, by the table above.
+            GatewayError: if the model server fails, by `call_errors`.
         """
         reply = await self._predict(
             name, "serving_default", version=version, inputs={"images": images}, outputs=["probabilities"]
@@ -181,7 +157,7 @@ class Backend:
         Raises:
             NotLoadedError: if that version is not loaded.
             BrokenContractError: if the reply lacks an output or another version answered.
-            GatewayError: if the model server fails, by the table above.
+            GatewayError: if the model server fails, by `call_errors`.
         """
         aliases = ("probabilities", "saliency")
         inputs: dict[str, NDArray[Any]] = {"images": images, "class_index": class_index}
@@ -197,7 +173,7 @@ class Backend:
         Raises:
             NotLoadedError: if that version is not loaded.
             BrokenContractError: if it has no contract, or a broken one.
-            GatewayError: if the model server fails, by the table above.
+            GatewayError: if the model server fails, by `call_errors`.
         """
         row = np.zeros(1, dtype=np.int32)
         reply = await self._predict(name, "describe", version=version, inputs={"row": row}, outputs=["contract"])
@@ -214,7 +190,7 @@ class Backend:
 
         Raises:
             NotLoadedError: if it knows none.
-            GatewayError: if the model server fails, by the table above.
+            GatewayError: if the model server fails, by `call_errors`.
         """
         request = get_model_status_pb2.GetModelStatusRequest(model_spec=model_pb2.ModelSpec(name=name))
         reply = await self._call(self._status.GetModelStatus, request)
@@ -227,27 +203,32 @@ class Backend:
     async def _predict(
         self, name: str, signature: str, *, version: int | None, inputs: dict[str, NDArray[Any]], outputs: Sequence[str]
     ) -> Any:
-        request = predict_pb2.PredictRequest(
-            model_spec=model_pb2.ModelSpec(name=name, signature_name=signature), output_filter=outputs
-        )
-        if version is not None:
-            request.model_spec.version.value = version
-        for alias, array in inputs.items():
-            request.inputs[alias].CopyFrom(encode_tensor(array))
-        reply = await self._call(self._prediction.Predict, request)
+        request = encode_predict_request(name, signature, version=version, inputs=inputs, outputs=outputs)
+        self._retries.count_call()
+        reply = await self._call(self._predict_call, request, tries=MAX_TRIES)
         if version is not None and reply.model_spec.version.value != version:
             raise BrokenContractError(
                 f"expected an answer of {name}/{version}. Received: version {reply.model_spec.version.value}"
             )
         return reply
 
-    async def _call(self, method: Any, request: Any) -> Any:
-        try:
-            return await method(request, timeout=self._timeout_s)
-        except grpc.aio.AioRpcError as err:
-            level = logging.DEBUG if err.code() is grpc.StatusCode.NOT_FOUND else logging.WARNING
-            logger.log(level, "model server: %s: %s", err.code().name, (err.details() or "")[:300])
-            raise translate_error(err.code()) from err
+    async def _call(self, method: Any, request: Any, *, tries: int = 1) -> Any:
+        """Call the model server, again if it cannot be reached and time and budget allow."""
+        deadline = time.monotonic() + limit_to_deadline(self._timeout_s)
+        pause_s = FIRST_PAUSE_S
+        while True:
+            tries -= 1
+            try:
+                return await method(request, timeout=max(0.0, deadline - time.monotonic()))
+            except grpc.aio.AioRpcError as err:
+                code, details = err.code(), err.details() or ""
+                level = logging.DEBUG if code is grpc.StatusCode.NOT_FOUND else logging.WARNING
+                logger.log(level, "model server: %s: %s", code.name, details[:300])
+                in_time = time.monotonic() + pause_s < deadline
+                if code is not grpc.StatusCode.UNAVAILABLE or tries <= 0 or not in_time or not self._retries.spend():
+                    raise translate_error(code, details) from err
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
+            pause_s *= 2
 
     async def _watch_connection(self) -> None:
         """Count lost connections: a model server that comes back may serve other models under the same numbers."""

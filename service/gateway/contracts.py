@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Collection
 
 from contract.model import ModelContract
@@ -29,7 +30,9 @@ class ContractCache:
         key = (name, version)
         fetch = self._fetches.get(key)
         if fetch is None:
-            fetch = self._fetches[key] = asyncio.create_task(self._backend.describe(name, version))
+            # Everybody's answer: it does not end with the first caller's deadline.
+            fetch = asyncio.create_task(self._backend.describe(name, version), context=contextvars.Context())
+            self._fetches[key] = fetch
             fetch.add_done_callback(lambda done: self._forget_failure(key, done))
         # Shielded: a caller that leaves does not take the answer from the others.
         return await asyncio.shield(fetch)
@@ -39,6 +42,11 @@ class ContractCache:
         self._forget_old_connection()
         fetch = self._fetches.get((name, version))
         return fetch.result() if fetch is not None and fetch.done() and not fetch.exception() else None
+
+    def known(self) -> dict[Key, ModelContract]:
+        """Return the contracts of all versions that are known to be loaded."""
+        found = {key: self.peek(*key) for key in list(self._fetches)}
+        return {key: contract for key, contract in found.items() if contract is not None}
 
     def drop(self, name: str, version: int) -> None:
         """Forget a version that is no longer loaded."""

@@ -1,9 +1,9 @@
 """A short way to the routes that nearly all requests take.
 
 FastAPI finds a route by trying them in turn, each included router three times over, solves its dependencies, and keeps
-three exit stacks for them: more than half a millisecond a request. Here an exact path goes straight to the function that
-FastAPI documents. Whatever is not plain, a wrong parameter for one, goes the long way and gets FastAPI's answer. This
-sits inside access control and everything else that surrounds a request: nothing is skipped but the search.
+three exit stacks for them: more than half a millisecond a request. Here an exact path goes straight to the function
+that FastAPI documents. Whatever is not plain, a wrong parameter for one, goes the long way and gets FastAPI's answer.
+This sits inside access control and everything else that surrounds a request: nothing is skipped but the search.
 """
 
 from __future__ import annotations
