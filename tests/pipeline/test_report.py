@@ -74,6 +74,10 @@ def document(labels: list[str]) -> dict[str, Any]:
             "before": reliability(probabilities, targets),
             "after": reliability(probabilities, targets),
         },
+        "baseline": {
+            "threshold": 2.0,
+            "false_alarms": {"wanted": 0.01, "validation_images": 84, "test_images": 120, "test_alarms": 1},
+        },
         "operating_points": [
             {
                 "label": labels[0],
