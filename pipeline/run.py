@@ -18,6 +18,7 @@ from typing import Any
 from contract.model import InputSpec, Label, ModelContract, build_document
 from contract.store import ModelStore, check_name
 from pipeline.architecture import describe_network
+from pipeline.baseline import fit_to_images
 from pipeline.card import read_card
 from pipeline.checkpoint import Checkpoints
 from pipeline.continued import MODEL_FILE, find_start, start_classifier
@@ -169,6 +170,7 @@ def _do_stages(job: _Job, start: _Start, folder: Path) -> RunResult:
         classifier.model.save(folder / MODEL_FILE)
     with clock.stage("evaluate"):
         evaluation = _evaluate(classifier, images, recipe, folder)
+        baseline = fit_to_images(images.manifest, images.pixels)
     document = {
         "name": job.name,
         "run": folder.name,
@@ -182,6 +184,7 @@ def _do_stages(job: _Job, start: _Start, folder: Path) -> RunResult:
         "warnings": images.warnings + evaluation.warnings,
         "training": asdict(history),
         **evaluation.document(),
+        "baseline": baseline.document() if baseline else None,
         "network": describe_network(classifier),
         "card": start.card,
         "versions": _versions(),
@@ -235,6 +238,7 @@ def _contract(
             temperature=document["temperature"],
             tolerance=recipe["export"]["tolerance"],
             operating_points=contract_points(document["operating_points"]),
+            baseline=document["baseline"],
             provenance=provenance,
         )
     )
