@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from contract.tensors import (
     get_model_metadata_pb2,
     get_model_status_pb2,
-    model_management_pb2,
     predict_pb2,
     tensor_pb2,
     types_pb2,
