@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from service.gateway.listening import bind_socket, url_of
 from service.gateway.settings import Settings, SettingsError, describe_flags, load_settings
+
+if TYPE_CHECKING:
+    from service.gateway.metrics import Metrics
 
 logger = logging.getLogger("fovea.gateway")
 
@@ -43,28 +48,47 @@ def run_gateway(settings: Settings) -> int:
     from service.gateway.server import run_server
     from service.gateway.tls import CertificateError, ServerCertificate
 
-    set_up_logging(settings.log_level)
-    try:
-        certificate = ServerCertificate(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
-        app = create_app(settings)
-        listener = _open_socket(settings)
-    except (KeyFileError, CertificateError, SettingsError) as err:
-        print(f"gateway: {err}", file=sys.stderr)
-        return 1
-    except OSError as err:
-        print(f"gateway: cannot listen on {settings.host}:{settings.port}: {err.strerror or err}", file=sys.stderr)
-        return 1
-    logger.info("listening on %s, model server at %s", url_of(listener, settings.scheme), settings.backend)
-    logger.info("an API key is needed" if settings.needs_key else "no API key is needed")
-    on_stop = components_of(app).readiness.drain
-    run_server(app, listener, settings=settings, on_stop=on_stop, certificate=certificate)
-    logger.info("stopped")
+    set_up_logging(settings.log_level, settings.log_format)
+    with contextlib.ExitStack() as stack:
+        try:
+            certificate = ServerCertificate(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
+            app = create_app(settings)
+            listener = _open_socket(settings)
+            metrics_url = _listen_for_metrics(settings, components_of(app).metrics, stack=stack)
+        except (KeyFileError, CertificateError, SettingsError) as err:
+            print(f"gateway: {err}", file=sys.stderr)
+            return 1
+        logger.info("listening on %s, model server at %s", url_of(listener, settings.scheme), settings.backend)
+        logger.info("API keys are %s; metrics at %s", "needed" if settings.needs_key else "not needed", metrics_url)
+        on_stop = components_of(app).readiness.drain
+        run_server(app, listener, settings=settings, on_stop=on_stop, certificate=certificate)
+        logger.info("stopped")
     return 0
 
 
+def _listen_for_metrics(settings: Settings, metrics: Metrics, *, stack: contextlib.ExitStack) -> str:
+    """Return where the metrics are, on a port of their own if that is asked for."""
+    if settings.metrics_port is None:
+        return "/metrics"
+    try:
+        url, close = metrics.listen(settings.host, settings.metrics_port)
+    except OSError as err:
+        raise SettingsError(f"cannot listen on {settings.host}:{settings.metrics_port}: {err.strerror or err}") from err
+    stack.callback(close)
+    return url
+
+
 def _open_socket(settings: Settings) -> socket.socket:
+    """Return the socket that requests come to.
+
+    Raises:
+        SettingsError: if the address cannot be listened on, or must not be without keys.
+    """
     if settings.listen_fd is None:
-        return bind_socket(settings.host, settings.port)
+        try:
+            return bind_socket(settings.host, settings.port)
+        except OSError as err:
+            raise SettingsError(f"cannot listen on {settings.host}:{settings.port}: {err.strerror or err}") from err
     listener = socket.socket(fileno=settings.listen_fd)
     try:
         settings.check_reach(str(listener.getsockname()[0]))

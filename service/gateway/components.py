@@ -41,6 +41,7 @@ def build_components(settings: Settings) -> Components:
     contracts = ContractCache(backend)
     decoder = Decoder(threads=settings.decode_threads, max_pixels=settings.max_pixels)
     metrics = Metrics()
+    metrics.show_models(lambda: {(n, str(v), c.sha256): 1 for (n, v), c in contracts.known().items()})
     return Components(
         settings=settings,
         backend=backend,

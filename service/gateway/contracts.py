@@ -41,12 +41,12 @@ class ContractCache:
         """Return a version's contract if it is known, without asking."""
         self._forget_old_connection()
         fetch = self._fetches.get((name, version))
-        return fetch.result() if fetch is not None and fetch.done() and not fetch.exception() else None
+        return fetch.result() if fetch is not None and _has_result(fetch) else None
 
     def known(self) -> dict[Key, ModelContract]:
-        """Return the contracts of all versions that are known to be loaded."""
-        found = {key: self.peek(*key) for key in list(self._fetches)}
-        return {key: contract for key, contract in found.items() if contract is not None}
+        """Return the contracts of all versions that are known to be loaded; from any thread."""
+        fetches = list(self._fetches.items())
+        return {key: fetch.result() for key, fetch in fetches if _has_result(fetch)}
 
     def drop(self, name: str, version: int) -> None:
         """Forget a version that is no longer loaded."""
@@ -65,3 +65,7 @@ class ContractCache:
     def _forget_failure(self, key: Key, fetch: asyncio.Task[ModelContract]) -> None:
         if (fetch.cancelled() or fetch.exception() is not None) and self._fetches.get(key) is fetch:
             del self._fetches[key]
+
+
+def _has_result(fetch: asyncio.Task[ModelContract]) -> bool:
+    return fetch.done() and not fetch.cancelled() and fetch.exception() is None

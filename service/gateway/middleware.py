@@ -1,4 +1,4 @@
-"""What surrounds every request: its id, its metrics, its access log line, and the answer to a fault of ours."""
+"""What surrounds every request: its id, its metrics, its log line, and the answer to a fault of ours."""
 
 from __future__ import annotations
 
@@ -8,17 +8,24 @@ import time
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.gateway.access import KEY_NAME
 from service.gateway.errors import GatewayError
+from service.gateway.logs import RequestLine, log_request
 from service.gateway.metrics import Metrics
 from service.gateway.replies import error_reply
 from service.gateway.request_context import HEADER, adopt_request_id
 
 logger = logging.getLogger("fovea.requests")
-access_logger = logging.getLogger("fovea.access")
 
 CLIENT_LEFT = 499  # never sent: the client is gone; for metrics and the log
-_QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics"})  # polled for ever; logged at level debug
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_ID = HEADER.encode()
+# For replies that do not say it themselves: what a picture shows belongs in no cache, a body is what its type says.
+_HEADERS = {
+    b"cache-control": b"no-store",
+    b"referrer-policy": b"no-referrer",
+    b"x-content-type-options": b"nosniff",
+}
 
 
 class RequestScope:
@@ -38,57 +45,75 @@ class RequestScope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        reply = _Reply(send, adopt_request_id(_header(scope, HEADER)))
+        exchange = _Exchange(receive, send, adopt_request_id(_header(scope, _ID)))
         start = time.perf_counter()
         with self._metrics.request():
             try:
-                await self._app(scope, receive, reply.send)
+                await self._app(scope, exchange.receive, exchange.send)
             except ClientDisconnect:
-                reply.status = CLIENT_LEFT
+                exchange.status = CLIENT_LEFT
             except Exception:
                 # A fault of ours: the client learns nothing of it but the id, the log has the traceback.
                 logger.exception("unexpected error")
-                if reply.started:
+                if exchange.started:
                     raise
                 await error_reply(GatewayError("an unexpected error; the log has it under the request id"))(
-                    scope, receive, reply.send
+                    scope, receive, exchange.send
                 )
             finally:
-                self._record(scope, reply.status, seconds=time.perf_counter() - start)
+                self._record(scope, exchange, seconds=time.perf_counter() - start)
 
-    def _record(self, scope: Scope, status: int, *, seconds: float) -> None:
+    def _record(self, scope: Scope, exchange: _Exchange, *, seconds: float) -> None:
         method = scope["method"] if scope["method"] in _METHODS else "other"
         route = getattr(scope.get("route"), "path", "unmatched")
-        self._metrics.count_request(route, method, code=status, seconds=seconds)
-        client = (scope.get("client") or ("-",))[0]
-        level = logging.DEBUG if route in _QUIET_ROUTES else logging.INFO
-        access_logger.log(
-            level, "%s %s %d %.1f ms %s", method, _printable(scope["path"]), status, 1e3 * seconds, client
+        self._metrics.count_request(route, method, code=exchange.status, seconds=seconds)
+        self._metrics.count_bytes(route, received=exchange.received, sent=exchange.sent)
+        log_request(
+            RequestLine(
+                method=method,
+                path=scope["path"],
+                route=route,
+                status=exchange.status,
+                ms=1e3 * seconds,
+                received=exchange.received,
+                sent=exchange.sent,
+                client=(scope.get("client") or ("-",))[0],
+                key=scope.get(KEY_NAME),
+            )
         )
 
 
-class _Reply:
-    """A reply on its way out: adds the request id, remembers the status."""
+class _Exchange:
+    """A request on its way in and its reply on its way out: counts bytes, adds headers, remembers the status."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    __slots__ = ("_receive", "_request_id", "_send", "received", "sent", "started", "status")
+
+    def __init__(self, receive: Receive, send: Send, request_id: str) -> None:
         self.status = 500  # what a reply that never starts amounts to
         self.started = False
+        self.received = 0
+        self.sent = 0
+        self._receive = receive
         self._send = send
         self._request_id = request_id.encode()
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self.received += len(message.get("body", b""))
+        return message
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
             self.status = message["status"]
-            message = {**message, "headers": [*message.get("headers", ()), (HEADER.encode(), self._request_id)]}
+            headers = [*message.get("headers", ()), (_ID, self._request_id)]
+            said = {name for name, _ in headers}
+            headers += [header for header in _HEADERS.items() if header[0] not in said]
+            message = {**message, "headers": headers}
+        else:
+            self.sent += len(message.get("body", b""))
         await self._send(message)
 
 
-def _header(scope: Scope, name: str) -> str | None:
-    wanted = name.encode()
-    return next((value.decode("latin-1") for key, value in scope["headers"] if key == wanted), None)
-
-
-def _printable(path: str) -> str:
-    """Return a path that cannot forge a log line."""
-    return path[:200].encode("unicode_escape").decode("ascii")
+def _header(scope: Scope, name: bytes) -> str | None:
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)

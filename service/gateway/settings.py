@@ -79,6 +79,10 @@ class Settings(BaseModel):
     tls_key: Path | None = Field(None, description="the certificate's key (PEM), if it is not in the same file")
     poll_s: float = Field(0.5, gt=0, le=60, description="how long an answer about what is served is reused, seconds")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    log_format: Literal["text", "json"] = Field("text", description="text for people or json for programs")
+    metrics_port: int | None = Field(
+        None, ge=0, le=65535, description="a TCP port for /metrics alone, instead of the main one"
+    )
 
     @field_validator("models", "rate_limit", "trusted_proxies", mode="before")
     @classmethod

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.gateway.components import Wired
-from service.gateway.errors import NotReadyError
+from service.gateway.errors import NotFoundError, NotReadyError
 from service.gateway.routes.documented import error_replies
 from service.gateway.schemas import HealthReply, ReadyReply
 
@@ -29,5 +29,7 @@ async def report_readiness(wired: Wired) -> ReadyReply:
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
 async def report_metrics(wired: Wired) -> Response:
-    """Return the gateway's metrics in Prometheus's text format."""
+    """Return the gateway's metrics in Prometheus's text format; 404 when they have a port of their own."""
+    if wired.settings.metrics_port is not None:
+        raise NotFoundError("the metrics are on another port of this gateway")
     return Response(wired.metrics.expose(), media_type=CONTENT_TYPE_LATEST)
