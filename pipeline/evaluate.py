@@ -18,7 +18,7 @@ from pipeline.calibration import fit_temperature, reliability, softmax
 from pipeline.evaluate_settings import Evaluate
 from pipeline.export import serving_function
 from pipeline.metrics import measure
-from pipeline.network import LOGITS, Classifier, preprocess
+from pipeline.network import Classifier, preprocess
 from pipeline.operating_points import Predictions, choose_points
 from pipeline.pixels import Pixels
 from pipeline.ranking import draw_curves
@@ -113,7 +113,7 @@ def contract_points(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]
 
 def compute_logits(classifier: Classifier, rows: Sequence[ManifestRow], pixels: Pixels) -> NDArray[np.float32]:
     """Return the logits of images in order, float32, shape (images, classes)."""
-    model = keras.Model(classifier.model.input, classifier.model.get_layer(LOGITS).output)
+    model = keras.Model(classifier.model.input, classifier.logits)
     parts = [
         np.asarray(model(preprocess(batch.astype(np.float32), classifier.preprocessing), training=False))
         for batch in pixels.batches([row.path for row in rows], _BATCH)

@@ -1,8 +1,7 @@
 """A trained classifier to a SavedModel with three signatures, loadable by TensorFlow Serving.
 
 `serving_default` holds its weights as constants, so that a runtime can fold and fuse them. `explain` stays on
-variables and holds no gradient op: the class's column of the head is carried back through the head by hand, which
-gives the numbers of tf.GradientTape (a test compares them). `describe` returns the contract.
+variables and holds no gradient op (pipeline/saliency.py). `describe` returns the contract.
 """
 
 from __future__ import annotations
@@ -17,9 +16,8 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from contract.model import InputSpec, ModelContract
 from contract.store import CONTRACT_FILE
-from pipeline.network import LOGITS, Classifier, preprocess
-
-SALIENCY = {"gap": "cam", "flatten-dense": "grad-cam"}
+from pipeline.network import Classifier, preprocess
+from pipeline.saliency import carry_back
 
 
 def export_saved_model(classifier: Classifier, contract: ModelContract, directory: Path) -> None:
@@ -65,7 +63,7 @@ def _images_spec(spec: InputSpec) -> tf.TensorSpec:
 
 
 def _predict(classifier: Classifier, contract: ModelContract) -> Callable[[Any], Any]:
-    logits_of = keras.Model(classifier.model.input, classifier.model.get_layer(LOGITS).output)
+    logits_of = keras.Model(classifier.model.input, classifier.logits)
 
     def predict(images: Any) -> Any:
         pixels = preprocess(tf.cast(images, tf.float32), classifier.preprocessing)
@@ -87,22 +85,17 @@ def _with_constant_weights(predict: Callable[[Any], Any], spec: InputSpec) -> An
 
 def explain_function(classifier: Classifier, contract: ModelContract) -> Any:
     """Return `explain` as it is exported: uint8 images, class_index -> {"probabilities", "saliency"}."""
-    model = classifier.model
-    hidden_layers = [model.get_layer(name) for name in classifier.hidden]
-    outputs = [classifier.feature_map, model.get_layer(LOGITS).output, *(layer.output for layer in hidden_layers)]
-    network = keras.Model(model.input, outputs)
-    kernel = model.get_layer(LOGITS).kernel
+    head = classifier.head_layers
+    between = [tensor for layer in head for tensor in (layer.input, layer.output)]
+    network = keras.Model(classifier.model.input, [classifier.feature_map, classifier.logits, *between])
 
     def explain(images: Any, class_index: Any) -> dict[str, Any]:
         pixels = preprocess(tf.cast(images, tf.float32), classifier.preprocessing)
-        features, logits, *hidden = network(pixels, training=False)
+        features, logits, *values = network(pixels, training=False)
         predicted = tf.argmax(logits, axis=1, output_type=tf.int32)
         chosen = tf.where(class_index < 0, predicted, class_index)
-        column = tf.gather(tf.transpose(kernel.value), chosen)  # [batch, features into the last Dense]
-        for activation, layer in zip(reversed(hidden), reversed(hidden_layers), strict=True):
-            column = tf.matmul(column * tf.cast(activation > 0, tf.float32), layer.kernel.value, transpose_b=True)
-        if hidden:  # the column is one of positions and channels now
-            column = tf.reduce_mean(tf.reshape(column, [-1, *_positions(features), features.shape[-1]]), axis=[1, 2])
+        pairs = list(zip(values[::2], values[1::2], strict=True))
+        column = carry_back(head, pairs, tf.one_hot(chosen, logits.shape[-1]))
         return {
             "probabilities": tf.nn.softmax(logits / contract.temperature),
             "saliency": _normalised(tf.nn.relu(tf.einsum("bhwk,bk->bhw", features, column))),
@@ -110,10 +103,6 @@ def explain_function(classifier: Classifier, contract: ModelContract) -> Any:
 
     class_index = tf.TensorSpec([None], tf.int32, name="class_index")
     return tf.function(explain, input_signature=[_images_spec(contract.input), class_index], autograph=False)
-
-
-def _positions(features: Any) -> tuple[int, int]:
-    return int(features.shape[1]), int(features.shape[2])
 
 
 def _normalised(maps: Any) -> Any:

@@ -1,7 +1,8 @@
-"""Where Keras publishes ImageNet weights without classification layers, and the checksums in its source."""
+"""Where Keras publishes ImageNet weights, with and without classification layers, and the checksums in its source."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 _KERAS = "https://storage.googleapis.com/tensorflow/keras-applications"
@@ -11,7 +12,7 @@ _KERNELS = "weights_tf_dim_ordering_tf_kernels"
 
 @dataclass(frozen=True, slots=True)
 class ImageNetFile:
-    """A file of weights.
+    """A file of weights, or of class names.
 
     Attributes:
         url: where it comes from.
@@ -24,11 +25,9 @@ class ImageNetFile:
     @property
     def name(self) -> str:
         """The file's name, in the cache too."""
-        # Keras keeps these two under names of its own.
-        return {
-            "NASNet-mobile-no-top.h5": "nasnet_mobile_no_top.h5",
-            "NASNet-large-no-top.h5": "nasnet_large_no_top.h5",
-        }.get(self.url.rsplit("/", 1)[1], self.url.rsplit("/", 1)[1])
+        name = self.url.rsplit("/", 1)[1]
+        # Keras keeps these under names of its own.
+        return name.lower().replace("-", "_") if name.startswith("NASNet") else name
 
     @property
     def algorithm(self) -> str:
@@ -101,4 +100,60 @@ IMAGENET_FILES: dict[str, ImageNetFile] = {
     "ConvNeXtXLarge": _at_keras(
         "convnext/convnext_xlarge_notop.h5", "de3f8a54174130e0cecdc71583354753d557fcf1f4487331558e2a16ba0cfe05"
     ),
+}
+
+# The names of the 1000 classes, in the order of the networks' output: {"0": ["n01440764", "tench"], ...}.
+CLASS_INDEX = ImageNetFile(
+    "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json",
+    "c2c37ea517e94d9795004a39431a14cb",
+)
+
+_CLASSIFIER_CHECKSUMS: dict[str, str | None] = {
+    "ResNet50": "2cb95161c43110f7111970584f804107",
+    "ResNet101": "f1aeb4b969a6efcfb50fad2f0c20cfc5",
+    "ResNet152": "100835be76be38e30d865e96f2aaae62",
+    "ResNet50V2": "3ef43a0b657b3be2300d5770ece849e0",
+    "ResNet101V2": "6343647c601c52e1368623803854d971",
+    "ResNet152V2": "a49b44d1979771252814e80f8ec446f9",
+    "VGG16": "64373286793e3c8b2b4e3219cbf3544b",
+    "VGG19": "cbe5617147190e668d6c5d5026f83318",
+    "Xception": "0a58e3b7378bc2990ea3b43d5981f1f6",
+    "InceptionV3": "9a0d58056eeedaa3f26cb7ebd46da564",
+    "InceptionResNetV2": "e693bd0210a403b3192acc6073ad2e96",
+    "MobileNet": None,
+    "MobileNetV2": None,
+    "MobileNetV3Small": "8768d4c2e7dee89b9d02b2d03d65d862",
+    "MobileNetV3Large": "59e551e166be033d707958cf9e29a6a7",
+    "DenseNet121": "9d60b8095a5708f2dcce2bca79d332c7",
+    "DenseNet169": "d699b8f76981ab1b30698df4c175e90b",
+    "DenseNet201": "1ceb130c1ea1b78c3bf6114dbdfd8807",
+    "NASNetMobile": "020fb642bf7360b370c678b08e0adf61",
+    "NASNetLarge": "11577c9a518f0070763c2b964a382f17",
+    "EfficientNetB0": "902e53a9f72be733fc0bcb005b3ebbac",
+    "EfficientNetB1": "1d254153d4ab51201f1646940f018540",
+    "EfficientNetB2": "b15cce36ff4dcbd00b6dd88e7857a6ad",
+    "EfficientNetB3": "ffd1fdc53d0ce67064dc6a9c7960ede0",
+    "EfficientNetB4": "18c95ad55216b8f92d7e70b3a046e2fc",
+    "EfficientNetB5": "ace28f2a6363774853a83a0b21b9421a",
+    "EfficientNetB6": "165f6e37dce68623721b423839de8be5",
+    "EfficientNetB7": "8c03f828fec3ef71311cd463b6759d99",
+    "EfficientNetV2B0": "21ecbf6da12460d5c40bb2f29ceb2188",
+    "EfficientNetV2B1": "069f0534ff22adf035c89e2d9547a9dc",
+    "EfficientNetV2B2": "424e49f28180edbde1e94797771950a7",
+    "EfficientNetV2B3": "1f1fc43bd98a6e4fd8fdfd551e02c7a0",
+    "EfficientNetV2S": "e1d88a8495beba45748fedd0cecbe016",
+    "EfficientNetV2M": "a3bf6aa3276309f4fc6a34aa114c95cd",
+    "EfficientNetV2L": "27e6d408b53c7ebc868fefa357689935",
+    "ConvNeXtTiny": "8ae6e78ce2933352b1ef4008e6dd2f17bc40771563877d156bc6426c7cf503ff",
+    "ConvNeXtSmall": "ce1277d8f1ee5a0ef0e171469089c18f5233860ceaf9b168049cb9263fd7483c",
+    "ConvNeXtBase": "52cbb006d3dadd03f6e095a8ca1aca47aecdd75acb4bc74bce1f5c695d0086e6",
+    "ConvNeXtLarge": "070c5ed9ed289581e477741d3b34beffa920db8cf590899d6d2c67fba2a198a6",
+    "ConvNeXtXLarge": "c1f5ccab661354fc3a79a10fa99af82f0fbf10ec65cb894a3ae0815f17a889ee",
+}
+
+# With the classification layers; Keras names them as those without, but for this part.
+_WITHOUT_TOP = re.compile(r"[_-]no[_-]?top(_v2)?(?=\.h5$)")
+CLASSIFIER_FILES = {
+    name: ImageNetFile(_WITHOUT_TOP.sub("", file.url), _CLASSIFIER_CHECKSUMS[name])
+    for name, file in IMAGENET_FILES.items()
 }

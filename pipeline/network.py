@@ -11,6 +11,7 @@ from pipeline.training_settings import Model
 from pipeline.weights import Weights, load_weights
 
 LOGITS = "logits"
+PROBABILITIES = "probabilities"
 HIDDEN = "hidden"  # the flatten-dense head's first hidden layer; the next is hidden_2
 
 
@@ -23,8 +24,7 @@ class Classifier:
         backbone_layers: the backbone's layers, in order.
         feature_map: symbolic output of the backbone, shape (batch, rows, columns, channels).
         preprocessing: what the model's input must look like.
-        head: "gap" or "flatten-dense".
-        hidden: names of the head's hidden layers, in order; none in a gap head.
+        head: "gap" or "flatten-dense", or a published network's own.
     """
 
     model: Any
@@ -32,7 +32,16 @@ class Classifier:
     feature_map: Any
     preprocessing: Preprocessing
     head: str
-    hidden: tuple[str, ...] = ()
+
+    @property
+    def logits(self) -> Any:
+        """Symbolic output before the softmax, shape (batch, classes)."""
+        return self.model.get_layer(PROBABILITIES).input
+
+    @property
+    def head_layers(self) -> list[Any]:
+        """The layers from the feature map to the logits, in order."""
+        return list(self.model.layers[len(self.backbone_layers) : -1])
 
 
 def build_classifier(settings: Model, weights: Weights, *, num_classes: int, channels: int) -> Classifier:
@@ -58,7 +67,7 @@ def build_classifier(settings: Model, weights: Weights, *, num_classes: int, cha
     hidden = head_names(backbone) if head == "flatten-dense" else ()
     outputs = _head(network.output, backbone, hidden, num_classes=num_classes, dropout=settings.dropout)
     model = keras.Model(network.input, outputs, name="classifier")
-    return Classifier(model, network.layers, network.output, backbone.preprocessing, head, hidden)
+    return Classifier(model, network.layers, network.output, backbone.preprocessing, head)
 
 
 def head_names(backbone: Backbone) -> tuple[str, ...]:
@@ -78,7 +87,7 @@ def _head(features: Any, backbone: Backbone, hidden: tuple[str, ...], *, num_cla
             x = layers.Dense(units, activation="relu", name=name)(x)
             x = layers.Dropout(dropout, name="dropout" if i == 0 else f"dropout_{i + 1}")(x)
     x = layers.Dense(num_classes, name=LOGITS)(x)
-    return layers.Activation("softmax", dtype="float32", name="probabilities")(x)
+    return layers.Activation("softmax", dtype="float32", name=PROBABILITIES)(x)
 
 
 def input_size(settings: Model, backbone: Backbone) -> int:

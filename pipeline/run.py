@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import platform
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +22,9 @@ from pipeline.checkpoint import Checkpoints
 from pipeline.continued import MODEL_FILE, find_start, start_classifier
 from pipeline.evaluate import Evaluation, contract_points, evaluate, write_predictions
 from pipeline.evaluate_settings import check_classes
-from pipeline.export import SALIENCY
 from pipeline.gate import Contender, Gatekeeper, GateOutcome
 from pipeline.ingest import Dataset, ingest
+from pipeline.libraries import library_versions
 from pipeline.network import Classifier
 from pipeline.pictures import draw_pictures
 from pipeline.preparation import Images, input_spec, prepare_images
@@ -35,6 +33,7 @@ from pipeline.recipe import Recipe
 from pipeline.report import write_reports
 from pipeline.resume import RunRecord, check_same, check_unfinished, claimed, read_record
 from pipeline.run_folder import new_folder
+from pipeline.saliency import saliency_method
 from pipeline.train import make_repeatable, train
 from pipeline.verify import Deviation
 from pipeline.weights import Weights
@@ -178,6 +177,7 @@ def _do_stages(job: _Job, start: _Start, folder: Path) -> RunResult:
         "dataset": job.location.name,
         "weights": weights.provenance,
         "head": classifier.head,
+        "saliency": saliency_method(classifier.head_layers),
         "recipe": recipe.model_dump(mode="json"),
         "input": asdict(spec),
         **images.document(),
@@ -187,7 +187,7 @@ def _do_stages(job: _Job, start: _Start, folder: Path) -> RunResult:
         "baseline": baseline.document() if baseline else None,
         "network": describe_network(classifier),
         "card": start.card,
-        "versions": _versions(),
+        "versions": library_versions(),
         "timings": clock.seconds,
     }
     with clock.stage("report"):
@@ -234,7 +234,7 @@ def _contract(
         build_document(
             [Label(label, label) for label in labels],
             spec,
-            saliency=SALIENCY[document["head"]],
+            saliency=document["saliency"],
             temperature=document["temperature"],
             tolerance=recipe["export"]["tolerance"],
             operating_points=contract_points(document["operating_points"]),
@@ -242,11 +242,6 @@ def _contract(
             provenance=provenance,
         )
     )
-
-
-def _versions() -> dict[str, str]:
-    packages = ("tensorflow", "keras", "numpy", "pillow", "scipy", "scikit-learn", "matplotlib")
-    return {"python": platform.python_version()} | {name: package_version(name) for name in packages}
 
 
 def _write_json(path: Path, document: Any) -> None:

@@ -53,6 +53,12 @@ class Weights:
     earlier: Earlier | None = None
 
 
+_OTHERWISE = (
+    "give a file with --set model.weights=FILE, or train from scratch with --set model.weights=none "
+    "--set train.freeze_backbone=false"
+)
+
+
 def find_weights(backbone: Backbone, choice: str) -> Weights:
     """Find the weights that a recipe asks for, downloading ImageNet's if they are not in Keras's cache.
 
@@ -73,7 +79,16 @@ def find_weights(backbone: Backbone, choice: str) -> Weights:
             "model.weights: expected imagenet, none, NAME/VERSION of a model in the store, or a file. "
             f"Received: {choice!r}, which is no file"
         )
-    known = IMAGENET_FILES.get(backbone.name)
+    return weights_of_file(path, IMAGENET_FILES.get(backbone.name))
+
+
+def weights_of_file(path: Path, known: ImageNetFile | None) -> Weights:
+    """Return a file as weights.
+
+    Args:
+        path: exists.
+        known: what Keras publishes for the network; the file may be that one.
+    """
     return Weights("sha256:" + _digest(path, "sha256"), path, published=known is not None and _is_intact(path, known))
 
 
@@ -129,7 +144,20 @@ def imagenet_file(name: str) -> Path:
             f"model.weights: imagenet is not offered for {name}, which is trained from scratch: set model.weights=none "
             "and train.freeze_backbone=false, or give a weights file"
         )
-    file = IMAGENET_FILES[name]
+    return fetch_published(IMAGENET_FILES[name], f"the ImageNet weights of {name}", _OTHERWISE)
+
+
+def fetch_published(file: ImageNetFile, what: str, otherwise: str) -> Path:
+    """Return a file that Keras publishes, from its cache or downloaded, its checksum checked.
+
+    Args:
+        file: which one.
+        what: its name in the error.
+        otherwise: what can be done without it, for the error.
+
+    Raises:
+        WeightsError: if it cannot be downloaded or has another checksum.
+    """
     cached = cache_folder() / file.name
     if cached.is_file() and _is_intact(cached, file):
         return cached
@@ -145,7 +173,7 @@ def imagenet_file(name: str) -> Path:
             hash_algorithm=file.algorithm,
         )
     except Exception as err:
-        raise WeightsError(_how_to_get(name, file, cached, err)) from err
+        raise WeightsError(_how_to_get(what, file, cached, err) + otherwise) from err
     return cached
 
 
@@ -163,11 +191,10 @@ def _digest(path: Path, algorithm: str) -> str:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
-def _how_to_get(name: str, file: ImageNetFile, cached: Path, err: Exception) -> str:
+def _how_to_get(what: str, file: ImageNetFile, cached: Path, err: Exception) -> str:
     checksum = f"{file.algorithm} {file.checksum}" if file.checksum else "Keras publishes no checksum of it"
     return (
-        f"the ImageNet weights of {name} cannot be downloaded ({str(err).strip().splitlines()[-1][:200]}). "
+        f"{what} cannot be downloaded ({str(err).strip().splitlines()[-1][:200]}). "
         f"Expected the file {file.name} ({checksum}) in {cached.parent}: fetch it on a machine with a "
-        f"network from {file.url} and put it there, or give a file with --set model.weights=FILE, or train "
-        "from scratch with --set model.weights=none --set train.freeze_backbone=false"
+        f"network from {file.url} and put it there, or "
     )

@@ -10,9 +10,10 @@ import tensorflow as tf
 
 from contract.model import InputSpec, Label, ModelContract, build_document
 from contract.store import CONTRACT_FILE
-from pipeline.export import SALIENCY, export_saved_model
-from pipeline.network import LOGITS, Classifier, build_classifier, preprocess
+from pipeline.export import export_saved_model
+from pipeline.network import Classifier, build_classifier, preprocess
 from pipeline.recipe import Model
+from pipeline.saliency import saliency_method
 from pipeline.weights import Weights
 
 SIZE = 64
@@ -27,13 +28,18 @@ class Exported:
         settings = Model(backbone=backbone, weights="none", head=head, input_size=SIZE)  # type: ignore[arg-type]
         self.classifier: Classifier = build_classifier(settings, Weights("none", None), num_classes=3, channels=3)
         labels = [Label(name, name) for name in ("glaucoma", "normal", "suspect")]
-        document = build_document(labels, InputSpec(SIZE, SIZE), saliency=SALIENCY[head], temperature=TEMPERATURE)
+        document = build_document(
+            labels,
+            InputSpec(SIZE, SIZE),
+            saliency=saliency_method(self.classifier.head_layers),
+            temperature=TEMPERATURE,
+        )
         self.contract = ModelContract.from_document(document)
         self.directory = directory
         export_saved_model(self.classifier, self.contract, directory)
 
     def logits(self, images: np.ndarray) -> Any:
-        model = keras.Model(self.classifier.model.input, self.classifier.model.get_layer(LOGITS).output)
+        model = keras.Model(self.classifier.model.input, self.classifier.logits)
         return model(preprocess(images.astype(np.float32), self.classifier.preprocessing), training=False)
 
 

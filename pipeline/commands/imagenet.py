@@ -1,0 +1,55 @@
+"""`imagenet`: publish a stock ImageNet network with its 1000 labels."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from contract.store import ModelStore
+from pipeline.commands.folders import add_folders
+from pipeline.commands.outcome import describe_outcome
+
+
+def add(commands: Any) -> None:
+    """Describe the command to argparse."""
+    command = commands.add_parser("imagenet", help="publish a published 1000-class ImageNet network with its labels")
+    command.add_argument("--backbone", default="ResNet50", help="a Keras application (default: %(default)s)")
+    command.add_argument(
+        "--weights", type=Path, metavar="FILE", help="with classification layers; default: Keras's, downloaded"
+    )
+    command.add_argument("--name", help="the model to be; default: the backbone's name in lower case")
+    command.add_argument(
+        "--class-index", type=Path, metavar="FILE", help="class names in index order; default: Keras's, downloaded"
+    )
+    command.add_argument("--resize", choices=("nearest", "bilinear", "bicubic", "area"), default="bilinear")
+    command.add_argument("--fit", choices=("stretch", "crop", "pad"), default="crop")
+    command.add_argument("--force", action="store_true", help="make the version live whatever the gate says")
+    add_folders(command)
+    command.set_defaults(command=_imagenet)
+
+
+def _imagenet(arguments: argparse.Namespace) -> None:
+    from pipeline.backbones import find_backbone
+    from pipeline.gate import Gatekeeper
+    from pipeline.gate_settings import Gate
+    from pipeline.stock import StockSettings, publish_stock
+
+    backbone = find_backbone(arguments.backbone)
+    name = arguments.name or backbone.name.lower()
+    store = ModelStore(arguments.models_dir)
+    settings = StockSettings(
+        backbone,
+        weights=arguments.weights,
+        class_index=arguments.class_index,
+        resize=arguments.resize,
+        fit=arguments.fit,
+    )
+    gatekeeper = Gatekeeper(Gate(), store, arguments.runs_dir, force=arguments.force)
+    stock = publish_stock(name, settings, gatekeeper)
+    spec = stock.contract.input
+    size = f"{spec.height} x {spec.width}"
+    print(f"{backbone.name}: {len(stock.contract.labels)} classes from {size} {spec.color} images")
+    print(f"published: {store.version_path(name, stock.version)}")
+    for line in describe_outcome(stock.gate, name, stock.version):
+        print(line)

@@ -1,0 +1,188 @@
+"""A published ImageNet network as it is: 1000 classes, Keras's weights, names from Keras's class index."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from contract.model import Fit, InputSpec, Label, ModelContract, Resize, build_document
+from contract.store import WARMUP_FILE, check_name
+from engine.warmup import write_warmup_records
+from pipeline.backbones import Backbone
+from pipeline.errors import RecipeError, WeightsError
+from pipeline.export import export_saved_model
+from pipeline.gate import Gatekeeper, GateOutcome
+from pipeline.imagenet_files import CLASS_INDEX, CLASSIFIER_FILES
+from pipeline.label_files import read_labels
+from pipeline.libraries import library_versions
+from pipeline.network import PROBABILITIES, Classifier, preprocess
+from pipeline.publish import build_warmup_requests, publish_judged
+from pipeline.recipe import Export
+from pipeline.saliency import saliency_method
+from pipeline.synthetic import build_synthetic_images
+from pipeline.verify import verify_alone
+from pipeline.weights import Weights, fetch_published, load_weights, weights_of_file
+
+log = logging.getLogger(__name__)
+
+NUM_CLASSES = 1000
+
+
+@dataclass(frozen=True)
+class StockSettings:
+    """Which network, and what it is given.
+
+    Attributes:
+        backbone: one with ImageNet weights.
+        weights: a file of them, classification layers included; None takes Keras's, downloaded if need be.
+        class_index: a file of class names in the order of the output; None takes Keras's, downloaded if need be.
+        resize: interpolation, as in the contract.
+        fit: what happens to the aspect ratio, as in the contract.
+    """
+
+    backbone: Backbone
+    weights: Path | None = None
+    class_index: Path | None = None
+    resize: Resize = "bilinear"
+    fit: Fit = "crop"
+
+
+@dataclass(frozen=True)
+class Stock:
+    """What publishing did.
+
+    Attributes:
+        version: the new version's number.
+        contract: what it promises.
+        gate: whether it became live, and why.
+    """
+
+    version: int
+    contract: ModelContract
+    gate: GateOutcome
+
+
+def publish_stock(name: str, settings: StockSettings, gatekeeper: Gatekeeper) -> Stock:
+    """Build a published network, verify its export against it and publish it.
+
+    Args:
+        name: the model to be.
+        settings: which network.
+        gatekeeper: decides whether the version becomes live; has the store.
+
+    Raises:
+        PipelineError, ContractError: with the reason; the store then is as it was.
+    """
+    check_name(name)
+    labels_file, weights = _find_files(settings)
+    labels = read_labels(labels_file)
+    if len(labels) != NUM_CLASSES:
+        raise WeightsError(f"class index: expected {NUM_CLASSES} classes. Received: {len(labels)}")
+    classifier = build_stock_classifier(settings.backbone, weights)
+    contract = _contract(classifier, labels, settings, _provenance(settings.backbone, weights, labels_file))
+    images = build_synthetic_images(contract.input)
+    pixels = preprocess(images.astype(np.float32), classifier.preprocessing)
+    expected = np.asarray(classifier.model(pixels, training=False), np.float32)
+    with gatekeeper.store.staging() as directory:
+        export_saved_model(classifier, contract, directory)
+        write_warmup_records(directory / WARMUP_FILE, build_warmup_requests(contract))
+        verification = verify_alone(directory, contract, expected)
+        version, outcome = publish_judged(directory, name, verification, gatekeeper, None)
+    return Stock(version, contract, outcome)
+
+
+def build_stock_classifier(backbone: Backbone, weights: Weights) -> Classifier:
+    """Build a Keras application with its own classification layers, the weights loaded.
+
+    Raises:
+        WeightsError: if the weights do not fit.
+    """
+    from keras import layers
+
+    # Without an activation the output is logits, which `explain` starts from.
+    network = getattr(keras.applications, backbone.name)(include_top=True, weights=None, classifier_activation=None)
+    load_weights(network, weights)
+    start = _find_head(network.layers)
+    x = layers.Activation("softmax", dtype="float32", name=PROBABILITIES)(network.output)
+    model = keras.Model(network.input, x, name="classifier")
+    feature_map = network.layers[start].input
+    return Classifier(model, network.layers[:start], feature_map, backbone.preprocessing, "stock")
+
+
+def _find_head(network_layers: list[Any]) -> int:
+    """Return where the feature map ends: at the last pool over all of it, or else at the Flatten."""
+    kinds = [type(layer).__name__ for layer in network_layers]
+    for kind in ("GlobalAveragePooling2D", "Flatten"):  # squeeze-and-excitation has such pools too, further ahead
+        if kind in kinds:
+            return len(kinds) - 1 - kinds[::-1].index(kind)
+    raise RecipeError("the network has neither a global average pool nor a Flatten")
+
+
+def _find_files(settings: StockSettings) -> tuple[Path, Weights]:
+    """Return the class index and the weights; what is missing is said at once, not one after the other."""
+    missing: list[str] = []
+    labels_file, weights = None, None
+    try:
+        labels_file = settings.class_index or fetch_published(
+            CLASS_INDEX, "the names of ImageNet's classes", "give a file with --class-index FILE"
+        )
+    except WeightsError as err:
+        missing.append(str(err))
+    try:
+        weights = _find_weights(settings)
+    except WeightsError as err:
+        missing.append(str(err))
+    if labels_file is None or weights is None:
+        raise WeightsError("; ".join(missing))
+    return labels_file, weights
+
+
+def _find_weights(settings: StockSettings) -> Weights:
+    backbone = settings.backbone
+    if backbone.name not in CLASSIFIER_FILES:
+        raise RecipeError(
+            f"--backbone: expected a network with published ImageNet weights: {', '.join(CLASSIFIER_FILES)}. "
+            f"Received: {backbone.name}"
+        )
+    known = CLASSIFIER_FILES[backbone.name]
+    if settings.weights is None:
+        what = f"the ImageNet weights of {backbone.name} with its classification layers"
+        return Weights("imagenet", fetch_published(known, what, "give a file with --weights FILE"), published=True)
+    if not settings.weights.is_file():
+        raise WeightsError(f"--weights: expected a file of {backbone.name}'s weights. Received: {settings.weights}")
+    weights = weights_of_file(settings.weights, known)
+    if not weights.published:
+        log.warning("%s is not the file that Keras publishes for %s.", settings.weights.name, backbone.name)
+    return weights
+
+
+def _contract(
+    classifier: Classifier, labels: tuple[Label, ...], settings: StockSettings, provenance: dict[str, Any]
+) -> ModelContract:
+    size = settings.backbone.input_size
+    document = build_document(
+        labels,
+        InputSpec(size, size, resize=settings.resize, fit=settings.fit),
+        saliency=saliency_method(classifier.head_layers),
+        temperature=1.0,  # as published: there are no images here to calibrate with
+        tolerance=Export().tolerance,
+        provenance=provenance,
+    )
+    return ModelContract.from_document(document)
+
+
+def _provenance(backbone: Backbone, weights: Weights, labels_file: Path) -> dict[str, Any]:
+    return {
+        "backbone": backbone.name,
+        "weights": weights.provenance,
+        "class_index_sha256": hashlib.sha256(labels_file.read_bytes()).hexdigest(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": library_versions(),
+    }
