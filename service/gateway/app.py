@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from service.gateway.access import install_access
 from service.gateway.components import Components, build_components, components_of
 from service.gateway.hot_routes import HotRoute, HotRoutes
+from service.gateway.lifetime import RequestLifetime
 from service.gateway.middleware import RequestScope
 from service.gateway.replies import install_error_handlers
 from service.gateway.routes import docs, explain, health, models, page, predict
@@ -57,6 +58,7 @@ def create_app(settings: Settings, components: Components | None = None) -> Fast
     for routes in _ROUTES:
         app.include_router(routes.router)
     app.add_middleware(HotRoutes, routes=_HOT_ROUTES, components=app.state.components)
+    app.add_middleware(RequestLifetime, admission=app.state.components.admission)
     install_access(app, settings, routes=[route for routes in _ROUTES for route in routes.router.routes])
     app.add_middleware(RequestScope, metrics=app.state.components.metrics)
     return app

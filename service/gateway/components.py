@@ -8,6 +8,7 @@ from typing import Annotated, cast
 from fastapi import Depends, FastAPI, Request
 
 from contract.store import ModelStore
+from service.gateway.admission import Admission
 from service.gateway.backend import Backend
 from service.gateway.catalog import Catalog, NamedCatalog, StoreCatalog
 from service.gateway.contracts import ContractCache
@@ -24,6 +25,7 @@ class Components:
     """Everything that routes use."""
 
     settings: Settings
+    admission: Admission
     backend: Backend
     catalog: Catalog
     contracts: ContractCache
@@ -42,8 +44,10 @@ def build_components(settings: Settings) -> Components:
     decoder = Decoder(threads=settings.decode_threads, max_pixels=settings.max_pixels)
     metrics = Metrics()
     metrics.show_models(lambda: {(n, str(v), c.sha256): 1 for (n, v), c in contracts.known().items()})
+    admission = Admission(max_working=settings.max_concurrency, max_waiting=settings.max_queue, metrics=metrics)
     return Components(
         settings=settings,
+        admission=admission,
         backend=backend,
         catalog=catalog,
         contracts=contracts,

@@ -47,13 +47,3 @@ def limit_to_deadline(timeout_s: float) -> float:
     if left <= 0:
         raise DeadlineError("the client's time was over before the model server was asked")
     return min(timeout_s, left)
-
-
-def passed_deadline(deadline: float | None) -> bool:
-    """Say whether a moment of `current_deadline` is over."""
-    return deadline is not None and time.monotonic() >= deadline
-
-
-def current_deadline() -> float | None:
-    """Return when the client stops waiting, on the monotonic clock; None if it never does."""
-    return _deadline.get()

@@ -58,6 +58,10 @@ class Settings(BaseModel):
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="largest image, width x height by its header")
     max_batch: int = Field(32, ge=1, le=4096, description="most images in one call of the model server")
     decode_threads: int = Field(default_factory=_cpu_count, ge=1, le=64, description="images decoded at once")
+    max_concurrency: int = Field(
+        32, ge=1, le=4096, description="most requests worked on at once; fewer than the model server lets wait"
+    )
+    max_queue: int = Field(64, ge=0, le=4096, description="most requests that wait for that; more get 503 at once")
     predict_timeout_s: float = Field(30.0, gt=0, le=3600, description="longest wait for the model server, seconds")
     drain_timeout_s: float = Field(
         30.0, ge=0, le=3600, description="on SIGTERM, longest wait for requests in flight, seconds"

@@ -69,7 +69,8 @@ async def explain(
     if as_picture and len(uploads) > 1:
         raise InvalidValueError(f"Accept: image/png: expected one image. Received: {len(uploads)}")
     choice = Choice(query.model, query.version, query.label)
-    answer = await wired.explainer.explain(uploads, choice, wanted=query.class_, top=query.top)
+    async with wired.admission.place():
+        answer = await wired.explainer.explain(uploads, choice, wanted=query.class_, top=query.top)
     with wired.metrics.stage("encode"):
         if as_picture:
             return await _picture_reply(answer)

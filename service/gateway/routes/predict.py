@@ -47,7 +47,8 @@ async def predict(request: Request, query: Annotated[PredictQuery, Query()], wir
     with wired.metrics.stage("read"):
         uploads = await read_uploads(request, limits)
     choice = Choice(query.model, query.version, query.label)
-    answer = await wired.predictor.predict(uploads, choice, top=query.top)
+    async with wired.admission.place():
+        answer = await wired.predictor.predict(uploads, choice, top=query.top)
     with wired.metrics.stage("encode"):
         return json_reply(_build_reply(uploads, answer))
 
