@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
 from pathlib import Path
 
 from contract.store import WARMUP_FILE
@@ -10,44 +12,94 @@ from contract.tensors import predict_pb2
 from engine.errors import EngineError, ModelLoadError
 from engine.memory import return_freed_memory
 from engine.model import Engine
+from engine.openvino import OpenVINOEngine, UnreadableError, import_openvino, load_openvino
+from engine.precision import AUTO
 from engine.requests import run_request, signature_name
 from engine.saved_model import SignatureDef
-from engine.tensorflow import import_tensorflow, load_tensorflow
+from engine.tensorflow import TensorFlowEngine, import_tensorflow, load_tensorflow
 from engine.warmup import PredictRequest, read_warmup_records
 
+logger = logging.getLogger(__name__)
 
-def import_runtime() -> None:
-    """Import what loading a model needs, ahead of the first one: seconds, once a process.
+ENGINES = ("auto", OpenVINOEngine.name, TensorFlowEngine.name)
+
+
+def import_runtime(engine: str = "auto") -> None:
+    """Import what loading a model needs, ahead of the first one: once a process, and slow on TensorFlow.
+
+    Args:
+        engine: as `load_engine` takes it.
 
     Raises:
         ModelLoadError: if it is not installed.
     """
-    import_tensorflow()
+    if engine == TensorFlowEngine.name:
+        import_tensorflow()
+    else:
+        import_openvino()
 
 
 def load_engine(
-    directory: Path, *, warm_up: bool = False, intra_op_threads: int = 0, inter_op_threads: int = 0
+    directory: Path,
+    *,
+    engine: str = "auto",
+    precision: str = AUTO,
+    warm_up: bool = False,
+    num_threads: int = 0,
+    num_streams: int = 0,
 ) -> Engine:
-    """Load a SavedModel on the engine that suits it.
+    """Load a SavedModel.
 
     Args:
         directory: the SavedModel's folder.
-        warm_up: whether to replay the model's warm-up records, so that its first caller does not wait.
-        intra_op_threads: threads inside one operation; 0 means one for each core.
-        inter_op_threads: operations at a time; 0 means one for each core.
+        engine: "openvino", "tensorflow", or "auto": OpenVINO, and TensorFlow for what OpenVINO cannot read.
+        precision: "float32", a faster one that this machine has, or "auto": the fastest that is known to be good
+            enough (engine/precision.py).
+        warm_up: whether to compile every signature and replay the model's warm-up records, so that its first caller
+            does not wait; otherwise only `serving_default` is compiled now.
+        num_threads: that the model may use; 0 means one for each core.
+        num_streams: runs that are computed at a time, each on its share of the threads; 0 means 1, which suits single
+            calls best. More calls than that may run; they wait for each other.
 
     Raises:
         ModelLoadError: if the model cannot be loaded or a warm-up record fails.
     """
-    engine = load_tensorflow(directory, intra_op_threads=intra_op_threads, inter_op_threads=inter_op_threads)
+    if engine not in ENGINES:
+        raise ModelLoadError(
+            f"engine: expected one of {', '.join(ENGINES)}. Received: {engine}", code="INVALID_ARGUMENT"
+        )
+    loaded = _load(
+        directory, engine, precision=precision, num_threads=num_threads, num_streams=num_streams, prepare=warm_up
+    )
     if warm_up:
         try:
-            replay_warmup(engine, directory)
+            replay_warmup(loaded, directory)
         except BaseException:
-            engine.close()
+            loaded.close()
             raise
     return_freed_memory()
-    return engine
+    return loaded
+
+
+def _load(directory: Path, engine: str, *, precision: str, num_threads: int, num_streams: int, prepare: bool) -> Engine:
+    on_tensorflow = functools.partial(
+        load_tensorflow, directory, precision=precision, num_threads=num_threads, num_streams=num_streams
+    )
+    if engine == TensorFlowEngine.name:
+        return on_tensorflow()
+    try:
+        return load_openvino(
+            directory, precision=precision, num_threads=num_threads, num_streams=num_streams, prepare=prepare
+        )
+    except UnreadableError as err:
+        if engine == OpenVINOEngine.name:
+            raise
+        try:
+            import_tensorflow()
+        except ModelLoadError as missing:
+            raise ModelLoadError(f"{err}. {missing}", code=missing.code) from err
+        logger.warning("%s: %s; it runs on TensorFlow instead", directory, err)
+        return on_tensorflow()
 
 
 def replay_warmup(engine: Engine, directory: Path) -> int:

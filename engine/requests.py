@@ -10,9 +10,8 @@ from contract.errors import TensorError
 from contract.tensors import decode_tensor
 from engine.errors import InputError
 from engine.model import Arrays, Engine
+from engine.saved_model import DEFAULT_SIGNATURE
 from engine.signatures import check_input_names, find_signature
-
-DEFAULT_SIGNATURE = "serving_default"
 
 
 def signature_name(request: Any) -> str:

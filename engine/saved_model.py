@@ -14,6 +14,7 @@ from engine.errors import ModelLoadError
 
 GRAPH_FILE = "saved_model.pb"
 SERVE_TAG = "serve"
+DEFAULT_SIGNATURE = "serving_default"
 _INIT_OP = "__saved_model_init_op"  # how TensorFlow 2 stores "run this after loading"; nobody calls it
 
 SignatureDef = Any  # a tensorflow.SignatureDef message; the stubs have no types
@@ -29,10 +30,36 @@ def read_signatures(directory: Path) -> Signatures:
     Raises:
         ModelLoadError: if there is no SavedModel, it is corrupt, or nothing in it is tagged "serve" alone.
     """
-    for meta_graph in _read_saved_model(directory).meta_graphs:
+    signatures = _serving_graph(_read_saved_model(directory)).signature_def
+    return MappingProxyType({name: message for name, message in signatures.items() if name != _INIT_OP})
+
+
+def copy_as_default(directory: Path, signature: str, target: Path) -> None:
+    """Write a SavedModel whose `serving_default` is another one's signature; its variables and assets are links.
+
+    Args:
+        directory: the SavedModel's folder.
+        signature: the name of one that it has.
+        target: an empty folder.
+
+    Raises:
+        ModelLoadError: if there is no such SavedModel, or the copy cannot be written.
+    """
+    saved_model = _read_saved_model(directory)
+    signatures = _serving_graph(saved_model).signature_def
+    signatures[DEFAULT_SIGNATURE].CopyFrom(signatures[signature])
+    try:
+        (target / GRAPH_FILE).write_bytes(saved_model.SerializeToString())
+        for part in ("variables", "assets"):
+            (target / part).symlink_to((directory / part).resolve(), target_is_directory=True)
+    except OSError as err:
+        raise ModelLoadError(f"a copy of the graph cannot be written: {err.strerror or err}") from err
+
+
+def _serving_graph(saved_model: Any) -> Any:
+    for meta_graph in saved_model.meta_graphs:
         if set(meta_graph.meta_info_def.tags) == {SERVE_TAG}:
-            found = {name: message for name, message in meta_graph.signature_def.items() if name != _INIT_OP}
-            return MappingProxyType(found)
+            return meta_graph
     raise ModelLoadError(
         f"the SavedModel has no graph for serving: expected one tagged {SERVE_TAG!r}", code="NOT_FOUND"
     )

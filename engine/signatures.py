@@ -82,7 +82,7 @@ def check_inputs(signature: SignatureDef, inputs: Mapping[str, NDArray[Any]]) ->
     # TensorFlow's runtime numbers the arguments in the order of their tensors' names.
     feeds = sorted(inputs, key=lambda alias: str(signature.inputs[alias].name))
     for position, alias in enumerate(feeds):
-        expected, received = signature.inputs[alias].dtype, _data_type(inputs[alias].dtype)
+        expected, received = signature.inputs[alias].dtype, data_type_of(inputs[alias].dtype)
         if received != expected:
             raise InputError(
                 f"Expects arg[{position}] to be {data_type_name(expected)} but {data_type_name(received)} is provided"
@@ -109,7 +109,7 @@ def _check_shape(alias: str, expected: Sequence[int], received: Sequence[int]) -
 
 
 @functools.lru_cache(maxsize=64)
-def _data_type(dtype: np.dtype[Any]) -> int:
+def data_type_of(dtype: np.dtype[Any]) -> int:
     """Return the DataType number that a dtype crosses the wire as; 0 (DT_INVALID) if it cannot."""
     try:
         return int(encode_tensor(np.empty(0, dtype)).dtype)

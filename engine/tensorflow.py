@@ -20,9 +20,12 @@ from contract.tensors import data_type_name
 from engine.errors import EngineError, ModelLoadError, RunError
 from engine.memory import return_freed_memory
 from engine.model import Arrays, Engine
+from engine.precision import AUTO, choose_precision
 from engine.saved_model import SERVE_TAG, SignatureDef, Signatures, read_signatures
 
 _STATUS_NAMES = {3: "INVALID_ARGUMENT", 4: "DEADLINE_EXCEEDED", 8: "RESOURCE_EXHAUSTED", 9: "FAILED_PRECONDITION"}
+
+_NOT_INSTALLED = "TensorFlow is not installed; pip install 'fovea[tensorflow]' adds it"
 
 
 class TensorFlowEngine(Engine):
@@ -80,29 +83,35 @@ def import_tensorflow() -> Any:
         ModelLoadError: if it is not installed.
     """
     try:
-        return importlib.import_module("tensorflow")
+        module = importlib.import_module("tensorflow")
     except ImportError as err:
-        raise ModelLoadError(f"TensorFlow is not installed: {err}", code="UNIMPLEMENTED") from err
+        raise ModelLoadError(f"{_NOT_INSTALLED}: {err}", code="UNIMPLEMENTED") from err
+    if not hasattr(module, "compat"):  # the protobuf stubs alone, as the images have them
+        raise ModelLoadError(_NOT_INSTALLED, code="UNIMPLEMENTED")
+    return module
 
 
-def load_tensorflow(directory: Path, *, intra_op_threads: int = 0, inter_op_threads: int = 0) -> TensorFlowEngine:
+def load_tensorflow(
+    directory: Path, *, precision: str = AUTO, num_threads: int = 0, num_streams: int = 0
+) -> TensorFlowEngine:
     """Load a SavedModel; imports TensorFlow, which takes seconds the first time.
 
     Args:
         directory: the SavedModel's folder.
-        intra_op_threads: threads inside one operation; 0 means one for each core. The first load of a process decides
-            for all, as TensorFlow shares these threads.
-        inter_op_threads: operations at a time; 0 means one for each core.
+        precision: "auto" or "float32", which here are the same.
+        num_threads: inside one operation; 0 means one for each core. The first load of a process decides for all, as
+            TensorFlow shares these threads.
+        num_streams: operations at a time; 0 means one for each core.
 
     Raises:
-        ModelLoadError: if the SavedModel is missing or corrupt, or TensorFlow cannot load it.
+        ModelLoadError: if the SavedModel is missing or corrupt, TensorFlow cannot load it, or another precision is
+            wanted.
     """
     signatures = read_signatures(directory)
+    choose_precision(directory, precision, engine=TensorFlowEngine.name, offered=())
     tensorflow = import_tensorflow()
     v1 = tensorflow.compat.v1
-    config = v1.ConfigProto(
-        intra_op_parallelism_threads=intra_op_threads, inter_op_parallelism_threads=inter_op_threads
-    )
+    config = v1.ConfigProto(intra_op_parallelism_threads=num_threads, inter_op_parallelism_threads=num_streams)
     graph = tensorflow.Graph()
     session = v1.Session(graph=graph, config=config)
     try:

@@ -34,7 +34,7 @@ def test_every_signature_runs_at_every_batch_size(engine: Engine, batch: int) ->
 
 def test_name_and_precision_are_stated(engine: Engine) -> None:
     """An engine says which runtime it is and how precisely it computes."""
-    assert (engine.name, engine.precision) == ("tensorflow", "float32")
+    assert (engine.name, engine.precision) == ("openvino", "float32")
 
 
 def test_parallel_runs_do_not_mix(engine: Engine) -> None:

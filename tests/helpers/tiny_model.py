@@ -100,8 +100,8 @@ def _build(directory: Path, variant: Variant) -> None:
         if variant.delay_s:
             end = tf.timestamp() + variant.delay_s
             (waited,) = tf.while_loop(lambda _: tf.timestamp() < end, lambda turns: (turns + 1,), [tf.constant(0)])
-            with tf.control_dependencies([waited]):
-                images = tf.identity(images)
+            # A zero, as at least one turn was taken; OpenVINO drops what nothing depends on but the order of things.
+            images = images + tf.cast(tf.minimum(waited, 0), tf.uint8)
         # A reshape, so that an image of another size fails inside the graph, as in most networks.
         pixels = tf.reshape(tf.cast(images, tf.float32) / 255.0, [-1, variant.size * variant.size, 3])
         return tf.nn.softmax(tf.reduce_mean(pixels, axis=1) @ kernel)

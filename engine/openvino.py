@@ -1,0 +1,246 @@
+"""OpenVINO's CPU runtime: reads a SavedModel as it is, without TensorFlow.
+
+OpenVINO reads one signature of a SavedModel, `serving_default`. Any other is read from a copy of saved_model.pb that
+calls it so, with the variables linked. `describe` needs no runtime: it is the contract, which lies beside the graph.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+import sys
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.store import CONTRACT_FILE
+from engine.errors import ModelLoadError, RunError
+from engine.memory import return_freed_memory
+from engine.model import Arrays, Engine
+from engine.precision import choose_precision
+from engine.saved_model import DEFAULT_SIGNATURE, SignatureDef, Signatures, copy_as_default, read_signatures
+from engine.signatures import data_type_of
+
+logger = logging.getLogger(__name__)
+
+_TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+# What the CPU plugin calls arithmetic that is faster than float32, the fastest first.
+_CAPABILITIES = {"BF16": "bfloat16", "FP16": "float16"}
+_TOOLS = "openvino.tools.ovc"
+
+
+class UnreadableError(ModelLoadError):
+    """OpenVINO cannot read a model that may be right all the same."""
+
+    code = "UNIMPLEMENTED"
+
+
+class OpenVINOEngine(Engine):
+    """A SavedModel on OpenVINO; a signature is compiled at its first run, or by `prepare`.
+
+    Args:
+        directory: the SavedModel's folder; must stay as long as a signature may still be compiled.
+        signatures: of its graph.
+        precision: of the arithmetic, such as "float32".
+        num_threads: of all streams together; 0 means one for each core.
+        num_streams: runs that are computed at a time, each on its share of the threads; more of them wait in line.
+    """
+
+    name = "openvino"
+
+    def __init__(
+        self, directory: Path, signatures: Signatures, *, precision: str, num_threads: int = 0, num_streams: int = 1
+    ) -> None:
+        super().__init__(signatures)
+        self.precision = precision
+        self._directory = directory
+        self._settings = _compile_settings(precision, num_threads, num_streams)
+        self._contract = _read_contract(directory, signatures)
+        self._graphs: dict[str, _Graph] = {}
+        self._compiling = threading.Lock()
+
+    def prepare(self, signatures: Sequence[str] | None = None) -> None:
+        """Compile signatures, all unless some are named, ahead of their first run.
+
+        Raises:
+            UnreadableError: if OpenVINO cannot read or compile one.
+        """
+        for signature in self.signatures if signatures is None else signatures:
+            if not self._is_described(signature):
+                self._graph(signature)
+
+    def _execute(self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
+        if self._is_described(signature):
+            (rows,) = inputs.values()
+            return {alias: np.full(len(rows), self._contract, np.object_) for alias in outputs}
+        try:
+            return self._graph(signature).run(inputs, outputs)
+        except UnreadableError as err:
+            raise RunError(f"{signature}: {err}", code="UNIMPLEMENTED") from err
+        except RuntimeError as err:
+            raise RunError(f"OpenVINO: {_last_line(err)}") from err
+
+    def close(self) -> None:
+        """Free the compiled signatures."""
+        self._graphs.clear()
+        return_freed_memory()
+
+    def _is_described(self, signature: str) -> bool:
+        return signature == "describe" and self._contract is not None
+
+    def _graph(self, signature: str) -> _Graph:
+        graph = self._graphs.get(signature)
+        if graph is None:
+            with self._compiling:
+                graph = self._graphs.get(signature)
+                if graph is None:
+                    graph = self._graphs[signature] = self._compile(signature)
+        return graph
+
+    def _compile(self, signature: str) -> _Graph:
+        core = _core()
+        try:
+            if signature == DEFAULT_SIGNATURE:
+                model = core.read_model(self._directory)
+            else:
+                with tempfile.TemporaryDirectory(prefix="fovea-") as folder:
+                    copy_as_default(self._directory, signature, Path(folder))
+                    model = core.read_model(folder)
+            compiled = core.compile_model(model, "CPU", self._settings)
+        except RuntimeError as err:
+            raise UnreadableError(f"OpenVINO cannot read {signature}: {_last_line(err)}") from err
+        _check_ports(signature, self.signatures[signature], compiled)
+        return _Graph(compiled)
+
+
+class _Graph:
+    """A compiled signature, with as many requests as have ever run on it at the same time."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+        self._tensor = import_openvino().Tensor
+        self._idle: deque[Any] = deque()  # append and pop are atomic
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = self._compiled.create_infer_request()
+        # OpenVINO shares memory with arrays that are contiguous and writable; others, such as views of a message's
+        # bytes, are copied: 10 microseconds an image.
+        arrays = {alias: np.require(array, requirements=("C", "W")) for alias, array in inputs.items()}
+        try:
+            for alias, array in arrays.items():
+                request.set_tensor(alias, self._tensor(array, shared_memory=True))
+            request.infer()
+            return {alias: request.get_tensor(alias).data.copy() for alias in outputs}
+        finally:
+            self._idle.append(request)
+
+
+@functools.cache
+def import_openvino() -> Any:
+    """Return the module `openvino`, without its conversion tools.
+
+    Those would be imported with it, and they bring a package that reports usage to a server (openvino-telemetry);
+    nothing here converts anything.
+
+    Raises:
+        UnreadableError: if it is not installed.
+    """
+    blocked = _TOOLS not in sys.modules and "openvino" not in sys.modules
+    if blocked:
+        sys.modules[_TOOLS] = None  # type: ignore[assignment]  # the import system's own sign for "there is none"
+    try:
+        return importlib.import_module("openvino")
+    except ImportError as err:
+        raise UnreadableError(f"OpenVINO is not installed: {err}") from err
+    finally:
+        if blocked:
+            del sys.modules[_TOOLS]
+
+
+@functools.cache
+def _core() -> Any:
+    return import_openvino().Core()
+
+
+def faster_precisions() -> tuple[str, ...]:
+    """Return what this machine has in hardware that is faster than float32, the fastest first."""
+    capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return tuple(precision for name, precision in _CAPABILITIES.items() if name in capabilities)
+
+
+def load_openvino(
+    directory: Path, *, precision: str = "auto", num_threads: int = 0, num_streams: int = 0, prepare: bool = False
+) -> OpenVINOEngine:
+    """Load a SavedModel.
+
+    Args:
+        directory: its folder.
+        precision: "auto", "float32" or one of `faster_precisions`.
+        num_threads: of all streams together; 0 means one for each core.
+        num_streams: runs that are computed at a time; 0 means 1, which gives each all threads.
+        prepare: whether every signature is compiled now, or only `serving_default` and the others when they first run.
+
+    Raises:
+        ModelLoadError: if there is no SavedModel, or the machine does not have the precision.
+        UnreadableError: if OpenVINO cannot read it.
+    """
+    signatures = read_signatures(directory)
+    chosen = choose_precision(directory, precision, engine=OpenVINOEngine.name, offered=faster_precisions())
+    engine = OpenVINOEngine(
+        directory, signatures, precision=chosen, num_threads=num_threads, num_streams=num_streams or 1
+    )
+    engine.prepare(None if prepare else [name for name in signatures if name == DEFAULT_SIGNATURE])
+    return engine
+
+
+def _compile_settings(precision: str, num_threads: int, num_streams: int) -> dict[str, Any]:
+    settings: dict[str, Any] = {
+        # Said also where it is float32: on CPUs that have bfloat16 the plugin would take that by itself.
+        "INFERENCE_PRECISION_HINT": _TYPES[precision],
+        "NUM_STREAMS": num_streams,
+        # Two models, or a model and the threads that decode images, would be pinned to the same cores.
+        "ENABLE_CPU_PINNING": False,
+    }
+    if num_threads:
+        settings["INFERENCE_NUM_THREADS"] = num_threads
+    return settings
+
+
+def _read_contract(directory: Path, signatures: Signatures) -> bytes | None:
+    """Return what `describe` answers, if it is the signature that returns the contract; None otherwise."""
+    describe = signatures.get("describe")
+    if describe is None or (set(describe.inputs), set(describe.outputs)) != ({"row"}, {"contract"}):
+        return None
+    try:
+        return (directory / CONTRACT_FILE).read_bytes()
+    except OSError:
+        return None
+
+
+def _check_ports(signature: str, definition: SignatureDef, compiled: Any) -> None:
+    """Check that a compiled model takes and gives what its signature says.
+
+    Raises:
+        UnreadableError: if a tensor is missing or of another type; texts are none of OpenVINO's.
+    """
+    for infos, ports in ((definition.inputs, compiled.inputs), (definition.outputs, compiled.outputs)):
+        found = {name: data_type_of(port.get_element_type().to_dtype()) for port in ports for name in port.get_names()}
+        wanted = {alias: info.dtype for alias, info in infos.items()}
+        if wrong := {alias for alias, dtype in wanted.items() if found.get(alias) != dtype}:
+            raise UnreadableError(f"OpenVINO cannot read {signature}: it finds {', '.join(sorted(wrong))} otherwise")
+
+
+def _last_line(err: Exception) -> str:
+    """Return what an error of OpenVINO says: its last line that says anything; the others are places in its source."""
+    lines = [line.strip() for line in str(err).splitlines() if line.strip()]
+    return lines[-1] if lines else type(err).__name__

@@ -1,0 +1,61 @@
+"""How precisely a model is computed: float32, or a faster format that the machine has that was found good enough."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from contract.errors import ContractError
+from contract.model import ModelContract
+from contract.store import CONTRACT_FILE, VERIFICATION_FILE
+from engine.errors import ModelLoadError
+
+AUTO = "auto"
+FLOAT32 = "float32"
+
+
+def choose_precision(directory: Path, wanted: str, *, engine: str, offered: Sequence[str]) -> str:
+    """Return the precision to run a model at.
+
+    "auto" is the first offered one that verification.json shows, for this engine, to keep every probability of the
+    test images within the contract's tolerance and every prediction as it was; float32 if there is none.
+
+    Args:
+        directory: the version's folder.
+        wanted: "auto" or a precision.
+        engine: the runtime's name, as verification.json has it.
+        offered: what this machine computes faster than float32, the fastest first.
+
+    Raises:
+        ModelLoadError: if the machine does not have the precision that is wanted.
+    """
+    if wanted == AUTO:
+        return next((precision for precision in offered if _is_verified(directory, engine, precision)), FLOAT32)
+    if wanted not in (FLOAT32, *offered):
+        raise ModelLoadError(
+            f"precision: expected one of {', '.join((AUTO, FLOAT32, *offered))} with {engine} on this machine. "
+            f"Received: {wanted}",
+            code="INVALID_ARGUMENT",
+        )
+    return wanted
+
+
+def _is_verified(directory: Path, engine: str, precision: str) -> bool:
+    try:
+        tolerance = ModelContract.from_json((directory / CONTRACT_FILE).read_bytes()).tolerance
+        document = json.loads((directory / VERIFICATION_FILE).read_bytes())
+    except (OSError, ValueError, ContractError):
+        return False  # somebody else's model: nothing is known of it
+    found = document.get("deviations") if isinstance(document, dict) else None
+    return any(
+        (item.get("engine"), item.get("precision")) == (engine, precision) and _is_good(item, tolerance)
+        for item in (found if isinstance(found, list) else ())
+        if isinstance(item, dict)
+    )
+
+
+def _is_good(deviation: dict[str, Any], tolerance: float) -> bool:
+    largest, changed, images = (deviation.get(key) for key in ("max_deviation", "changed_predictions", "images"))
+    return isinstance(largest, float | int) and largest <= tolerance and changed == 0 and bool(images)
