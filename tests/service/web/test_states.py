@@ -1,0 +1,189 @@
+"""What the page says while something is missing: a model, a key, the service; and how it goes on by itself."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import grpc
+import pytest
+from playwright.sync_api import expect
+
+from contract.model import ModelContract
+from contract.store import ModelStore
+from service.gateway.api_keys import ApiKey, hash_secret, make_secret, write_keys
+from tests.helpers.gateway_process import ServiceProcess
+from tests.helpers.pictures import encode
+from tests.helpers.scripted_backend import ScriptedBackend, scripted
+from tests.helpers.server_process import ServerProcess
+from tests.service.conftest import StartProcess, publish_empty
+from tests.service.web.visit import OpenPage
+
+
+@pytest.fixture
+def started(start_process: StartProcess, backend: ScriptedBackend, index: ModelStore) -> tuple[ServiceProcess, str]:
+    """A gateway in front of the scripted model server, ready or not; and its URL."""
+    process = start_process("gateway", f"--models-dir={index.root}", f"--backend={backend.address}", "--port=0")
+    return process, process.wait_for_url()
+
+
+def test_it_waits_for_the_first_model_and_then_classifies(
+    start_process: StartProcess, backend: ScriptedBackend, tmp_path: Path, open_page: OpenPage
+) -> None:
+    """Says what is missing and how to get it; an image that was chosen meanwhile is sent when it can be."""
+    store = ModelStore(tmp_path / "empty")
+    store.ensure()
+    arguments = ["gateway", f"--models-dir={store.root}", f"--backend={backend.address}", "--port=0", "--poll-s=0.1"]
+    visitor = open_page(start_process(*arguments).wait_for_url())
+    visitor.expect_state("Not ready")
+    notice = visitor.page.get_by_role("region", name="No model yet")
+    expect(notice).to_contain_text("python -m pipeline run")
+    visitor.choose([("eye.png", encode("green"))])
+    expect(visitor.card("eye.png").locator(".progress")).to_have_text("Waiting for the service")
+    publish_empty(store)
+
+    visitor.expect_answer("eye.png", "Green")
+    visitor.expect_state("Ready")
+    expect(notice).to_be_hidden()
+
+
+def test_a_service_that_is_gone_is_said_and_the_image_can_be_sent_again(
+    started: tuple[ServiceProcess, str], backend: ScriptedBackend, open_page: OpenPage
+) -> None:
+    """A request that dies on its way fails with a reason, the head says so, nothing is shown as an answer."""
+    process, url = started
+    visitor = open_page(url)
+    visitor.expect_state("Ready")
+    backend.versions["colours", 1].on_predict = process.kill
+    visitor.choose([("eye.png", encode("red"))])
+    card = visitor.expect_failure("eye.png", "The service cannot be reached")
+
+    visitor.expect_state("The service does not answer")
+    expect(card.locator(".top-label")).to_be_hidden()
+    card.get_by_role("button", name="Try again").click()
+    expect(card.locator(".progress")).to_have_text("Waiting for the service")
+
+
+def test_a_busy_service_is_tried_again_as_it_asks(
+    started: tuple[ServiceProcess, str], backend: ScriptedBackend, open_page: OpenPage
+) -> None:
+    """503 with Retry-After: the image waits, and is answered in the end."""
+    visitor = open_page(started[1])
+    visitor.expect_state("Ready")
+    version = backend.versions["colours", 1]
+    version.fault = grpc.StatusCode.RESOURCE_EXHAUSTED
+    visitor.choose([("eye.png", encode("blue"))])
+    expect(visitor.card("eye.png").locator(".progress")).to_contain_text("The service is busy; again in")
+    version.fault = None
+
+    visitor.expect_answer("eye.png", "Blue")
+
+
+def test_a_failing_model_server_is_reported_with_the_request_id(
+    started: tuple[ServiceProcess, str], backend: ScriptedBackend, open_page: OpenPage
+) -> None:
+    """Nothing of its own text reaches the page; the id leads to the log."""
+    visitor = open_page(started[1])
+    visitor.expect_state("Ready")
+    backend.versions["colours", 1].fault = grpc.StatusCode.INTERNAL
+    visitor.choose([("eye.png", encode("blue"))])
+    card = visitor.expect_failure("eye.png", "The service could not answer")
+
+    expect(card.locator(".failure-request")).to_contain_text("Request ")
+    expect(card).not_to_contain_text("secret")
+
+
+def test_a_key_is_asked_for_refused_kept_and_forgotten(
+    modelserver: ServerProcess, start_process: StartProcess, tmp_path: Path, open_page: OpenPage
+) -> None:
+    """One question for all images; a wrong key is asked for again; the right one stays in this tab alone."""
+    secret = make_secret()
+    write_keys(tmp_path / "keys.json", [ApiKey(name="me", sha256=hash_secret(secret), created=datetime.now(UTC))])
+    arguments = ["gateway", f"--models-dir={modelserver.store.root}", f"--backend={modelserver.address}", "--port=0"]
+    visitor = open_page(start_process(*arguments, f"--keys-file={tmp_path / 'keys.json'}").wait_for_url())
+    page = visitor.page
+    visitor.expect_state("Ready")
+    expect(page.get_by_role("region", name="This service asks for a key")).to_be_visible()
+    visitor.choose([(f"{i}.png", encode("red")) for i in range(3)])
+    dialog = page.get_by_role("dialog", name="A key is needed")
+    expect(dialog.get_by_label("Key")).to_be_focused()
+    dialog.get_by_label("Key").fill("guessed")
+    page.keyboard.press("Enter")
+    expect(dialog.get_by_role("alert")).to_have_text("The service refused that key.")
+    dialog.get_by_label("Key").fill(secret)
+    dialog.get_by_role("button", name="Use the key").click()
+    for i in range(3):
+        visitor.expect_answer(f"{i}.png", "Red")
+
+    expect(page.get_by_role("region", name="This service asks for a key")).to_be_hidden()
+    assert secret == page.evaluate("sessionStorage.getItem('fovea-key')")
+    assert 0 == page.evaluate("localStorage.length") == page.evaluate("document.cookie.length")
+    page.reload()
+    visitor.choose([("kept.png", encode("red"))])
+    visitor.expect_answer("kept.png", "Red")
+    page.get_by_role("button", name="Forget the key").click()
+    visitor.choose([("asked.png", encode("red"))])
+    dialog.get_by_role("button", name="Cancel").click()
+    visitor.expect_failure("asked.png", "A key is needed")
+    assert page.evaluate("sessionStorage.getItem('fovea-key')") is None
+
+
+def test_several_models_can_be_chosen_from(
+    start_process: StartProcess, backend: ScriptedBackend, index: ModelStore, open_page: OpenPage
+) -> None:
+    """Each answer says by which model it is."""
+    publish_empty(index, "other")
+    backend.versions["other", 1] = scripted("permuted")
+    arguments = ["gateway", f"--models-dir={index.root}", f"--backend={backend.address}", "--port=0"]
+    visitor = open_page(start_process(*arguments).wait_for_url())
+    visitor.expect_state("Ready")
+    visitor.page.get_by_label("Model", exact=True).select_option("other")
+    visitor.choose([("a.png", encode("red"))])
+    by_other = visitor.expect_answer("a.png", "Red")
+    visitor.page.get_by_label("Model", exact=True).select_option("colours")
+    visitor.choose([("b.png", encode("red"))])
+    by_colours = visitor.expect_answer("b.png", "Red")
+
+    expect(by_other.locator(".origin")).to_contain_text("Model other, version 1")
+    expect(by_colours.locator(".origin")).to_contain_text("Model colours, version 1")
+
+
+def test_labels_decisions_and_warnings_are_text(
+    start_process: StartProcess, backend: ScriptedBackend, index: ModelStore, open_page: OpenPage
+) -> None:
+    """A label with markup in it is shown as it is written; thresholds are said in words."""
+    hostile = "<img src=x onerror=alert(1)>"
+    document = dict(backend.versions["colours", 1].contract.document)
+    document["labels"] = [{**label, "name": f"{label['name']} {hostile}"} for label in document["labels"]]
+    document["operating_points"] = [{"label": "red", "threshold": 0.4, "sensitivity": 0.95, "specificity": 0.81}]
+    backend.versions["colours", 1] = scripted()
+    backend.versions["colours", 1].contract = ModelContract.from_document(document)
+    arguments = ["gateway", f"--models-dir={index.root}", f"--backend={backend.address}", "--port=0"]
+    visitor = open_page(start_process(*arguments).wait_for_url())
+    visitor.expect_state("Ready")
+    visitor.choose([(f"{hostile}.png", encode("red"))])
+    card = visitor.expect_answer(f"{hostile}.png", f"Red {hostile}")
+
+    assert 0 == visitor.page.locator("main img").count()
+    expect(card.locator(".decision li")).to_have_text(
+        f"Called Red {hostile}: at or above its threshold of 40.0 %, which finds 95 % of the test images of "
+        f"Red {hostile} and leaves alone 81 % of the others."
+    )
+    expect(visitor.page.locator("#about-list")).to_contain_text(hostile)
+
+
+def test_no_more_than_two_images_are_sent_at_once(
+    started: tuple[ServiceProcess, str], backend: ScriptedBackend, open_page: OpenPage
+) -> None:
+    """The rest waits in the browser, and a removed image is never sent."""
+    visitor = open_page(started[1])
+    visitor.expect_state("Ready")
+    backend.versions["colours", 1].delay_s = 1.0
+    visitor.choose([(f"{i}.png", encode("red")) for i in range(5)])
+    expect(visitor.page.locator(".card[data-state=sending]")).to_have_count(2)
+    expect(visitor.page.locator(".card[data-state=waiting]")).to_have_count(3)
+    visitor.page.get_by_role("button", name="Remove 4.png").click()
+    for i in range(4):
+        visitor.expect_answer(f"{i}.png", "Red")
+
+    assert 4 == len([request for request in visitor.requests if "/v1/predict" in request.url])
