@@ -1,4 +1,4 @@
-# Targets: gateway (no TensorFlow: only protobuf stubs taken out of it), modelserver, pipeline.
+# Targets: gateway and modelserver (no TensorFlow: only protobuf stubs taken out of it), pipeline.
 #
 #     docker build --target gateway -t fovea-gateway .
 #
@@ -28,16 +28,22 @@ FROM build AS gateway-packages
 COPY requirements-gateway.lock ./
 RUN pip --python /opt/venv/bin/python install --quiet --require-hashes --only-binary=:all: -r requirements-gateway.lock
 
-# The C++ headers in TensorFlow's package are 430 MB that nothing here compiles against.
+# Of OpenVINO only what runs a SavedModel on a CPU: no GPU, no NPU, no other formats, and not the package that reports
+# usage to a server.
 FROM build AS modelserver-packages
 COPY requirements-modelserver.lock ./
 RUN pip --python /opt/venv/bin/python install --quiet --require-hashes --only-binary=:all: -r requirements-modelserver.lock \
- && rm -r /opt/venv/lib/python*/site-packages/tensorflow/include
+ && cd /opt/venv/lib/python*/site-packages \
+ && rm -r openvino_telemetry* openvino/include openvino/tools \
+ && for part in intel_gpu_plugin intel_npu_plugin auto_plugin auto_batch_plugin hetero_plugin \
+        gguf_frontend ir_frontend jax_frontend onnx_frontend paddle_frontend pytorch_frontend tensorflow_lite_frontend; \
+    do rm -f openvino/libs/libopenvino_$part.so*; done
 
+# The C++ headers in TensorFlow's package are 430 MB that nothing here compiles against.
 FROM build AS pipeline-packages
 COPY requirements-pipeline.lock ./
 RUN pip --python /opt/venv/bin/python install --quiet --require-hashes --only-binary=:all: -r requirements-pipeline.lock \
- && rm -r /opt/venv/lib/python*/site-packages/tensorflow/include
+ && rm -r /opt/venv/lib/python*/site-packages/tensorflow/include /opt/venv/lib/python*/site-packages/openvino_telemetry*
 
 # The project's own code, compiled here because the images' user cannot write beside it.
 FROM base AS code
@@ -61,10 +67,11 @@ ENTRYPOINT ["python", "-m", "service", "gateway"]
 
 FROM base AS modelserver
 COPY --from=modelserver-packages /opt/venv /opt/venv
+COPY --from=stubs /stubs /opt/stubs
 COPY --from=code /app/contract ./contract
 COPY --from=code /app/engine ./engine
 COPY --from=code /app/service ./service
-ENV PYTHONPATH=/app TF_CPP_MIN_LOG_LEVEL=1
+ENV PYTHONPATH=/app:/opt/stubs
 USER 1000:1000
 EXPOSE 8500
 HEALTHCHECK --interval=10s --timeout=5s --retries=3 --start-period=60s \

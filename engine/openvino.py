@@ -34,6 +34,7 @@ _TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 # What the CPU plugin calls arithmetic that is faster than float32, the fastest first.
 _CAPABILITIES = {"BF16": "bfloat16", "FP16": "float16"}
 _TOOLS = "openvino.tools.ovc"
+_NO_REASON = ("Exception from ", "Check '", "To facilitate ")
 
 
 class UnreadableError(ModelLoadError):
@@ -85,7 +86,7 @@ class OpenVINOEngine(Engine):
         except UnreadableError as err:
             raise RunError(f"{signature}: {err}", code="UNIMPLEMENTED") from err
         except RuntimeError as err:
-            raise RunError(f"OpenVINO: {_last_line(err)}") from err
+            raise RunError(f"OpenVINO: {_reason(err)}") from err
 
     def close(self) -> None:
         """Free the compiled signatures."""
@@ -115,7 +116,7 @@ class OpenVINOEngine(Engine):
                     model = core.read_model(folder)
             compiled = core.compile_model(model, "CPU", self._settings)
         except RuntimeError as err:
-            raise UnreadableError(f"OpenVINO cannot read {signature}: {_last_line(err)}") from err
+            raise UnreadableError(f"OpenVINO cannot read {signature}: {_reason(err)}") from err
         _check_ports(signature, self.signatures[signature], compiled)
         return _Graph(compiled)
 
@@ -240,7 +241,8 @@ def _check_ports(signature: str, definition: SignatureDef, compiled: Any) -> Non
             raise UnreadableError(f"OpenVINO cannot read {signature}: it finds {', '.join(sorted(wrong))} otherwise")
 
 
-def _last_line(err: Exception) -> str:
-    """Return what an error of OpenVINO says: its last line that says anything; the others are places in its source."""
-    lines = [line.strip() for line in str(err).splitlines() if line.strip()]
-    return lines[-1] if lines else type(err).__name__
+def _reason(err: Exception) -> str:
+    """Return what an error of OpenVINO says, without the places in its source and the addresses of its manual."""
+    lines = [line.strip(" -") for line in str(err).splitlines()]
+    said = [line for line in lines if line and not line.startswith(_NO_REASON) and not line.endswith(":")]
+    return said[-1] if said else type(err).__name__

@@ -15,5 +15,5 @@ compile() {
 
 compile requirements.lock --all-extras "$@"
 compile requirements-gateway.lock --extra gateway --constraint requirements.lock "$@"
-compile requirements-modelserver.lock --extra modelserver --extra tensorflow --constraint requirements.lock "$@"
+compile requirements-modelserver.lock --extra modelserver --constraint requirements.lock "$@"
 compile requirements-pipeline.lock --extra pipeline --extra tensorflow --constraint requirements.lock "$@"

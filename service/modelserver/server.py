@@ -131,8 +131,15 @@ async def _following(options: Options, watcher: ModelWatcher) -> AsyncIterator[N
 
 def _load(version: ServedVersion, *, options: Options, scheduler: Scheduler, metrics: Metrics) -> ModelQueue:
     _import_runtime()
-    engine = load_engine(version.path, warm_up=options.enable_model_warmup, intra_op_threads=options.num_threads)
     plan = Plan(num_streams=options.num_streams or 2, max_batch=options.max_batch_size or 8)
+    engine = load_engine(
+        version.path,
+        engine=options.engine,
+        precision=options.precision,
+        warm_up=options.enable_model_warmup,
+        num_threads=options.num_threads,
+        num_streams=plan.num_streams,
+    )
     labels = (version.model, str(version.number))
     queue = ModelQueue(scheduler, engine, plan, functools.partial(metrics.count_batch, *labels))
     metrics.show(*labels, queue)

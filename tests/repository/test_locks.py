@@ -11,7 +11,7 @@ from tests.repository.project import LOCKS, ROOT, normal_name, read_pins, read_p
 EXTRAS_OF = {
     "requirements.lock": ("gateway", "modelserver", "client", "tensorflow", "pipeline", "dev"),
     "requirements-gateway.lock": ("gateway",),
-    "requirements-modelserver.lock": ("modelserver", "tensorflow"),
+    "requirements-modelserver.lock": ("modelserver",),
     "requirements-pipeline.lock": ("pipeline", "tensorflow"),
 }
 
@@ -51,12 +51,17 @@ def test_locks_hold_what_pyproject_asks_for(lock: str) -> None:
     assert set() == missing
 
 
-def test_the_gateway_is_installed_without_tensorflow() -> None:
-    """Nothing that the gateway needs brings TensorFlow or Keras."""
-    heavy = {"tensorflow", "keras", "tensorflow-serving-api", "openvino"} & read_pins(
-        "requirements-gateway.lock"
-    ).keys()
-    assert set() == heavy
+@pytest.mark.parametrize(
+    ("lock", "absent"),
+    [
+        pytest.param("requirements-gateway.lock", {"openvino"}, id="gateway"),
+        pytest.param("requirements-modelserver.lock", set(), id="modelserver"),
+    ],
+)
+def test_servers_are_installed_without_tensorflow(lock: str, absent: set[str]) -> None:
+    """Nothing that the gateway or the model server needs brings TensorFlow or Keras."""
+    heavy = {"tensorflow", "keras", "tensorflow-serving-api"} | absent
+    assert set() == heavy & read_pins(lock).keys()
 
 
 def test_every_dependency_has_a_reason_on_its_page() -> None:
