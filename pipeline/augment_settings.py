@@ -98,8 +98,9 @@ class Cache(Section):
     """What is kept so that it need not be computed again.
 
     Attributes:
-        features: while the backbone is frozen, compute its features once per image and view and train the head on
-            them; they stay in RUNS_DIR/.cache/features for later runs. false: the whole network in every epoch.
+        features: compute what is frozen in a stage, the backbone or all but its last blocks, once per image and view
+            and train the rest on that; it stays in RUNS_DIR/.cache/features for later runs. false: the whole network
+            in every epoch.
         max_gb: disk space for features, 10^9 bytes; the longest unused go first. A stage that needs more than that
             trains without them, and says so.
         memory_gb: memory for decoded images, 10^9 bytes; images that do not fit are decoded in every epoch.

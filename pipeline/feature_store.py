@@ -39,9 +39,13 @@ class FeatureStore:
         network: names the network and all that happens before it, such as a hash.
         shape: of one image's features.
         max_bytes: that `folder` may hold.
+
+    Attributes:
+        network: as given.
     """
 
     def __init__(self, folder: Path, network: str, *, shape: tuple[int, ...], max_bytes: int) -> None:
+        self.network = network
         self._folder = folder
         self._own = folder / network
         self._record = np.dtype([("key", "S64"), ("features", "<f2", shape)])

@@ -10,7 +10,6 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
@@ -31,19 +30,6 @@ _SEGMENT_BYTES = 32 * 1024**2
 _LARGEST = float(np.finfo(np.float16).max)
 
 
-@dataclass(frozen=True)
-class Cut:
-    """A classifier in two parts that share its layers.
-
-    Attributes:
-        trunk: from preprocessed images to features; does not train.
-        end: from features to probabilities; training it trains the classifier.
-    """
-
-    trunk: Any
-    end: Any
-
-
 @dataclass(frozen=True, slots=True)
 class View:
     """One view of one image.
@@ -59,16 +45,6 @@ class View:
     key: str
 
 
-def cut_before_head(classifier: Classifier) -> Cut:
-    """Cut a classifier where its backbone's features enter the head's first layer that trains or drops.
-
-    That is after the pooling of a "gap" head, and before the Flatten of a "flatten-dense" one.
-    """
-    model = classifier.model
-    features = model.get_layer("pool").output if classifier.head == "gap" else classifier.feature_map
-    return Cut(keras.Model(model.input, features, name="trunk"), keras.Model(features, model.output, name="end"))
-
-
 class FeatureExtractor:
     """Computes features of views of images, once, and keeps them.
 
@@ -78,17 +54,30 @@ class FeatureExtractor:
         pixels: decodes the images.
         recipe: augmentation, seed, limits.
         folder: of all features.
+        base: computes what `trunk` takes, if that is not preprocessed images but another trunk's features.
     """
 
-    def __init__(self, trunk: Any, classifier: Classifier, *, pixels: Pixels, recipe: Recipe, folder: Path) -> None:
+    def __init__(
+        self,
+        trunk: Any,
+        classifier: Classifier,
+        *,
+        pixels: Pixels,
+        recipe: Recipe,
+        folder: Path,
+        base: FeatureExtractor | None = None,
+    ) -> None:
         self._pixels = pixels
         self._settings = recipe.augment
         self._seed = recipe.train.seed
         self._augmentation = make_augmentation(recipe.augment, recipe.train.seed)
+        self._base = base
+        preprocessing = classifier.preprocessing if base is None else "none"
         self._network = tf.function(
-            lambda images: trunk(preprocess(tf.cast(images, tf.float32), classifier.preprocessing), training=False)
+            lambda inputs: trunk(preprocess(tf.cast(inputs, tf.float32), preprocessing), training=False)
         )
-        name = hash_network(trunk, {"preprocessing": classifier.preprocessing, "input": asdict(pixels.spec)})
+        before = {"preprocessing": preprocessing, "input": asdict(pixels.spec)}
+        name = hash_network(trunk, before if base is None else {**before, "base": base.store.network})
         limit = int(recipe.cache.max_gb * 1e9)
         self.store = FeatureStore(folder, name, shape=tuple(trunk.output.shape[1:]), max_bytes=limit)
 
@@ -107,6 +96,8 @@ class FeatureExtractor:
             CacheError: if they cannot be written; what was computed before is kept.
         """
         missing = list({view.key: view for view in views if view.key not in self.store}.values())
+        if missing and self._base is not None and not self._base.compute(missing):
+            return False
         wanted, needed = self.store.size_of(len(views)) / 1e6, self.store.size_of(len(missing)) / 1e6
         note(
             f"Features: {len(views)} views ({wanted:.1f} MB), {len(views) - len(missing)} of them kept from before; "
@@ -136,16 +127,18 @@ class FeatureExtractor:
 
     def _run(self, views: Sequence[View]) -> Iterator[tuple[list[View], NDArray[np.float16]]]:
         for batch in _same_view(views, _BATCH):
-            paths = [view.row.path for view in batch]
             padded = [*batch, *[batch[-1]] * (_BATCH - len(batch))]
-            (images,) = self._pixels.batches(paths, _BATCH)
-            images = np.concatenate([images, np.repeat(images[-1:], len(padded) - len(batch), axis=0)])
-            changed: Any = images
-            if batch[0].number > 0:
-                shas = [view.row.sha256 for view in padded]
-                changed = self._augmentation.finish(*self._augmentation.prepare(images, shas, batch[0].number))
-            features = np.clip(self._network(tf.cast(changed, tf.float32)).numpy(), -_LARGEST, _LARGEST)
+            inputs = self._changed(padded) if self._base is None else self._base.store.batch([v.key for v in padded])
+            features = np.clip(self._network(tf.cast(inputs, tf.float32)).numpy(), -_LARGEST, _LARGEST)
             yield batch, features[: len(batch)].astype(np.float16)
+
+    def _changed(self, views: Sequence[View]) -> Any:
+        """Return images, each as its view shows it; all views have the same number."""
+        (images,) = self._pixels.batches([view.row.path for view in views], len(views))
+        if views[0].number == 0:
+            return images
+        shas = [view.row.sha256 for view in views]
+        return self._augmentation.finish(*self._augmentation.prepare(images, shas, views[0].number))
 
     def _name(self, number: int) -> str:
         if number == 0:
@@ -163,20 +156,30 @@ class FeatureBatches:
         store: holds the features.
         batch_size: views a batch; the last one may be smaller.
         seed: of the order; None: in order, once.
+        turns: consecutive views are of one image, this many, and each epoch takes the next one of them.
     """
 
     def __init__(
-        self, views: Sequence[View], labels: Sequence[str], store: FeatureStore, *, batch_size: int, seed: int | None
+        self,
+        views: Sequence[View],
+        labels: Sequence[str],
+        store: FeatureStore,
+        *,
+        batch_size: int,
+        seed: int | None,
+        turns: int = 1,
     ) -> None:
         self._keys = [view.key for view in views]
         self._targets = np.array([labels.index(view.row.label) for view in views], np.int32)
         self._store = store
         self._batch_size = batch_size
         self._seed = seed
+        self._turns = turns
+        self._count = len(views) // turns  # an epoch
 
     def __len__(self) -> int:
         """Return the number of batches an epoch."""
-        return -(-len(self._keys) // self._batch_size)
+        return -(-self._count // self._batch_size)
 
     def dataset(self, first_epoch: int = 0) -> Any:
         """Return a tf.data.Dataset of (float32 [batch, *features], int32 [batch]); endless if shuffled."""
@@ -190,7 +193,8 @@ class FeatureBatches:
 
     def _generate(self, epoch: int) -> Iterator[tuple[NDArray[np.float16], NDArray[np.int32]]]:
         while True:
-            order = draw_order(len(self._keys), self._seed or 0, epoch, shuffled=self._seed is not None)
+            order = draw_order(self._count, self._seed or 0, epoch, shuffled=self._seed is not None)
+            order = order * self._turns + (epoch + order) % self._turns
             for start in range(0, len(order), self._batch_size):
                 chosen = order[start : start + self._batch_size]
                 yield self._store.batch([self._keys[i] for i in chosen]), self._targets[chosen]

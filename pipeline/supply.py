@@ -10,11 +10,13 @@ from typing import Any, Protocol
 
 from pipeline.augment import make_augmentation
 from pipeline.batches import Batches
-from pipeline.features import FeatureBatches, FeatureExtractor, cut_before_head
+from pipeline.cut import Cut, cut_before_head, cut_before_training, cut_between
+from pipeline.features import FeatureBatches, FeatureExtractor
 from pipeline.network import Classifier
 from pipeline.pixels import Pixels
 from pipeline.recipe import Recipe
 from pipeline.split import Manifest
+from pipeline.stages import plan_stages
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +90,7 @@ class Supply:
         self._validation = Batches(validation, labels, pixels, preprocessing, batch_size=settings.batch_size)
 
     def of_stage(self, trainable: frozenset[str]) -> Fitting:
-        """Return what a stage is fed: kept features while the whole backbone is frozen, images otherwise.
+        """Return what a stage is fed: features of what is frozen in it, as far as they are kept, images otherwise.
 
         Args:
             trainable: names of the backbone layers that train in it.
@@ -96,28 +98,49 @@ class Supply:
         Raises:
             CacheError: if features cannot be written.
         """
-        if self._recipe.cache.features and not trainable:
-            fitting = self._of_features()
-            if fitting is not None:
-                return fitting
-        return Fitting(self._classifier.model, self._training, self._validation)
+        on_images = Fitting(self._classifier.model, self._training, self._validation)
+        if not self._recipe.cache.features:
+            return on_images
+        fitting = self._of_blocks(trainable) if trainable else self._of_head()
+        return fitting or on_images
 
-    def _of_features(self) -> Fitting | None:
+    def _of_head(self) -> Fitting | None:
+        """Feed the head alone; what a later stage will take anyway is computed on the way."""
+        whole = cut_before_head(self._classifier)
+        later = self._before_later_stage()
+        on_the_way = later and self._of_features(cut_between(later, whole), base=self._extractor(later.trunk))
+        return on_the_way or self._of_features(whole)
+
+    def _of_blocks(self, trainable: frozenset[str]) -> Fitting | None:
+        """Feed the last blocks. An epoch takes one view of each image, as it does of images."""
+        cut = cut_before_training(self._classifier, trainable)
+        return None if cut is None else self._of_features(cut, turns=self._recipe.augment.views)
+
+    def _before_later_stage(self) -> Cut | None:
+        stages = plan_stages(self._classifier, self._recipe.train)
+        return cut_before_training(self._classifier, stages[-1].trainable) if stages[-1].trainable else None
+
+    def _of_features(self, cut: Cut, *, base: FeatureExtractor | None = None, turns: int = 1) -> Fitting | None:
         recipe, batch_size = self._recipe, self._recipe.train.batch_size
-        cut = cut_before_head(self._classifier)
-        extractor = FeatureExtractor(
-            cut.trunk, self._classifier, pixels=self._pixels, recipe=recipe, folder=self._features
-        )
+        extractor = self._extractor(cut.trunk, base)
         training = extractor.views(self._manifest.of("train"), recipe.augment.views)
         validation = extractor.views(self._manifest.of("val"), 1)
         if not extractor.compute([*training, *validation]):
-            log.warning(
-                "The features need more than cache.max_gb=%g: every epoch runs the network", recipe.cache.max_gb
-            )
+            log.warning("These features need more than cache.max_gb=%g: they are not kept", recipe.cache.max_gb)
             return None
-        store = extractor.store
+        seed, store = recipe.train.seed, extractor.store
         return Fitting(
             cut.end,
-            FeatureBatches(training, self._labels, store, batch_size=batch_size, seed=recipe.train.seed),
+            FeatureBatches(training, self._labels, store, batch_size=batch_size, seed=seed, turns=turns),
             FeatureBatches(validation, self._labels, store, batch_size=batch_size, seed=None),
+        )
+
+    def _extractor(self, trunk: Any, base: FeatureExtractor | None = None) -> FeatureExtractor:
+        return FeatureExtractor(
+            trunk,
+            self._classifier,
+            pixels=self._pixels,
+            recipe=self._recipe,
+            folder=self._features,
+            base=base,
         )

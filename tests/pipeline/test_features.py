@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -12,14 +13,16 @@ import pytest
 
 from contract.model import InputSpec
 from contract.store import ModelStore
+from pipeline.cut import cut_before_head, cut_before_training
 from pipeline.feature_store import FOLDER
-from pipeline.features import FeatureBatches, FeatureExtractor, cut_before_head, hash_network
+from pipeline.features import FeatureBatches, FeatureExtractor, hash_network
 from pipeline.ingest import ingest
 from pipeline.network import Classifier, build_classifier, preprocess
 from pipeline.pixels import Pixels
 from pipeline.recipe import Model, Recipe, load_recipe
 from pipeline.run import run
 from pipeline.split import Manifest, ManifestRow
+from pipeline.stages import last_blocks
 from pipeline.supply import Supply
 from pipeline.weights import Weights
 from tests.helpers.image_sets import color_files, png, write_files
@@ -194,11 +197,69 @@ def test_batches_hold_every_view_once_an_epoch(tmp_path: Path, rows: Sequence[Ma
         seen = [int(label) for _, labels in dataset.as_numpy_iterator() for label in labels]
         return [seen[i * len(views) : (i + 1) * len(views)] for i in range(count)]
 
+    turning = FeatureBatches(views, LABELS, one.store, batch_size=10, seed=3, turns=3).dataset()
+    assert len(views) == sum(len(labels) for _, labels in turning.take(3 * -(-len(views) // 30)))
     shuffled = epochs(3, 0, 3)
     assert [sorted(targets)] * 3 == [sorted(epoch) for epoch in shuffled]
     assert shuffled[0] != shuffled[1] != shuffled[2]
     assert shuffled[1:] == epochs(3, 1, 2)
     assert [targets] == epochs(None, 0, 1)
+
+
+@pytest.mark.parametrize("unfreeze", [1, 2, 4])
+def test_a_cut_before_the_last_blocks_is_the_same_network(unfreeze: int) -> None:
+    """What trains is behind the cut, also where shortcuts lead past it, and the parts give what the whole gives."""
+    classifier = network()
+    trainable = last_blocks(classifier, unfreeze)
+    cut = cut_before_training(classifier, trainable)
+    assert cut is not None
+    images = np.random.default_rng(0).uniform(0, 1, (3, 32, 32, 3)).astype(np.float32)
+
+    assert not trainable & {layer.name for layer in cut.trunk.layers}
+    assert trainable <= {layer.name for layer in cut.end.layers}
+    np.testing.assert_allclose(cut.end(cut.trunk(images)), classifier.model(images), atol=1e-6)
+
+
+def test_a_network_that_trains_whole_is_not_cut() -> None:
+    """With every block unfrozen nothing lies before the cut."""
+    classifier = network()
+
+    assert cut_before_training(classifier, last_blocks(classifier, "all")) is None
+
+
+def test_fine_tuning_takes_features_that_the_head_stage_computed(
+    tmp_path: Path, rows: list[ManifestRow], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The frozen part runs once for both stages; an epoch of the last blocks takes one view of each image."""
+    classifier = network()
+    settings = recipe("train.fine_tune={epochs: 1, unfreeze: 2, learning_rate: 1e-4}", "augment.views=3")
+    manifest = Manifest(tuple(replace(r, split="val" if i % 3 == 0 else "train") for i, r in enumerate(rows)))
+
+    def supply(classifier: Classifier) -> Supply:
+        return Supply(
+            classifier,
+            manifest,
+            labels=LABELS,
+            pixels=pixels(tmp_path / "colors"),
+            recipe=settings,
+            features=tmp_path / "features",
+        )
+
+    first = supply(classifier)
+    head = first.of_stage(frozenset())
+    capsys.readouterr()
+    blocks = first.of_stage(last_blocks(classifier, 2))
+
+    assert "; 0 to compute" in capsys.readouterr().err
+    assert head.model.input.shape[1:] == cut_before_head(classifier).trunk.output.shape[1:]
+    images = len(manifest.of("train"))
+    assert (len(head.training), len(blocks.training)) == (-(-3 * images // 8), -(-images // 8))
+    supply(network()).of_stage(frozenset())  # layers have other names
+    assert "; 0 to compute" in capsys.readouterr().err
+    (features, targets), *_ = head.validation.dataset()
+    (maps, same), *_ = blocks.validation.dataset()
+    np.testing.assert_array_equal(targets, same)
+    np.testing.assert_allclose(head.model(features), blocks.model(maps), atol=2e-3)  # float16 in between
 
 
 @pytest.mark.slow
@@ -240,9 +301,7 @@ def test_without_room_every_epoch_runs_the_network(tmp_path: Path, caplog: pytes
     """A limit below what the features need is no failure: the head trains on images, and a warning says why."""
     write_files(tmp_path / "colors", color_files())
     rows = rows_of(tmp_path / "colors")
-    sides = tuple(
-        ManifestRow(r.path, r.sha256, r.label, r.group, "val" if i % 3 == 0 else "train") for i, r in enumerate(rows)
-    )
+    sides = tuple(replace(row, split="val" if i % 3 == 0 else "train") for i, row in enumerate(rows))
     classifier = network()
 
     def fitted(*overrides: str) -> bool:

@@ -1,0 +1,66 @@
+"""A classifier in two: what stays as it is, and what trains. The two share their layers with the classifier."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from pipeline.network import Classifier
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A classifier in two parts that share its layers.
+
+    Attributes:
+        trunk: from preprocessed images to features; does not train.
+        end: from features to probabilities; training it trains the classifier.
+    """
+
+    trunk: Any
+    end: Any
+
+
+def cut_before_head(classifier: Classifier) -> Cut:
+    """Cut a classifier where its backbone's features enter the head's first layer that trains or drops.
+
+    That is after the pooling of a "gap" head, and before the Flatten of a "flatten-dense" one.
+    """
+    features = classifier.model.get_layer("pool").output if classifier.head == "gap" else classifier.feature_map
+    return _cut_at(classifier, features)
+
+
+def cut_before_training(classifier: Classifier, trainable: frozenset[str]) -> Cut | None:
+    """Cut a classifier at the last layer before the first trainable one that all paths through the network pass.
+
+    In a residual network that is the end of a block: its shortcuts pass no other layer.
+
+    Args:
+        classifier: the network.
+        trainable: names of the backbone layers that train.
+
+    Returns:
+        The two parts; None if nothing but the input lies before the first trainable layer.
+    """
+    layers = classifier.model.layers  # an order in which each comes after those it takes from
+    first = next(i for i, layer in enumerate(layers) if layer.name in trainable)
+    producers = {id(tensor): i for i, layer in enumerate(layers) for tensor in keras.tree.flatten(layer.output)}
+    taken_at = [0] * len(layers)  # the last layer that takes from each
+    for i, layer in enumerate(layers[1:], start=1):
+        for tensor in keras.tree.flatten(layer.input):
+            taken_at[producers[id(tensor)]] = i
+    passed = (i for i in range(first - 1, 0, -1) if max(taken_at[:i]) <= i)
+    last = next(passed, None)
+    return None if last is None else _cut_at(classifier, layers[last].output)
+
+
+def cut_between(first: Cut, second: Cut) -> Cut:
+    """Return the second of two cuts, its trunk from the features of the first one on."""
+    return Cut(keras.Model(first.trunk.output, second.trunk.output, name="trunk"), second.end)
+
+
+def _cut_at(classifier: Classifier, features: Any) -> Cut:
+    model = classifier.model
+    return Cut(keras.Model(model.input, features, name="trunk"), keras.Model(features, model.output, name="end"))
