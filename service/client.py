@@ -1,104 +1,81 @@
-"""A client for Python users: images in, named classes out.
+"""Clients for Python users: images in, named classes out.
 
 with FoveaClient("http://127.0.0.1:8000") as client:
     for prediction in client.predict(["eye.jpg"]).predictions:
         print(prediction.name, prediction.top[0].label, prediction.top[0].probability)
+
+`AsyncFoveaClient` has the same methods, to be awaited. A service that is busy (429, 503) is asked again when its
+Retry-After says so, a bounded number of times and never beyond the total time.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import ssl
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar, Unpack
 
 import httpx2
 
+from service.client_calls import (
+    Attempts,
+    Call,
+    Image,
+    Options,
+    build_explain,
+    build_heat_map,
+    build_model,
+    build_models,
+    build_predict,
+    build_ready,
+)
+from service.client_replies import ExplainResult, FoveaError, HeatMap, ModelInfo, PredictResult, Readiness
+
+__all__ = [
+    "DEFAULT_URL",
+    "AsyncFoveaClient",
+    "ExplainResult",
+    "FoveaClient",
+    "FoveaError",
+    "HeatMap",
+    "ModelInfo",
+    "PredictResult",
+    "Readiness",
+]
+
 DEFAULT_URL = "http://127.0.0.1:8000"
+_POLL_S = 0.2
 
-Image = str | Path | bytes
-
-
-class FoveaError(Exception):
-    """The service did not do as asked; the text is the service's own, or says why it could not be reached.
-
-    Attributes:
-        code: the service's stable name of the reason; "unreachable" or "not_fovea" if the service did not say.
-        status_code: HTTP status; None if there was no reply.
-    """
-
-    def __init__(self, message: str, *, code: str, status_code: int | None = None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.status_code = status_code
-
-
-@dataclass(frozen=True, slots=True)
-class ClassProbability:
-    """One class.
-
-    Attributes:
-        index: position in the model's output.
-        id: stable identifier.
-        label: name for people.
-        probability: 0 to 1.
-    """
-
-    index: int
-    id: str
-    label: str
-    probability: float
-
-
-@dataclass(frozen=True, slots=True)
-class ImagePrediction:
-    """What became of one image.
-
-    Attributes:
-        name: the file's name.
-        top: most probable classes first; empty if the image was refused.
-        error: why it was refused, None if it was not.
-    """
-
-    name: str
-    top: tuple[ClassProbability, ...]
-    error: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class PredictResult:
-    """One reply.
-
-    Attributes:
-        model: the model that answered.
-        version: its version.
-        contract: hash of the version's contract.
-        predictions: one for each image, in the order sent.
-        request_id: to find the request in the service's log.
-        document: the reply's JSON.
-    """
-
-    model: str
-    version: int
-    contract: str
-    predictions: tuple[ImagePrediction, ...]
-    request_id: str
-    document: Mapping[str, Any]
+T = TypeVar("T")
 
 
 class FoveaClient:
-    """A connection to a Fovea service; use it in a `with` block, or call `close`.
+    """A connection to a Fovea service; use it in a `with` block, or call `close`. Threads may share it.
 
     Args:
         url: where the service is.
-        timeout_s: longest wait for a reply, seconds.
+        key: API key, if the service wants one.
+        timeout_s: longest wait for an answer, seconds, all attempts together.
+        retries: most further attempts when the service is busy and says when to come back.
+        ca_file: certificates (PEM) to trust instead of the system's.
     """
 
-    def __init__(self, url: str = DEFAULT_URL, *, timeout_s: float = 60.0) -> None:
-        # A proxy for the internet cannot reach this machine's own loopback address.
-        self._http = httpx2.Client(base_url=url, timeout=timeout_s, trust_env=not _is_loopback(url))
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        key: str | None = None,
+        timeout_s: float = 60.0,
+        retries: int = 3,
+        ca_file: str | Path | None = None,
+    ) -> None:
+        self._timeout_s = timeout_s
+        self._retries = retries
+        self._http = httpx2.Client(**_transport_options(url, key, ca_file))
 
     def __enter__(self) -> FoveaClient:
         return self
@@ -110,93 +87,176 @@ class FoveaClient:
         """Close the connection."""
         self._http.close()
 
-    def predict(
-        self,
-        images: Sequence[Image],
-        *,
-        model: str | None = None,
-        version: int | None = None,
-        label: str | None = None,
-        top: int | None = None,
-    ) -> PredictResult:
+    def predict(self, images: Sequence[Image], **options: Unpack[Options]) -> PredictResult:
         """Classify images.
 
         Args:
             images: paths of image files, or their bytes; at least one.
-            model: the model; may be left out when exactly one is served.
-            version: exactly this version; not together with `label`.
-            label: "live" (the default), "previous" or "candidate".
-            top: classes an image, best first.
+            options: model, version or label, top, request_id; see `Options`.
 
         Raises:
             FoveaError: if the service refuses or cannot be reached.
             OSError: if a file cannot be read.
         """
-        query = {"model": model, "version": version, "label": label, "top": top}
-        files = [("file", _read_image(image, position)) for position, image in enumerate(images)]
-        if not files:
-            raise ValueError("images: expected at least one. Received: none")
-        params = {name: value for name, value in query.items() if value is not None}
-        return _parse_result(self._request("POST", "/v1/predict", params=params, files=files))
+        return self._send(build_predict(images, options))
 
-    def models(self) -> list[dict[str, Any]]:
-        """Return what is served: name, labels, and the state of each version.
+    def explain(
+        self, images: Sequence[Image], *, class_: str | int | None = None, **options: Unpack[Options]
+    ) -> ExplainResult:
+        """Return where in the images a class was seen, as numbers.
+
+        Args:
+            images: as `predict`.
+            class_: id, name or index of the class; by default each image's most probable one.
+            options: as `predict`.
 
         Raises:
-            FoveaError: if the service cannot be reached.
+            FoveaError: if the service refuses or cannot be reached, or the model has no explanations.
+            OSError: if a file cannot be read.
         """
-        listed: list[dict[str, Any]] = self._request("GET", "/v1/models")["models"]
-        return listed
+        return self._send(build_explain(images, class_, options))
 
-    def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        try:
-            reply = self._http.request(method, path, **options)
-        except httpx2.HTTPError as err:
-            raise FoveaError(
-                f"no answer from {self._http.base_url}: {err or type(err).__name__}", code="unreachable"
-            ) from err
-        try:
-            document = reply.json()
-        except ValueError:
-            document = None
-        if reply.is_success and isinstance(document, dict):
-            return document
-        raise _build_error(reply.status_code, document)
+    def heat_map(self, image: Image, *, class_: str | int | None = None, **options: Unpack[Options]) -> HeatMap:
+        """Return where in one image a class was seen, as a picture; arguments and errors as `explain`."""
+        return self._send(build_heat_map(image, class_, options))
+
+    def models(self) -> list[ModelInfo]:
+        """Return what is served.
+
+        Raises:
+            FoveaError: if the service refuses or cannot be reached.
+        """
+        return self._send(build_models())
+
+    def model(self, name: str) -> ModelInfo:
+        """Return one model with the live version's contract; errors as `models`."""
+        return self._send(build_model(name))
+
+    def ready(self) -> Readiness:
+        """Return whether the service answers predictions, and if not, what it waits for.
+
+        Raises:
+            FoveaError: if it cannot be reached.
+        """
+        return self._send(build_ready())
+
+    def wait_until_ready(self, timeout_s: float = 60.0) -> Readiness:
+        """Wait for a service that is starting.
+
+        Args:
+            timeout_s: longest wait, seconds.
+
+        Raises:
+            FoveaError: if it is not ready in time; the text says what it waited for.
+        """
+        end = time.monotonic() + timeout_s
+        while True:
+            try:
+                found = self.ready()
+                if found.ready:
+                    return found
+                reason, code = found.reason, "not_ready"
+            except FoveaError as err:
+                if err.code not in ("unreachable", "timeout"):
+                    raise
+                reason, code = str(err), err.code
+            if time.monotonic() >= end:
+                raise FoveaError(f"not ready within {timeout_s:g} s: {reason}", code=code)
+            time.sleep(_POLL_S)
+
+    def _send(self, call: Call[T]) -> T:
+        attempts = Attempts(self._retries, self._timeout_s)
+        while True:
+            options = {**call.parts, "headers": attempts.build_headers(call), "timeout": attempts.remaining_s}
+            try:
+                reply = self._http.request(call.method, call.path, **options)
+            except httpx2.HTTPError as err:
+                raise attempts.build_error(call, self._http.base_url, err) from err
+            wait_s = attempts.find_wait(call, reply)
+            if wait_s is None:
+                return call.parse(reply)
+            time.sleep(wait_s)
 
 
-def _build_error(status_code: int, document: object) -> FoveaError:
-    error = document.get("error") if isinstance(document, dict) else None
-    if not isinstance(error, dict) or not {"message", "code"} <= error.keys():
-        return FoveaError(
-            f"expected a Fovea service. Received: status {status_code}", code="not_fovea", status_code=status_code
-        )
-    return FoveaError(str(error["message"]), code=str(error["code"]), status_code=status_code)
+class AsyncFoveaClient:
+    """As `FoveaClient`, for asyncio; use it in an `async with` block, or await `close`."""
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        key: str | None = None,
+        timeout_s: float = 60.0,
+        retries: int = 3,
+        ca_file: str | Path | None = None,
+    ) -> None:
+        self._timeout_s = timeout_s
+        self._retries = retries
+        self._http = httpx2.AsyncClient(**_transport_options(url, key, ca_file))
+
+    async def __aenter__(self) -> AsyncFoveaClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._http.aclose()
+
+    async def predict(self, images: Sequence[Image], **options: Unpack[Options]) -> PredictResult:
+        """As `FoveaClient.predict`."""
+        return await self._send(await asyncio.to_thread(build_predict, images, options))
+
+    async def explain(
+        self, images: Sequence[Image], *, class_: str | int | None = None, **options: Unpack[Options]
+    ) -> ExplainResult:
+        """As `FoveaClient.explain`."""
+        return await self._send(await asyncio.to_thread(build_explain, images, class_, options))
+
+    async def heat_map(self, image: Image, *, class_: str | int | None = None, **options: Unpack[Options]) -> HeatMap:
+        """As `FoveaClient.heat_map`."""
+        return await self._send(await asyncio.to_thread(build_heat_map, image, class_, options))
+
+    async def models(self) -> list[ModelInfo]:
+        """As `FoveaClient.models`."""
+        return await self._send(build_models())
+
+    async def model(self, name: str) -> ModelInfo:
+        """As `FoveaClient.model`."""
+        return await self._send(build_model(name))
+
+    async def ready(self) -> Readiness:
+        """As `FoveaClient.ready`."""
+        return await self._send(build_ready())
+
+    async def _send(self, call: Call[T]) -> T:
+        attempts = Attempts(self._retries, self._timeout_s)
+        while True:
+            options = {**call.parts, "headers": attempts.build_headers(call), "timeout": attempts.remaining_s}
+            try:
+                async with asyncio.timeout(attempts.remaining_s):
+                    reply = await self._http.request(call.method, call.path, **options)
+            except (httpx2.HTTPError, TimeoutError) as err:
+                raise attempts.build_error(call, self._http.base_url, err) from err
+            wait_s = attempts.find_wait(call, reply)
+            if wait_s is None:
+                return call.parse(reply)
+            await asyncio.sleep(wait_s)
 
 
-def _parse_result(document: dict[str, Any]) -> PredictResult:
-    model = document["model"]
-    return PredictResult(
-        model=model["name"],
-        version=model["version"],
-        contract=model["contract"],
-        predictions=tuple(_parse_prediction(entry) for entry in document["predictions"]),
-        request_id=document["request_id"],
-        document=document,
-    )
-
-
-def _parse_prediction(entry: dict[str, Any]) -> ImagePrediction:
-    top = tuple(
-        ClassProbability(item["index"], item["id"], item["label"], item["probability"]) for item in entry.get("top", ())
-    )
-    return ImagePrediction(entry["name"], top, entry["error"]["message"] if "error" in entry else None)
-
-
-def _read_image(image: Image, position: int) -> tuple[str, bytes]:
-    if isinstance(image, bytes):
-        return f"image[{position}]", image
-    path = Path(image)
-    return path.name, path.read_bytes()
+def _transport_options(url: str, key: str | None, ca_file: str | Path | None) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "base_url": url,
+        "headers": {} if key is None else {"X-API-Key": key},
+        # A proxy for the internet cannot reach this machine's own loopback address.
+        "trust_env": not _is_loopback(url),
+    }
+    if ca_file is not None:
+        options["verify"] = ssl.create_default_context(cafile=ca_file)
+    return options
 
 
 def _is_loopback(url: str) -> bool:

@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from service.client import FoveaClient, FoveaError
+from contract.store import ModelStore
+from service.client import AsyncFoveaClient, FoveaClient, FoveaError
+from service.key import main as key_command
 from service.predict import main
 from tests.helpers.gateway_process import ServiceProcess
 from tests.helpers.pictures import COLOURS, encode, truncated_jpeg
+from tests.helpers.scripted_backend import ScriptedBackend, scripted
+from tests.service.conftest import StartProcess, publish_empty
 
 
-@pytest.fixture
-def url(gateway: tuple[ServiceProcess, str]) -> str:
-    """Where a gateway answers."""
-    return gateway[1]
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a gateway answers; one for all tests here, since none of them changes anything."""
+    root = tmp_path_factory.mktemp("client")
+    store = ModelStore(root / "models")
+    publish_empty(store)
+    with ScriptedBackend(root / "backend.sock") as backend:
+        backend.versions["colours", 1] = scripted()
+        process = ServiceProcess(
+            ["gateway", f"--models-dir={store.root}", f"--backend={backend.address}", "--port=0"], root
+        )
+        try:
+            address = process.wait_for_url()
+            process.wait_until_ready(address)
+            yield address
+        finally:
+            process.stop()
 
 
 @pytest.fixture
@@ -61,7 +80,57 @@ def test_client_raises_what_the_service_says(url: str) -> None:
 def test_client_lists_models(url: str) -> None:
     """What is served can be asked for."""
     with FoveaClient(url) as client:
-        assert ["colours"] == [model["name"] for model in client.models()]
+        (listed,) = client.models()
+        described = client.model("colours")
+
+    assert ("colours", {"live": 1}, None) == (listed.name, dict(listed.labels), listed.contract)
+    (version,) = described.versions
+    assert (1, "AVAILABLE", ("live",)) == (version.version, version.state, version.labels)
+    assert described.contract is not None
+    assert ["blue", "green", "red"] == [label["id"] for label in described.contract["labels"]]
+
+
+def test_client_explains(url: str) -> None:
+    """The class asked for, a grid of numbers, and the same as a picture."""
+    with FoveaClient(url) as client:
+        result = client.explain([encode("red"), truncated_jpeg()], class_="blue")
+        heat_map = client.heat_map(encode("red"), class_="blue", version=1)
+
+    good, bad = result.explanations
+    assert good.explained is not None
+    assert ("blue", "red") == (good.explained.id, good.top[0].id)
+    assert len(good.saliency) > 1
+    assert all(0 <= value <= 1 for row in good.saliency for value in row)
+    assert (None, (), True) == (bad.explained, bad.saliency, bad.error_code is not None)
+    assert heat_map.png.startswith(b"\x89PNG")
+    assert ("colours", 1, good.explained.index) == (heat_map.model, heat_map.version, heat_map.class_index)
+
+
+def test_client_knows_when_the_service_is_ready(url: str) -> None:
+    """What answers, and which version of it."""
+    with FoveaClient(url) as client:
+        assert {"colours": 1} == client.wait_until_ready().models
+        assert client.ready()
+
+
+def test_async_client_does_the_same(url: str, pictures: list[str]) -> None:
+    """Many requests at once on one connection pool, each with its own answer."""
+
+    async def run() -> None:
+        async with AsyncFoveaClient(url) as client:
+            results = await asyncio.gather(*(client.predict([path], top=1) for path in pictures * 4))
+            assert ["red", "green", "blue"] * 4 == [result.predictions[0].top[0].id for result in results]
+            assert ["colours"] == [model.name for model in await client.models()]
+            assert 1 == (await client.model("colours")).labels["live"]
+            assert await client.ready()
+            (explanation,) = (await client.explain([pictures[0]])).explanations
+            assert explanation.explained is not None
+            assert "red" == explanation.explained.id
+            assert (await client.heat_map(pictures[0])).png
+            with pytest.raises(FoveaError, match="no version 7"):
+                await client.predict([pictures[0]], version=7)
+
+    asyncio.run(run())
 
 
 def test_client_says_that_nothing_answers() -> None:
@@ -94,6 +163,42 @@ def test_command_prints_json(url: str, pictures: list[str], capsys: pytest.Captu
     assert "red" == json.loads(capsys.readouterr().out)["predictions"][0]["top"][0]["id"]
 
 
+def test_command_writes_where_the_class_was_seen(
+    url: str, pictures: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--explain is a picture beside the table; --class chooses whose."""
+    out = tmp_path / "heat.png"
+
+    assert 0 == main([pictures[0], "--url", url, "--explain", str(out), "--class", "green", "--label", "live"])
+
+    assert "Red" in capsys.readouterr().out
+    assert out.read_bytes().startswith(b"\x89PNG")
+
+
+def test_command_takes_the_key_from_a_file(
+    start_process: StartProcess,
+    backend: ScriptedBackend,
+    index: ModelStore,
+    pictures: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Where a service wants a key, one without is refused with a reason and one with it is answered."""
+    keys, secret = tmp_path / "keys.json", tmp_path / "secret"
+    assert 0 == key_command(["add", "me", "--keys", str(keys)])
+    secret.write_text(capsys.readouterr().out)
+    flags = [f"--models-dir={index.root}", f"--backend={backend.address}", "--port=0", f"--keys-file={keys}"]
+    process = start_process("gateway", *flags)
+    guarded = process.wait_for_url()
+    process.wait_until_ready(guarded)
+
+    assert 1 == main([pictures[0], "--url", guarded])
+    assert "key" in capsys.readouterr().err
+    assert 0 == main([pictures[0], "--url", guarded, "--key-file", str(secret)])
+    assert 0 == main([pictures[0], "--url", guarded, "--key", secret.read_text().strip(), "--version", "1"])
+    assert "Red" in capsys.readouterr().out
+
+
 def test_command_with_a_refused_image_is_status_1(
     url: str, pictures: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -116,9 +221,15 @@ def test_command_with_a_refused_image_is_status_1(
         (["missing.png", "--url", "{url}"], 1, "predict: missing.png: No such file or directory"),
         (["{red}", "--url", "http://127.0.0.1:{closed}"], 1, "predict: no answer from http://127.0.0.1"),
         (["{red}", "--top", "many"], 2, "python -m service predict: error: argument --top"),
+        (["{red}", "--url", "{url}", "--version", "7"], 1, "predict: colours has no version 7"),
+        (["{red}", "--url", "{url}", "--explain", "x.png", "--class", "grey"], 1, "predict: class: expected a class"),
+        (["{red}", "--key-file", "missing.key"], 1, "predict: missing.key: No such file or directory"),
+        (["{red}", "--ca-file", "missing.pem"], 1, "predict: missing.pem: No such file or directory"),
+        (["{red}", "{red}", "--explain", "x.png"], 2, "python -m service predict: error: --explain: expected one"),
+        (["{red}", "--class", "red"], 2, "python -m service predict: error: --class: expected --explain"),
         ([], 2, "python -m service predict: error: the following arguments are required: IMAGE"),
     ],
-    ids=["model", "top", "file", "no-service", "top-no-number", "no-image"],
+    ids=lambda value: value[:60] if isinstance(value, str) else "",
 )
 def test_command_says_what_is_wrong_on_its_last_line(
     url: str,

@@ -1,0 +1,269 @@
+"""What the service answers, as Python values; nothing of the project is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+class FoveaError(Exception):
+    """The service did not do as asked; the text is the service's own, or says why it could not be reached.
+
+    Attributes:
+        code: the service's stable name of the reason; "unreachable", "timeout" or "not_fovea" if it did not say.
+        status_code: HTTP status; None if there was no reply.
+        request_id: to find the request in the service's log.
+        retry_after_s: when the service expects to be able to answer, seconds; None if it did not say.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str,
+        status_code: int | None = None,
+        request_id: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status_code = status_code
+        self.request_id = request_id
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True, slots=True)
+class ClassProbability:
+    """One class.
+
+    Attributes:
+        index: position in the model's output.
+        id: stable identifier.
+        label: name for people.
+        probability: 0 to 1.
+    """
+
+    index: int
+    id: str
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One of the model's thresholds, applied to one image.
+
+    Attributes:
+        id: the class that the threshold is for.
+        label: its name for people.
+        probability: of that class, 0 to 1.
+        threshold: probability from which on the class is called.
+        called: whether it is.
+    """
+
+    id: str
+    label: str
+    probability: float
+    threshold: float
+    called: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePrediction:
+    """What became of one image.
+
+    Attributes:
+        name: the file's name.
+        top: most probable classes first; empty if the image was refused.
+        error: why it was refused, None if it was not.
+        error_code: the service's stable name of that reason.
+        warnings: such as "unlike_training_images".
+        decisions: one for each of the model's thresholds.
+    """
+
+    name: str
+    top: tuple[ClassProbability, ...]
+    error: str | None
+    error_code: str | None = None
+    warnings: tuple[str, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ImageExplanation(ImagePrediction):
+    """What became of one image, and where in it a class was seen.
+
+    Attributes:
+        explained: the class; None if the image was refused.
+        saliency: 0 to 1, a grid over the whole picture as the model saw it, row 0 at the top; empty if refused.
+    """
+
+    explained: ClassProbability | None = None
+    saliency: tuple[tuple[float, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What every reply of a model says.
+
+    Attributes:
+        model: the model that answered.
+        version: its version.
+        contract: hash of the version's contract.
+        request_id: to find the request in the service's log.
+        document: the reply's JSON.
+    """
+
+    model: str
+    version: int
+    contract: str
+    request_id: str
+    document: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PredictResult(Answer):
+    """Reply to `predict`.
+
+    Attributes:
+        predictions: one for each image, in the order sent.
+    """
+
+    predictions: tuple[ImagePrediction, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainResult(Answer):
+    """Reply to `explain`.
+
+    Attributes:
+        explanations: one for each image, in the order sent.
+    """
+
+    explanations: tuple[ImageExplanation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HeatMap:
+    """A picture of an explanation.
+
+    Attributes:
+        png: the image as the model saw it in grey, coloured where the class was seen.
+        model: the model that answered.
+        version: its version.
+        class_index: the class, by its position in the model's output.
+    """
+
+    png: bytes
+    model: str
+    version: int
+    class_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class VersionInfo:
+    """One version of a model.
+
+    Attributes:
+        version: its number.
+        state: "AVAILABLE" if it answers.
+        labels: "live", "previous", "candidate": which of them it is.
+        contract: hash of its contract; None while it is not loaded.
+    """
+
+    version: int
+    state: str
+    labels: tuple[str, ...]
+    contract: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """One model.
+
+    Attributes:
+        name: its name.
+        labels: the version that each of "live", "previous" and "candidate" stands for.
+        versions: newest first.
+        contract: the live version's; None in a list of models, and while it is not loaded.
+    """
+
+    name: str
+    labels: Mapping[str, int]
+    versions: tuple[VersionInfo, ...]
+    contract: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether the service answers predictions; true or false in an `if`.
+
+    Attributes:
+        ready: whether it does.
+        models: the models that answer, and the version that does.
+        reason: what it waits for; None if it is ready.
+    """
+
+    ready: bool
+    models: Mapping[str, int]
+    reason: str | None
+
+    def __bool__(self) -> bool:
+        """Return `ready`."""
+        return self.ready
+
+
+def parse_prediction(entry: Mapping[str, Any]) -> ImagePrediction:
+    """Return one entry of a predict reply."""
+    return ImagePrediction(**_image_fields(entry))
+
+
+def parse_explanation(entry: Mapping[str, Any]) -> ImageExplanation:
+    """Return one entry of an explain reply."""
+    found = entry.get("class")
+    values = entry["saliency"]["values"] if entry.get("saliency") else ()
+    explained = None if found is None else _class_probability(found)
+    return ImageExplanation(**_image_fields(entry), explained=explained, saliency=tuple(tuple(row) for row in values))
+
+
+def parse_answer(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of `Answer`."""
+    model = document["model"]
+    return {
+        "model": model["name"],
+        "version": model["version"],
+        "contract": model["contract"],
+        "request_id": document["request_id"],
+        "document": document,
+    }
+
+
+def parse_model(document: Mapping[str, Any]) -> ModelInfo:
+    """Return one model of a list, or a model's own reply."""
+    versions = tuple(
+        VersionInfo(int(item["version"]), item["state"], tuple(item["labels"]), item.get("contract"))
+        for item in document["model_version_status"]
+    )
+    return ModelInfo(document["name"], document["labels"], versions, document.get("contract"))
+
+
+def _image_fields(entry: Mapping[str, Any]) -> dict[str, Any]:
+    error: Mapping[str, str] = entry.get("error") or {}
+    return {
+        "name": entry["name"],
+        "top": tuple(_class_probability(item) for item in entry.get("top") or ()),
+        "error": error.get("message"),
+        "error_code": error.get("code"),
+        "warnings": tuple(entry.get("warnings") or ()),
+        "decisions": _parse_decisions(entry.get("decision") or ()),
+    }
+
+
+def _parse_decisions(items: Sequence[Mapping[str, Any]]) -> tuple[Decision, ...]:
+    fields = ("id", "label", "probability", "threshold", "called")
+    return tuple(Decision(**{field: item[field] for field in fields}) for item in items)
+
+
+def _class_probability(item: Mapping[str, Any]) -> ClassProbability:
+    return ClassProbability(item["index"], item["id"], item["label"], item["probability"])
