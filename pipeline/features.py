@@ -46,7 +46,7 @@ class View:
 
 
 class FeatureExtractor:
-    """Computes features of views of images, once, and keeps them.
+    """Computes features of views of images, once, and keeps them in `store`.
 
     Args:
         trunk: the frozen network.
@@ -79,7 +79,7 @@ class FeatureExtractor:
         before = {"preprocessing": preprocessing, "input": asdict(pixels.spec)}
         name = hash_network(trunk, before if base is None else {**before, "base": base.store.network})
         limit = int(recipe.cache.max_gb * 1e9)
-        self.store = FeatureStore(folder, name, shape=tuple(trunk.output.shape[1:]), max_bytes=limit)
+        self.store: FeatureStore = FeatureStore(folder, name, shape=tuple(trunk.output.shape[1:]), max_bytes=limit)
 
     def views(self, rows: Sequence[ManifestRow], count: int) -> list[View]:
         """Return `count` views of each image, all of the first image first."""
