@@ -44,6 +44,7 @@ def run_gateway(settings: Settings) -> int:
     from service.gateway.api_keys import KeyFileError
     from service.gateway.app import create_app
     from service.gateway.components import components_of
+    from service.gateway.errors import StorageError
     from service.gateway.logs import set_up_logging
     from service.gateway.server import run_server
     from service.gateway.tls import CertificateError, ServerCertificate
@@ -55,8 +56,9 @@ def run_gateway(settings: Settings) -> int:
             app = create_app(settings)
             listener = _open_socket(settings)
             metrics_url = _listen_for_metrics(settings, components_of(app).metrics, stack=stack)
-        except (KeyFileError, CertificateError, SettingsError) as err:
-            print(f"gateway: {err}", file=sys.stderr)
+        except (KeyFileError, CertificateError, SettingsError, StorageError) as err:
+            reason = f"{err}: {err.__cause__}" if isinstance(err, StorageError) else str(err)
+            print(f"gateway: {reason}", file=sys.stderr)
             return 1
         logger.info("listening on %s, model server at %s", url_of(listener, settings.scheme), settings.backend)
         logger.info("API keys are %s; metrics at %s", "needed" if settings.needs_key else "not needed", metrics_url)

@@ -8,7 +8,8 @@ GatewayError                        500  internal_error
 ├── NotFoundError                   404  not_found
 │   ├── ModelNotFoundError          404  model_not_found
 │   ├── VersionNotFoundError        404  version_not_found
-│   └── LabelNotFoundError          404  label_not_found
+│   ├── LabelNotFoundError          404  label_not_found
+│   └── FeedbackNotFoundError       404  feedback_not_found
 ├── ConflictError                   409  conflict
 ├── BodyTooLargeError               413  body_too_large
 ├── TooManyImagesError              413  too_many_images
@@ -24,6 +25,7 @@ GatewayError                        500  internal_error
 │   ├── OverloadedError             503  overloaded
 │   ├── UnreachableError            503  model_server_unreachable
 │   └── DrainingError               503  draining
+│   ├── StorageError                503  storage_failed
 └── DeadlineError                   504  deadline_exceeded
 
 A message says what happened, what was expected and what was received. It goes to the client as it is: no path, no
@@ -119,6 +121,12 @@ class ConflictError(GatewayError):
 
 
 class BodyTooLargeError(GatewayError):
+class FeedbackNotFoundError(NotFoundError):
+    """No feedback is kept under that id."""
+
+    code = "feedback_not_found"
+
+
     """The body has more bytes than are read."""
 
     status_code = 413
@@ -221,6 +229,13 @@ class DrainingError(UnavailableError):
 
 class DeadlineError(GatewayError):
     """The model server did not answer in time."""
+class StorageError(UnavailableError):
+    """What has to be written, feedback or the audit log, cannot be."""
+
+    code = "storage_failed"
+    retry_after_s = 60
+
+
 
     status_code = 504
     code = "deadline_exceeded"

@@ -8,7 +8,9 @@ from contextvars import ContextVar
 
 HEADER = "x-request-id"
 
-_ALLOWED = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+ID_PATTERN = r"[A-Za-z0-9._:/+=@-]{1,128}"
+
+_ALLOWED = re.compile(ID_PATTERN)
 _current: ContextVar[str] = ContextVar("fovea_request_id", default="-")
 
 

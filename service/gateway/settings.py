@@ -81,6 +81,10 @@ class Settings(BaseModel):
     )
     tls_cert: Path | None = Field(None, description="certificate chain (PEM); HTTPS instead of HTTP")
     tls_key: Path | None = Field(None, description="the certificate's key (PEM), if it is not in the same file")
+    feedback_dir: Path | None = Field(
+        None, description="folder for labelled images that /v1/feedback takes; without it none are taken"
+    )
+    feedback_days: int = Field(365, ge=1, le=36500, description="how long they are kept, days")
     poll_s: float = Field(0.5, gt=0, le=60, description="how long an answer about what is served is reused, seconds")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
     log_format: Literal["text", "json"] = Field("text", description="text for people or json for programs")

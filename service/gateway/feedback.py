@@ -1,0 +1,189 @@
+"""Feedback: an image again, with the class that it really has, checked against the model and kept without metadata."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from contract.errors import ImageError
+from contract.model import ModelContract
+from service.gateway.catalog import Catalog, Choice
+from service.gateway.clean_images import clean_image
+from service.gateway.contracts import ContractCache
+from service.gateway.errors import InvalidValueError, NotFoundError, RefusedImageError, StorageError
+from service.gateway.feedback_store import Feedback, FeedbackStore, is_folder_name
+from service.gateway.request_context import ID_PATTERN
+from service.gateway.uploads import Form
+
+logger = logging.getLogger("fovea.feedback")
+
+T = TypeVar("T")
+_PURGE_INTERVAL_S = 3600.0
+_MAX_NOTE = 2000
+
+
+class FeedbackForm(BaseModel):
+    """The texts of a feedback form."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    label: str = Field(min_length=1, max_length=200, description="Id of the true class, or its name.")
+    consent: Literal["true"] = Field(
+        description="true: whoever may decide so agrees that the image is kept and used for training."
+    )
+    model: str | None = Field(
+        None, min_length=1, max_length=64, description="The model; may be left out when exactly one is served."
+    )
+    version: int | None = Field(None, ge=1, le=2**63 - 1, description="The version that predicted, if it matters.")
+    request_id: Annotated[str, Field(pattern=f"^{ID_PATTERN}$")] | None = Field(
+        None, description="request_id of the prediction."
+    )
+    note: str | None = Field(None, max_length=_MAX_NOTE, description="Free text; leave out who the patient is.")
+
+    @field_validator("model", "version", "request_id", "note", mode="before")
+    @classmethod
+    def _drop_empty(cls, value: object) -> object:
+        return None if value == "" else value
+
+
+FIELDS = frozenset(FeedbackForm.model_fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What became of a feedback.
+
+    Attributes:
+        id: to delete it by.
+        feedback: as it was stored.
+        contract: of the version whose labels were looked at.
+    """
+
+    id: str
+    feedback: Feedback
+    contract: ModelContract
+
+
+class FeedbackDesk:
+    """Takes feedback, one image at a time, off the event loop.
+
+    Args:
+        store: where it goes; None if none is taken.
+        catalog: what is served.
+        contracts: the labels and inputs of versions.
+        max_pixels: refuse images whose header declares more.
+    """
+
+    def __init__(
+        self, store: FeedbackStore | None, catalog: Catalog, *, contracts: ContractCache, max_pixels: int
+    ) -> None:
+        self._store = store
+        self._catalog = catalog
+        self._contracts = contracts
+        self._max_pixels = max_pixels
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="feedback")
+
+    def check_open(self) -> FeedbackStore:
+        """Return the store.
+
+        Raises:
+            NotFoundError: if no feedback is taken.
+        """
+        if self._store is None:
+            raise NotFoundError("no feedback is taken here: the gateway was started without a folder for it")
+        return self._store
+
+    async def keep(self, form: Form, *, key: str | None) -> Kept:
+        """Keep an image with its true label.
+
+        Args:
+            form: one image, and the texts of `FeedbackForm`.
+            key: name of the client's API key.
+
+        Raises:
+            InvalidValueError: if a text is wrong, or the label is none of the model's.
+            RefusedImageError: if the image cannot be decoded.
+            GatewayError: if the model is not known or the store fails.
+        """
+        store, texts = self.check_open(), _parse(form.texts)
+        target = await self._catalog.resolve(Choice(texts.model, texts.version))
+        version = target.versions[0]
+        contract = await self._contracts.fetch(target.name, version)
+        feedback = Feedback(
+            model=target.name,
+            version=version,
+            contract=contract.sha256,
+            label=_find_label(texts.label, contract),
+            request_id=texts.request_id,
+            note=texts.note,
+            key=key,
+        )
+
+        def work() -> str:
+            try:
+                image = clean_image(form.uploads[0].data, contract.input, max_pixels=self._max_pixels)
+            except ImageError as err:
+                raise RefusedImageError(err) from err
+            return store.add(image, feedback)
+
+        return Kept(await self._run(work), feedback, contract)
+
+    async def delete(self, feedback_id: str) -> None:
+        """Delete an image and what is known of it.
+
+        Raises:
+            NotFoundError: if there is no such feedback, or none is taken.
+            StorageError: if it cannot be deleted.
+        """
+        store = self.check_open()
+        await self._run(lambda: store.delete(feedback_id))
+
+    async def watch(self) -> None:
+        """Delete what is too old, for ever; to be cancelled."""
+        if self._store is None:
+            return
+        while True:
+            await asyncio.sleep(_PURGE_INTERVAL_S)
+            try:
+                num_deleted = await self._run(self._store.purge)
+            except StorageError:
+                logger.exception("feedback that is too old could not be deleted")
+            else:
+                logger.info("%d images of feedback were too old and are deleted", num_deleted)
+
+    def close(self) -> None:
+        """Let the thread end; what it has begun is finished."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+def _parse(texts: dict[str, str]) -> FeedbackForm:
+    try:
+        return FeedbackForm.model_validate(texts)
+    except ValidationError as err:
+        error = err.errors(include_url=False, include_input=False)[0]
+        raise InvalidValueError(f"{error['loc'][0]}: {error['msg']}") from err
+
+
+def _find_label(text: str, contract: ModelContract) -> str:
+    """Return the id of the class that a text names, by id or else by a name that is the only one of its kind."""
+    ids = [label.id for label in contract.labels]
+    named = [label.id for label in contract.labels if label.name == text]
+    if text not in ids and len(named) != 1:
+        near = difflib.get_close_matches(text, ids, n=3) or ids[:3]
+        raise InvalidValueError(
+            f"label: expected one of the model's {len(ids)}, such as {', '.join(near)}. Received: {text[:64]!r}"
+        )
+    found = text if text in ids else named[0]
+    if not is_folder_name(found):
+        raise InvalidValueError(f"label: {found[:64]!r} cannot be the name of a folder, as training needs it")
+    return found

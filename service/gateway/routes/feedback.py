@@ -1,0 +1,96 @@
+"""POST and DELETE /v1/feedback: images that people have labelled, for the next training."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request, Response
+from pydantic import BaseModel, Field
+
+from service.gateway.access import KEY_NAME
+from service.gateway.components import Wired
+from service.gateway.errors import ForbiddenError
+from service.gateway.feedback import FIELDS, FeedbackForm
+from service.gateway.request_context import current_request_id
+from service.gateway.routes.documented import error_replies
+from service.gateway.uploads import FIELD, UploadLimits, read_form
+
+router = APIRouter(tags=["feedback"])
+
+_SAMPLE = (
+    "curl -F file=@eye.jpg -F label=glaucoma -F consent=true -F request_id=4ca9fa8e5632407d895c9c25feb437b6 "
+    "http://127.0.0.1:8000/v1/feedback"
+)
+
+
+class FeedbackReply(BaseModel):
+    """Reply of POST /v1/feedback."""
+
+    id: str = Field(description="To delete it by.", examples=["0d5f8c4e4c5f4f0c8f6f3f1b5f1e9a77"])
+    model: str = Field(description="The model whose training set it belongs to.")
+    label: str = Field(description="Id of the true class.")
+    request_id: str
+
+
+def _describe_body() -> dict[str, Any]:
+    schema = FeedbackForm.model_json_schema()
+    schema["properties"] = {FIELD: {"type": "string", "format": "binary"}, **schema["properties"]}
+    schema["required"] = [FIELD, *schema["required"]]
+    return {
+        "x-codeSamples": [{"lang": "Shell", "source": _SAMPLE}],
+        "requestBody": {
+            "required": True,
+            "description": "A form with the image and what is true of it.",
+            "content": {"multipart/form-data": {"schema": schema}},
+        },
+    }
+
+
+@router.post(
+    "/v1/feedback",
+    status_code=201,
+    summary="Tell the true class of an image",
+    responses=error_replies(400, 401, 403, 404, 409, 413, 415, 422, 429, 503),
+    openapi_extra=_describe_body(),
+)
+async def give_feedback(request: Request, wired: Wired) -> FeedbackReply:
+    """Keep an image with its true class for a later training, if this service takes feedback.
+
+    Of the file only the picture is kept: no EXIF data, no thumbnail, no file name. The same image with the same label
+    is kept once; under another label it is refused until the first is deleted. It goes when it is deleted by its id,
+    or after the days that the service keeps feedback.
+    """
+    wired.feedback.check_open()
+    _check_site(request)
+    limits = UploadLimits(wired.settings.max_body_bytes, 1)
+    form = await read_form(request, limits, fields=FIELDS)
+    kept = await wired.feedback.keep(form, key=request.scope.get(KEY_NAME))
+    return FeedbackReply(
+        id=kept.id, model=kept.feedback.model, label=kept.feedback.label, request_id=current_request_id()
+    )
+
+
+@router.delete(
+    "/v1/feedback/{feedback_id}",
+    status_code=204,
+    summary="Delete feedback",
+    response_class=Response,
+    responses=error_replies(401, 403, 404, 422, 429, 503),
+)
+async def delete_feedback(
+    request: Request,
+    feedback_id: Annotated[str, Path(max_length=64, description="As the service gave it.")],
+    wired: Wired,
+) -> None:
+    """Delete an image and everything that is known of it."""
+    wired.feedback.check_open()
+    _check_site(request)
+    await wired.feedback.delete(feedback_id)
+
+
+def _check_site(request: Request) -> None:
+    """Refuse what a page of another site makes a browser send: without keys, it could fill the training set."""
+    if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        raise ForbiddenError(
+            "expected feedback from this service's own page or from a program. Received: another site's"
+        )
