@@ -36,6 +36,8 @@ class Decoder:
             In the order given: uint8, shape (height, width, channels), or why the image is refused.
         """
         loop = asyncio.get_running_loop()
+        if len(images) == 1:  # nearly always: no tasks for it
+            return [await loop.run_in_executor(self._pool, self._decode, images[0], spec)]
         return await asyncio.gather(*(loop.run_in_executor(self._pool, self._decode, image, spec) for image in images))
 
     def close(self) -> None:

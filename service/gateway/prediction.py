@@ -160,7 +160,11 @@ class Predictor:
         prepared = await images.prepare(contract.input)
         batches = self._batches(prepared)
         with self._metrics.stage("predict"):
-            replies = await asyncio.gather(*(self._backend.predict(name, batch, version=version) for batch in batches))
+            if len(batches) == 1:  # nearly always: no task for it
+                replies = [await self._backend.predict(name, batches[0], version=version)]
+            else:
+                calls = (self._backend.predict(name, batch, version=version) for batch in batches)
+                replies = await asyncio.gather(*calls)
         probabilities = [reply.probabilities for reply in replies]
         return Answer(
             name,
@@ -205,6 +209,8 @@ class Predictor:
         if not good:
             self._metrics.count_refused(prepared)
             raise next(item for item in prepared if isinstance(item, RefusedImageError))
+        if len(good) == 1:
+            return [good[0][np.newaxis]]  # a view: nothing is copied
         return [np.stack(good[start : start + self._max_batch]) for start in range(0, len(good), self._max_batch)]
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -18,12 +17,8 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from service.gateway.errors import (
-    BodyTooLargeError,
-    MalformedRequestError,
-    TooManyImagesError,
-    UnsupportedEncodingError,
-)
+from service.gateway.body_stream import join_chunks, read_chunks
+from service.gateway.errors import MalformedRequestError, TooManyImagesError
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks  # exists for type checkers only
@@ -87,16 +82,13 @@ async def read_uploads(request: Request, limits: UploadLimits) -> list[Upload]:
         MalformedRequestError: if the body is not what its content type says.
         BodyTooLargeError: as soon as the body is known to exceed the limit.
         TooManyImagesError: as soon as it is known to hold too many images.
-        UnsupportedEncodingError: if the body is compressed.
+        UnsupportedEncodingError: if the body is compressed otherwise than by gzip.
         ClientDisconnect: if the client leaves before the end.
     """
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("", "identity"):
-        raise UnsupportedEncodingError(f"content-encoding: expected none. Received: {encoding[:32]!r}")
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind == b"multipart/form-data":
-        return await _read_multipart(request, limits, boundary=options.get(b"boundary", b""))
-    body = await _read_body(request, limits)
+        return (await _read_multipart(request, limits, boundary=options.get(b"boundary", b""))).uploads
+    body = await join_chunks(request, limits.max_body_bytes)
     if kind != b"application/json":
         return [Upload("image", body)]
     if len(body) <= _PARSE_INLINE_BYTES:
@@ -104,34 +96,52 @@ async def read_uploads(request: Request, limits: UploadLimits) -> list[Upload]:
     return await asyncio.to_thread(_parse_json, body, limits)
 
 
-async def _read_body(request: Request, limits: UploadLimits) -> bytes:
-    async with aclosing(_read_chunks(request, limits)) as chunks:
-        return b"".join([chunk async for chunk in chunks])
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A form with images and texts.
+
+    Attributes:
+        uploads: the images, in order.
+        texts: the other parts, by name.
+    """
+
+    uploads: list[Upload]
+    texts: dict[str, str]
 
 
-async def _read_chunks(request: Request, limits: UploadLimits) -> AsyncGenerator[bytes]:
-    """Give the body piece by piece; the declared length is refused before the first one is read."""
-    declared = request.headers.get("content-length", "0")
-    if not declared.isdecimal():
-        raise MalformedRequestError("content-length: expected a number. Received: something else")
-    if int(declared) > limits.max_body_bytes:
-        raise _too_large(limits)
-    size = 0
-    async with aclosing(request.stream()) as stream:
-        async for chunk in stream:
-            size += len(chunk)
-            if size > limits.max_body_bytes:
-                raise _too_large(limits)
-            yield chunk
+async def read_form(request: Request, limits: UploadLimits, *, fields: frozenset[str]) -> Form:
+    """Read a `multipart/form-data` body whose parts are images named "file" and texts with these names.
+
+    Raises:
+        MalformedRequestError: if the body is not such a form.
+        BodyTooLargeError: as soon as the body is known to exceed the limit.
+        TooManyImagesError: as soon as it is known to hold too many images.
+        ClientDisconnect: if the client leaves before the end.
+    """
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    if kind != b"multipart/form-data":
+        raise MalformedRequestError("content-type: expected multipart/form-data. Received: something else")
+    return await _read_multipart(request, limits, boundary=options.get(b"boundary", b""), fields=fields)
 
 
-async def _read_multipart(request: Request, limits: UploadLimits, *, boundary: bytes) -> list[Upload]:
+async def read_body(request: Request, limits: UploadLimits) -> bytes:
+    """Read a body as it is, whatever its content type.
+
+    Raises:
+        MalformedRequestError, BodyTooLargeError, UnsupportedEncodingError, ClientDisconnect: as `read_uploads`.
+    """
+    return await join_chunks(request, limits.max_body_bytes)
+
+
+async def _read_multipart(
+    request: Request, limits: UploadLimits, *, boundary: bytes, fields: frozenset[str] = frozenset()
+) -> Form:
     if not boundary:
         raise MalformedRequestError("multipart/form-data: expected a boundary in content-type. Received: none")
-    parts = _Parts(limits.max_images)
+    parts = _Parts(limits.max_images, fields)
     try:
         parser = MultipartParser(boundary, parts.callbacks(), max_header_count=_MAX_PART_HEADERS)
-        async with aclosing(_read_chunks(request, limits)) as chunks:
+        async with aclosing(read_chunks(request, limits.max_body_bytes)) as chunks:
             async for chunk in chunks:
                 parser.write(chunk)
         parser.finalize()
@@ -141,14 +151,17 @@ async def _read_multipart(request: Request, limits: UploadLimits, *, boundary: b
         raise MalformedRequestError("multipart/form-data: expected a closing boundary. Received: the body's end")
     if not parts.uploads:
         raise MalformedRequestError(f"multipart/form-data: expected at least one part named {FIELD!r}. Received: none")
-    return parts.uploads
+    return Form(parts.uploads, parts.texts)
 
 
 class _Parts:
     """Collects the parts of a multipart body as the parser meets them."""
 
-    def __init__(self, max_images: int) -> None:
+    def __init__(self, max_images: int, fields: frozenset[str]) -> None:
         self.uploads: list[Upload] = []
+        self.texts: dict[str, str] = {}
+        self._fields = fields
+        self._field = FIELD
         self.finished = False
         self._max_images = max_images
         self._header_name = b""
@@ -170,7 +183,7 @@ class _Parts:
         }
 
     def _begin_part(self) -> None:
-        if len(self.uploads) >= self._max_images:
+        if len(self.uploads) + len(self.texts) >= self._max_images + len(self._fields):
             raise _too_many(self._max_images)
         self._disposition = b""
         self._data = bytearray()
@@ -189,10 +202,16 @@ class _Parts:
     def _end_headers(self) -> None:
         _, options = parse_options_header(self._disposition)
         field = options.get(b"name", b"").decode("utf-8", "replace")
-        if field != FIELD:
+        if field != FIELD and field not in self._fields:
+            expected = ", ".join(repr(name) for name in (FIELD, *sorted(self._fields)))
             raise MalformedRequestError(
-                f"multipart/form-data: expected parts named {FIELD!r}. Received: {field[:64]!r}"
+                f"multipart/form-data: expected parts named {expected}. Received: {field[:64]!r}"
             )
+        if field in self.texts:
+            raise MalformedRequestError(f"multipart/form-data: expected {field!r} once. Received: it again")
+        if field == FIELD and len(self.uploads) >= self._max_images:
+            raise _too_many(self._max_images)
+        self._field = field
         name = options.get(b"filename", b"").decode("utf-8", "replace")
         self._name = name[:_MAX_NAME] or f"file[{len(self.uploads)}]"
 
@@ -200,7 +219,10 @@ class _Parts:
         self._data += data[start:end]
 
     def _end_part(self) -> None:
-        self.uploads.append(Upload(self._name, bytes(self._data)))
+        if self._field == FIELD:
+            self.uploads.append(Upload(self._name, bytes(self._data)))
+        else:
+            self.texts[self._field] = self._data.decode("utf-8", "replace")
         self._data = bytearray()
 
     def _end(self) -> None:
@@ -226,10 +248,6 @@ def _decode_base64(text: str, index: int) -> bytes:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as err:
         raise MalformedRequestError(f"images[{index}].b64: expected base64 (standard alphabet, padded)") from err
-
-
-def _too_large(limits: UploadLimits) -> BodyTooLargeError:
-    return BodyTooLargeError(f"expected a body of at most {limits.max_body_bytes} bytes. Received: more")
 
 
 def _too_many(max_images: int) -> TooManyImagesError:

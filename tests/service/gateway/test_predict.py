@@ -205,7 +205,7 @@ def test_part_without_a_file_name_is_an_image_too(client: TestClient) -> None:
 
 def test_compressed_body_is_415(client: TestClient) -> None:
     """A compressed body is named as such, not taken for a bad image."""
-    reply = client.post("/v1/predict", content=encode("red"), headers={"content-encoding": "gzip"})
+    reply = client.post("/v1/predict", content=encode("red"), headers={"content-encoding": "br"})
 
     assert (415, "unsupported_encoding") == (reply.status_code, reply.json()["error"]["code"])
 

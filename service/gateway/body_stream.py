@@ -1,0 +1,114 @@
+"""Request bodies as bytes, compressed or not: bounded while they are read, as sent and as inflated."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+
+from starlette.requests import ClientDisconnect, Request
+
+from service.gateway.errors import BodyTooLargeError, MalformedRequestError, UnsupportedEncodingError
+
+_PIECE = 1 << 18  # bytes that are inflated at a time, between which other requests have their turn
+_MAX_MEMBERS = 64  # a gzip file may be several, one after the other; each costs time however small it is
+_GZIP = 31  # zlib's way to say: gzip's header, largest window
+
+
+async def join_chunks(request: Request, max_bytes: int) -> bytes:
+    """Return a request's body.
+
+    Raises:
+        MalformedRequestError: if it is not what its headers say.
+        BodyTooLargeError: as soon as it is known to exceed the limit, before or after inflation.
+        UnsupportedEncodingError: if it is compressed otherwise than by gzip.
+        ClientDisconnect: if the client leaves before the end.
+    """
+    async with aclosing(read_chunks(request, max_bytes)) as chunks:
+        parts = [chunk async for chunk in chunks]
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def read_chunks(request: Request, max_bytes: int) -> AsyncGenerator[bytes]:
+    """Give a request's body piece by piece, as `join_chunks` reads it; headers are checked before the first piece."""
+    declared, encoding = _read_headers(request)
+    if not declared.isdecimal():
+        raise MalformedRequestError("content-length: expected a number. Received: something else")
+    if int(declared) > max_bytes:
+        raise _too_large(max_bytes)
+    if encoding in ("", "identity"):
+        return _bound(_receive(request), max_bytes)
+    if encoding in ("gzip", "x-gzip"):
+        return _bound(_inflate(_bound(_receive(request), max_bytes)), max_bytes)
+    raise UnsupportedEncodingError(f"content-encoding: expected gzip or none. Received: {encoding[:32]!r}")
+
+
+def _read_headers(request: Request) -> tuple[str, str]:
+    """Return Content-Length, "0" without one, and Content-Encoding in lower case."""
+    declared, encoding = b"0", b""
+    for name, value in request.scope["headers"]:
+        if name == b"content-length":
+            declared = value
+        elif name == b"content-encoding":
+            encoding = value
+    return declared.decode("latin-1"), encoding.decode("latin-1").strip().lower()
+
+
+async def _receive(request: Request) -> AsyncGenerator[bytes]:
+    more = True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        more = message.get("more_body", False)
+        if body := message.get("body"):
+            yield body
+
+
+async def _bound(chunks: AsyncGenerator[bytes], max_bytes: int) -> AsyncGenerator[bytes]:
+    left = max_bytes
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            left -= len(chunk)
+            if left < 0:
+                raise _too_large(max_bytes)
+            yield chunk
+
+
+async def _inflate(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    members = 1
+    inflater = zlib.decompressobj(_GZIP)
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            data = chunk
+            while data:
+                if inflater.eof:
+                    members += 1
+                    inflater = zlib.decompressobj(_GZIP)
+                if members > _MAX_MEMBERS:
+                    raise MalformedRequestError(f"gzip: expected at most {_MAX_MEMBERS} members. Received: more")
+                async for piece in _pieces(inflater, data):
+                    yield piece
+                data = inflater.unused_data
+    if not inflater.eof:
+        raise MalformedRequestError("gzip: expected a whole body. Received: one that ends early")
+
+
+async def _pieces(inflater: zlib._Decompress, data: bytes) -> AsyncIterator[bytes]:
+    """Inflate one chunk, or what of it belongs to the inflater's member."""
+    while True:
+        try:
+            piece = inflater.decompress(data, _PIECE)
+        except zlib.error as err:
+            raise MalformedRequestError("gzip: the body is corrupt") from err
+        if piece:
+            yield piece
+        data = inflater.unconsumed_tail
+        if inflater.eof or (not data and len(piece) < _PIECE):  # a full piece may leave output behind, not input
+            return
+        await asyncio.sleep(0)
+
+
+def _too_large(max_bytes: int) -> BodyTooLargeError:
+    return BodyTooLargeError(f"expected a body of at most {max_bytes} bytes. Received: more")
