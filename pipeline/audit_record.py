@@ -24,7 +24,7 @@ from pipeline.pixels import Pixels
 _SIZES = 20  # image sizes named in audit.json
 _ENTRIES = 24  # images or pairs shown of each finding
 _TOGETHER = 6  # pictures shown of one entry
-THUMBNAIL = 112  # pixels
+THUMBNAIL = 144  # pixels
 _DOUBTFUL = frozenset(
     {"unreadable", "two_labels", "leaked_copies", "wrong_extension", "no_detail", "dark", "bright", "blurred"}
 )
@@ -44,7 +44,8 @@ def write_audit(folder: Path, dataset: Dataset, found: Audit, pixels: Pixels) ->
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=select_autoescape(), undefined=StrictUndefined
     )
-    shown = [{"finding": finding, "entries": _entries(finding, pixels)} for finding in found.findings]
+    reasons = {problem.path: problem.message for problem in found.problems}
+    shown = [{"finding": finding, "entries": _entries(finding, pixels, reasons)} for finding in found.findings]
     html = environment.get_template("audit.html.j2").render(document, shown=shown, thumbnail=THUMBNAIL)
     (folder / "audit.html").write_text(html, encoding="utf-8")
 
@@ -141,11 +142,16 @@ def _copy(source: Source, path: str, target: Path) -> bool:
     return True
 
 
-def _entries(finding: Finding, pixels: Pixels) -> list[list[dict[str, str]]]:
+def _entries(finding: Finding, pixels: Pixels, reasons: Mapping[str, str]) -> list[list[dict[str, str]]]:
     return [
-        [{"path": path, "thumbnail": _thumbnail(path, pixels)} for path in entry[:_TOGETHER]]
+        [_entry(path, pixels, reasons.get(path, "")) for path in entry[:_TOGETHER]]
         for entry in finding.images[:_ENTRIES]
     ]
+
+
+def _entry(path: str, pixels: Pixels, reason: str) -> dict[str, str]:
+    folder, _, file = path.rpartition("/")
+    return {"folder": folder, "file": file, "thumbnail": _thumbnail(path, pixels), "reason": reason}
 
 
 def _thumbnail(path: str, pixels: Pixels) -> str:

@@ -36,7 +36,7 @@ class Finding:
 
 def counted(count: int, noun: str, verb: str = "") -> str:
     """Return "1 image is" or "3 images are"."""
-    plural = {"is": "are", "has": "have", "looks": "look"}.get(verb, verb)
+    plural = {"is": "are", "has": "have", "looks": "look", "shows": "show"}.get(verb, verb)
     return f"{count} {noun}{'' if count == 1 else 's'} {verb if count == 1 else plural}".strip()
 
 
