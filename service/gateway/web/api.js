@@ -35,13 +35,18 @@ export class Api {
   }
 
   /** Classify one file, sent as it is. */
-  predict(file, query, options) {
-    return this.#post("v1/predict", file, query, options);
+  async predict(file, query, options) {
+    return (await this.#post("v1/predict", file, query, options)).json();
   }
 
-  /** Return where a model looked in one file, as JSON. */
-  explain(file, query, options) {
-    return this.#post("v1/explain", file, query, { ...options, accept: "application/json" });
+  /** Return where a model looked in one file, as numbers. */
+  async explain(file, query, options) {
+    return (await this.#post("v1/explain", file, query, options)).json();
+  }
+
+  /** Return where a model looked in one file, as a PNG of the service. */
+  async drawExplanation(file, query, options) {
+    return (await this.#post("v1/explain", file, query, { ...options, accept: "image/png" })).blob();
   }
 
   /**
@@ -54,7 +59,7 @@ export class Api {
     for (let attempt = 1; ; ) {
       const sent = this.#keys.current;
       const reply = await this.#send(address, { method: "POST", body: file, accept, signal });
-      if (reply.ok) return reply.json();
+      if (reply.ok) return reply;
       const error = await errorOf(reply);
       if (error.status === 401 && (await this.#keys.ask(sent))) continue;
       if (!BUSY.includes(error.status) || error.retryAfterS === null || attempt === ATTEMPTS) throw error;

@@ -14,6 +14,7 @@ import { count, describeFailure, percent } from "./words.js";
 const AT_ONCE = 2;
 const MAX_CARDS = 200;
 const MAX_CLASSES = 5; // shown of each image
+const UNKNOWN = { input: { width: 1, height: 1, fit: "stretch" } }; // a version that is no longer live; most stretch
 
 const part = (id) => document.getElementById(id);
 const keys = new Keys();
@@ -82,12 +83,20 @@ async function classify(card) {
 }
 
 async function explain(card) {
+  const classId = card.chosenClass;
   const { name, version } = card.result.model;
+  const query = { model: name, version, class: classId };
   try {
-    const reply = await api.explain(card.file, { model: name, version, class: card.chosenClass }, { signal: card.signal });
-    await card.showMap(reply.explanations[0], models.contractOf(reply.model)?.input ?? { width: 1, height: 1 });
+    if (await card.hasPicture()) {
+      const { model, explanations } = await api.explain(card.file, query, { signal: card.signal });
+      const { input } = models.contractOf(model) ?? UNKNOWN;
+      if (card.wantsMap(classId)) card.showMap(explanations[0].saliency, input);
+    } else {
+      const png = await api.drawExplanation(card.file, query, { signal: card.signal });
+      if (card.wantsMap(classId)) await card.showDrawnMap(png);
+    }
   } catch (error) {
-    if (!card.signal.aborted) card.showMapError(error);
+    if (!card.signal.aborted && card.wantsMap(classId)) card.showMapError(error);
   }
 }
 

@@ -57,6 +57,17 @@ export class Card extends EventTarget {
     return this.#part("heat-class").value;
   }
 
+  /** Return whether the heat map of a class is still wanted: it may have been hidden, or another class chosen. */
+  wantsMap(classId) {
+    return this.#part("explain").getAttribute("aria-expanded") === "true" && this.chosenClass === classId;
+  }
+
+  /** Wait until the picture is drawn; returns whether this browser can show it. */
+  async hasPicture() {
+    await this.#drawn;
+    return this.#size !== null;
+  }
+
   /** Take the card off the page. */
   remove() {
     this.#stop.abort();
@@ -110,19 +121,27 @@ export class Card extends EventTarget {
     this.#become("failed");
   }
 
-  /** Lay where the model looked over the picture. */
-  async showMap(explanation, input) {
-    await this.#drawn;
-    this.#element.removeAttribute("aria-busy");
-    if (this.#size === null) {
-      this.showMapError(new Error("This browser cannot show the picture, so there is nothing to lay the map over."));
-      return;
-    }
-    paintHeat(this.#part("heat"), explanation.saliency, this.#size, input);
+  /**
+   * Lay a heat map over the picture.
+   *
+   * @param {object} saliency of POST /v1/explain
+   * @param {{width: number, height: number, fit: string}} input how the model takes its pictures
+   */
+  showMap(saliency, input) {
+    paintHeat(this.#part("heat"), saliency, this.#size, input);
     this.#part("heat").hidden = false;
-    this.#part("heat-error").hidden = true;
-    this.#part("heat-tools").hidden = false;
+    this.#part("strength").parentElement.hidden = false;
+    this.#showHeatTools();
     this.#blend();
+  }
+
+  /** Show the service's own drawing of the map over a picture that this browser cannot show. */
+  async showDrawnMap(png) {
+    await drawFile(png, this.#part("picture"), this.signal);
+    this.#part("picture").hidden = false;
+    this.#part("no-picture").hidden = true;
+    this.#part("strength").parentElement.hidden = true;
+    this.#showHeatTools();
   }
 
   /** Say why there is no map. */
@@ -134,8 +153,7 @@ export class Card extends EventTarget {
 
   async #draw() {
     this.#size = await drawFile(this.file, this.#part("picture"), this.signal);
-    this.#part("picture").hidden = this.#size === null;
-    this.#part("no-picture").hidden = this.#size !== null;
+    this.#showPicture();
   }
 
   #startExplaining() {
@@ -146,7 +164,19 @@ export class Card extends EventTarget {
     else {
       for (const name of ["heat-tools", "heat", "heat-error"]) this.#part(name).hidden = true;
       this.#part("picture").style.filter = "";
+      this.#showPicture();
     }
+  }
+
+  #showPicture() {
+    this.#part("picture").hidden = this.#size === null;
+    this.#part("no-picture").hidden = this.#size !== null;
+  }
+
+  #showHeatTools() {
+    this.#element.removeAttribute("aria-busy");
+    this.#part("heat-error").hidden = true;
+    this.#part("heat-tools").hidden = false;
   }
 
   #askForMap() {

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
+from tests.helpers.pictures import encode
 from tests.service.web.visit import Visitor
 
 # Paints a map and returns the alpha of the canvas at places from 0 to 1 along each side.
@@ -77,6 +78,20 @@ def test_the_map_is_asked_of_the_version_that_classified(visitor: Visitor) -> No
     expect(card.get_by_label("Strength")).to_be_visible()
 
     assert visitor.requests[-1].url.endswith("/v1/explain?model=colours&version=2&class=red")
+
+
+def test_a_file_that_the_browser_cannot_show_gets_the_services_drawing(visitor: Visitor) -> None:
+    """A TIFF is shown under its map, as the model saw it; without the map there is no picture again."""
+    visitor.choose([("scan.tif", encode("red", "TIFF"))])
+    card = visitor.expect_answer("scan.tif", "Red")
+    card.get_by_role("button", name="Show heat map").click()
+    expect(card.locator(".picture")).to_be_visible()
+    expect(card.get_by_label("Heat map for")).to_have_value("red")
+    expect(card.get_by_label("Strength")).to_be_hidden()
+    card.get_by_role("button", name="Hide heat map").click()
+
+    expect(card.locator(".picture")).to_be_hidden()
+    expect(card.locator(".no-picture")).to_be_visible()
 
 
 @pytest.mark.parametrize(
