@@ -2,6 +2,7 @@
 
 GatewayError                        500  internal_error
 ├── MalformedRequestError           400  malformed_request
+├── InvalidArgumentError            400  invalid_argument
 ├── RefusedImageError               4xx  the code of a contract.errors.ImageError
 ├── UnauthorizedError               401  unauthorized, with WWW-Authenticate
 ├── ForbiddenError                  403  forbidden
@@ -56,6 +57,13 @@ class MalformedRequestError(GatewayError):
 
     status_code = 400
     code = "malformed_request"
+
+
+class InvalidArgumentError(GatewayError):
+    """A request of TensorFlow Serving's REST API does not fit the model's signature."""
+
+    status_code = 400
+    code = "invalid_argument"
 
 
 class RefusedImageError(GatewayError):
