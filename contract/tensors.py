@@ -90,6 +90,20 @@ def encode_predict_request(
     return b"".join(parts)
 
 
+def encode_string_request(
+    name: str, signature: str, *, version: int | None, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]
+) -> bytes:
+    """Return a serialised PredictRequest whose inputs may be strings too; otherwise as `encode_predict_request`."""
+    request = predict_pb2.PredictRequest(output_filter=outputs)
+    request.model_spec.name, request.model_spec.signature_name = name, signature
+    if version is not None:
+        request.model_spec.version.value = version
+    for alias, array in inputs.items():
+        request.inputs[alias].CopyFrom(encode_tensor(array))
+    encoded: bytes = request.SerializeToString()
+    return encoded
+
+
 def decode_tensor(proto: Any) -> NDArray[Any]:
     """Return the array of a TensorProto, whether its values are in `tensor_content` or in a typed field.
 

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,14 +20,17 @@ from contract.model import ModelContract
 from contract.tensors import (
     decode_tensor,
     encode_predict_request,
+    encode_string_request,
+    get_model_metadata_pb2,
     get_model_status_pb2,
     model_pb2,
     model_service_pb2_grpc,
     predict_pb2,
+    prediction_service_pb2_grpc,
 )
 from service.gateway.call_errors import translate_error
 from service.gateway.deadlines import limit_to_deadline
-from service.gateway.errors import BrokenContractError
+from service.gateway.errors import BrokenContractError, InvalidArgumentError
 from service.gateway.retries import FIRST_PAUSE_S, MAX_TRIES, RetryBudget
 
 logger = logging.getLogger("fovea.backend")
@@ -47,6 +50,8 @@ _CHANNEL_OPTIONS: Final = (
     # Retries are ours: they have a budget.
     ("grpc.enable_retries", 0),
 )
+# What a client's own numbers can cause; of numbers that the gateway prepared it would be a broken contract.
+_CLIENTS_FAULT: Final = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE)
 _PREDICT: Final = "/tensorflow.serving.PredictionService/Predict"
 
 
@@ -104,6 +109,7 @@ class Backend:
         self._predict_call = self._channel.unary_unary(
             _PREDICT, response_deserializer=predict_pb2.PredictResponse.FromString
         )
+        self._metadata_call = prediction_service_pb2_grpc.PredictionServiceStub(self._channel).GetModelMetadata
         self._status = model_service_pb2_grpc.ModelServiceStub(self._channel)
         self._watch = asyncio.create_task(self._watch_connection())
 
@@ -185,6 +191,40 @@ class Backend:
         except ContractError as err:
             raise BrokenContractError(f"{name}/{version} has a broken contract: {err}") from err
 
+    async def run(
+        self, name: str, signature: str, *, version: int, inputs: Mapping[str, NDArray[Any]]
+    ) -> dict[str, NDArray[Any]]:
+        """Run any signature on a client's own numbers and return all its outputs by name.
+
+        Raises:
+            InvalidArgumentError: if the model refuses the inputs.
+            NotLoadedError: if that version is not loaded.
+            GatewayError: if the model server fails, by `call_errors`.
+        """
+        try:
+            reply = await self._predict(name, signature, version=version, inputs=dict(inputs), outputs=())
+        except BrokenContractError as err:
+            cause = err.__cause__
+            if isinstance(cause, grpc.aio.AioRpcError) and cause.code() in _CLIENTS_FAULT:
+                raise InvalidArgumentError(f"the model refused the inputs of {signature!r}") from cause
+            raise
+        return {alias: _read_output(reply, alias) for alias in reply.outputs}
+
+    async def signatures(self, name: str, version: int) -> dict[str, Any]:
+        """Return a version's SignatureDef messages by signature name.
+
+        Raises:
+            NotLoadedError: if that version is not loaded.
+            GatewayError: if the model server fails, by `call_errors`.
+        """
+        request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+        request.model_spec.name = name
+        request.model_spec.version.value = version
+        reply = await self._call(self._metadata_call, request)
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        reply.metadata["signature_def"].Unpack(signatures)
+        return dict(signatures.signature_def)
+
     async def status(self, name: str) -> tuple[VersionStatus, ...]:
         """Return the state of every version that the model server knows, newest first.
 
@@ -203,7 +243,9 @@ class Backend:
     async def _predict(
         self, name: str, signature: str, *, version: int | None, inputs: dict[str, NDArray[Any]], outputs: Sequence[str]
     ) -> Any:
-        request = encode_predict_request(name, signature, version=version, inputs=inputs, outputs=outputs)
+        has_strings = any(array.dtype.kind == "O" for array in inputs.values())
+        encode = encode_string_request if has_strings else encode_predict_request
+        request = encode(name, signature, version=version, inputs=inputs, outputs=outputs)
         self._retries.count_call()
         reply = await self._call(self._predict_call, request, tries=MAX_TRIES)
         if version is not None and reply.model_spec.version.value != version:

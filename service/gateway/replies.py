@@ -24,8 +24,13 @@ def json_reply(content: str, status_code: int = 200, *, headers: Mapping[str, st
 
 def error_reply(err: GatewayError) -> Response:
     """Return the reply for one of our errors."""
-    headers = {} if err.retry_after_s is None else {"retry-after": str(err.retry_after_s)}
+    headers = retry_headers(err)
     return json_reply(_body(err.code, str(err)), err.status_code, headers=headers)
+
+
+def retry_headers(err: GatewayError) -> dict[str, str]:
+    """Return the header that says when to try again, if that helps."""
+    return {} if err.retry_after_s is None else {"retry-after": str(err.retry_after_s)}
 
 
 def install_error_handlers(app: FastAPI) -> None:

@@ -1,0 +1,175 @@
+"""TensorFlow Serving's JSON documents: requests in row and column format, and their replies.
+
+Beyond TensorFlow Serving, `{"b64": ...}` where a model of Fovea takes pixels is an encoded image
+(`rest_prediction.py`).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.gateway.errors import InvalidArgumentError
+from service.gateway.tensor_json import B64, echo, is_binary
+
+INSTANCES: Final = "instances"
+INPUTS: Final = "inputs"
+
+
+@dataclass(frozen=True, slots=True)
+class RestRequest:
+    """A parsed body.
+
+    Attributes:
+        signature: the signature's name.
+        by_row: whether it is in row format ("instances").
+        value: what stands under "instances" or "inputs".
+    """
+
+    signature: str
+    by_row: bool
+    value: Any
+
+
+def parse_request(body: bytes) -> RestRequest:
+    """Parse a body.
+
+    Raises:
+        InvalidArgumentError: if it is not JSON, or not of either format.
+    """
+    if not body:
+        raise InvalidArgumentError("JSON Parse error: The document is empty")
+    try:
+        document = json.loads(body)
+    except json.JSONDecodeError as err:
+        raise InvalidArgumentError(f"JSON Parse error: {err.msg} at offset: {err.pos}") from err
+    except (ValueError, RecursionError) as err:  # not text, a number of thousands of digits, or nested too deeply
+        raise InvalidArgumentError("JSON Parse error: Invalid value.") from err
+    if not isinstance(document, dict):
+        raise InvalidArgumentError(f"JSON Value: {echo(document)} Is not object")
+    signature = document.get("signature_name", "")
+    if not isinstance(signature, str):
+        raise InvalidArgumentError(
+            f"JSON Value: {echo(document)} not formatted correctly. 'signature_name' key must be a string value."
+        )
+    if INSTANCES in document and INPUTS in document:
+        raise InvalidArgumentError(
+            f"JSON Value: {echo(document)} Not formatted correctly expecting only one of 'inputs' or 'instances' "
+            "keys to exist "
+        )
+    if INPUTS in document:
+        return RestRequest(signature, False, document[INPUTS])
+    if INSTANCES not in document:
+        raise InvalidArgumentError("Missing 'inputs' or 'instances' key")
+    instances = document[INSTANCES]
+    if not isinstance(instances, list):
+        raise InvalidArgumentError(f"JSON Value: {echo(document)} Excepting 'instances' to be an list/array")
+    if not instances:
+        raise InvalidArgumentError(f"JSON Value: {echo(document)} No values in 'instances' array")
+    return RestRequest(signature, True, instances)
+
+
+def split_inputs(request: RestRequest, names: Sequence[str]) -> dict[str, Any]:
+    """Return the JSON value of each input of a signature; in row format the list of every instance's.
+
+    Args:
+        request: the parsed body.
+        names: the signature's inputs.
+
+    Raises:
+        InvalidArgumentError: if an input is missing or unknown.
+    """
+    return _split_rows(request.value, names) if request.by_row else _split_columns(request.value, names)
+
+
+def _split_rows(instances: list[Any], names: Sequence[str]) -> dict[str, Any]:
+    named = _is_object(instances[0])
+    if not named and len(names) > 1:
+        raise InvalidArgumentError(
+            "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
+            "tensorinfo_map"
+        )
+    for i, item in enumerate(instances):
+        if named and not _is_object(item):
+            raise InvalidArgumentError(f"Expecting object but got list at item {i} of input list")
+        if not named and _is_object(item):
+            raise InvalidArgumentError(f"Expecting value/list but got object at item {i} of input list")
+        if named and item.keys() != set(names):
+            raise InvalidArgumentError(
+                f"Failed to process element: {i} of 'instances' list. JSON object: {echo(item)} must only have keys: "
+                f"{','.join(sorted(names))}"
+            )
+    return {name: [item[name] for item in instances] for name in names} if named else {names[0]: instances}
+
+
+def _split_columns(value: Any, names: Sequence[str]) -> dict[str, Any]:
+    if not _is_object(value):
+        if len(names) > 1:
+            raise InvalidArgumentError(
+                "inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
+                "tensorinfo_map"
+            )
+        return {names[0]: value}
+    for name in names:
+        if name not in value:
+            raise InvalidArgumentError(f"Missing named input: {name} in 'inputs' object.")
+    return {name: value[name] for name in names}
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict) and not is_binary(value)
+
+
+def build_reply(outputs: Mapping[str, NDArray[Any]], *, by_row: bool) -> dict[str, Any]:
+    """Return the reply's JSON document.
+
+    Args:
+        outputs: by name; in row format each with the batch axis first.
+        by_row: whether the request was in row format.
+
+    Raises:
+        InvalidArgumentError: if in row format the outputs have no batch axis, or different ones.
+    """
+    values = {name: _to_json(name, array) for name, array in sorted(outputs.items())}
+    if not by_row:
+        return {"outputs": next(iter(values.values())) if len(values) == 1 else values}
+    sizes = {array.shape[0] if array.ndim else None for array in outputs.values()}
+    if None in sizes or len(sizes) != 1:
+        raise InvalidArgumentError(
+            'the outputs have no common batch size, as row format needs; send "inputs" instead of "instances"'
+        )
+    if len(values) == 1:
+        return {"predictions": next(iter(values.values()))}
+    return {"predictions": [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]}
+
+
+def dump_reply(document: Mapping[str, Any]) -> str:
+    """Return JSON; NaN and infinities as the bare words that TensorFlow Serving writes and its clients read."""
+    return json.dumps(document, separators=(",", ":"))
+
+
+def _to_json(name: str, array: NDArray[Any]) -> Any:
+    if array.dtype.kind == "O":
+        texts = [_text_or_binary(name, item) for item in array.reshape(-1).tolist()]
+        boxed = np.empty(len(texts), dtype=object)
+        boxed[:] = texts
+        return boxed.reshape(array.shape).tolist()
+    if array.dtype.kind == "f" and array.dtype.itemsize < 8:
+        # The shortest digits that give back the same number; tolist() would show a float64's.
+        return np.array([float(text) for text in array.reshape(-1).astype(str)]).reshape(array.shape).tolist()
+    return array.tolist()
+
+
+def _text_or_binary(name: str, value: bytes) -> Any:
+    if not name.endswith("_bytes"):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            pass
+    return {B64: base64.b64encode(value).decode()}

@@ -1,0 +1,170 @@
+"""TensorFlow Serving's REST predict: any signature of one version, JSON in and out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.model import InputSpec
+from contract.tensors import types_pb2
+from service.gateway.backend import Backend
+from service.gateway.catalog import Catalog, Choice
+from service.gateway.contracts import ContractCache
+from service.gateway.decoding import Decoder
+from service.gateway.errors import (
+    BrokenContractError,
+    InvalidArgumentError,
+    NotLoadedError,
+    RefusedImageError,
+    TooManyImagesError,
+)
+from service.gateway.metrics import Metrics
+from service.gateway.resolution import answer_by_one_version
+from service.gateway.rest_format import RestRequest, build_reply, dump_reply, parse_request, split_inputs
+from service.gateway.signatures import SignatureCache, read_inputs
+from service.gateway.tensor_json import TensorSpec, build_array, decode_binary, echo, is_binary
+
+DEFAULT_SIGNATURE = "serving_default"
+_INLINE_BYTES = 1 << 14  # larger bodies are parsed in a thread, and one at a time: their lists take much memory
+
+
+@dataclass(frozen=True, slots=True)
+class RestAnswer:
+    """What one request gets.
+
+    Attributes:
+        name: the model.
+        version: the version that answered.
+        text: the reply's JSON.
+    """
+
+    name: str
+    version: int
+    text: str
+
+
+class RestPredictor:
+    """Answers TensorFlow Serving's REST predict.
+
+    Args:
+        backend: the model server.
+        catalog: what is served.
+        contracts: what each version promises; says how images are prepared.
+        signatures: what each version's signatures take.
+        decoder: bytes to pixels.
+        metrics: where stages are timed.
+        max_images: most encoded images in one request.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        catalog: Catalog,
+        *,
+        contracts: ContractCache,
+        signatures: SignatureCache,
+        decoder: Decoder,
+        metrics: Metrics,
+        max_images: int,
+    ) -> None:
+        self._backend = backend
+        self._catalog = catalog
+        self._contracts = contracts
+        self._signatures = signatures
+        self._decoder = decoder
+        self._metrics = metrics
+        self._max_images = max_images
+        self._one_large_body = asyncio.Lock()
+
+    async def predict(self, body: bytes, choice: Choice) -> RestAnswer:
+        """Run the signature that a body asks for.
+
+        Raises:
+            InvalidArgumentError: if the body does not fit the signature.
+            RefusedImageError: if an encoded image cannot be decoded.
+            NotFoundError: if there is no such model, version or label.
+            GatewayError: if the model server fails.
+        """
+        is_large = len(body) > _INLINE_BYTES
+        async with self._one_large_body if is_large else contextlib.nullcontext():
+            with self._metrics.stage("read"):
+                request = await asyncio.to_thread(parse_request, body) if is_large else parse_request(body)
+
+            async def attempt(name: str, version: int) -> tuple[str, int, dict[str, NDArray[Any]]]:
+                return name, version, await self._build_inputs(request, name, version, is_large=is_large)
+
+            name, version, inputs = await answer_by_one_version(self._catalog, self._contracts, choice, attempt)
+        signature = request.signature or DEFAULT_SIGNATURE
+        try:
+            with self._metrics.stage("predict"):
+                outputs = await self._backend.run(name, signature, version=version, inputs=inputs)
+        except NotLoadedError:
+            self._signatures.drop(name, version)
+            raise
+        with self._metrics.stage("encode"):
+            return RestAnswer(name, version, await asyncio.to_thread(_encode, outputs, request.by_row))
+
+    async def describe(self, choice: Choice) -> tuple[str, int, dict[str, Any]]:
+        """Return the model, the version and its SignatureDef messages by signature name."""
+
+        async def attempt(name: str, version: int) -> tuple[str, int, dict[str, Any]]:
+            return name, version, dict(await self._signatures.fetch(name, version))
+
+        return await answer_by_one_version(self._catalog, self._contracts, choice, attempt)
+
+    async def _build_inputs(
+        self, request: RestRequest, name: str, version: int, *, is_large: bool
+    ) -> dict[str, NDArray[Any]]:
+        wanted = request.signature or DEFAULT_SIGNATURE
+        found = (await self._signatures.fetch(name, version)).get(wanted)
+        if found is None or not found.inputs:
+            raise InvalidArgumentError(f"Serving signature name: {echo(wanted)} not found in signature def")
+        specs = read_inputs(found)
+        values = split_inputs(request, list(specs))
+        for alias, spec in specs.items():
+            if spec.data_type == types_pb2.DT_UINT8 and isinstance(values[alias], list):
+                values[alias] = await self._decode_images(values[alias], spec, name, version)
+        if is_large:
+            return await asyncio.to_thread(_build_arrays, values, specs)
+        return _build_arrays(values, specs)
+
+    async def _decode_images(self, values: list[Any], spec: TensorSpec, name: str, version: int) -> list[Any]:
+        """Put prepared images in the place of encoded ones; numbers stay as they are."""
+        places = [i for i, value in enumerate(values) if is_binary(value)]
+        if not places:
+            return values
+        if len(places) > self._max_images:
+            raise TooManyImagesError(f"expected at most {self._max_images} images in one request. Received: more")
+        contract_input = await self._contract_input(name, version)
+        if contract_input is None or spec.shape is None or tuple(spec.shape[1:]) != contract_input.shape:
+            raise InvalidArgumentError(
+                "JSON Value: an encoded image, where the model's contract does not say how to prepare one"
+            )
+        files = [decode_binary(values[place]) for place in places]
+        with self._metrics.stage("decode"):
+            images = await self._decoder.decode(files, contract_input)
+        prepared = list(values)
+        for place, image in zip(places, images, strict=True):
+            if isinstance(image, RefusedImageError):
+                raise image
+            prepared[place] = image
+        return prepared
+
+    async def _contract_input(self, name: str, version: int) -> InputSpec | None:
+        try:
+            return (await self._contracts.fetch(name, version)).input
+        except BrokenContractError:
+            return None  # a model without `describe`
+
+
+def _build_arrays(values: dict[str, Any], specs: dict[str, TensorSpec]) -> dict[str, NDArray[Any]]:
+    return {alias: np.ascontiguousarray(build_array(values[alias], spec)) for alias, spec in specs.items()}
+
+
+def _encode(outputs: dict[str, NDArray[Any]], by_row: bool) -> str:
+    return dump_reply(build_reply(outputs, by_row=by_row))

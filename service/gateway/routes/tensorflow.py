@@ -1,0 +1,140 @@
+"""TensorFlow Serving's REST API: predict and metadata, with its own error bodies."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request, Response
+from fastapi.routing import APIRoute
+from google.protobuf.json_format import MessageToDict
+
+from contract.tensors import get_model_metadata_pb2
+from service.gateway.catalog import Choice
+from service.gateway.components import Wired
+from service.gateway.errors import (
+    GatewayError,
+    InvalidArgumentError,
+    LabelNotFoundError,
+    ModelNotFoundError,
+    VersionNotFoundError,
+)
+from service.gateway.replies import json_reply, retry_headers
+from service.gateway.routes.tensorflow_schemas import METADATA, PREDICT
+from service.gateway.uploads import UploadLimits, read_body
+
+_MAX_VERSION = 2**63 - 1
+
+
+class TensorFlowRoute(APIRoute):
+    """A route whose errors have TensorFlow Serving's body and words."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Wrap the handler."""
+        handle = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except GatewayError as err:
+                status_code, message = _translate(err, request.path_params)
+                text = json.dumps({"error": message})
+                return json_reply(text, status_code, headers=retry_headers(err))
+
+        return answer
+
+
+router = APIRouter(tags=["tensorflow serving"], route_class=TensorFlowRoute)
+
+_DIGITS: dict[str, Any] = {"pattern": "^[0-9]+$"}  # checked by hand: the error is TensorFlow Serving's
+Model = Annotated[str, Path(description="The model's name.", examples=["glaucoma"])]
+Version = Annotated[str, Path(description="A version number.", examples=["3"], json_schema_extra=_DIGITS)]
+Label = Annotated[str, Path(description="live, previous or candidate.", examples=["live"])]
+
+
+@router.post("/v1/models/{model}:predict", summary="Predict, as TensorFlow Serving does", **PREDICT)
+async def predict(request: Request, model: Model, wired: Wired) -> Response:
+    """Run a signature of the live version on JSON in row ("instances") or column ("inputs") format.
+
+    Numbers go to the model as they are. Where a model of Fovea takes pixels, `{"b64": "..."}` is an encoded image,
+    decoded and resized as the model's contract says.
+    """
+    return await _predict(request, Choice(model), wired)
+
+
+@router.post("/v1/models/{model}/versions/{version}:predict", summary="The same, by exactly this version", **PREDICT)
+async def predict_by_version(request: Request, model: Model, version: Version, wired: Wired) -> Response:
+    """Run a signature of one version; see the route without a version."""
+    return await _predict(request, Choice(model, version=_read_version(version, request)), wired)
+
+
+@router.post("/v1/models/{model}/labels/{label}:predict", summary="The same, by the version with a label", **PREDICT)
+async def predict_by_label(request: Request, model: Model, label: Label, wired: Wired) -> Response:
+    """Run a signature of the version that a label stands for; see the route without a label."""
+    return await _predict(request, Choice(model, label=label), wired)
+
+
+@router.get("/v1/models/{model}/metadata", summary="Signatures, as TensorFlow Serving tells them", **METADATA)
+async def describe(model: Model, wired: Wired) -> Response:
+    """Return the live version's signatures."""
+    return await _describe(Choice(model), wired)
+
+
+@router.get("/v1/models/{model}/versions/{version}/metadata", summary="The same of exactly this version", **METADATA)
+async def describe_version(request: Request, model: Model, version: Version, wired: Wired) -> Response:
+    """Return one version's signatures."""
+    return await _describe(Choice(model, version=_read_version(version, request)), wired)
+
+
+@router.get("/v1/models/{model}/labels/{label}/metadata", summary="The same of the version with a label", **METADATA)
+async def describe_label(model: Model, label: Label, wired: Wired) -> Response:
+    """Return the signatures of the version that a label stands for."""
+    return await _describe(Choice(model, label=label), wired)
+
+
+async def _predict(request: Request, choice: Choice, wired: Wired) -> Response:
+    body = await read_body(request, UploadLimits(wired.settings.max_body_bytes, wired.settings.max_images))
+    async with wired.admission.place():
+        answer = await wired.rest_predictor.predict(body, choice)
+    headers = {"x-model-name": answer.name, "x-model-version": str(answer.version)}
+    return json_reply(answer.text, headers=headers)
+
+
+async def _describe(choice: Choice, wired: Wired) -> Response:
+    name, version, signatures = await wired.rest_predictor.describe(choice)
+    message = get_model_metadata_pb2.SignatureDefMap(signature_def=signatures)
+    document = MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    reply = {
+        "model_spec": {"name": name, "signature_name": "", "version": str(version)},
+        "metadata": {"signature_def": document},
+    }
+    return json_reply(json.dumps(reply))
+
+
+def _read_version(text: str, request: Request) -> int:
+    """Return a version number.
+
+    Raises:
+        InvalidArgumentError: as TensorFlow Serving says it.
+    """
+    if not re.fullmatch("[0-9]+", text):
+        raise InvalidArgumentError(f"Malformed request: {request.method} {ascii(request.url.path)[1:-1][:200]}")
+    if len(text) > 19 or not 1 <= int(text) <= _MAX_VERSION:
+        raise InvalidArgumentError(f"Failed to convert version: {text[:32]} to numeric.")
+    return int(text)
+
+
+def _translate(err: GatewayError, parameters: dict[str, Any]) -> tuple[int, str]:
+    """Return status and text of an error, in TensorFlow Serving's words where it has some for it."""
+    model = ascii(parameters.get("model", ""))[1:-1][:64]
+    if isinstance(err, ModelNotFoundError):
+        version = parameters.get("version")
+        wanted = f"Latest({model})" if version is None else f"Specific({model}, {version[:32]})"
+        return 404, f"Servable not found for request: {wanted}"
+    if isinstance(err, VersionNotFoundError):
+        return 404, f"Servable not found for request: Specific({model}, {parameters['version'][:32]})"
+    if isinstance(err, LabelNotFoundError):
+        return 400, f"Unrecognized servable version label: {ascii(parameters['label'])[1:-1][:64]}"
+    return err.status_code, str(err)
