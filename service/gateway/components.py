@@ -17,7 +17,9 @@ from service.gateway.explanation import Explainer
 from service.gateway.metrics import Metrics
 from service.gateway.prediction import Predictor
 from service.gateway.readiness import Readiness
+from service.gateway.rest_prediction import RestPredictor
 from service.gateway.settings import Settings
+from service.gateway.signatures import SignatureCache
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Components:
     metrics: Metrics
     predictor: Predictor
     explainer: Explainer
+    rest_predictor: RestPredictor
     readiness: Readiness
 
 
@@ -58,6 +61,15 @@ def build_components(settings: Settings) -> Components:
         ),
         explainer=Explainer(
             backend, catalog, contracts=contracts, decoder=decoder, metrics=metrics, max_batch=settings.max_batch
+        ),
+        rest_predictor=RestPredictor(
+            backend,
+            catalog,
+            contracts=contracts,
+            signatures=SignatureCache(backend),
+            decoder=decoder,
+            metrics=metrics,
+            max_images=settings.max_images,
         ),
         readiness=Readiness(backend, catalog, contracts=contracts, metrics=metrics),
     )
