@@ -15,7 +15,7 @@ from service.gateway.hot_routes import HotRoute, HotRoutes
 from service.gateway.lifetime import RequestLifetime
 from service.gateway.middleware import RequestScope
 from service.gateway.replies import install_error_handlers
-from service.gateway.routes import docs, explain, health, models, page, predict
+from service.gateway.routes import docs, explain, health, models, page, predict, tensorflow
 from service.gateway.schemas import PredictQuery
 from service.gateway.settings import Settings
 
@@ -33,7 +33,7 @@ _NO_TELEMETRY: Any = {
     "auto_configure": False,
 }
 
-_ROUTES = (predict, explain, models, health, docs, page)
+_ROUTES = (predict, explain, tensorflow, models, health, docs, page)
 _HOT_ROUTES = (HotRoute("/v1/predict", predict.predict, PredictQuery),)
 
 
