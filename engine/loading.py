@@ -12,8 +12,8 @@ from contract.tensors import predict_pb2
 from engine.errors import EngineError, ModelLoadError
 from engine.memory import return_freed_memory
 from engine.model import Engine
-from engine.openvino import OpenVINOEngine, UnreadableError, import_openvino, load_openvino
-from engine.precision import AUTO
+from engine.openvino import OpenVINOEngine, UnreadableError, faster_precisions, import_openvino, load_openvino
+from engine.precision import AUTO, FLOAT32
 from engine.requests import run_request, signature_name
 from engine.saved_model import SignatureDef
 from engine.tensorflow import TensorFlowEngine, import_tensorflow, load_tensorflow
@@ -37,6 +37,18 @@ def import_runtime(engine: str = "auto") -> None:
         import_tensorflow()
     else:
         import_openvino()
+
+
+def list_precisions(engine: str) -> tuple[str, ...]:
+    """Return what a runtime can compute at on this machine, float32 first.
+
+    Args:
+        engine: "openvino" or "tensorflow".
+
+    Raises:
+        ModelLoadError: if it is not installed.
+    """
+    return (FLOAT32, *faster_precisions()) if engine == OpenVINOEngine.name else (FLOAT32,)
 
 
 def load_engine(

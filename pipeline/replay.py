@@ -23,14 +23,15 @@ from pipeline.lineage import MANIFEST_FILE, find_run, trained_data
 from pipeline.run_folder import RUN_FILE
 from pipeline.scoring import BATCH, batched, decode_files
 from pipeline.split import read_manifest
-from pipeline.verify import Deviation, call, check_signatures, compare, open_engine, replay_records
+from pipeline.verify import Deviation, call, check_engines, compare
 
 PREDICTIONS_FILE = "predictions.csv"
+_NOTHING_RECORDED = "the version has no probabilities of synthetic images written down"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One set of images and what became of it.
+    """One set of images and what became of it on one engine.
 
     Attributes:
         what: "synthetic" or "test".
@@ -56,7 +57,7 @@ class _Recorded:
 def verify_version(
     store: ModelStore, runs_dir: Path, name: str, version: int, *, data: Path | None = None
 ) -> list[Comparison]:
-    """Check every signature of a published version and replay its images.
+    """Check every signature of a published version and replay its images, on every engine of this machine.
 
     Args:
         store: has the version.
@@ -71,31 +72,23 @@ def verify_version(
     """
     directory = store.version_path(name, version)
     contract = store.read_contract(name, version)
-    engine = open_engine(directory)
-    try:
-        replay_records(engine, directory)
-        comparisons = [_compare_synthetic(engine, contract, directory)]
-        found = _find_recorded(store, runs_dir, name, version, data)
-        if isinstance(found, str):
-            comparisons.append(Comparison("test", None, found))
-        else:
-            received = _predict(engine, contract, found)
-            what = f"{engine.name}, against the run's {PREDICTIONS_FILE}"
-            deviation = compare(engine, received, found.probabilities, what=what)
-            comparisons.append(Comparison("test", deviation, found.note))
-    finally:
-        engine.close()
-    return comparisons
-
-
-def _compare_synthetic(engine: Engine, contract: ModelContract, directory: Path) -> Comparison:
-    received = check_signatures(engine, contract)
     recorded = _read_json(directory / VERIFICATION_FILE).get("synthetic")
-    if not isinstance(recorded, dict):
-        return Comparison("synthetic", None, "the version has no probabilities of synthetic images written down")
-    expected = np.array(recorded["probabilities"], np.float32)
-    deviation = compare(engine, received, expected, what=f"{engine.name}, against the version's verification.json")
-    return Comparison("synthetic", deviation, "")
+    found = _find_recorded(store, runs_dir, name, version, data)
+    synthetic = [] if isinstance(recorded, dict) else [Comparison("synthetic", None, _NOTHING_RECORDED)]
+    test = [Comparison("test", None, found)] if isinstance(found, str) else []
+
+    def measure(engine: Engine, received: NDArray[np.float32]) -> None:
+        if isinstance(recorded, dict):
+            expected = np.array(recorded["probabilities"], np.float32)
+            deviation = compare(engine, received, expected, what="against the version's verification.json")
+            synthetic.append(Comparison("synthetic", deviation, ""))
+        if isinstance(found, _Recorded):
+            received = _predict(engine, contract, found)
+            deviation = compare(engine, received, found.probabilities, what=f"against the run's {PREDICTIONS_FILE}")
+            test.append(Comparison("test", deviation, found.note))
+
+    check_engines(directory, contract, measure)
+    return [*synthetic, *test]
 
 
 def _find_recorded(store: ModelStore, runs_dir: Path, name: str, version: int, data: Path | None) -> _Recorded | str:
