@@ -1,13 +1,15 @@
-"""`python -m benchmarks [NAME ...]`: measure this machine; results are JSON files in benchmarks/results/.
+"""`python -m benchmarks [NAME ...]`: measure this machine, into JSON files in benchmarks/results/ and docs/benchmarks.md.
 
 Each benchmark is a module here with `run() -> dict`, which measures whole commands, several times where it is short.
-Without names all of them run, which takes an hour. They are never part of the tests.
+Without names all of them run, which takes hours. They are never part of the tests. Those whose `run` takes a size can
+be run at `--size quick` (minutes, to see that they work: the numbers are only printed), `standard` or `full`.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import json
 import platform
 import sys
@@ -16,7 +18,10 @@ from os import cpu_count
 from pathlib import Path
 from typing import Any
 
+from benchmarks.report.__main__ import write_report
+
 HERE = Path(__file__).parent
+SIZES = ("quick", "standard", "full")
 NAMES = sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_"))
 
 
@@ -24,15 +29,21 @@ def main() -> int:
     """Run the named benchmarks and write what they measured."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure this machine.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
-    names = parser.parse_args().names or NAMES
+    parser.add_argument("--size", choices=SIZES, default="standard", help="how long and how often to measure")
+    arguments = parser.parse_args()
+    names = arguments.names or NAMES
     if unknown := set(names) - set(NAMES):
         parser.error(f"expected some of {', '.join(NAMES)}. Received: {', '.join(sorted(unknown))}")
     (HERE / "results").mkdir(exist_ok=True)
     for name in names:
-        measured = importlib.import_module(f"benchmarks.{name}").run()
+        run = importlib.import_module(f"benchmarks.{name}").run
+        is_sized = "size" in inspect.signature(run).parameters
+        measured = run(size=arguments.size) if is_sized else run()
         document = {"benchmark": name, "measured": datetime.now(UTC).isoformat(timespec="seconds"), **machine()}
         text = json.dumps({**document, **measured}, indent=2) + "\n"
-        (HERE / "results" / f"{name}.json").write_text(text, encoding="utf-8")
+        if not is_sized or arguments.size != "quick":
+            (HERE / "results" / f"{name}.json").write_text(text, encoding="utf-8")
+            write_report()
         sys.stdout.write(text)
     return 0
 

@@ -33,7 +33,7 @@ class Plan:
         concurrency: callers; each has a connection of its own (for gRPC, a call on one shared channel).
         seconds: at least how long is measured.
         warm_up_s: before that.
-        expect: bytes of text that an answer must hold to count as right; empty for any.
+        expect: text without spaces that an answer must hold, its own spaces left out, to count as right.
         timeout_s: after which an answer no longer counts and its connection is dropped.
         groups: process ids by name, whose CPU seconds in the window are told.
         protocol: "http" or "grpc".

@@ -1,0 +1,121 @@
+"""What Fovea's answers cost as the load changes: callers, images a request, size of the image, number of models."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.load.plan import Plan
+from benchmarks.serving import make_workload, run_load, say, summarize_windows
+from benchmarks.systems.bodies import form
+from benchmarks.systems.fovea import PATH, fovea
+from benchmarks.systems.running import Running, started
+from benchmarks.workload.models import publish_copies
+from benchmarks.workload.picture import write_picture
+
+_VERSION = Path("models/resnet50/1")  # in the workload
+_CALLERS = 8  # where it is not what changes
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured.
+
+    Attributes:
+        seconds: of each window.
+        concurrencies: callers at a time.
+        images: in a request, sent by one caller.
+        sides: of the picture, pixels.
+        models: served at a time, asked in turn.
+    """
+
+    seconds: float
+    concurrencies: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
+    images: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    sides: tuple[int, ...] = (224, 512, 1024, 2048, 4000)
+    models: tuple[int, ...] = (1, 2, 5, 10)
+
+
+SIZES = {
+    "quick": Size(1.0, concurrencies=(1, 64), images=(1, 32), sides=(224, 4000), models=(1, 2)),
+    "standard": Size(4.0),
+    "full": Size(15.0),
+}
+
+
+def run(size: str = "standard") -> dict[str, Any]:
+    """Measure all curves on Fovea as it comes."""
+    chosen, began = SIZES[size], time.monotonic()
+    system = fovea("fovea", "Fovea as it comes")
+    with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
+        folder = Path(temporary)
+        workload = make_workload(folder)
+        with started(system, workload, folder / "one") as running:
+            _measure(running, [running.system.payload(workload / "picture.jpg", running.place.folder)], chosen)
+            curves = {"concurrency": _over_concurrency(running, chosen)}
+            say("concurrency", began)
+            curves["images"] = _over_images(running, chosen)
+            say("images a request", began)
+            curves["sides"] = _over_sides(running, chosen)
+            say("sides", began)
+        curves["models"] = [_with_models(workload, folder, count, chosen) for count in chosen.models]
+    return {"size": size, "window_s": chosen.seconds, "took_s": round(time.monotonic() - began), **curves}
+
+
+def _over_concurrency(running: Running, size: Size) -> list[dict[str, Any]]:
+    payload = running.system.payload(running.place.workload / "picture.jpg", running.place.folder)
+    return [
+        {"callers": callers, **_measure(running, [payload], size, callers=callers)} for callers in size.concurrencies
+    ]
+
+
+def _over_images(running: Running, size: Size) -> list[dict[str, Any]]:
+    forms = replace(running.system, wrap=form("file"))
+    picture, points = running.place.workload / "picture.jpg", []
+    for count in size.images:
+        payload = forms.payload(picture, running.place.folder, copies=count)
+        measured = _measure(running, [payload], size, callers=1)
+        points.append({"images": count, "images_per_s": round(count * measured["rate"], 3), **measured})
+    return points
+
+
+def _over_sides(running: Running, size: Size) -> list[dict[str, Any]]:
+    points = []
+    for side in size.sides:
+        picture = write_picture(running.place.folder / f"side-{side}.jpg", side)
+        payload = running.system.payload(picture, running.place.folder)
+        points.append({"side": side, "bytes": picture.stat().st_size, **_measure(running, [payload], size)})
+    return points
+
+
+def _with_models(workload: Path, folder: Path, count: int, size: Size) -> dict[str, Any]:
+    """Serve `count` models and ask them in turn."""
+    several = folder / f"models-{count}"
+    several.mkdir()
+    for name in ("picture.jpg", "expected.json"):
+        shutil.copyfile(workload / name, several / name)
+    shutil.copytree(workload / "tuning", several / "tuning", dirs_exist_ok=True)
+    names = publish_copies(workload / _VERSION, several / "models", count)
+    system = replace(fovea("fovea", "Fovea as it comes"), path=f"{PATH}?model={names[-1]}")
+    with started(system, several, folder / f"serving-{count}") as running:
+        picture = several / "picture.jpg"
+        payloads = [system.payload(picture, running.place.folder, path=f"{PATH}?model={name}") for name in names]
+        measured = _measure(running, payloads, size)
+        memory = running.memory_mb()
+    return {"models": count, "start_s": round(running.start_s, 2), "memory_mb": memory, **measured}
+
+
+def _measure(running: Running, payloads: list[Any], size: Size, *, callers: int = _CALLERS) -> dict[str, Any]:
+    plan = Plan(
+        running.address,
+        tuple(payloads),
+        concurrency=callers,
+        seconds=size.seconds,
+        warm_up_s=min(1.0, size.seconds / 2),
+        groups=running.groups(),
+    )
+    return summarize_windows([run_load(plan)])

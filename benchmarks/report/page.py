@@ -1,0 +1,35 @@
+"""The whole of docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report.curves_page import batch_section, curve_sections, other_section, start_section
+from benchmarks.report.serving_page import serving_sections
+
+_SHOWN = ("serving", "curves", "batch_scoring", "gateway_start", "make_demo", "demo")
+_HEAD = (
+    "# Benchmarks\n\nWritten by `python -m benchmarks.report` from "
+    "[benchmarks/results/](../benchmarks/results/); `make bench` "
+    "measures again. Compare numbers of one run only: machines differ, and so do hours on a shared one."
+)
+
+
+def read_results(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the results by benchmark."""
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+
+
+def build_page(results: dict[str, dict[str, Any]]) -> str:
+    """Return the page; sections whose results are missing are left out."""
+    parts = [_HEAD]
+    if "serving" in results:
+        parts += serving_sections(results["serving"])
+    if "curves" in results:
+        parts += curve_sections(results["curves"])
+    if "batch_scoring" in results:
+        parts.append(batch_section(results["batch_scoring"]))
+    parts += [start_section(results), other_section(results, _SHOWN)]
+    return "\n\n".join(part for part in parts if part) + "\n"

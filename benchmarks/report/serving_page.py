@@ -1,0 +1,156 @@
+"""The part of docs/benchmarks.md that comes from `python -m benchmarks serving`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from benchmarks.report.tables import number, table
+from benchmarks.report.targets import find_targets, split_cpu
+
+_CONCURRENCIES = ("1", "8", "32")
+
+
+def serving_sections(serving: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the sections."""
+    yield _setup(serving)
+    yield _limit(serving)
+    yield _systems(serving)
+    for precision, targets in find_targets(serving):
+        rows = [(t.text, number(t.measured), number(t.wanted), t.unit, t.verdict) for t in targets]
+        yield f"## Targets at {precision}\n\n" + table(("target", "measured", "wanted", "unit", "verdict"), rows)
+        yield _profile(serving, precision)
+    if missing := _not_measured(serving):
+        yield missing
+
+
+def _setup(serving: Mapping[str, Any]) -> str:
+    machine = serving["machine"]
+    units = ", ".join(machine["vector_units"]) or "none of AVX2, AVX-512, AMX"
+    failed = sum(len(system["failures"]) for system in serving["systems"].values())
+    return (
+        f"## Serving\n\n`python -m benchmarks serving --size {serving['size']}`, {serving['measured'][:10]}: "
+        f"{machine['cpu']}, {machine['cores']} cores ({units}), Python {machine['python']}, {machine['system']}. "
+        f"{serving['rounds']} rounds, every system started anew in each, {serving['window_s']:g} s a window, "
+        f"{serving['took_s'] / 60:.0f} minutes in all; numbers are medians over the rounds"
+        f"{f', {failed} starts failed' if failed else ''}. Every system gets the same picture (JPEG, 512 x 512 pixels, "
+        f"{serving['picture_bytes'] / 1e3:.0f} KB) and runs the same Keras ResNet50 at 224 x 224 with 1000 "
+        "classes; its "
+        "weights are random, of a fixed seed, since ImageNet's could not be fetched where this was written: they "
+        "cost the "
+        "same arithmetic. Only answers with the right class count. How the comparison is kept fair: "
+        "[decision 0025](decisions/0025-serving-benchmarks.md)."
+    )
+
+
+def _limit(serving: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            precision,
+            f"{limit['best']['streams']} streams, batch {limit['best']['batch']}",
+            number(limit["raw_images_per_s"]),
+            number(limit["inference_cpu_ms"], 2),
+            number(limit["decode_cpu_ms"], 2),
+            f"**{number(limit['images_per_s'])}**",
+            number(limit["engine_ms"]),
+        )
+        for precision, limit in serving["limit"].items()
+    ]
+    header = (
+        "precision",
+        "best setting of `benchmark_app`",
+        "raw images/s",
+        "inference, CPU ms",
+        "decode, CPU ms",
+        "limit, images/s",
+        "one image alone, ms",
+    )
+    text = (
+        "### The limit\n\nNo server can do better than cores / (CPU seconds of raw inference + CPU seconds of "
+        "decoding) "
+        "an image. Raw inference is OpenVINO's own queue at the setting that its `benchmark_app` found best."
+    )
+    return f"{text}\n\n{table(header, rows)}"
+
+
+def _systems(serving: Mapping[str, Any]) -> str:
+    header = (
+        "system",
+        *(f"requests/s at {c}" for c in _CONCURRENCIES),
+        "p50 at 1, ms",
+        "p50 at 8",
+        "p99 at 8",
+        "CPU ms a request at 8",
+        "memory, MB",
+        "start, s",
+        "errors",
+    )
+    measured = [system for system in serving["systems"].values() if "concurrency" in system]
+    rows = [_row(system) for system in sorted(measured, key=lambda one: -one["concurrency"]["8"]["rate"])]
+    generator = max(
+        window["generator_cpu_ms"]
+        for system in measured
+        for window in system["concurrency"].values()
+        if "generator_cpu_ms" in window
+    )
+    others = max(window.get("others_cores", 0.0) for system in measured for window in system["concurrency"].values())
+    text = (
+        f"### Systems\n\n![Requests a second](benchmarks/serving.svg)\n\n{table(header, rows)}\n\nThe load "
+        "generator took at "
+        f"most {generator:.2f} ms of CPU a request, programs that have no part in this at most {others:.2f} cores."
+    )
+    if failures := _failures(serving):
+        text += f"\n\n{failures}"
+    return text
+
+
+def _row(system: Mapping[str, Any]) -> tuple[str, ...]:
+    windows = system["concurrency"]
+    busy, quiet = windows["8"], windows["1"]
+    errors = sum(window["errors"] for window in windows.values())
+    return (
+        system["title"],
+        *(number(windows[c]["rate"]) for c in _CONCURRENCIES),
+        number(quiet.get("latency_ms", {}).get("p50")),
+        number(busy.get("latency_ms", {}).get("p50"), 0),
+        number(busy.get("latency_ms", {}).get("p99"), 0),
+        number(sum(busy["cpu_ms"].values()), 1) if busy.get("cpu_ms") else "–",
+        number(sum(system["memory_mb"].values()), 0) if system["memory_mb"] else "–",
+        number(system["start_s"]),
+        str(errors),
+    )
+
+
+def _failures(serving: Mapping[str, Any]) -> str:
+    lines = [
+        f"- {system['title']}: {len(system['failures'])} of {serving['rounds']} starts failed "
+        f"({system['failures'][0].splitlines()[0]})"
+        for system in serving["systems"].values()
+        if system["failures"]
+    ]
+    return "\n".join(lines)
+
+
+def _profile(serving: Mapping[str, Any], precision: str) -> str:
+    name = "fovea-float32" if precision == "float32" else "fovea"
+    own, limit = serving["systems"][name]["concurrency"], serving["limit"][precision]
+    parts = split_cpu(own, limit, serving["machine"]["cores"])
+    whole = sum(parts.values())
+    rows = [(part, number(value, 2), f"{value / whole:.1%}") for part, value in parts.items()]
+    beyond = {part: value for part, value in parts.items() if not part.endswith("as in the limit")}
+    largest = max(beyond, key=lambda part: beyond[part])
+    return (
+        f"### Where the time goes at {precision}\n\nAt concurrency 8 the machine's cores spend {whole:.1f} ms on "
+        "a request; "
+        f"{limit['inference_cpu_ms'] + limit['decode_cpu_ms']:.1f} ms of it are in the limit. The largest part "
+        "beyond it: "
+        f"{largest}, {beyond[largest]:.1f} ms. A negative part is noise: the limit is measured in other seconds "
+        "than the "
+        f"service.\n\n{table(('part', 'core ms a request', 'share'), rows)}"
+    )
+
+
+def _not_measured(serving: Mapping[str, Any]) -> str:
+    titles = {"fovea": "Fovea as it comes"} | {n: s["title"] for n, s in serving["systems"].items()}
+    lines = [f"- {titles.get(name, name)}: {reason}" for name, reason in serving["skipped"].items()]
+    return "### Not measured here\n\n" + "\n".join(lines) if lines else ""

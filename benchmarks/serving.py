@@ -1,0 +1,185 @@
+"""Requests a second, latency and CPU of Fovea, of its peers and of the machine's limit, in one interleaved run.
+
+Every round starts each system anew, checks its answer, measures it at each concurrency and stops it; the order moves on
+from round to round. Numbers are medians over the rounds. Fairness rules: docs/decisions/0025-serving-benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.limit.measure import Limit
+from benchmarks.load.plan import Plan
+from benchmarks.systems.choice import choose_systems, fast_precisions
+from benchmarks.systems.program import ROOT
+from benchmarks.systems.running import BrokenSystemError, Running, started
+
+CONCURRENCIES = (1, 8, 32)
+_SIDE = 224  # of the network's input, pixels
+_WORKLOAD_TIMEOUT_S = 1200.0
+_LOAD_GRACE_S = 120.0
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured.
+
+    Attributes:
+        rounds: how often.
+        seconds: of each window.
+        warm_up_s: before each window.
+        settle_s: at concurrency 8, once after a start; graphs are traced for the batches that occur.
+        search_s: for each setting of benchmark_app.
+    """
+
+    rounds: int
+    seconds: float
+    warm_up_s: float
+    settle_s: float
+    search_s: int
+
+
+SIZES = {
+    "quick": Size(rounds=1, seconds=1.5, warm_up_s=0.5, settle_s=1.0, search_s=1),
+    "standard": Size(rounds=3, seconds=4.0, warm_up_s=1.0, settle_s=2.0, search_s=2),
+    "full": Size(rounds=5, seconds=10.0, warm_up_s=2.0, settle_s=4.0, search_s=5),
+}
+
+
+def run(size: str = "standard") -> dict[str, Any]:
+    """Measure everything; `BENCHMARK_SYSTEMS=name,name` leaves out the other systems."""
+    chosen = SIZES[size]
+    systems, skipped = choose_systems(os.environ.get("BENCHMARK_SYSTEMS", ""))
+    rounds: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
+        workload = make_workload(Path(temporary))
+        limits = [Limit(precision, workload, side=_SIDE) for precision in ("float32", *fast_precisions())]
+        for limit in limits:
+            limit.search(chosen.search_s)
+        for number in range(chosen.rounds):
+            for limit in limits:
+                limit.measure(chosen.seconds)
+            for turn in range(len(systems)):
+                system = systems[(turn + number) % len(systems)]
+                folder = Path(temporary) / f"{system.name}-{number}"
+                try:
+                    with started(system, workload, folder) as running:
+                        rounds[system.name].append(measure(running, chosen))
+                except (BrokenSystemError, subprocess.SubprocessError) as err:
+                    rounds[system.name].append({"failed": str(err)[-2000:]})
+                say(f"round {number + 1}/{chosen.rounds}: {system.name}", began)
+        picture_bytes = (workload / "picture.jpg").stat().st_size
+        limit_documents = {limit.precision: limit.document() for limit in limits}
+    return {
+        "size": size,
+        "rounds": chosen.rounds,
+        "window_s": chosen.seconds,
+        "took_s": round(time.monotonic() - began),
+        "picture_bytes": picture_bytes,
+        "limit": limit_documents,
+        "systems": {s.name: {"title": s.title, **summarize(rounds[s.name])} for s in systems},
+        "skipped": skipped,
+    }
+
+
+def make_workload(folder: Path) -> Path:
+    """Build network, store and picture, in a process that takes TensorFlow with it when it ends."""
+    workload = folder / "workload"
+    workload.mkdir()
+    command = [sys.executable, "-m", "benchmarks.workload", str(workload)]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    subprocess.run(command, check=True, cwd=ROOT, timeout=_WORKLOAD_TIMEOUT_S, env=environment, stderr=subprocess.PIPE)
+    return workload
+
+
+def measure(running: Running, size: Size) -> dict[str, Any]:
+    """Measure a started system once at each concurrency."""
+    payload = running.system.payload(running.place.workload / "picture.jpg", running.place.folder)
+    index = json.loads((running.place.workload / "expected.json").read_text())["index"]
+    plan = Plan(
+        running.address,
+        (payload,),
+        concurrency=8,
+        seconds=size.settle_s,
+        warm_up_s=0.0,
+        expect=running.system.expects(index),
+        groups=running.groups(),
+        protocol=running.system.protocol,
+    )
+    run_load(plan)
+    windows = {}
+    for concurrency in CONCURRENCIES:
+        changed = replace(plan, concurrency=concurrency, seconds=size.seconds, warm_up_s=size.warm_up_s)
+        windows[str(concurrency)] = run_load(changed)
+    return {"start_s": round(running.start_s, 2), "memory_mb": running.memory_mb(), "concurrency": windows}
+
+
+def run_load(plan: Plan) -> dict[str, Any]:
+    """Run one plan in a process of its own and return what it tells."""
+    command = [sys.executable, "-m", "benchmarks.load"]
+    limit_s = plan.warm_up_s + plan.seconds + 3 * plan.timeout_s + _LOAD_GRACE_S
+    pipes: dict[str, Any] = {"input": plan.to_json(), "capture_output": True, "text": True}
+    done = subprocess.run(command, check=True, cwd=ROOT, timeout=limit_s, **pipes)
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def summarize(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return medians over the rounds that did not fail, and the rounds themselves."""
+    good = [one for one in rounds if "failed" not in one]
+    document: dict[str, Any] = {"failures": [one["failed"] for one in rounds if "failed" in one]}
+    if good:
+        groups = good[0]["memory_mb"]
+        document["start_s"] = median(one["start_s"] for one in good)
+        document["memory_mb"] = {name: median(one["memory_mb"][name] for one in good) for name in groups}
+        document["concurrency"] = {
+            key: summarize_windows([one["concurrency"][key] for one in good]) for key in good[0]["concurrency"]
+        }
+    return {**document, "rounds": [one for one in rounds if "failed" not in one]}
+
+
+def summarize_windows(windows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return medians of windows at one concurrency; CPU is milliseconds a request."""
+    answered = [window for window in windows if window["requests"]]
+    errors = sum(sum(window["errors"].values()) for window in windows)
+    summary: dict[str, Any] = {"rate": median(window["rate"] for window in windows), "errors": errors}
+    if not answered:
+        return summary
+    summary["latency_ms"] = {
+        name: median(window["latency_ms"][name] for window in answered) for name in answered[0]["latency_ms"]
+    }
+    summary["cpu_ms"] = {
+        name: median(1e3 * window["cpu_s"][name] / window["requests"] for window in answered)
+        for name in answered[0]["cpu_s"]
+    }
+    summary["generator_cpu_ms"] = median(1e3 * window["generator_cpu_s"] / window["requests"] for window in answered)
+    summary["others_cores"] = median(_others(window) for window in answered)
+    return summary
+
+
+def _others(window: dict[str, Any]) -> float:
+    """Return how many cores programs used that have no part in the measurement."""
+    measured = sum(window["cpu_s"].values()) + window["generator_cpu_s"]
+    return max(0.0, (window["machine_cpu_s"] - measured) / window["seconds"])
+
+
+def median(values: Any) -> float:
+    """Return the median, rounded to what a reader can use."""
+    return round(statistics.median(values), 3)
+
+
+def say(text: str, began: float) -> None:
+    """Tell whoever waits."""
+    print(f"[{time.monotonic() - began:6.0f} s] {text}", file=sys.stderr, flush=True)

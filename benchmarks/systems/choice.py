@@ -1,0 +1,53 @@
+"""Which systems a run measures on this machine, and why some are left out."""
+
+from __future__ import annotations
+
+import openvino as ov
+
+from benchmarks.systems.fovea import fovea, gateway_alone, model_server_alone
+from benchmarks.systems.peers import PEERS, build_environments, default_cache, peers
+from benchmarks.systems.system import System
+from benchmarks.systems.tfserving import find_image, tensorflow_serving
+
+_FAST = {"BF16": "bfloat16", "FP16": "float16"}  # as OpenVINO names what the machine computes in hardware
+
+
+def fast_precisions() -> list[str]:
+    """Return the precisions below float32 that this machine has in hardware."""
+    capabilities = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return [precision for name, precision in _FAST.items() if name in capabilities]
+
+
+def choose_systems(wanted: str) -> tuple[list[System], dict[str, str]]:
+    """Return what is measured, and for what is not the reason.
+
+    Args:
+        wanted: names separated by commas; empty for all.
+    """
+    skipped: dict[str, str] = {}
+    systems = [
+        fovea("fovea-float32", "Fovea, float32", "--precision=float32"),
+        fovea("fovea-tensorflow", "Fovea on its TensorFlow engine", "--engine=tensorflow"),
+        model_server_alone(),
+        gateway_alone(),
+    ]
+    if fast_precisions():
+        systems.insert(0, fovea("fovea", "Fovea as it comes"))
+    else:
+        skipped["fovea"] = "this machine has float32 alone in hardware: Fovea as it comes is Fovea at float32"
+    names = [name for name in wanted.split(",") if name]
+    try:
+        systems += tensorflow_serving(find_image())
+    except LookupError as err:
+        skipped["tfserving-rest"] = skipped["tfserving-grpc"] = str(err)
+    cache = default_cache()
+    systems += peers(cache)
+    chosen = [system for system in systems if not names or system.name in names]
+    build_environments(cache, sorted({name for name in map(environment_of, chosen) if name}))
+    return chosen, skipped
+
+
+def environment_of(system: System) -> str:
+    """Return the peer whose environment a system runs in; empty for Fovea's own."""
+    name = system.name.removesuffix("-engine")
+    return name if name in PEERS else ""

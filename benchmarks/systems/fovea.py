@@ -1,0 +1,91 @@
+"""Fovea: the embedded model server and the gateway as `python -m service up` runs them, and the gateway alone."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.systems.bodies import pixels_proto
+from benchmarks.systems.system import Place, System
+from contract.store import CONTAINER_ROOT
+from contract.tensors import decode_tensor, predict_pb2
+
+PATH = "/v1/predict"
+PREDICT_METHOD = "/tensorflow.serving.PredictionService/Predict"
+_PROGRAM = [sys.executable, "-m", "service"]
+
+
+def read_answer(reply: Any) -> tuple[int, float]:
+    """Return class index and probability of the first picture's best class."""
+    best = reply["predictions"][0]["top"][0]
+    return best["index"], best["probability"]
+
+
+def read_tensor(reply: bytes) -> tuple[int, float]:
+    """Return class index and probability of the first picture in a PredictResponse."""
+    probabilities = decode_tensor(predict_pb2.PredictResponse.FromString(reply).outputs["probabilities"])[0]
+    return int(probabilities.argmax()), float(probabilities.max())
+
+
+def fovea(name: str, title: str, *flags: str) -> System:
+    """Return Fovea with its own model server.
+
+    Args:
+        name: in results.
+        title: in tables.
+        flags: for the model server, such as "--precision=float32".
+    """
+
+    def commands(place: Place) -> Mapping[str, list[str]]:
+        store, socket = place.workload / "models", _socket(place)
+        gateway = ["gateway", f"--backend=unix:{socket}", f"--models-dir={store}", f"--port={place.port}"]
+        return {"modelserver": _model_server(place, flags), "gateway": [*_PROGRAM, *gateway]}
+
+    return System(
+        name, title, commands, path=PATH, read=read_answer, ready="/readyz", names_index='"top":[{{"index":{}'
+    )
+
+
+def model_server_alone() -> System:
+    """Return the embedded model server, asked by gRPC with pixels that are decoded already."""
+
+    def commands(place: Place) -> Mapping[str, list[str]]:
+        return {"modelserver": _model_server(place, ())}
+
+    return System(
+        "fovea-grpc",
+        "Fovea's model server alone, by gRPC, pixels decoded beforehand",
+        commands,
+        path=PREDICT_METHOD,
+        wrap=pixels_proto("resnet50"),
+        read=read_tensor,
+        address=lambda place: f"unix:{_socket(place)}",
+        protocol="grpc",
+    )
+
+
+def gateway_alone() -> System:
+    """Return the gateway over a backend that answers at once."""
+
+    def commands(place: Place) -> Mapping[str, list[str]]:
+        gateway = ["gateway", f"--backend=unix:{_socket(place)}", "--models=bench", f"--port={place.port}"]
+        return {
+            "backend": [sys.executable, "-m", "benchmarks._instant_backend", _socket(place)],
+            "gateway": [*_PROGRAM, *gateway],
+        }
+
+    title = "Fovea's gateway alone, over a backend that answers at once"
+    return System("gateway-alone", title, commands, path=PATH, read=read_answer, ready="/readyz", checked=False)
+
+
+def _model_server(place: Place, flags: Sequence[str]) -> list[str]:
+    store = place.workload / "models"
+    command = ["modelserver", f"--grpc_socket_path={_socket(place)}", f"--model_config_file={store}/models.config"]
+    # What it measures of the machine when it first loads the model is kept from round to round, as a user's is.
+    command += ["--path-map", f"{CONTAINER_ROOT}={store}", f"--tuning_cache={place.workload / 'tuning'}"]
+    return [*_PROGRAM, *command, *flags]
+
+
+def _socket(place: Place) -> str:
+    return f"{place.folder}/s"

@@ -1,0 +1,85 @@
+"""What one measured system is: its programs, where it listens, and how it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.load.plan import Payload
+from benchmarks.systems.bodies import Wrap, raw
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a system may put what it needs.
+
+    Attributes:
+        folder: for sockets and logs; its own.
+        port: free TCP port for HTTP.
+        workload: what `python -m benchmarks.workload` wrote.
+    """
+
+    folder: Path
+    port: int
+    workload: Path
+
+
+def read_flat(reply: Any) -> tuple[int, float]:
+    """Return index and probability as the peers' servers name them."""
+    return reply["index"], reply["probability"]
+
+
+def listens_on_port(place: Place) -> str:
+    """Return host:port."""
+    return f"127.0.0.1:{place.port}"
+
+
+@dataclass(frozen=True)
+class System:
+    """How to start a system and how to ask it.
+
+    Attributes:
+        name: in results.
+        title: in tables.
+        commands: given a place, the programs to start, by the name under which their CPU is told.
+        path: where pictures are posted; for gRPC the method.
+        wrap: a picture to a body.
+        read: a reply (HTTP: its JSON, gRPC: its bytes) to class index and probability.
+        ready: path that answers 200 once the system is ready; None where only an answer shows it.
+        address: where it is asked, given the place.
+        protocol: "http" or "grpc".
+        environment: variables for its programs.
+        directory: where they run; None for the project's root.
+        checked: whether its answers must be the network's; not so where nothing computes.
+        names_index: how its replies name the class index, with {} for the number; what does not hold it is no answer.
+            Empty where replies are not text.
+        untold: programs whose CPU means nothing, such as a client of another server that does the work.
+    """
+
+    name: str
+    title: str
+    commands: Callable[[Place], Mapping[str, list[str]]]
+    path: str = "/predict"
+    wrap: Wrap = raw
+    read: Callable[[Any], tuple[int, float]] = read_flat
+    ready: str | None = None
+    address: Callable[[Place], str] = listens_on_port
+    protocol: str = "http"
+    environment: Mapping[str, str] | None = None
+    directory: Path | None = None
+    checked: bool = True
+    names_index: str = ""
+    untold: tuple[str, ...] = ()
+
+    def expects(self, index: int) -> str:
+        """Return what every answer to the picture holds, by its class index."""
+        return self.names_index.format(index) if self.checked else ""
+
+    def payload(self, picture: Path, folder: Path, *, copies: int = 1, path: str | None = None) -> Payload:
+        """Wrap a picture, or `copies` of it; the body becomes a file in `folder`."""
+        body, headers = self.wrap(picture.read_bytes(), copies)
+        file = folder / f"{picture.stem}-{copies}.body"
+        file.write_bytes(body)
+        return Payload(path or self.path, str(file), headers)

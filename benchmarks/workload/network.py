@@ -1,0 +1,85 @@
+"""The network that every system runs: Keras's ResNet50 with 1000 classes at 224 x 224, random weights of a fixed seed.
+
+ImageNet's weights would compute as fast: the arithmetic is the same, and neither set makes denormal numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from contract.image import decode_image
+from contract.model import InputSpec, Label, ModelContract, build_document
+from contract.store import WARMUP_FILE
+from engine.warmup import write_warmup_records
+from pipeline.backbones import find_backbone
+from pipeline.export import export_saved_model
+from pipeline.network import LOGITS, Classifier, build_classifier, preprocess
+from pipeline.publish import build_warmup_requests
+from pipeline.training_settings import Model
+from pipeline.weights import find_weights
+
+NAME = "resnet50"
+BACKBONE = "ResNet50"
+SIDE = 224  # pixels
+CLASSES = 1000
+SEED = 7
+_PUBLISH_TIMEOUT_S = 600
+_RATIO = 10  # probability of the picture's first class over the second's
+
+
+def build_workload(folder: Path, picture: Path) -> None:
+    """Write the network for every kind of system, and what it says of the picture.
+
+    Files: `resnet50.keras` for peers (in: what Keras's `preprocess_input` gives), `saved_model/`, `models/` (a store
+    with the published version) and `expected.json` (class index and probability of the picture, by Keras).
+
+    Args:
+        folder: exists.
+        picture: an image file.
+    """
+    import keras
+
+    keras.utils.set_random_seed(SEED)
+    settings = Model(backbone=BACKBONE, weights="none", input_size=SIDE)
+    weights = find_weights(find_backbone(BACKBONE), "none")
+    classifier = build_classifier(settings, weights, num_classes=CLASSES, channels=3)
+    spec = InputSpec(SIDE, SIDE)
+    pixels = decode_image(picture.read_bytes(), spec)[None].astype(np.float32)
+    inputs = preprocess(pixels, classifier.preprocessing)
+    _spread_logits(classifier, inputs)
+    probabilities = classifier.model.predict(inputs, verbose=0)[0]
+    index = int(probabilities.argmax())
+    expected = {"index": index, "probability": float(probabilities[index])}
+    (folder / "expected.json").write_text(json.dumps(expected))
+    classifier.model.save(folder / f"{NAME}.keras")
+    _publish(classifier, spec, folder)
+
+
+def _spread_logits(classifier: Classifier, inputs: Any) -> None:
+    """Scale the head so that one class stands out: as drawn, all are equally likely or one has everything."""
+    import keras
+
+    head = classifier.model.get_layer(LOGITS)
+    logits = np.asarray(keras.Model(classifier.model.input, head.output).predict(inputs, verbose=0)[0])
+    first, second = np.sort(logits)[:-3:-1]
+    head.kernel.assign(head.kernel * float(np.log(_RATIO) / (first - second)))
+
+
+def _publish(classifier: Classifier, spec: InputSpec, folder: Path) -> None:
+    """Export as a training does, then publish as anybody would: `pipeline import` checks every signature."""
+    labels = [Label(f"class-{i:04}", f"Class {i}") for i in range(CLASSES)]
+    document = build_document(labels, spec, saliency="cam", temperature=1.0, tolerance=0.02)
+    contract = ModelContract.from_document(document)
+    directory = folder / "saved_model"
+    directory.mkdir()
+    export_saved_model(classifier, contract, directory)
+    write_warmup_records(directory / WARMUP_FILE, build_warmup_requests(contract))
+    command = [sys.executable, "-m", "pipeline", "import", str(directory), "--name", NAME]
+    command += [f"--models-dir={folder / 'models'}", f"--runs-dir={folder / 'runs'}"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=_PUBLISH_TIMEOUT_S)

@@ -1,0 +1,152 @@
+"""docs/benchmarks.md: what the generator makes of the results, and its arithmetic."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.limit.measure import summarize_limit
+from benchmarks.report.page import build_page, read_results
+from benchmarks.report.plots import draw_curves, draw_serving
+from benchmarks.report.targets import Target, find_targets, split_cpu
+from benchmarks.serving import summarize, summarize_windows
+from tests.repository.project import ROOT
+
+MACHINE = {"cpu": "A CPU", "cores": 2, "vector_units": ["avx2"], "python": "3.11", "system": "Linux"}
+
+
+def window(rate: float, *, p50: float = 100.0, p99: float = 200.0, **cpu_s: float) -> dict[str, Any]:
+    """Return what the load generator tells of ten seconds."""
+    return {
+        "requests": int(10 * rate),
+        "seconds": 10.0,
+        "rate": rate,
+        "errors": {},
+        "latency_ms": {"p50": p50, "p90": p99, "p99": p99, "max": p99, "mean": p50},
+        "cpu_s": cpu_s,
+        "generator_cpu_s": 0.1,
+        "machine_cpu_s": sum(cpu_s.values()) + 1.1,
+        "stolen_cpu_s": 0.0,
+    }
+
+
+def measured(title: str, rate: float, **cpu_s: float) -> dict[str, Any]:
+    """Return a system's results: two rounds, the second a tenth faster."""
+    rounds = [
+        {
+            "start_s": 1.0,
+            "memory_mb": dict.fromkeys(cpu_s, 100.0),
+            "concurrency": {c: window(factor * rate, **cpu_s) for c in ("1", "8", "32")},
+        }
+        for factor in (1.0, 1.1)
+    ]
+    return {"title": title, **summarize(rounds)}
+
+
+def results() -> dict[str, Any]:
+    """Return the results of a whole serving run."""
+    limit_rounds = [
+        {"inference": {"cpu_ms": 55.0, "images_per_s": 36.0}, "decode": {"cpu_ms": 5.0, "ms": 5.0}, "engine_ms": 40.0}
+    ]
+    return {
+        "benchmark": "serving",
+        "measured": "2026-01-01T00:00:00+00:00",
+        "machine": MACHINE,
+        "size": "standard",
+        "rounds": 2,
+        "window_s": 10.0,
+        "took_s": 600,
+        "picture_bytes": 40_000,
+        "limit": {
+            "float32": {
+                "precision": "float32",
+                "best": {"streams": 2, "batch": 4, "images_per_s": 36.0},
+                **summarize_limit(limit_rounds, cores=2),
+            }
+        },
+        "systems": {
+            "fovea-float32": measured("Fovea, float32", 20.0, gateway=2.0, modelserver=12.0),
+            "fastapi": measured("FastAPI + model.predict", 8.0, server=15.0),
+            "mosec": measured("mosec", 10.0, server=15.0),
+            "mosec-engine": measured("mosec on Fovea's engine", 24.0, server=15.0),
+            "ray": {"title": "Ray Serve", "failures": ["did not start:\nlog"], "rounds": []},
+        },
+        "skipped": {"tfserving-rest": "there is no docker command"},
+    }
+
+
+def test_the_limit_is_cores_over_cpu_seconds() -> None:
+    """Two cores, 60 ms an image: 33.3 images a second."""
+    assert 33.333 == results()["limit"]["float32"]["images_per_s"]
+
+
+def test_medians_are_over_rounds_and_cpu_is_a_request() -> None:
+    """Rates of 20 and 22 have the median 21; 14 CPU seconds for 200 and 220 requests are 66.8 ms."""
+    busy = results()["systems"]["fovea-float32"]["concurrency"]["8"]
+    assert 21.0 == busy["rate"]
+    assert sum(busy["cpu_ms"].values()) == pytest.approx((14e3 / 200 + 14e3 / 220) / 2, rel=0.001)
+    assert 0.1 == busy["others_cores"]
+
+
+def test_a_window_without_answers_has_no_latency() -> None:
+    """A system that only fails has a rate of zero and its errors."""
+    failed = {"requests": 0, "seconds": 5.0, "rate": 0.0, "errors": {"503": 7}}
+    assert {"rate": 0.0, "errors": 7} == summarize_windows([failed])
+
+
+def test_targets_are_judged_both_ways() -> None:
+    """More requests are better, more milliseconds worse; a miss says how far."""
+    assert "met" == Target("", 25.0, 25.0, "requests/s").verdict
+    assert "missed by 20%" == Target("", 20.0, 25.0, "requests/s").verdict
+    assert "missed by 50%" == Target("", 60.0, 40.0, "ms", at_least=False).verdict
+
+
+def test_targets_come_from_the_results() -> None:
+    """0.75 of 33.3; 2.5 times 8.4; 1.5 times 10.5; 25.2; 40 + 5 + 3 ms; three times p50."""
+    ((precision, targets),) = find_targets(results())
+    assert "float32" == precision
+    assert [25.0, 21.0, 15.75, 25.2, 48.0, 300.0] == [round(target.wanted, 2) for target in targets]
+    assert [False, True, True, False, False, True] == [target.is_met for target in targets]
+
+
+def test_the_parts_of_a_request_add_up() -> None:
+    """Every millisecond of both cores is somewhere."""
+    run = results()
+    parts = split_cpu(run["systems"]["fovea-float32"]["concurrency"], run["limit"]["float32"], cores=2)
+    assert sum(parts.values()) == pytest.approx(2000 / 21)
+    assert 55.0 == parts["inference, as in the limit"]
+
+
+def test_the_page_names_every_system_and_what_was_skipped() -> None:
+    """Also those that failed or are missing."""
+    page = build_page({"serving": results()})
+    for text in ("Fovea, float32", "mosec on Fovea's engine", "1 of 2 starts failed (did not start:)", "no docker"):
+        assert text in page
+    assert "missed by" in page
+
+
+def test_the_page_is_what_the_generator_writes() -> None:
+    """Nobody edits it: `python -m benchmarks.report` makes it from the results."""
+    expected = build_page(read_results(ROOT / "benchmarks/results"))
+    assert expected == (ROOT / "docs/benchmarks.md").read_text()
+
+
+def test_plots_are_small_and_repeatable(tmp_path: Path) -> None:
+    """The same numbers give the same SVG."""
+    point = {"rate": 10.0, "images_per_s": 10.0}
+    curves = {
+        "concurrency": [{"callers": 1, **point}, {"callers": 8, **point}],
+        "images": [{"images": 1, **point}],
+        "sides": [{"side": 224, **point}],
+        "models": [{"models": 1, **point}],
+    }
+    for draw, numbers in ((draw_serving, results()), (draw_curves, curves)):
+        first, second = tmp_path / "first.svg", tmp_path / "second.svg"
+        draw(numbers, first)
+        draw(numbers, second)
+        assert first.read_bytes() == second.read_bytes()
+        assert first.stat().st_size < 200_000
+        assert ET.parse(first).getroot().tag.endswith("svg")
