@@ -25,8 +25,8 @@ GatewayError                        500  internal_error
 │   ├── NotLoadedError              503  model_not_ready
 │   ├── OverloadedError             503  overloaded
 │   ├── UnreachableError            503  model_server_unreachable
-│   └── DrainingError               503  draining
 │   ├── StorageError                503  storage_failed
+│   └── DrainingError               503  draining
 └── DeadlineError                   504  deadline_exceeded
 
 A message says what happened, what was expected and what was received. It goes to the client as it is: no path, no
@@ -121,6 +121,12 @@ class LabelNotFoundError(NotFoundError):
     code = "label_not_found"
 
 
+class FeedbackNotFoundError(NotFoundError):
+    """No feedback is kept under that id."""
+
+    code = "feedback_not_found"
+
+
 class ConflictError(GatewayError):
     """What is there already contradicts the request."""
 
@@ -129,12 +135,6 @@ class ConflictError(GatewayError):
 
 
 class BodyTooLargeError(GatewayError):
-class FeedbackNotFoundError(NotFoundError):
-    """No feedback is kept under that id."""
-
-    code = "feedback_not_found"
-
-
     """The body has more bytes than are read."""
 
     status_code = 413
@@ -229,6 +229,13 @@ class UnreachableError(UnavailableError):
     code = "model_server_unreachable"
 
 
+class StorageError(UnavailableError):
+    """What has to be written, feedback or the audit log, cannot be."""
+
+    code = "storage_failed"
+    retry_after_s = 60
+
+
 class DrainingError(UnavailableError):
     """The gateway is stopping."""
 
@@ -237,13 +244,6 @@ class DrainingError(UnavailableError):
 
 class DeadlineError(GatewayError):
     """The model server did not answer in time."""
-class StorageError(UnavailableError):
-    """What has to be written, feedback or the audit log, cannot be."""
-
-    code = "storage_failed"
-    retry_after_s = 60
-
-
 
     status_code = 504
     code = "deadline_exceeded"
