@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME ...]`: measure this machine, into JSON files in benchmarks/results/ and docs/benchmarks.md.
+"""`python -m benchmarks [NAME ...]`: measure this machine, into benchmarks/results/ and docs/benchmarks.md.
 
 Each benchmark is a module here with `run() -> dict`, which measures whole commands, several times where it is short.
 Without names all of them run, which takes hours. They are never part of the tests. Those whose `run` takes a size can

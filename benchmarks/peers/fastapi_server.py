@@ -16,7 +16,7 @@ def build_app() -> FastAPI:
 
     @app.post("/predict")
     def predict(file: Annotated[bytes, File()]) -> dict[str, Any]:
-        return model.classify(decode(file)[None])[0]
+        return model.predict(decode(file)[None])[0]
 
     @app.get("/health")
     def health() -> str:

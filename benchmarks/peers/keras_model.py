@@ -1,4 +1,4 @@
-"""The Keras ResNet50 as its users run it: Pillow, `preprocess_input`, `model.predict`."""
+"""The Keras ResNet50 as its users run it: Pillow, `preprocess_input`, and the model as it was saved."""
 
 from __future__ import annotations
 
@@ -41,7 +41,14 @@ class KerasModel:
         self.classify(np.zeros((1, SIDE, SIDE, 3), np.float32))
 
     def classify(self, images: np.ndarray) -> list[dict[str, Any]]:
-        """Return the most probable class of each image, shape (batch, SIDE, SIDE, 3)."""
+        """Return the most probable class of each image, shape (batch, SIDE, SIDE, 3).
+
+        `predict_on_batch` spares the data pipeline that `predict` builds for every call.
+        """
+        return best(self._model.predict_on_batch(images))
+
+    def predict(self, images: np.ndarray) -> list[dict[str, Any]]:
+        """Do the same by `model.predict`, as most tutorials do."""
         return best(self._model.predict(images, verbose=0))
 
 
