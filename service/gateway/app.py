@@ -14,8 +14,9 @@ from service.gateway.components import Components, build_components, components_
 from service.gateway.hot_routes import HotRoute, HotRoutes
 from service.gateway.lifetime import RequestLifetime
 from service.gateway.middleware import RequestScope
+from service.gateway.openapi import install_openapi
 from service.gateway.replies import install_error_handlers
-from service.gateway.routes import docs, explain, health, models, page, predict, tensorflow
+from service.gateway.routes import docs, explain, feedback, health, models, page, predict, tensorflow
 from service.gateway.schemas import PredictQuery
 from service.gateway.settings import Settings
 
@@ -33,7 +34,7 @@ _NO_TELEMETRY: Any = {
     "auto_configure": False,
 }
 
-_ROUTES = (predict, explain, tensorflow, models, health, docs, page)
+_ROUTES = (predict, explain, tensorflow, feedback, models, health, docs, page)
 _HOT_ROUTES = (HotRoute("/v1/predict", predict.predict, PredictQuery),)
 
 
@@ -57,6 +58,7 @@ def create_app(settings: Settings, components: Components | None = None) -> Fast
     install_error_handlers(app)
     for routes in _ROUTES:
         app.include_router(routes.router)
+    install_openapi(app)
     app.add_middleware(HotRoutes, routes=_HOT_ROUTES, components=app.state.components)
     app.add_middleware(RequestLifetime, admission=app.state.components.admission)
     install_access(app, settings, routes=[route for routes in _ROUTES for route in routes.router.routes])
@@ -68,12 +70,15 @@ def create_app(settings: Settings, components: Components | None = None) -> Fast
 async def _run_components(app: FastAPI) -> AsyncIterator[None]:
     parts = components_of(app)
     await parts.backend.open()
-    watch = asyncio.create_task(parts.readiness.watch())
+    watches = [asyncio.create_task(part.watch()) for part in (parts.readiness, parts.feedback)]
     try:
         yield
     finally:
-        watch.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watch
+        for watch in watches:
+            watch.cancel()
+        await asyncio.gather(*watches, return_exceptions=True)
         await parts.backend.close()
         parts.decoder.close()
+        parts.feedback.close()
+        if parts.audit is not None:
+            await parts.audit.close()

@@ -9,11 +9,14 @@ from fastapi import Depends, FastAPI, Request
 
 from contract.store import ModelStore
 from service.gateway.admission import Admission
+from service.gateway.audit import AuditLog
 from service.gateway.backend import Backend
 from service.gateway.catalog import Catalog, NamedCatalog, StoreCatalog
 from service.gateway.contracts import ContractCache
 from service.gateway.decoding import Decoder
 from service.gateway.explanation import Explainer
+from service.gateway.feedback import FeedbackDesk
+from service.gateway.feedback_store import FeedbackStore
 from service.gateway.metrics import Metrics
 from service.gateway.prediction import Predictor
 from service.gateway.readiness import Readiness
@@ -37,10 +40,16 @@ class Components:
     explainer: Explainer
     rest_predictor: RestPredictor
     readiness: Readiness
+    feedback: FeedbackDesk
+    audit: AuditLog | None
 
 
 def build_components(settings: Settings) -> Components:
-    """Wire the parts together; nothing is connected or read yet."""
+    """Wire the parts together; nothing is connected yet, but the folder for feedback and the audit log are opened.
+
+    Raises:
+        StorageError: if the folder for feedback or the audit log cannot be written.
+    """
     backend = Backend(settings.backend, timeout_s=settings.predict_timeout_s)
     catalog = build_catalog(settings, backend)
     contracts = ContractCache(backend)
@@ -72,7 +81,25 @@ def build_components(settings: Settings) -> Components:
             max_images=settings.max_images,
         ),
         readiness=Readiness(backend, catalog, contracts=contracts, metrics=metrics),
+        feedback=FeedbackDesk(_open_feedback(settings), catalog, contracts=contracts, max_pixels=settings.max_pixels),
+        audit=_open_audit(settings),
     )
+
+
+def _open_feedback(settings: Settings) -> FeedbackStore | None:
+    if settings.feedback_dir is None:
+        return None
+    store = FeedbackStore(settings.feedback_dir, days=settings.feedback_days)
+    store.open()
+    return store
+
+
+def _open_audit(settings: Settings) -> AuditLog | None:
+    if settings.audit_log is None:
+        return None
+    audit = AuditLog(settings.audit_log, fsync=settings.audit_fsync == "always")
+    audit.open()
+    return audit
 
 
 def build_catalog(settings: Settings, backend: Backend) -> Catalog:

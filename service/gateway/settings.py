@@ -63,6 +63,9 @@ class Settings(BaseModel):
     )
     max_queue: int = Field(64, ge=0, le=4096, description="most requests that wait for that; more get 503 at once")
     predict_timeout_s: float = Field(30.0, gt=0, le=3600, description="longest wait for the model server, seconds")
+    header_timeout_s: float = Field(10.0, gt=0, le=3600, description="longest wait for a request's headers, seconds")
+    body_timeout_s: float = Field(60.0, gt=0, le=3600, description="longest wait for a request's body, seconds")
+    max_connections: int = Field(900, ge=1, le=1_000_000, description="most connections open at once")
     drain_timeout_s: float = Field(
         30.0, ge=0, le=3600, description="on SIGTERM, longest wait for requests in flight, seconds"
     )
@@ -85,6 +88,12 @@ class Settings(BaseModel):
         None, description="folder for labelled images that /v1/feedback takes; without it none are taken"
     )
     feedback_days: int = Field(365, ge=1, le=36500, description="how long they are kept, days")
+    audit_log: Path | None = Field(
+        None, description="file to which every answer adds a line: who, when, which version, image hash, result"
+    )
+    audit_fsync: Literal["always", "never"] = Field(
+        "always", description="whether an answer waits until its line of the audit log is on the disk"
+    )
     poll_s: float = Field(0.5, gt=0, le=60, description="how long an answer about what is served is reused, seconds")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
     log_format: Literal["text", "json"] = Field("text", description="text for people or json for programs")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from contract.heatmap import draw_heatmap, encode_png
 from contract.predictions import decide
+from service.gateway.audit import describe_answer
 from service.gateway.bodies import image_body
 from service.gateway.catalog import Choice
 from service.gateway.components import Wired
@@ -71,6 +73,8 @@ async def explain(
     choice = Choice(query.model, query.version, query.label)
     async with wired.admission.place():
         answer = await wired.explainer.explain(uploads, choice, wanted=query.class_, top=query.top)
+    if wired.audit is not None:
+        await wired.audit.record(request.scope, "explain", partial(describe_answer, answer, uploads))
     with wired.metrics.stage("encode"):
         if as_picture:
             return await _picture_reply(answer)

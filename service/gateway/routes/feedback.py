@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, Field
 
 from service.gateway.access import KEY_NAME
+from service.gateway.audit import hash_bytes
 from service.gateway.components import Wired
 from service.gateway.errors import ForbiddenError
-from service.gateway.feedback import FIELDS, FeedbackForm
+from service.gateway.feedback import FIELDS, FeedbackForm, Kept
 from service.gateway.request_context import current_request_id
 from service.gateway.routes.documented import error_replies
-from service.gateway.uploads import FIELD, UploadLimits, read_form
+from service.gateway.uploads import FIELD, Form, UploadLimits, read_form
 
 router = APIRouter(tags=["feedback"])
 
@@ -65,6 +67,8 @@ async def give_feedback(request: Request, wired: Wired) -> FeedbackReply:
     limits = UploadLimits(wired.settings.max_body_bytes, 1)
     form = await read_form(request, limits, fields=FIELDS)
     kept = await wired.feedback.keep(form, key=request.scope.get(KEY_NAME))
+    if wired.audit is not None:
+        await wired.audit.record(request.scope, "feedback", partial(_describe_kept, kept, form))
     return FeedbackReply(
         id=kept.id, model=kept.feedback.model, label=kept.feedback.label, request_id=current_request_id()
     )
@@ -86,6 +90,19 @@ async def delete_feedback(
     wired.feedback.check_open()
     _check_site(request)
     await wired.feedback.delete(feedback_id)
+    if wired.audit is not None:
+        await wired.audit.record(request.scope, "delete_feedback", lambda: {"feedback": feedback_id})
+
+
+def _describe_kept(kept: Kept, form: Form) -> dict[str, Any]:
+    given = kept.feedback
+    return {
+        "model": given.model,
+        "version": given.version,
+        "contract": given.contract,
+        "images": [{"sha256": hash_bytes(form.uploads[0].data), "label": given.label}],
+        "feedback": kept.id,
+    }
 
 
 def _check_site(request: Request) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
+from service.gateway.audit import describe_answer
 from service.gateway.bodies import image_body
 from service.gateway.catalog import Choice
 from service.gateway.components import Wired
@@ -49,6 +51,8 @@ async def predict(request: Request, query: Annotated[PredictQuery, Query()], wir
     choice = Choice(query.model, query.version, query.label)
     async with wired.admission.place():
         answer = await wired.predictor.predict(uploads, choice, top=query.top)
+    if wired.audit is not None:
+        await wired.audit.record(request.scope, "predict", partial(describe_answer, answer, uploads))
     with wired.metrics.stage("encode"):
         return json_reply(_build_reply(uploads, answer))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
@@ -12,6 +13,7 @@ from fastapi.routing import APIRoute
 from google.protobuf.json_format import MessageToDict
 
 from contract.tensors import get_model_metadata_pb2
+from service.gateway.audit import describe_bodies
 from service.gateway.catalog import Choice
 from service.gateway.components import Wired
 from service.gateway.errors import (
@@ -98,6 +100,11 @@ async def _predict(request: Request, choice: Choice, wired: Wired) -> Response:
     body = await read_body(request, UploadLimits(wired.settings.max_body_bytes, wired.settings.max_images))
     async with wired.admission.place():
         answer = await wired.rest_predictor.predict(body, choice)
+    if wired.audit is not None:
+        contract = wired.contracts.peek(answer.name, answer.version)
+        fields = {"model": answer.name, "version": answer.version, "contract": contract and contract.sha256}
+        hashed = partial(describe_bodies, fields, body=body, reply=answer.text)
+        await wired.audit.record(request.scope, "rest_predict", hashed)
     headers = {"x-model-name": answer.name, "x-model-version": str(answer.version)}
     return json_reply(answer.text, headers=headers)
 
