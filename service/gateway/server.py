@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import cast
 
 import uvicorn
 from fastapi import FastAPI
 
+from service.gateway.connections import ConnectionLimits, GuardedProtocol, check_times, guarded_protocol
 from service.gateway.listening import BACKLOG
 from service.gateway.settings import Settings
 from service.gateway.tls import ServerCertificate
@@ -19,10 +22,11 @@ from service.gateway.tls import ServerCertificate
 class GatewayServer(uvicorn.Server):
     """uvicorn, but SIGTERM and SIGINT are a normal end.
 
-    On the first signal readiness falls; after `delay_s`, in which load balancers can notice, the port closes and the
-    requests in flight finish. uvicorn itself would then raise the signal again and die of it.
+    On the first signal readiness falls and replies begin to close their connections; after `delay_s`, in which load
+    balancers can notice, the port closes and the requests in flight finish, those included that wait in the kernel's
+    queue. uvicorn itself would then raise the signal again and die of it.
 
-    Once a second `on_second` is called.
+    Once a second `on_second` is called, and clients that take too long are sent away.
     """
 
     def __init__(
@@ -52,8 +56,38 @@ class GatewayServer(uvicorn.Server):
         """Say whether to stop now; uvicorn asks ten times a second."""
         if counter % 10 == 0:
             self._on_second()
+            check_times(self.server_state.connections, asyncio.get_running_loop().time())
+        if self._stop_at is not None:
+            for connection in self.server_state.connections:
+                cast(GuardedProtocol, connection).stop()
         stop = await super().on_tick(counter)
         return stop or (self._stop_at is not None and time.monotonic() >= self._stop_at)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the port, then wait for the requests in flight."""
+        kept = [listener.dup() for listener in sockets or []]  # or what the kernel has accepted is reset
+        for server in self.servers:
+            server.close()
+        for listener in kept:
+            await self._take_waiting(listener)
+            listener.close()
+        await super().shutdown(sockets)
+
+    async def _take_waiting(self, listener: socket.socket) -> None:
+        """Serve the connections that the kernel has accepted and nobody has taken."""
+        loop = asyncio.get_running_loop()
+        listener.setblocking(False)
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            await loop.connect_accepted_socket(self._make_protocol, connection, ssl=self.config.ssl)
+
+    def _make_protocol(self) -> asyncio.Protocol:
+        return self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
 
 
 def run_server(
@@ -73,9 +107,14 @@ def run_server(
         on_stop: called once, when the first signal arrives.
         certificate: for HTTPS; None for HTTP.
     """
+    limits = ConnectionLimits(
+        header_timeout_s=settings.header_timeout_s,
+        body_timeout_s=settings.body_timeout_s,
+        max_connections=settings.max_connections,
+    )
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=guarded_protocol(limits),
         loop="uvloop",
         ws="none",
         lifespan="on",
