@@ -1,0 +1,157 @@
+"""The OpenAPI document: what FastAPI derives from the routes, and what surrounds every one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from service.gateway.access import OPEN_PATHS
+
+_VALIDATION_SCHEMAS = ("HTTPValidationError", "ValidationError")  # FastAPI's own, which the gateway never sends
+_KEY_SCHEME = "ApiKey"
+_SECURITY_SCHEMES = {
+    _KEY_SCHEME: {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "Needed where the gateway was started with keys.",
+    }
+}
+_REQUEST_ID = {
+    "name": "X-Request-ID",
+    "in": "header",
+    "required": False,
+    "description": "Comes back in the reply and stands in the log; another one is made if it is missing or unfit.",
+    "schema": {"type": "string", "maxLength": 128, "pattern": "^[A-Za-z0-9._:/+=@-]+$"},
+    "example": "4bf92f3577b34da6a3ce929d0e0e4736",
+}
+_TIMEOUT = {
+    "name": "X-Request-Timeout",
+    "in": "header",
+    "required": False,
+    "description": "Seconds that the client will wait; the work is given up then.",
+    "schema": {"type": "number", "exclusiveMinimum": 0},
+    "example": 5,
+}
+_REPLY_HEADERS = {"X-Request-ID": {"description": "The request's id.", "schema": {"type": "string"}, "required": True}}
+_RETRY_AFTER = {
+    "Retry-After": {"description": "Seconds after which to try again.", "schema": {"type": "integer"}, "required": True}
+}
+# For each status, the codes that a reply may have, with an example message; the first one is shown first.
+_CODES = {
+    400: {
+        "malformed_request": "images[0].b64: expected base64 (standard alphabet, padded)",
+        "undecodable_image": "the JPEG image cannot be decoded: it is truncated",
+        "empty_image": "the image is empty: expected the bytes of an image file. Received: 0 bytes",
+    },
+    401: {"unauthorized": "expected an API key in X-API-Key. Received: none"},
+    403: {"forbidden": "the API key lacks the right: feedback"},
+    404: {
+        "model_not_found": "no model 'eyes' is served; GET /v1/models lists those that are",
+        "version_not_found": "glaucoma has no version 9. Served: 2, 3",
+        "label_not_found": "glaucoma has no version labelled 'candidate'. Labels: live, previous",
+        "feedback_not_found": "no feedback is kept under that id",
+        "not_found": "no such route; GET /docs lists those that exist",
+    },
+    409: {"conflict": "this image is kept with another label already"},
+    413: {
+        "body_too_large": "expected a body of at most 33554432 bytes. Received: more",
+        "image_too_large": "expected at most 80000000 pixels. Received: 30000 x 30000 = 900000000",
+        "too_many_images": "expected at most 64 images in one request. Received: more",
+    },
+    415: {
+        "unsupported_image": "expected JPEG, PNG, WEBP, BMP, TIFF or GIF. Received: a HEIC or AVIF file; ...",
+        "unsupported_encoding": "content-encoding: expected none or gzip. Received: 'br'",
+    },
+    422: {
+        "invalid_value": "top: expected 1 to 3, the model's number of classes. Received: 9",
+        "no_explanation": "pets version 1 has no explanations",
+    },
+    429: {"rate_limited": "too many requests"},
+    502: {"model_server_broke_contract": "the model server's answer is not what the contract says"},
+    503: {
+        "model_not_ready": "version 3 of glaucoma is not loaded on the model server yet",
+        "no_model": "no model to serve yet",
+        "model_server_unreachable": "the model server cannot be reached",
+        "overloaded": "the model server has too much to do",
+        "draining": "the gateway is stopping",
+    },
+    504: {"deadline_exceeded": "the model server did not answer in time"},
+}
+_FOR_ALL = {
+    "401": "No API key, or one that is not known.",
+    "403": "The key lacks the right.",
+    "429": "Too many requests.",
+}
+
+
+def install_openapi(app: FastAPI) -> None:
+    """Make `app.openapi()` return the whole document; it is built once, when somebody asks."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _complete(
+                get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            )
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _complete(document: dict[str, Any]) -> dict[str, Any]:
+    schemas = document["components"]["schemas"]
+    for name in _VALIDATION_SCHEMAS:
+        schemas.pop(name, None)
+    document["components"]["securitySchemes"] = _SECURITY_SCHEMES
+    for path, operation in _operations(document):
+        _complete_operation(operation, is_open=path in OPEN_PATHS)
+    return document
+
+
+def _operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            yield path, operation
+
+
+def _complete_operation(operation: dict[str, Any], *, is_open: bool) -> None:
+    operation.setdefault("parameters", []).append(_REQUEST_ID)
+    if "504" in operation["responses"]:
+        operation["parameters"].append(_TIMEOUT)
+    replies = operation["responses"]
+    if "422" in replies and _is_fastapis_own(replies["422"]):
+        del replies["422"]  # nothing to get wrong, or a route that says it in its own words
+    if not is_open:
+        operation["security"] = [{}, {_KEY_SCHEME: []}]
+        for status, description in _FOR_ALL.items():
+            replies.setdefault(status, {"description": description, "content": _error_content()})
+    for status, reply in replies.items():
+        reply["headers"] = {**reply.get("headers", {}), **_REPLY_HEADERS}
+        if status in ("429", "503"):
+            reply["headers"] |= _RETRY_AFTER
+        _add_examples(int(status), reply)
+    operation["responses"] = dict(sorted(replies.items()))
+
+
+def _is_fastapis_own(reply: dict[str, Any]) -> bool:
+    reference = reply.get("content", {}).get("application/json", {}).get("schema", {}).get("$ref", "")
+    return reference.endswith(_VALIDATION_SCHEMAS)
+
+
+def _error_content() -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorReply"}}}
+
+
+def _add_examples(status: int, reply: dict[str, Any]) -> None:
+    """Give an error reply of Fovea's own an example for every code that it may have."""
+    content = reply.get("content", {}).get("application/json", {})
+    if not content.get("schema", {}).get("$ref", "").endswith("/ErrorReply"):
+        return
+    request_id = _REQUEST_ID["example"]
+    content["examples"] = {
+        code: {"value": {"error": {"code": code, "message": message, "request_id": request_id}}}
+        for code, message in _CODES[status].items()
+    }
