@@ -134,7 +134,7 @@ class Explainer:
             self._metrics.count_refused(prepared)
             raise next(item for item in prepared if isinstance(item, RefusedImageError))
         parts = [good[start : start + self._max_batch] for start in range(0, len(good), self._max_batch)]
-        with self._metrics.stage("predict"):
+        with self._metrics.stage("model"):
             found = await asyncio.gather(*(self._run(contract, name, version, part, class_index) for part in parts))
         explained = iter([explanation for part in found for explanation in part])
         entries = [item if isinstance(item, RefusedImageError) else next(explained) for item in prepared]

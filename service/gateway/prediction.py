@@ -159,7 +159,7 @@ class Predictor:
         top = check_top(top, contract)
         prepared = await images.prepare(contract.input)
         batches = self._batches(prepared)
-        with self._metrics.stage("predict"):
+        with self._metrics.stage("model"):
             if len(batches) == 1:  # nearly always: no task for it
                 replies = [await self._backend.predict(name, batches[0], version=version)]
             else:
@@ -180,7 +180,7 @@ class Predictor:
         num_top = check_top(top, contract)
         prepared = await images.prepare(contract.input)
         batches = self._batches(prepared)
-        with self._metrics.stage("predict"):
+        with self._metrics.stage("model"):
             first = await self._backend.predict(name, batches[0])
         if first.version != guess:
             self._catalog.doubt(name)
@@ -188,7 +188,7 @@ class Predictor:
             if actual.input != contract.input or len(batches) > 1:
                 return await self._answer_by(name, first.version, images=images, top=top)
             contract, num_top = actual, check_top(top, actual)
-        with self._metrics.stage("predict"):
+        with self._metrics.stage("model"):
             rest = [self._backend.predict(name, batch, version=first.version) for batch in batches[1:]]
             replies = [first, *await asyncio.gather(*rest)]
         probabilities = [reply.probabilities for reply in replies]

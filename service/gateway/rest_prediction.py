@@ -101,7 +101,7 @@ class RestPredictor:
             name, version, inputs = await answer_by_one_version(self._catalog, self._contracts, choice, attempt)
         signature = request.signature or DEFAULT_SIGNATURE
         try:
-            with self._metrics.stage("predict"):
+            with self._metrics.stage("model"):
                 outputs = await self._backend.run(name, signature, version=version, inputs=inputs)
         except NotLoadedError:
             self._signatures.drop(name, version)

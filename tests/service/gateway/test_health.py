@@ -135,7 +135,7 @@ def test_metrics_count_what_was_answered(client: TestClient) -> None:
     assert (5, 2) == (values["fovea_images_total", "ok"], values["fovea_images_total", "undecodable_image"])
     assert 3 == values["fovea_predictions_total", "red", "colours", "1"]
     assert 1 == values["fovea_predictions_total", "green", "colours", "1"]
-    assert 5 == values["fovea_stage_seconds_count", "predict"]
+    assert 5 == values["fovea_stage_seconds_count", "model"]
     assert {"decode": 6, "encode": 5, "read": 6} == {
         stage: values["fovea_stage_seconds_count", stage] for stage in ("decode", "encode", "read")
     }
