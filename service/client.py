@@ -24,9 +24,12 @@ import httpx2
 from service.client_calls import (
     Attempts,
     Call,
+    FeedbackOptions,
     Image,
     Options,
+    build_delete_feedback,
     build_explain,
+    build_feedback,
     build_heat_map,
     build_model,
     build_models,
@@ -119,6 +122,25 @@ class FoveaClient:
     def heat_map(self, image: Image, *, class_: str | int | None = None, **options: Unpack[Options]) -> HeatMap:
         """Return where in one image a class was seen, as a picture; arguments and errors as `explain`."""
         return self._send(build_heat_map(image, class_, options))
+
+    def feedback(self, image: Image, label: str, *, consent: bool, **options: Unpack[FeedbackOptions]) -> str:
+        """Give the service an image with its true class, for the next training, and return the id to delete it by.
+
+        Args:
+            image: path of an image file, or its bytes.
+            label: id or name of the true class.
+            consent: True if whoever may decide so agrees that the image is kept and used for training.
+            options: model, version, request_id of the prediction, note; see `FeedbackOptions`.
+
+        Raises:
+            FoveaError: if the service takes no feedback, refuses or cannot be reached.
+            ValueError: without consent.
+        """
+        return self._send(build_feedback(image, label, consent=consent, options=options))
+
+    def delete_feedback(self, feedback_id: str) -> None:
+        """Delete an image that was given as feedback; errors as `feedback`."""
+        self._send(build_delete_feedback(feedback_id))
 
     def models(self) -> list[ModelInfo]:
         """Return what is served.
@@ -219,6 +241,14 @@ class AsyncFoveaClient:
     async def heat_map(self, image: Image, *, class_: str | int | None = None, **options: Unpack[Options]) -> HeatMap:
         """As `FoveaClient.heat_map`."""
         return await self._send(await asyncio.to_thread(build_heat_map, image, class_, options))
+
+    async def feedback(self, image: Image, label: str, *, consent: bool, **options: Unpack[FeedbackOptions]) -> str:
+        """As `FoveaClient.feedback`."""
+        return await self._send(await asyncio.to_thread(build_feedback, image, label, consent=consent, options=options))
+
+    async def delete_feedback(self, feedback_id: str) -> None:
+        """As `FoveaClient.delete_feedback`."""
+        await self._send(build_delete_feedback(feedback_id))
 
     async def models(self) -> list[ModelInfo]:
         """As `FoveaClient.models`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.utils
 import random
 import time
+import urllib.parse
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -52,6 +53,22 @@ class Options(TypedDict, total=False):
     request_id: str
 
 
+class FeedbackOptions(TypedDict, total=False):
+    """What more is known of an image with its true class; all may be left out.
+
+    Attributes:
+        model: the model; needed unless exactly one is served.
+        version: the version that predicted, if it matters.
+        request_id: of the prediction.
+        note: free text; leave out who the patient is.
+    """
+
+    model: str
+    version: int
+    request_id: str
+    note: str
+
+
 @dataclass(frozen=True)
 class Call(Generic[T]):
     """One request, and what its reply becomes.
@@ -61,7 +78,7 @@ class Call(Generic[T]):
         path: below the service's address.
         parse: a successful reply to the result.
         request_id: sent with it.
-        parts: httpx's `params`, `files`, `json` or `headers`.
+        parts: httpx's `params`, `files`, `data` or `headers`.
         retried: whether to try again when the service is busy.
     """
 
@@ -154,6 +171,20 @@ def build_heat_map(image: Image, class_: str | int | None, options: Options) -> 
     )
 
 
+def build_feedback(image: Image, label: str, *, consent: bool, options: FeedbackOptions) -> Call[str]:
+    """Return the call of `feedback`."""
+    if not consent:
+        raise ValueError("consent: expected True; without it an image may not be kept. Received: False")
+    texts = {"label": label, "consent": "true", **{name: str(value) for name, value in options.items()}}
+    parts = {"data": texts, "files": [("file", _read_image(image, 0))]}
+    return Call("POST", "/v1/feedback", lambda reply: str(read_document(reply)["id"]), parts=parts)
+
+
+def build_delete_feedback(feedback_id: str) -> Call[None]:
+    """Return the call of `delete_feedback`."""
+    return Call("DELETE", f"/v1/feedback/{_path_part(feedback_id)}", check_reply)
+
+
 def build_models() -> Call[list[ModelInfo]]:
     """Return the call of `models`."""
     return Call("GET", "/v1/models", lambda reply: [parse_model(item) for item in read_document(reply)["models"]])
@@ -161,7 +192,7 @@ def build_models() -> Call[list[ModelInfo]]:
 
 def build_model(name: str) -> Call[ModelInfo]:
     """Return the call of `model`."""
-    return Call("GET", f"/v1/models/{name}", lambda reply: parse_model(read_document(reply)))
+    return Call("GET", f"/v1/models/{_path_part(name)}", lambda reply: parse_model(read_document(reply)))
 
 
 def build_ready() -> Call[Readiness]:
@@ -242,6 +273,11 @@ def _with_images(
     request_id = str(values.pop("request_id", None) or uuid.uuid4().hex)
     params = {name: value for name, value in values.items() if value is not None}
     return Call("POST", path, parse, request_id, parts={"params": params, "files": files})
+
+
+def _path_part(text: str) -> str:
+    """Return a name as one part of a path, whatever is in it."""
+    return urllib.parse.quote(text, safe="")
 
 
 def _read_image(image: Image, position: int) -> tuple[str, bytes]:

@@ -275,3 +275,37 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
     return port
+
+
+def test_feedback_is_given_and_taken_back(
+    start_process: StartProcess, backend: ScriptedBackend, index: ModelStore, tmp_path: Path
+) -> None:
+    """Both clients; without consent nothing is sent, and where no feedback is taken the service says so."""
+    kept = tmp_path / "kept"
+    flags = [f"--models-dir={index.root}", f"--backend={backend.address}", "--port=0", f"--feedback-dir={kept}"]
+    process = start_process("gateway", *flags)
+    url = process.wait_for_url()
+    process.wait_until_ready(url)
+    with FoveaClient(url) as client:
+        prediction = client.predict([encode("red")])
+        given = client.feedback(encode("red"), "blue", consent=True, request_id=prediction.request_id, note="unclear")
+        assert 1 == len(list((kept / "colours/blue").iterdir()))
+        client.delete_feedback(given)
+        assert [] == list((kept / "colours/blue").glob("*"))
+        with pytest.raises(FoveaError) as caught:
+            client.delete_feedback(given)
+        with pytest.raises(ValueError, match="consent"):
+            client.feedback(encode("red"), "blue", consent=False)
+
+    async def run() -> None:
+        async with AsyncFoveaClient(url) as client:
+            await client.delete_feedback(await client.feedback(encode("green"), "green", consent=True))
+
+    asyncio.run(run())
+    assert 404 == caught.value.status_code
+
+
+def test_service_without_feedback_says_so(url: str) -> None:
+    """It is off by default."""
+    with FoveaClient(url) as client, pytest.raises(FoveaError, match="no feedback is taken here"):
+        client.feedback(encode("red"), "blue", consent=True)

@@ -1,0 +1,81 @@
+"""docs/: every command and every piece of code on a page does what the page says."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from service.gateway.metrics import Metrics
+from tests.docs.blocks import DOCS, read_blocks
+from tests.docs.conftest import NewReader, write_image_set
+from tests.docs.reader import LANGUAGES
+
+ASKING = ["call.md", "explain.md", "watch.md"]  # of a service that runs
+STARTING = ["serve.md", "secure.md"]  # one, with a store that has the model
+TRAINING: list[str] = []
+ALL = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.glob("*.md"))
+
+
+@pytest.mark.parametrize("page", ASKING)
+def test_page_about_a_running_service(page: str, new_reader: NewReader, models: Path, served: str) -> None:
+    """Its blocks, one after the other, against one service."""
+    new_reader(models, served).follow(read_blocks(DOCS / page))
+
+
+@pytest.mark.parametrize("page", STARTING)
+def test_page_that_starts_a_service(page: str, new_reader: NewReader, models: Path) -> None:
+    """Its blocks, one after the other, in a folder with a published model."""
+    new_reader(models).follow(read_blocks(DOCS / page))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", TRAINING)
+def test_page_that_trains(page: str, new_reader: NewReader) -> None:
+    """Its blocks, one after the other, in a folder with nothing but images."""
+    reader = new_reader()
+    write_image_set(reader.folder)
+    reader.follow(read_blocks(DOCS / page))
+
+
+def test_every_page_with_blocks_is_followed() -> None:
+    """No page's commands are only text."""
+    blocks = {page: [block for block in read_blocks(DOCS / page) if block.language in LANGUAGES] for page in ALL}
+
+    assert {page for page, found in blocks.items() if found} <= {*ASKING, *STARTING, *TRAINING}
+
+
+@pytest.mark.parametrize("page", ALL)
+def test_links_lead_somewhere(page: str) -> None:
+    """Files that a page links to exist, and so do the tests that it says run a block."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(((?!https?:)[^)#]+)[^)]*\)", text):
+        assert (DOCS / link).exists(), f"{page} links to {link}"
+    for block in read_blocks(DOCS / page):
+        assert block.elsewhere is None or block.elsewhere.exists(), f"{block.where}: {block.mark}"
+
+
+@pytest.mark.parametrize("page", ALL)
+def test_blocks_are_of_known_languages(page: str) -> None:
+    """A block in a language that nobody runs would be skipped unseen."""
+    known = {*LANGUAGES, "", "text", "json", "yaml"}
+    assert [] == [block.where for block in read_blocks(DOCS / page) if block.language not in known]
+
+
+def test_json_on_pages_is_json() -> None:
+    """Even where nothing prints it."""
+    for page in ALL:
+        for block in read_blocks(DOCS / page):
+            assert block.language != "json" or json.loads(block.text), block.where
+
+
+def test_table_of_metrics_is_the_gateways() -> None:
+    """Every metric that the gateway has of its own, and none that it has not."""
+    named = set(re.findall(r"`(fovea_\w+)`", (DOCS / "watch.md").read_text()))
+    metrics = Metrics()
+    metrics.show_models(dict)
+    families = [family for family in metrics.registry.collect() if family.name.startswith("fovea_")]
+
+    assert {f"{family.name}_total" if family.type == "counter" else family.name for family in families} == named
