@@ -1,8 +1,9 @@
 """`python -m benchmarks [NAME ...]`: measure this machine, into benchmarks/results/ and docs/benchmarks.md.
 
 Each benchmark is a module here with `run() -> dict`, which measures whole commands, several times where it is short.
-Without names all of them run, which takes hours. They are never part of the tests. Those whose `run` takes a size can
-be run at `--size quick` (minutes, to see that they work: the numbers are only printed), `standard` or `full`.
+Without names those of serving run, which takes half an hour; `all` takes hours. They are never part of the tests. Those
+whose `run` takes a size can be run at `--size quick` (to see that they work: the numbers are only printed), `standard`
+or `full`.
 """
 
 from __future__ import annotations
@@ -22,16 +23,17 @@ from benchmarks.report.__main__ import write_report
 
 HERE = Path(__file__).parent
 SIZES = ("quick", "standard", "full")
+SERVING = ("serving", "curves", "batch_scoring", "gateway_start")
 NAMES = sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_"))
 
 
 def main() -> int:
     """Run the named benchmarks and write what they measured."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure this machine.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(["all", *NAMES]))
     parser.add_argument("--size", choices=SIZES, default="standard", help="how long and how often to measure")
     arguments = parser.parse_args()
-    names = arguments.names or NAMES
+    names = NAMES if arguments.names == ["all"] else arguments.names or SERVING
     if unknown := set(names) - set(NAMES):
         parser.error(f"expected some of {', '.join(NAMES)}. Received: {', '.join(sorted(unknown))}")
     (HERE / "results").mkdir(exist_ok=True)
