@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +19,9 @@ PROFILES = {
     "tfserving": {"gateway", "seed", "tfserving"},
     "embedded": {"gateway", "seed", "embedded"},
     "pipeline": {"gateway", "seed", "pipeline"},
+    "monitoring": {"gateway", "seed", "prometheus", "grafana"},
 }
+ALL = "tfserving,embedded,pipeline,monitoring"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -31,10 +34,11 @@ def compose_command() -> None:
         pytest.skip(f"docker compose is not installed: {done.stderr.strip().partition(chr(10))[0]}")
 
 
-def resolve(**variables: str) -> dict[str, Any]:
-    """Return the resolved file, with nothing of this machine's compose settings but the given variables."""
+def resolve(*files: str, **variables: str) -> dict[str, Any]:
+    """Return the resolved files, with nothing of this machine's compose settings but the given variables."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("COMPOSE_", "FOVEA_"))}
-    command = ["docker", "compose", "config", "--format", "json"]
+    named = [f"--file={file}" for file in files]
+    command = ["docker", "compose", *named, "config", "--format", "json"]
     done = subprocess.run(
         command, cwd=ROOT, env={**environment, **variables}, capture_output=True, text=True, timeout=60
     )
@@ -61,7 +65,9 @@ def test_either_server_is_the_gateways_backend(server: str) -> None:
     service = services[server]
     assert services["gateway"]["environment"]["FOVEA_BACKEND"] == "modelserver:8500"
     assert service["networks"]["default"]["aliases"] == ["modelserver"]
-    assert [(volume["target"], volume["read_only"]) for volume in service["volumes"]] == [("/models", True)]
+    mounts = {volume["target"]: volume["read_only"] for volume in service["volumes"]}
+    assert mounts["/models"]
+    assert all(mounts.values())
     assert service["depends_on"]["seed"]["condition"] == "service_completed_successfully"
 
 
@@ -72,13 +78,14 @@ def test_the_gateway_waits_for_nobody() -> None:
 
 def test_only_loopback_is_published() -> None:
     """Anonymous use is allowed, so nothing but this machine may reach it."""
-    services = resolve(COMPOSE_PROFILES="tfserving,embedded,pipeline")["services"]
-    published = [
+    services = resolve(COMPOSE_PROFILES=ALL)["services"]
+    published = {
         (name, port["host_ip"], port["published"])
         for name, service in services.items()
         for port in service.get("ports", [])
-    ]
-    assert published == [("gateway", "127.0.0.1", "8000")]
+    }
+    ports = {"gateway": "8000", "prometheus": "9090", "grafana": "3000"}
+    assert published == {(name, "127.0.0.1", port) for name, port in ports.items()}
 
 
 def test_every_service_runs_as_the_given_user_without_privileges() -> None:
@@ -101,6 +108,47 @@ def test_tensorflow_serving_is_started_as_the_store_needs() -> None:
         "--max_num_load_retries=2",
         "--load_retry_interval_micros=2000000",
     } <= set(service["command"])
+
+
+def test_every_server_is_bounded() -> None:
+    """A server that runs away takes neither the machine's memory nor its processes, and writes to memory alone."""
+    services = resolve(COMPOSE_PROFILES=ALL)["services"]
+    for name in set(services) - {"seed", "pipeline"}:
+        assert int(services[name]["mem_limit"]) > 0, name
+        assert services[name]["pids_limit"] == 1024, name
+        assert services[name]["read_only"], name
+        assert "/tmp" in services[name]["tmpfs"], name
+
+
+def test_configurations_are_mounted_where_the_commands_look() -> None:
+    """TensorFlow Serving's batching and metrics, Prometheus's rules, Grafana's dashboard: files that exist."""
+    services = resolve(COMPOSE_PROFILES=ALL)["services"]
+    mounts = {
+        (name, volume["target"]): volume["source"]
+        for name in ("tfserving", "prometheus", "grafana")
+        for volume in services[name]["volumes"]
+        if volume["type"] == "bind"
+    }
+    flags = dict(flag.lstrip("-").split("=") for flag in services["tfserving"]["command"])
+    for flag in ("monitoring_config_file", "batching_parameters_file"):
+        folder, _, file = flags[flag].rpartition("/")
+        assert (Path(mounts["tfserving", folder]) / file).is_file()
+    assert (Path(mounts["prometheus", "/etc/prometheus"]) / "prometheus.yml").is_file()
+    home = services["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    folder, _, file = home.rpartition("/")
+    assert (Path(mounts["grafana", folder]) / file).is_file()
+
+
+def test_the_gpu_override_changes_tensorflow_serving_alone() -> None:
+    """Another image and a device."""
+    plain = resolve()["services"]
+    with_gpu = resolve("docker-compose.yml", "docker-compose.gpu.yml")["services"]
+    assert with_gpu["tfserving"].pop("image").endswith("-gpu")
+    assert plain["tfserving"].pop("image")
+    (device,) = with_gpu["tfserving"].pop("deploy")["resources"]["reservations"]["devices"]
+    assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
+    plain["tfserving"].pop("deploy", None)
+    assert with_gpu == plain
 
 
 def test_a_folder_of_ones_own_is_trained_on() -> None:

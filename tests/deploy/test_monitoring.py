@@ -1,0 +1,174 @@
+"""deploy/prometheus and deploy/grafana, against a real Prometheus that watches real servers."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from contract.store import ModelStore
+from tests.conftest import StartModelServer
+from tests.helpers.gateway_process import ServiceProcess, fetch, predict
+from tests.helpers.pictures import encode
+from tests.helpers.server_process import ServerProcess
+from tests.repository.project import ROOT
+
+DEPLOY = ROOT / "deploy"
+DASHBOARD = DEPLOY / "grafana" / "dashboards" / "fovea.json"
+WAIT_S = 90.0  # how long anything may take on a busy machine
+
+needs_prometheus = pytest.mark.skipif(
+    shutil.which("prometheus") is None or shutil.which("promtool") is None,
+    reason="Prometheus is not installed (Debian's package prometheus)",
+)
+
+
+@dataclass(frozen=True)
+class Monitored:
+    """A Prometheus and what it watches."""
+
+    prometheus: str  # URL
+    gateway: str  # URL
+    modelserver: ServerProcess
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """What an instant query returns."""
+        reply = fetch(f"{self.prometheus}/api/v1/query?{urlencode({'query': expression})}")
+        if reply is None:
+            return []
+        document = reply.json()
+        assert document["status"] == "success", (expression, document)
+        found: list[dict[str, Any]] = document["data"]["result"]
+        return found
+
+    def firing(self) -> set[str]:
+        """The names of the alerts that fire."""
+        return {found["metric"]["alertname"] for found in self.query('ALERTS{alertstate="firing"}')}
+
+
+def wait_for(condition: Callable[[], Any], what: Callable[[], object]) -> None:
+    """Wait until something holds.
+
+    Raises:
+        TimeoutError: if it does not in time, with what is there instead.
+    """
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(str(what()))
+        time.sleep(0.2)
+
+
+def free_port() -> int:
+    """A TCP port that was free a moment ago."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def write_config(folder: Path, *, gateway: str, modelserver: str) -> Path:
+    """Write the shipped configuration with this test's addresses, and a second for every wait."""
+    config = (DEPLOY / "prometheus" / "prometheus.yml").read_text()
+    rules = (DEPLOY / "prometheus" / "alerts.yml").read_text()
+    config = config.replace("gateway:8000", gateway).replace("modelserver:8501", modelserver).replace(": 15s", ": 1s")
+    (folder / "alerts.yml").write_text(re.sub(r"for: \w+", "for: 1s", rules))
+    path = folder / "prometheus.yml"
+    path.write_text(config)
+    return path
+
+
+@pytest.fixture
+def monitored(tmp_path: Path, store: ModelStore, start_modelserver: StartModelServer) -> Iterator[Monitored]:
+    """Prometheus, as it is shipped but for addresses and waits, a gateway and a model server."""
+    port, metrics_port = free_port(), free_port()
+    modelserver = start_modelserver(store, f"--monitoring_port={metrics_port}")
+    gateway = ServiceProcess(
+        ["gateway", "--port=0", f"--models-dir={store.root}", f"--backend={modelserver.address}"], tmp_path
+    )
+    process = None
+    try:
+        url = gateway.wait_for_url()
+        gateway.wait_until_ready(url)
+        config = write_config(tmp_path, gateway=url.removeprefix("http://"), modelserver=f"127.0.0.1:{metrics_port}")
+        flags = [f"--config.file={config}", f"--storage.tsdb.path={tmp_path / 'tsdb'}"]
+        with (tmp_path / "prometheus.log").open("wb") as log:
+            process = subprocess.Popen(
+                ["prometheus", *flags, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log, cwd=tmp_path
+            )
+        yield Monitored(f"http://127.0.0.1:{port}", url, modelserver)
+    finally:
+        if process is not None:
+            process.terminate()
+            process.wait(30)
+        gateway.stop()
+
+
+def dashboard_queries() -> dict[str, list[str]]:
+    """The queries of every panel, by its title."""
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    return {panel["title"]: [one["expr"] for one in panel["targets"]] for panel in panels if "targets" in panel}
+
+
+@needs_prometheus
+@pytest.mark.parametrize(
+    "command", ["check config prometheus.yml", "check rules alerts.yml", "test rules alerts_test.yml"]
+)
+def test_promtool_accepts_what_is_shipped(command: str) -> None:
+    """Configuration and rules are valid, and the rules fire on made-up histories as they should."""
+    done = subprocess.run(
+        ["promtool", *command.split()], cwd=DEPLOY / "prometheus", capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_prometheus
+def test_dashboard_shows_and_alerts_fire(monitored: Monitored) -> None:
+    """Every query of the dashboard returns data while all is well; with the model server gone its alerts fire."""
+    queries = [
+        (title, query.replace("$__rate_interval", "1m"))
+        for title, found in dashboard_queries().items()
+        for query in found
+    ]
+
+    def silent() -> list[tuple[str, str]]:
+        assert predict(monitored.gateway, encode("red")).status_code == 200
+        assert predict(monitored.gateway, b"no picture").status_code == 415
+        return [(title, query) for title, query in queries if not has_number(monitored.query(query))]
+
+    wait_for(lambda: not silent(), silent)
+    assert not monitored.firing() & {"FoveaGatewayDown", "FoveaModelServerDown", "FoveaNotReady", "FoveaErrors"}
+
+    monitored.modelserver.stop()
+    wait_for(lambda: {"FoveaModelServerDown", "FoveaNotReady"} <= monitored.firing(), monitored.firing)
+    assert "FoveaGatewayDown" not in monitored.firing()
+
+
+def has_number(result: list[dict[str, Any]]) -> bool:
+    """Whether a query's result has a value that can be drawn."""
+    return any(found["value"][1] != "NaN" for found in result)
+
+
+def test_provisioning_names_what_is_shipped() -> None:
+    """Grafana is told of the data source that the panels name, and panels do not overlap."""
+    source = (DEPLOY / "grafana" / "provisioning" / "datasources" / "prometheus.yml").read_text()
+    document = json.loads(DASHBOARD.read_text())
+    assert "uid: prometheus" in source
+    places = set()
+    for panel in document["panels"]:
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert not cells & places, panel["title"]
+        assert at["x"] + at["w"] <= 24, panel["title"]
+        places |= cells
+        assert {one["datasource"]["uid"] for one in panel.get("targets", [])} <= {"prometheus"}
