@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,8 @@ _ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "CUDA_VISIBLE_DEVICES": "",
 }
-PEERS = ("fastapi", "litserve", "bentoml", "ray", "mosec")
+_PRODUCTS = {"fastapi": "FastAPI", "litserve": "LitServe", "bentoml": "BentoML", "ray": "Ray Serve", "mosec": "mosec"}
+PEERS = tuple(_PRODUCTS)
 VERSION = Path("models/resnet50/1")  # in the workload
 
 
@@ -45,6 +47,7 @@ def peers(cache: Path) -> list[System]:
 
 
 def _keras(cache: Path, name: str, title: str, **settings: object) -> System:
+    title = title.replace(_PRODUCTS[name], f"{_PRODUCTS[name]} {_version(name)}")
     return System(name, title, _command(cache, name, f"{name}_server.py", "resnet50.keras"), **_common(), **settings)  # type: ignore[arg-type]
 
 
@@ -84,6 +87,12 @@ def build_environments(cache: Path, names: list[str]) -> None:
             for command in _build_commands(folder, _requirements(name)):
                 subprocess.run(command, check=True, timeout=_BUILD_TIMEOUT_S)
             done.touch()
+
+
+def _version(name: str) -> str:
+    """Return the version of a peer that its requirements pin."""
+    found = re.search(rf"^{name}==(\S+)", _requirements(name).read_text(), re.M)
+    return found[1] if found else ""
 
 
 def _requirements(name: str) -> Path:
