@@ -7,6 +7,8 @@ from typing import Any
 
 from service.gateway.uploads import FIELD, JsonImages
 
+# The smallest of pictures, whole: an example that can be sent as it is.
+EXAMPLE_B64 = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mPYEqUBAAL8ATdHJTIjAAAAAElFTkSuQmCC"
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
@@ -26,7 +28,7 @@ def image_body(samples: Sequence[str]) -> dict[str, Any]:
         "multipart/form-data": {"schema": form},
         "application/json": {
             "schema": _json_schema(),
-            "example": {"images": [{"b64": "iVBORw0KGgo...", "name": "eye.png"}]},
+            "example": {"images": [{"b64": EXAMPLE_B64, "name": "eye.png"}]},
         },
     }
     return {

@@ -11,7 +11,7 @@ from service.gateway.errors import DeadlineError, InvalidValueError
 HEADER = "x-request-timeout"
 MAX_TIMEOUT_S = 3600.0
 
-_SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?")
+_SECONDS = re.compile(r"\d{1,9}(\.\d{1,18})?")
 _deadline: ContextVar[float | None] = ContextVar("fovea_deadline", default=None)
 
 

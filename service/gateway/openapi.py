@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from service.gateway.access import OPEN_PATHS
+from service.gateway.deadlines import MAX_TIMEOUT_S
 
 _VALIDATION_SCHEMAS = ("HTTPValidationError", "ValidationError")  # FastAPI's own, which the gateway never sends
 _KEY_SCHEME = "ApiKey"
@@ -24,8 +25,9 @@ _REQUEST_ID = {
     "name": "X-Request-ID",
     "in": "header",
     "required": False,
-    "description": "Comes back in the reply and stands in the log; another one is made if it is missing or unfit.",
-    "schema": {"type": "string", "maxLength": 128, "pattern": "^[A-Za-z0-9._:/+=@-]+$"},
+    "description": "Comes back in the reply and stands in the log. Made if it is missing, has more than 128 characters "
+    "or others than letters, digits and ._:/+=@-",
+    "schema": {"type": "string"},
     "example": "4bf92f3577b34da6a3ce929d0e0e4736",
 }
 _TIMEOUT = {
@@ -33,7 +35,7 @@ _TIMEOUT = {
     "in": "header",
     "required": False,
     "description": "Seconds that the client will wait; the work is given up then.",
-    "schema": {"type": "number", "exclusiveMinimum": 0},
+    "schema": {"type": "number", "minimum": 0.001, "maximum": MAX_TIMEOUT_S},
     "example": 5,
 }
 _REPLY_HEADERS = {"X-Request-ID": {"description": "The request's id.", "schema": {"type": "string"}, "required": True}}
@@ -119,7 +121,7 @@ def _operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]
 
 def _complete_operation(operation: dict[str, Any], *, is_open: bool) -> None:
     operation.setdefault("parameters", []).append(_REQUEST_ID)
-    if "504" in operation["responses"]:
+    if "requestBody" in operation and "504" in operation["responses"]:
         operation["parameters"].append(_TIMEOUT)
     replies = operation["responses"]
     if "422" in replies and _is_fastapis_own(replies["422"]):

@@ -207,7 +207,9 @@ class ModelReply(BaseModel):
     name: str
     labels: dict[str, int] = Field(description="Which version each label stands for.")
     model_version_status: list[VersionState] = Field(description="Newest first.")
-    contract: dict[str, Any] | None = Field(description="The live version's contract; null while it is not loaded.")
+    contract: dict[str, Any] | None = Field(
+        description="Of the live version, or of the one asked for; null if not loaded."
+    )
 
 
 class ModelSummary(BaseModel):

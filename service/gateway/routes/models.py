@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, HTTPException, Path
 
 from service.gateway.backend import VersionStatus
 from service.gateway.components import Components, Wired
-from service.gateway.errors import GatewayError, ModelNotFoundError
+from service.gateway.errors import (
+    GatewayError,
+    InvalidValueError,
+    LabelNotFoundError,
+    ModelNotFoundError,
+    VersionNotFoundError,
+)
 from service.gateway.routes.documented import error_replies
 from service.gateway.schemas import LoadStatus, ModelReply, ModelsReply, ModelSummary, VersionState
 
 router = APIRouter(tags=["models"])
+
+Model = Annotated[str, Path(max_length=64, description="The model's name.", examples=["glaucoma"])]
+_NUMBER: dict[str, Any] = {"pattern": "^[1-9][0-9]{0,17}$"}  # checked by hand: a GET of 1:predict is not a wrong number
+Version = Annotated[str, Path(description="A version number.", examples=["3"], json_schema_extra=_NUMBER)]
+Label = Annotated[str, Path(description="live, previous or candidate.", examples=["live"])]
 
 _LOAD_FAILED = "the version failed to load; the model server's log says why"
 
@@ -33,22 +45,71 @@ async def list_models(wired: Wired) -> ModelsReply:
 
 
 @router.get("/v1/models/{model}", summary="Describe a model", responses=error_replies(404, 422))
-async def describe_model(model: Annotated[str, Path(max_length=64)], wired: Wired) -> ModelReply:
+async def describe_model(model: Model, wired: Wired) -> ModelReply:
     """Return a model's versions, states, labels and contract; a superset of TensorFlow Serving's model status."""
+    _check_name(model)
     labels, states = await _look_up(wired, model)
     live = labels.get("live")
+    return await _build_reply(wired, model, labels=labels, states=states, version=live)
+
+
+@router.get(
+    "/v1/models/{model}/versions/{version}", summary="Describe a version of a model", responses=error_replies(404, 422)
+)
+async def describe_version(model: Model, version: Version, wired: Wired) -> ModelReply:
+    """Return one version's state, labels and contract."""
+    number = _read_version(version)
+    labels, states = await _look_up(wired, model)
+    found = [state for state in states if state.version == version]
+    if not found:
+        known = ", ".join(state.version for state in states)
+        raise VersionNotFoundError(f"{model} has no version {version}. Known: {known}")
+    return await _build_reply(wired, model, labels=labels, states=found, version=number)
+
+
+@router.get(
+    "/v1/models/{model}/labels/{label}", summary="Describe the version with a label", responses=error_replies(404, 422)
+)
+async def describe_label(model: Model, label: Label, wired: Wired) -> ModelReply:
+    """Return the state, labels and contract of the version that a label stands for."""
+    _check_name(label)
+    labels, states = await _look_up(wired, model)
+    if label not in labels:
+        raise LabelNotFoundError(f"{model} has no version labelled {label[:64]!r}. Labels: {', '.join(labels)}")
+    found = [state for state in states if state.version == str(labels[label])]
+    return await _build_reply(wired, model, labels=labels, states=found, version=labels[label])
+
+
+def _read_version(text: str) -> int:
+    """Return a version number.
+
+    Raises:
+        InvalidValueError: if the text is none.
+    """
+    _check_name(text)
+    if not re.fullmatch("[1-9][0-9]{0,17}", text):
+        raise InvalidValueError(f"version: expected a number from 1 on. Received: {text[:64]!r}")
+    return int(text)
+
+
+def _check_name(name: str) -> None:
+    """Refuse a GET of what is a method of TensorFlow Serving's: names and labels have no colon.
+
+    Raises:
+        HTTPException: 405, with what is allowed.
+    """
+    if ":" in name:
+        raise HTTPException(405, headers={"Allow": "POST"})
+
+
+async def _build_reply(
+    wired: Components, name: str, *, labels: dict[str, int], states: list[VersionState], version: int | None
+) -> ModelReply:
     contract = None
-    if live is not None:
-        try:
-            contract = await wired.contracts.fetch(model, live)
-        except GatewayError:
-            contract = None  # the states say why
-    return ModelReply(
-        name=model,
-        labels=labels,
-        model_version_status=states,
-        contract=None if contract is None else dict(contract.document),
-    )
+    if version is not None:
+        with contextlib.suppress(GatewayError):  # the states say why there is none
+            contract = dict((await wired.contracts.fetch(name, version)).document)
+    return ModelReply(name=name, labels=labels, model_version_status=states, contract=contract)
 
 
 async def _look_up(wired: Components, name: str) -> tuple[dict[str, int], list[VersionState]]:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from service.gateway.bodies import EXAMPLE_B64
+
 _ANY: dict[str, Any] = {}
 _ERROR_SCHEMA = {
     "type": "object",
     "required": ["error"],
-    "properties": {"error": {"type": "string"}},
+    "properties": {
+        "error": {
+            "description": "A text; an object, as on other routes, where keys, limits or deadlines refuse a request.",
+            "anyOf": [{"type": "string"}, {"$ref": "#/components/schemas/ErrorDetail"}],
+        }
+    },
     "example": {"error": 'Serving signature name: "other" not found in signature def'},
 }
 _MEANINGS = {
@@ -33,7 +40,7 @@ def _errors(*status_codes: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-_ROWS = {"signature_name": "serving_default", "instances": [{"b64": "iVBORw0KGgo..."}]}
+_ROWS = {"signature_name": "serving_default", "instances": [{"b64": EXAMPLE_B64}]}
 _COLUMNS = {"inputs": {"images": [[[[0, 0, 0], [255, 255, 255]]]]}}
 _BODY_SCHEMA = {
     "type": "object",
@@ -43,6 +50,7 @@ _BODY_SCHEMA = {
         "instances": {"type": "array", "items": _ANY, "minItems": 1},
         "inputs": _ANY,
     },
+    "oneOf": [{"required": ["instances"]}, {"required": ["inputs"]}],
 }
 _REPLY_SCHEMA = {
     "type": "object",

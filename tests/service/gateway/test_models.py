@@ -10,6 +10,7 @@ from contract.store import ModelStore
 from tests.helpers.scripted_backend import ScriptedBackend, scripted
 from tests.service.conftest import publish_empty
 from tests.service.gateway.conftest import StartGateway, wait_until_ready
+from tests.service.gateway.test_versions import wait_for_label
 
 
 def test_model_is_described_with_states_labels_and_contract(client: TestClient, backend: ScriptedBackend) -> None:
@@ -103,3 +104,43 @@ def wait_for_models(client: TestClient, count: int) -> list[dict[str, object]]:
         if len(models) == count:
             return models
     raise TimeoutError(count)
+
+
+def test_one_version_is_described_by_number_or_label(
+    client: TestClient, backend: ScriptedBackend, index: ModelStore
+) -> None:
+    """As TensorFlow Serving does: model_version_status with one entry; the contract is that version's."""
+    backend.versions["colours", 2] = scripted("permuted")
+    publish_empty(index, live=False)
+    wait_for_label(client, "candidate", 2)
+    by_number = client.get("/v1/models/colours/versions/2")
+    by_label = client.get("/v1/models/colours/labels/candidate")
+
+    assert by_number.json() == by_label.json()
+    assert ["2"] == [state["version"] for state in by_number.json()["model_version_status"]]
+    assert dict(backend.versions["colours", 2].contract.document) == by_number.json()["contract"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("versions/9", 404, "version_not_found"),
+        ("labels/stable", 404, "label_not_found"),
+        ("versions/0", 422, "invalid_value"),
+        ("versions/01", 422, "invalid_value"),
+        ("versions/" + "9" * 30, 422, "invalid_value"),
+    ],
+)
+def test_a_version_that_is_not_there_is_404(client: TestClient, path: str, status: int, code: str) -> None:
+    """Fovea's own error bodies."""
+    reply = client.get(f"/v1/models/colours/{path}")
+
+    assert (status, code) == (reply.status_code, reply.json()["error"]["code"])
+
+
+@pytest.mark.parametrize("path", ["colours:predict", "colours/versions/1:predict", "colours/labels/live:predict"])
+def test_predict_is_not_read_by_get(client: TestClient, path: str) -> None:
+    """405 with what is allowed, rather than an unknown model of that name."""
+    reply = client.get(f"/v1/models/{path}")
+
+    assert (405, "POST") == (reply.status_code, reply.headers["allow"])
