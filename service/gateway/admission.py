@@ -7,9 +7,7 @@ clients take no places.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
-from collections.abc import AsyncIterator
 
 from service.gateway.errors import OverloadedError
 from service.gateway.metrics import Metrics
@@ -40,38 +38,55 @@ class Admission:
             self._metrics.count_shed("queue_full")
             raise OverloadedError(f"{self._max_waiting} requests wait already, the most; try again later")
 
-    @contextlib.asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """Hold a place while the block runs; wait for one if there is none.
+    def place(self) -> Place:
+        """Hold a place while a block runs, an asynchronous context manager; wait for one if there is none.
 
         Raises:
             OverloadedError: if too many requests wait already.
         """
-        with self._metrics.stage("queue"):
-            await self._take()
-        try:
-            yield
-        finally:
-            self._give_back()
+        return Place(self)
 
-    async def _take(self) -> None:
-        if self._free:  # then nobody waits: a place that is given back goes to whoever waits
-            self._free -= 1
-            return
+    async def take(self) -> None:
+        """Take a place; see `place`, which gives it back."""
+        with self._metrics.stage("queue"):
+            if self._free:  # then nobody waits: a place that is given back goes to whoever waits
+                self._free -= 1
+            else:
+                await self._wait()
+
+    def give_back(self) -> None:
+        """Give a place back, to whoever has waited longest."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+
+    async def _wait(self) -> None:
         self.check()
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._give_back()  # it was given a place in the moment it gave up
-            else:
+            if not turn.cancelled():
+                self.give_back()  # it was given a place in the moment it gave up
+            elif turn in self._waiting:
                 self._waiting.remove(turn)
             raise
 
-    def _give_back(self) -> None:
-        if self._waiting:
-            self._waiting.popleft().set_result(None)
-        else:
-            self._free += 1
+
+class Place:
+    """A place at work, held while the block runs."""
+
+    __slots__ = ("_admission",)
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+
+    async def __aenter__(self) -> None:
+        await self._admission.take()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._admission.give_back()

@@ -14,6 +14,7 @@ from service.gateway.errors import BodyTooLargeError, MalformedRequestError, Uns
 _PIECE = 1 << 18  # bytes that are inflated at a time, between which other requests have their turn
 _MAX_MEMBERS = 64  # a gzip file may be several, one after the other; each costs time however small it is
 _GZIP = 31  # zlib's way to say: gzip's header, largest window
+_PLAIN = ("", "identity")
 
 
 async def join_chunks(request: Request, max_bytes: int) -> bytes:
@@ -25,34 +26,51 @@ async def join_chunks(request: Request, max_bytes: int) -> bytes:
         UnsupportedEncodingError: if it is compressed otherwise than by gzip.
         ClientDisconnect: if the client leaves before the end.
     """
+    if _read_encoding(request, max_bytes) in _PLAIN:
+        return await _join_plain(request, max_bytes)
     async with aclosing(read_chunks(request, max_bytes)) as chunks:
-        parts = [chunk async for chunk in chunks]
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+        return b"".join([chunk async for chunk in chunks])
 
 
 def read_chunks(request: Request, max_bytes: int) -> AsyncGenerator[bytes]:
     """Give a request's body piece by piece, as `join_chunks` reads it; headers are checked before the first piece."""
-    declared, encoding = _read_headers(request)
-    if not declared.isdecimal():
-        raise MalformedRequestError("content-length: expected a number. Received: something else")
-    if int(declared) > max_bytes:
-        raise _too_large(max_bytes)
-    if encoding in ("", "identity"):
+    encoding = _read_encoding(request, max_bytes)
+    if encoding in _PLAIN:
         return _bound(_receive(request), max_bytes)
     if encoding in ("gzip", "x-gzip"):
         return _bound(_inflate(_bound(_receive(request), max_bytes)), max_bytes)
     raise UnsupportedEncodingError(f"content-encoding: expected gzip or none. Received: {encoding[:32]!r}")
 
 
-def _read_headers(request: Request) -> tuple[str, str]:
-    """Return Content-Length, "0" without one, and Content-Encoding in lower case."""
+async def _join_plain(request: Request, max_bytes: int) -> bytes:
+    """Return a body that is not compressed: the usual case, without generators."""
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > max_bytes:
+            raise _too_large(max_bytes)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def _read_encoding(request: Request, max_bytes: int) -> str:
+    """Return Content-Encoding in lower case; refuse a Content-Length beyond the limit."""
     declared, encoding = b"0", b""
     for name, value in request.scope["headers"]:
         if name == b"content-length":
             declared = value
         elif name == b"content-encoding":
             encoding = value
-    return declared.decode("latin-1"), encoding.decode("latin-1").strip().lower()
+    if not declared.isdigit():
+        raise MalformedRequestError("content-length: expected a number. Received: something else")
+    if int(declared) > max_bytes:
+        raise _too_large(max_bytes)
+    return encoding.decode("latin-1").strip().lower()
 
 
 async def _receive(request: Request) -> AsyncGenerator[bytes]:

@@ -104,11 +104,13 @@ class StoreCatalog:
         self._store = store
         self._poll_s = poll_s
         self._index: Index = {}
+        self._names: tuple[str, ...] = ()
         self._read_at = float("-inf")
 
     def names(self) -> tuple[str, ...]:
         """Return the models that have a live version, sorted."""
-        return tuple(sorted(name for name, entry in self._read(self._poll_s).items() if entry.live is not None))
+        self._read(self._poll_s)
+        return self._names
 
     async def roles(self, name: str) -> Mapping[str, int]:
         """Return a model's labels and the versions they stand for.
@@ -154,6 +156,7 @@ class StoreCatalog:
             self._read_at = now
             try:
                 self._index = self._store.read_index()
+                self._names = tuple(sorted(name for name, entry in self._index.items() if entry.live is not None))
             except StoreError as err:
                 logger.error("the index stays as it was: %s", err)
         return self._index

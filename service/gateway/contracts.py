@@ -29,6 +29,8 @@ class ContractCache:
         self._forget_old_connection()
         key = (name, version)
         fetch = self._fetches.get(key)
+        if fetch is not None and fetch.done() and not fetch.cancelled() and fetch.exception() is None:
+            return fetch.result()
         if fetch is None:
             # Everybody's answer: it does not end with the first caller's deadline.
             fetch = asyncio.create_task(self._backend.describe(name, version), context=contextvars.Context())

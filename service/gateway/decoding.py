@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +14,17 @@ from numpy.typing import NDArray
 from contract.errors import ImageError
 from contract.image import decode_image
 from contract.model import InputSpec
-from service.gateway.errors import RefusedImageError
+from service.gateway.errors import GatewayError, RefusedImageError
 
 Pixels = NDArray[np.uint8]
+_Result = Pixels | RefusedImageError
+_Job = tuple["asyncio.Future[_Result]", bytes, InputSpec]
 
 
 class Decoder:
-    """A pool of threads around `contract.image.decode_image`; Pillow lets go of the interpreter while it decodes.
+    """Threads around `contract.image.decode_image`; Pillow lets go of the interpreter while it decodes.
+
+    Not a ThreadPoolExecutor: its futures lock, and asyncio wraps each in another; that costs as much as a small image.
 
     Args:
         threads: images decoded at once; more wait, so memory is bounded by this number times the largest image.
@@ -26,26 +32,63 @@ class Decoder:
     """
 
     def __init__(self, *, threads: int, max_pixels: int) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._max_threads = threads
+        self._threads: list[Thread] = []
         self._max_pixels = max_pixels
 
-    async def decode(self, images: Sequence[bytes], spec: InputSpec) -> list[Pixels | RefusedImageError]:
-        """Prepare images as a model takes them.
+    async def decode(self, images: Sequence[bytes], spec: InputSpec) -> list[_Result]:
+        """Prepare images as a model takes them; those that wait are dropped if the caller is cancelled.
 
         Returns:
             In the order given: uint8, shape (height, width, channels), or why the image is refused.
         """
+        self._start_threads()
         loop = asyncio.get_running_loop()
-        if len(images) == 1:  # nearly always: no tasks for it
-            return [await loop.run_in_executor(self._pool, self._decode, images[0], spec)]
-        return await asyncio.gather(*(loop.run_in_executor(self._pool, self._decode, image, spec) for image in images))
+        results: list[asyncio.Future[_Result]] = []
+        for image in images:
+            result: asyncio.Future[_Result] = loop.create_future()
+            results.append(result)
+            self._jobs.put((result, image, spec))
+        if len(results) == 1:  # nearly always: it needs no bookkeeping
+            return [await results[0]]
+        return await asyncio.gather(*results)
 
     def close(self) -> None:
-        """Let the threads end; images that wait are given up."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Let the threads end once nothing waits."""
+        for _ in self._threads:
+            self._jobs.put(None)
 
-    def _decode(self, image: bytes, spec: InputSpec) -> Pixels | RefusedImageError:
+    def _start_threads(self) -> None:
+        while len(self._threads) < self._max_threads:
+            thread = Thread(target=self._work, name=f"decode_{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            result, image, spec = job
+            if not result.cancelled():
+                outcome = self._decode(image, spec)
+                try:
+                    result.get_loop().call_soon_threadsafe(_deliver, result, outcome)
+                except RuntimeError:
+                    return  # the loop has ended; nobody waits any more
+            del job, result, image  # or the last image would stay in memory until the next one comes
+
+    def _decode(self, image: bytes, spec: InputSpec) -> _Result | Exception:
         try:
             return decode_image(image, spec, max_pixels=self._max_pixels)
         except ImageError as err:
             return RefusedImageError(err)
+        except Exception as err:  # noqa: BLE001 - a fault of ours: the thread lives on, the request gets it
+            return err
+
+
+def _deliver(result: asyncio.Future[Any], outcome: _Result | Exception) -> None:
+    if result.done():
+        return
+    if isinstance(outcome, Exception) and not isinstance(outcome, GatewayError):
+        result.set_exception(outcome)
+    else:
+        result.set_result(outcome)
