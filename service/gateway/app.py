@@ -19,6 +19,7 @@ from service.gateway.replies import install_error_handlers
 from service.gateway.routes import docs, explain, feedback, health, models, page, predict, tensorflow
 from service.gateway.schemas import PredictQuery
 from service.gateway.settings import Settings
+from service.gateway.tracing import TraceRequests
 
 VERSION = "0.1.0"
 _DESCRIPTION = (
@@ -62,6 +63,8 @@ def create_app(settings: Settings, components: Components | None = None) -> Fast
     app.add_middleware(HotRoutes, routes=_HOT_ROUTES, components=app.state.components)
     app.add_middleware(RequestLifetime, admission=app.state.components.admission)
     install_access(app, settings, routes=[route for routes in _ROUTES for route in routes.router.routes])
+    if app.state.components.tracing is not None:
+        app.add_middleware(TraceRequests, tracer=app.state.components.tracing.tracer)
     app.add_middleware(RequestScope, metrics=app.state.components.metrics)
     return app
 
@@ -82,3 +85,5 @@ async def _run_components(app: FastAPI) -> AsyncIterator[None]:
         parts.feedback.close()
         if parts.audit is not None:
             await parts.audit.close()
+        if parts.tracing is not None:
+            await asyncio.to_thread(parts.tracing.close)

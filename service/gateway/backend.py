@@ -89,13 +89,17 @@ class Backend:
     Args:
         address: host:port, or unix:/path.
         timeout_s: longest wait for one reply, seconds.
+        interceptors: what every call passes through.
 
     Attributes:
         generation: grows whenever the connection is lost; what was learnt about versions may then be wrong.
     """
 
-    def __init__(self, address: str, *, timeout_s: float) -> None:
+    def __init__(
+        self, address: str, *, timeout_s: float, interceptors: Sequence[grpc.aio.ClientInterceptor] = ()
+    ) -> None:
         self.generation = 0
+        self._interceptors = interceptors
         self._address = address
         self._timeout_s = timeout_s
         self._retries = RetryBudget()
@@ -104,7 +108,9 @@ class Backend:
 
     async def open(self) -> None:
         """Start connecting; call it in the event loop that will use the backend."""
-        self._channel = grpc.aio.insecure_channel(self._address, options=_CHANNEL_OPTIONS)
+        self._channel = grpc.aio.insecure_channel(
+            self._address, options=_CHANNEL_OPTIONS, interceptors=self._interceptors
+        )
         # Requests are serialised already.
         self._predict_call = self._channel.unary_unary(
             _PREDICT, response_deserializer=predict_pb2.PredictResponse.FromString

@@ -48,6 +48,7 @@ def run_gateway(settings: Settings) -> int:
     from service.gateway.logs import set_up_logging
     from service.gateway.server import run_server
     from service.gateway.tls import CertificateError, ServerCertificate
+    from service.gateway.tracing import TracingError
 
     set_up_logging(settings.log_level, settings.log_format)
     with contextlib.ExitStack() as stack:
@@ -56,7 +57,7 @@ def run_gateway(settings: Settings) -> int:
             app = create_app(settings)
             listener = _open_socket(settings)
             metrics_url = _listen_for_metrics(settings, components_of(app).metrics, stack=stack)
-        except (KeyFileError, CertificateError, SettingsError, StorageError) as err:
+        except (KeyFileError, CertificateError, SettingsError, StorageError, TracingError) as err:
             reason = f"{err}: {err.__cause__}" if isinstance(err, StorageError) else str(err)
             print(f"gateway: {reason}", file=sys.stderr)
             return 1

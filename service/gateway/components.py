@@ -23,6 +23,7 @@ from service.gateway.readiness import Readiness
 from service.gateway.rest_prediction import RestPredictor
 from service.gateway.settings import Settings
 from service.gateway.signatures import SignatureCache
+from service.gateway.tracing import CarryContext, Tracing
 
 
 @dataclass(frozen=True)
@@ -42,19 +43,23 @@ class Components:
     readiness: Readiness
     feedback: FeedbackDesk
     audit: AuditLog | None
+    tracing: Tracing | None
 
 
 def build_components(settings: Settings) -> Components:
     """Wire the parts together; nothing is connected yet, but the folder for feedback and the audit log are opened.
 
     Raises:
+        TracingError: if traces are asked for and the extra `otel` is not installed.
         StorageError: if the folder for feedback or the audit log cannot be written.
     """
-    backend = Backend(settings.backend, timeout_s=settings.predict_timeout_s)
+    tracing = None if settings.otlp_endpoint is None else Tracing(settings.otlp_endpoint)
+    interceptors = () if tracing is None else (CarryContext(),)
+    backend = Backend(settings.backend, timeout_s=settings.predict_timeout_s, interceptors=interceptors)
     catalog = build_catalog(settings, backend)
     contracts = ContractCache(backend)
     decoder = Decoder(threads=settings.decode_threads, max_pixels=settings.max_pixels)
-    metrics = Metrics()
+    metrics = Metrics(None if tracing is None else tracing.tracer)
     metrics.show_models(lambda: {(n, str(v), c.sha256): 1 for (n, v), c in contracts.known().items()})
     admission = Admission(max_working=settings.max_concurrency, max_waiting=settings.max_queue, metrics=metrics)
     return Components(
@@ -83,6 +88,7 @@ def build_components(settings: Settings) -> Components:
         readiness=Readiness(backend, catalog, contracts=contracts, metrics=metrics),
         feedback=FeedbackDesk(_open_feedback(settings), catalog, contracts=contracts, max_pixels=settings.max_pixels),
         audit=_open_audit(settings),
+        tracing=tracing,
     )
 
 

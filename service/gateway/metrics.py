@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest, start_http_server
 
 from service.gateway.errors import RefusedImageError
 from service.gateway.series import CounterSeries, GaugeSeries, HistogramSeries
+from service.gateway.tracing import start_span
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
     from service.gateway.prediction import Entry
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -27,9 +31,14 @@ _STAGES = (
 
 
 class Metrics:
-    """The gateway's counters, gauges and histograms; to be updated from the event loop only."""
+    """The gateway's counters, gauges and histograms; to be updated from the event loop only.
 
-    def __init__(self) -> None:
+    Args:
+        tracer: makes a span of each stage; None when requests are not traced.
+    """
+
+    def __init__(self, tracer: Tracer | None = None) -> None:
+        self._tracer = tracer
         self.registry = CollectorRegistry()
         self._in_flight = InFlight()
         self._is_ready = False
@@ -86,7 +95,8 @@ class Metrics:
 
     def stage(self, name: str) -> Stage:
         """Time a stage of a prediction, whether it succeeds or not: a context manager."""
-        return Stage(self._stage_seconds, name)
+        span = None if self._tracer is None else start_span(self._tracer, name)
+        return Stage(self._stage_seconds, name, span)
 
     def count_answer(self, model: str, version: int, *, entries: Sequence[Entry]) -> None:
         """Count the images of one answer."""
@@ -164,17 +174,23 @@ class Stage:
     Args:
         series: where the seconds go.
         name: of the stage.
+        span: of a trace, around it; None when requests are not traced.
     """
 
-    __slots__ = ("_name", "_series", "_start")
+    __slots__ = ("_name", "_series", "_span", "_start")
 
-    def __init__(self, series: HistogramSeries, name: str) -> None:
+    def __init__(self, series: HistogramSeries, name: str, span: AbstractContextManager[object] | None) -> None:
         self._series = series
         self._name = name
+        self._span = span
         self._start = 0.0
 
     def __enter__(self) -> None:
+        if self._span is not None:
+            self._span.__enter__()
         self._start = time.perf_counter()
 
     def __exit__(self, *_: object) -> None:
         self._series.observe(time.perf_counter() - self._start, self._name)
+        if self._span is not None:
+            self._span.__exit__(None, None, None)

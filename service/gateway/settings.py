@@ -97,6 +97,9 @@ class Settings(BaseModel):
     poll_s: float = Field(0.5, gt=0, le=60, description="how long an answer about what is served is reused, seconds")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
     log_format: Literal["text", "json"] = Field("text", description="text for people or json for programs")
+    otlp_endpoint: str | None = Field(
+        None, pattern="^https?://", description="OpenTelemetry collector for traces, such as http://127.0.0.1:4318"
+    )
     metrics_port: int | None = Field(
         None, ge=0, le=65535, description="a TCP port for /metrics alone, instead of the main one"
     )

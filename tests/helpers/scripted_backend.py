@@ -81,6 +81,7 @@ class ScriptedBackend:
         predictions: (name, version asked for or None, number of images) of each `serving_default` call.
         descriptions: (name, version) of each `describe` call.
         explained: the class indices of each `explain` call.
+        metadata: gRPC metadata of each Predict call.
         omitted: outputs that are left out of replies.
         status_fault: status that GetModelStatus ends with.
     """
@@ -91,6 +92,7 @@ class ScriptedBackend:
         self.predictions: list[tuple[str, int | None, int]] = []
         self.descriptions: list[tuple[str, int]] = []
         self.explained: list[list[int]] = []
+        self.metadata: list[dict[str, str | bytes]] = []
         self.omitted: set[str] = set()
         self.status_fault: grpc.StatusCode | None = None
         self._lock = threading.Lock()
@@ -117,6 +119,7 @@ class ScriptedBackend:
         self._server.stop(0).wait(10)
 
     def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self.metadata.append(dict(context.invocation_metadata()))
         name = request.model_spec.name
         asked = int(request.model_spec.version.value) if request.model_spec.HasField("version") else None
         version = self._newest(name) if asked is None else asked

@@ -143,7 +143,7 @@ def test_log_as_json_has_one_line_for_a_request(
     reply = httpx2.post(f"{found[1]}/v1/predict?model=colours", files=files, headers=headers, trust_env=False)
     process.stop()
     lines = [json.loads(line) for line in process.log.splitlines()]
-    (line,) = [line for line in lines if line["request_id"] == "id-42"]
+    (line,) = [line for line in lines if line["logger"] == "fovea.access" and line["request_id"] == "id-42"]
 
     assert 200 == reply.status_code
     assert {"logger": "fovea.access", "level": "info", "method": "POST", "route": "/v1/predict", "status": 200} == {
