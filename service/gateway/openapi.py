@@ -139,7 +139,7 @@ def _complete_operation(operation: dict[str, Any], *, is_open: bool) -> None:
 
 
 def _is_fastapis_own(reply: dict[str, Any]) -> bool:
-    reference = reply.get("content", {}).get("application/json", {}).get("schema", {}).get("$ref", "")
+    reference: str = reply.get("content", {}).get("application/json", {}).get("schema", {}).get("$ref", "")
     return reference.endswith(_VALIDATION_SCHEMAS)
 
 

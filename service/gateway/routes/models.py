@@ -108,7 +108,11 @@ async def _build_reply(
     contract = None
     if version is not None:
         with contextlib.suppress(GatewayError):  # the states say why there is none
-            contract = dict((await wired.contracts.fetch(name, version)).document)
+            found = await wired.contracts.fetch(name, version)
+            contract = dict(found.document)
+            states = [
+                s.model_copy(update={"contract": found.sha256}) if s.version == str(version) else s for s in states
+            ]
     return ModelReply(name=name, labels=labels, model_version_status=states, contract=contract)
 
 
