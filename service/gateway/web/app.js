@@ -9,7 +9,7 @@ import { Models } from "./models.js";
 import { Queue } from "./queue.js";
 import { Service } from "./service.js";
 import { saveTable } from "./table.js";
-import { count, describeFailure, percent } from "./words.js";
+import { count, describeFailure, percent, sentence, withCode } from "./words.js";
 
 const AT_ONCE = 2;
 const MAX_CARDS = 200;
@@ -140,7 +140,8 @@ function showService() {
   part("state").dataset.state = service.state;
   part("state-text").textContent = STATES[service.state];
   part("waiting").hidden = service.state !== "waiting";
-  part("waiting-text").textContent = service.message;
+  part("waiting-title").textContent = service.code === "no_model" ? "No model yet" : "Not ready yet";
+  part("waiting-text").replaceChildren(...withCode(sentence(service.message)));
   if (service.state === "ready") models.update(service.models);
 }
 

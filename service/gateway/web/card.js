@@ -226,8 +226,10 @@ function bar({ label, probability }) {
 }
 
 function decision(point) {
-  const item = textElement("li", describeDecision(point));
+  const { title, text } = describeDecision(point);
+  const item = document.createElement("li");
   item.dataset.called = point.called;
+  item.append(textElement("strong", title), textElement("span", text));
   return item;
 }
 

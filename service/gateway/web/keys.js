@@ -37,6 +37,7 @@ export class Keys extends EventTarget {
    */
   ask(sent) {
     if (this.current !== null && this.current !== sent) return Promise.resolve(true);
+    if (sent !== null && this.#asking === null) this.forget(); // it was refused
     this.#asking ??= this.#show(sent !== null).finally(() => (this.#asking = null));
     return this.#asking;
   }

@@ -39,6 +39,7 @@ export class Models extends EventTarget {
     const names = Object.keys(versions).sort();
     this.#select.replaceChildren(...names.map((name) => new Option(`${name}, version ${versions[name]}`, name)));
     if (names.includes(before)) this.#select.value = before;
+    document.getElementById("model-line").hidden = names.length === 0;
     this.#select.hidden = names.length < 2;
     this.#only.textContent = names.length === 1 ? `${names[0]}, version ${versions[names[0]]}` : "";
     this.#only.hidden = names.length > 1;

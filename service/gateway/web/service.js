@@ -6,7 +6,8 @@ const WAITING_MS = 2_000;
 export class Service extends EventTarget {
   /** "asking", "ready", "waiting" (it answers, but not with predictions) or "unreachable". */
   state = "asking";
-  /** What it waits for, in its words. */
+  /** What it waits for: its code, and in its words. */
+  code = "";
   message = "";
   /** Version that answers, by model. */
   models = {};
@@ -26,17 +27,19 @@ export class Service extends EventTarget {
     clearTimeout(this.#timer);
     try {
       const { ready, body } = await this.#api.readiness();
-      this.#become(ready ? "ready" : "waiting", body.error?.message ?? "", body.models ?? {});
+      const { code = "", message = "" } = body.error ?? {};
+      this.#become({ state: ready ? "ready" : "waiting", code, message, models: body.models ?? {} });
     } catch {
-      this.#become("unreachable", "", {});
+      this.#become({ state: "unreachable", code: "", message: "", models: {} });
     }
     clearTimeout(this.#timer);
     if (!document.hidden) this.#timer = setTimeout(() => this.refresh(), this.state === "ready" ? READY_MS : WAITING_MS);
   }
 
-  #become(state, message, models) {
-    const before = JSON.stringify([this.state, this.message, this.models]);
-    Object.assign(this, { state, message, models });
-    if (before !== JSON.stringify([state, message, models])) this.dispatchEvent(new Event("change"));
+  #become(now) {
+    const { state, code, message, models } = this;
+    if (JSON.stringify({ state, code, message, models }) === JSON.stringify(now)) return;
+    Object.assign(this, now);
+    this.dispatchEvent(new Event("change"));
   }
 }

@@ -45,14 +45,15 @@ export function describeFailure(error) {
   return FAILURES[error.code] ?? BY_STATUS[error.status] ?? "The service could not answer";
 }
 
-/** Return one of the model's thresholds, applied to an image, as a sentence. */
-export function describeDecision({ label, threshold, called, sensitivity, specificity }) {
+/** Return one of the model's thresholds, applied to an image: a headline and what it rests on. */
+export function describeDecision({ label, probability, threshold, called, sensitivity, specificity }) {
   const share = (value) => `${(100 * value).toFixed(0)} %`;
-  const where = called ? "at or above" : "below";
-  return (
-    `${called ? "Called" : "Not called"} ${label}: ${where} its threshold of ${percent(threshold)}, which finds ` +
-    `${share(sensitivity)} of the test images of ${label} and leaves alone ${share(specificity)} of the others.`
-  );
+  return {
+    title: `${called ? "Called" : "Not called"}: ${label}`,
+    text:
+      `${percent(probability)} is ${called ? "not below" : "below"} the threshold of ${percent(threshold)}. On test images it ` +
+      `found ${share(sensitivity)} of this class and left alone ${share(specificity)} of the others.`,
+  };
 }
 
 /** Return how many classes are not listed. */
@@ -71,6 +72,16 @@ export function percent(probability) {
 export function sentence(message) {
   const text = message.charAt(0).toUpperCase() + message.slice(1);
   return /[.!?]$/.test(text) ? text : `${text}.`;
+}
+
+/** Return a text as nodes, with what stands between backticks as code. */
+export function withCode(text) {
+  return text.split("`").map((piece, i) => {
+    if (i % 2 === 0) return document.createTextNode(piece);
+    const code = document.createElement("code");
+    code.textContent = piece;
+    return code;
+  });
 }
 
 /** Return a count with its noun. */
