@@ -31,7 +31,8 @@ def read_signatures(directory: Path) -> Signatures:
         ModelLoadError: if there is no SavedModel, it is corrupt, or nothing in it is tagged "serve" alone.
     """
     signatures = _serving_graph(_read_saved_model(directory)).signature_def
-    return MappingProxyType({name: message for name, message in signatures.items() if name != _INIT_OP})
+    # Copies: a part of a message keeps the whole of it in memory, weights included.
+    return MappingProxyType({name: _copied(message) for name, message in signatures.items() if name != _INIT_OP})
 
 
 def copy_as_default(directory: Path, signature: str, target: Path) -> None:
@@ -54,6 +55,12 @@ def copy_as_default(directory: Path, signature: str, target: Path) -> None:
             (target / part).symlink_to((directory / part).resolve(), target_is_directory=True)
     except OSError as err:
         raise ModelLoadError(f"a copy of the graph cannot be written: {err.strerror or err}") from err
+
+
+def _copied(message: Any) -> Any:
+    copy = type(message)()
+    copy.CopyFrom(message)
+    return copy
 
 
 def _serving_graph(saved_model: Any) -> Any:

@@ -6,6 +6,7 @@ batch, so batches grow with the load and shrink with it. Models take turns, and 
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import OrderedDict, deque
@@ -21,6 +22,8 @@ from engine.errors import OverloadedError
 from engine.model import Arrays, Engine
 from engine.signatures import check_input_names, check_inputs, find_signature, resolve_outputs
 
+_BUSY_S = 10.0
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -33,6 +36,25 @@ class Plan:
 
     num_streams: int = 1
     max_batch: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one thread runs next.
+
+    Attributes:
+        model: whose calls these are.
+        engine: the one of its engines to run on.
+        num_cores: how many that takes.
+        signature: the name that all pieces ask for.
+        pieces: rows of calls; none if all callers have left.
+    """
+
+    model: ModelQueue
+    engine: Engine
+    num_cores: int
+    signature: str
+    pieces: Sequence[Piece]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +88,18 @@ class Scheduler:
         self.lock = threading.RLock()  # of everything here; futures' callbacks run under it
         self.work = threading.Condition(self.lock)
         self.models: deque[ModelQueue] = deque()
+        self.last_call_at = -math.inf  # `time.monotonic()`
         self._num_free = num_cores
         self._closed = False
         names = [f"run-{number}" for number in range(num_cores)]
         self._threads = [threading.Thread(target=self._run_batches, name=name, daemon=True) for name in names]
         for thread in self._threads:
             thread.start()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a call came in the last seconds."""
+        return time.monotonic() - self.last_call_at < _BUSY_S
 
     def close(self) -> None:
         """Let what runs finish and end the threads; what waits then waits for ever."""
@@ -89,23 +117,22 @@ class Scheduler:
                         return
                     self.work.wait()
                 self.work.notify()  # perhaps there is more; whoever finds nothing sleeps on
-            model, signature, pieces = batch
-            model.run(signature, pieces)
+            batch.model.run(batch)
             with self.lock:
-                self._num_free += model.num_cores
+                self._num_free += batch.num_cores
 
-    def _take(self) -> tuple[ModelQueue, str, list[Piece]] | None:
+    def _take(self) -> Batch | None:
         """Return the batch whose turn it is; None if nothing waits, or if it needs more cores than are free."""
         for _ in range(len(self.models) if not self._closed else 0):
             model = self.models[0]
             while model.is_ready:
-                if model.num_cores > self._num_free:
+                if model.num_cores_wanted > self._num_free:
                     return None  # its turn stays its own, or smaller models would never let it run
-                signature, pieces = model.take()
-                if pieces:
-                    self._num_free -= model.num_cores
+                batch = model.take()
+                if batch.pieces:
+                    self._num_free -= batch.num_cores
                     self.models.rotate(-1)
-                    return model, signature, pieces
+                    return batch
             self.models.rotate(-1)
         return None
 
@@ -118,14 +145,22 @@ class ModelQueue:
         engine: the model; nobody else closes it.
         plan: how it is run.
         observe: is told of every batch, on the thread that ran it.
+        lone_engine: the same model loaded to use all cores for one run, for a call that comes alone; without it such a
+            call gets its stream's share of them.
     """
 
     def __init__(
-        self, scheduler: Scheduler, engine: Engine, plan: Plan, observe: Callable[[BatchRecord], None] | None = None
+        self,
+        scheduler: Scheduler,
+        engine: Engine,
+        plan: Plan,
+        observe: Callable[[BatchRecord], None] | None = None,
+        *,
+        lone_engine: Engine | None = None,
     ) -> None:
         self.engine = engine
         self.plan = plan
-        self.num_cores = max(1, scheduler.num_cores // plan.num_streams)
+        self._lone_engine = lone_engine
         self._scheduler = scheduler
         self._observe = observe
         self._batched = {name for name, signature in engine.signatures.items() if is_batched(signature)}
@@ -172,6 +207,7 @@ class ModelQueue:
         shapes = tuple(inputs[name].shape[1:] for name in sorted(inputs))
         with self._scheduler.work:
             self._check_room()
+            self._scheduler.last_call_at = now
             self._lane((signature, shapes, rows > 0), self.plan.max_batch if rows else 1).add(call)
             self._scheduler.work.notify()
         call.future.add_done_callback(lambda future: self._drop(call) if future.cancelled() else None)
@@ -182,28 +218,37 @@ class ModelQueue:
         with self._drained:
             self._drained.wait_for(lambda: not self._lanes and not self._num_running)
             self._scheduler.models.remove(self)
-        self.engine.close()
+        for engine in (self.engine, self._lone_engine):
+            if engine is not None:
+                engine.close()
 
     @property
     def is_ready(self) -> bool:
         """Whether a call waits and one of the model's streams is free; the scheduler holds the lock."""
         return bool(self._lanes) and self._num_running < self.plan.num_streams
 
-    def take(self) -> tuple[str, list[Piece]]:
-        """Return signature and pieces of the next batch, none if nobody waits; the scheduler holds the lock."""
+    @property
+    def num_cores_wanted(self) -> int:
+        """Cores that the next batch takes; the scheduler holds the lock."""
+        return self._scheduler.num_cores if self._is_lone else self._scheduler.num_cores // self.plan.num_streams or 1
+
+    def take(self) -> Batch:
+        """Return the next batch; the scheduler holds the lock."""
+        engine = self._lone_engine if self._is_lone and self._lone_engine is not None else self.engine
+        num_cores = self.num_cores_wanted
         lane = next(iter(self._lanes.values()))
         pieces = lane.take(time.monotonic())
         self._num_running += bool(pieces)
         self._lanes.move_to_end(lane.key)
         self._forget_if_empty(lane)
-        return lane.key[0], pieces
+        return Batch(self, engine, num_cores, lane.key[0], pieces)
 
-    def run(self, signature: str, pieces: Sequence[Piece]) -> None:
+    def run(self, batch: Batch) -> None:
         """Run a batch and answer its calls, then be ready for the next."""
         started = time.monotonic()
-        outcomes = self._run_joined(signature, pieces)
+        outcomes = _run_joined(batch.engine, batch.signature, batch.pieces)
         with self._scheduler.lock:
-            for piece, outcome in zip(pieces, outcomes, strict=True):
+            for piece, outcome in zip(batch.pieces, outcomes, strict=True):
                 if isinstance(outcome, Exception):
                     piece.call.fail(outcome)
                 else:
@@ -211,23 +256,21 @@ class ModelQueue:
             self._num_running -= 1
             self._drained.notify_all()
         if self._observe is not None:
-            waits_s = [started - piece.call.queued_at for piece in pieces if piece.start == 0]
-            rows = sum(piece.rows for piece in pieces)
-            self._observe(BatchRecord(signature, waits_s, rows, time.monotonic() - started))
+            waits_s = [started - piece.call.queued_at for piece in batch.pieces if piece.start == 0]
+            rows = sum(piece.rows for piece in batch.pieces)
+            self._observe(BatchRecord(batch.signature, waits_s, rows, time.monotonic() - started))
 
-    def _run_joined(self, signature: str, pieces: Sequence[Piece]) -> list[Arrays | Exception]:
-        """Return what each piece is answered; if they fail together each is run alone, so that one harms no other."""
-        names = sorted({name for piece in pieces for name in piece.call.outputs})
-        try:
-            return [*cut(pieces, self.engine.run(signature, join(pieces), names))]
-        except Exception as err:  # noqa: BLE001 - whatever it is, the caller's future gets it
-            if len(pieces) == 1:
-                return [err]
-        return [outcome for piece in pieces for outcome in self._run_joined(signature, [piece])]
+    @property
+    def _is_lone(self) -> bool:
+        return self._lone_engine is not None and not self._num_running and self._num_waiting == 1
+
+    @property
+    def _num_waiting(self) -> int:
+        return sum(lane.num_calls for lane in self._lanes.values())
 
     def _check_room(self) -> None:
         limit = self._scheduler.max_waiting
-        if sum(lane.num_calls for lane in self._lanes.values()) >= limit:
+        if self._num_waiting >= limit:
             raise OverloadedError(f"the model server is overloaded: {limit} calls wait for the model, the most")
 
     def _lane(self, key: tuple[str, object, bool], max_batch: int) -> Lane:
@@ -246,3 +289,14 @@ class ModelQueue:
         if not lane.num_calls:
             self._lanes.pop(lane.key, None)
             self._drained.notify_all()
+
+
+def _run_joined(engine: Engine, signature: str, pieces: Sequence[Piece]) -> list[Arrays | Exception]:
+    """Return what each piece is answered; if they fail together each is run alone, so that one harms no other."""
+    names = sorted({name for piece in pieces for name in piece.call.outputs})
+    try:
+        return [*cut(pieces, engine.run(signature, join(pieces), names))]
+    except Exception as err:  # noqa: BLE001 - whatever it is, the caller's future gets it
+        if len(pieces) == 1:
+            return [err]
+    return [outcome for piece in pieces for outcome in _run_joined(engine, signature, [piece])]

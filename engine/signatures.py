@@ -99,6 +99,17 @@ def check_inputs(signature: SignatureDef, inputs: Mapping[str, NDArray[Any]]) ->
     if len(set(batches.values())) > 1:
         received_text = ", ".join(f"{alias} {rows}" for alias, rows in sorted(batches.items()))
         raise InputError(f"the inputs' first dimensions: expected equal sizes. Received: {received_text}")
+    if "class_index" in inputs and "probabilities" in signature.outputs:
+        _check_classes(inputs["class_index"], signature.outputs["probabilities"].tensor_shape)
+
+
+def _check_classes(indices: NDArray[Any], shape: Any) -> None:
+    """Check the classes to explain, -1 for the predicted one: OpenVINO answers for any number, TensorFlow fails."""
+    num_classes = int(shape.dim[-1].size) if shape.dim else -1
+    if num_classes > 0 and indices.size and not (indices.min() >= -1 and indices.max() < num_classes):
+        raise InputError(
+            f"class_index: expected -1 to {num_classes - 1}. Received: {int(indices.min())} to {int(indices.max())}"
+        )
 
 
 def _check_shape(alias: str, expected: Sequence[int], received: Sequence[int]) -> None:

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import logging
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
@@ -53,6 +54,7 @@ def _mapping(text: str) -> tuple[str, str]:
 
 
 _COUNT = _whole(0, 4096)
+_BATCHING_FIELDS = {"max_batch_size": "max_batch_size", "num_batch_threads": "num_streams"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,9 +83,9 @@ class Options:
     num_streams: Annotated[int, _COUNT, "batches of a model at a time (ours); 0: measured"] = 0
     max_batch_size: Annotated[int, _COUNT, "images of the largest batch (ours); 0: measured"] = 0
     enable_batching: Annotated[bool, _truth, "taken as said: batching is always on"] = True
-    batching_parameters_file: Annotated[Path | None, Path, "max_batch_size and max_enqueued_batches are read"] = None
+    batching_parameters_file: Annotated[Path | None, Path, "its max_batch_size and num_batch_threads are read"] = None
     max_waiting_calls: Annotated[int, _whole(0, 10**6), "calls that may wait for a model (ours; default 256)"] = 256
-    tuning_cache: Annotated[Path | None, Path, "folder of measured settings (ours; default ~/.cache/fovea)"] = None
+    tuning_cache: Annotated[Path | None, Path, "folder of measurements (ours; default in ~/.cache)"] = None
 
     @property
     def num_threads(self) -> int:
@@ -110,11 +112,15 @@ def parse_options(argv: Sequence[str]) -> Options:
     parser.add_argument("--version", action="version", version=f"Fovea's model server {VERSION}")
     given, foreign = parser.parse_known_args(argv)
     _judge_foreign(parser, foreign)
+    if given.tuning_cache is None:
+        given.tuning_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "fovea", "tuning")
     given.path_map = tuple(given.path_map or ())
     if given.model_config_file is None and given.model_base_path is None:
         parser.error("expected --model_config_file, or --model_name and --model_base_path")
     if given.port is None and given.grpc_socket_path is None:
         given.port = DEFAULT_PORT
+    if given.batching_parameters_file is not None:
+        _apply_batching_file(parser, given)
     return Options(**vars(given))
 
 
@@ -127,3 +133,21 @@ def _judge_foreign(parser: argparse.ArgumentParser, arguments: Sequence[str]) ->
         if name not in IGNORED:
             parser.error(f"unrecognized arguments: {argument}")
         logger.warning("--%s has no effect: %s", name, IGNORED[name])
+
+
+def _apply_batching_file(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """Take what means something here from a text BatchingParameters, whose message has no Python class."""
+    path = given.batching_parameters_file
+    try:
+        text = re.sub(r"#.*", "", path.read_text())
+    except (OSError, ValueError) as err:
+        parser.error(f"--batching_parameters_file: {path.name} cannot be read: {err}")
+    values = dict(re.findall(r"(\w+)\s*\{\s*value\s*:\s*([^\s}]+)\s*\}", text))
+    for name, flag in _BATCHING_FIELDS.items():
+        if name in values:
+            try:
+                setattr(given, flag, _whole(1, 10**6)(values.pop(name)))
+            except argparse.ArgumentTypeError as err:
+                parser.error(f"--batching_parameters_file: {name}: {err}")
+    if values:
+        logger.warning("%s: no effect: %s; nothing waits for a batch to fill", path.name, ", ".join(values))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-import gc
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -14,16 +12,15 @@ from pathlib import Path
 import grpc
 
 from contract.tensors import model_service_pb2_grpc, prediction_service_pb2_grpc
-from engine.loading import import_runtime, load_engine
-from engine.scheduling import ModelQueue, Plan, Scheduler
+from engine.scheduling import Scheduler
 from service.modelserver.config import ModelConfig
 from service.modelserver.errors import BindError
+from service.modelserver.loader import ModelLoader
 from service.modelserver.model_service import ModelService
 from service.modelserver.monitoring import Metrics
 from service.modelserver.options import Options
 from service.modelserver.prediction_service import PredictionService
 from service.modelserver.repository import ModelRepository
-from service.modelserver.served import ServedVersion
 from service.modelserver.watcher import ModelWatcher
 
 logger = logging.getLogger(__name__)
@@ -76,7 +73,7 @@ async def running_server(options: Options) -> AsyncIterator[Sequence[str]]:
             stack.callback(close)
             logger.info("metrics on %s", address)
         repository = ModelRepository(
-            functools.partial(_load, options=options, scheduler=scheduler, metrics=metrics),
+            ModelLoader(options, scheduler, metrics).load,
             num_retries=options.max_num_load_retries,
             retry_interval_s=options.load_retry_interval_micros / 1e6,
             on_end=lambda version: metrics.forget(version.model, str(version.number)),
@@ -127,34 +124,6 @@ async def _following(options: Options, watcher: ModelWatcher) -> AsyncIterator[N
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _load(version: ServedVersion, *, options: Options, scheduler: Scheduler, metrics: Metrics) -> ModelQueue:
-    _import_runtime()
-    plan = Plan(num_streams=options.num_streams or 2, max_batch=options.max_batch_size or 8)
-    engine = load_engine(
-        version.path,
-        engine=options.engine,
-        precision=options.precision,
-        warm_up=options.enable_model_warmup,
-        num_threads=options.num_threads,
-        num_streams=plan.num_streams,
-    )
-    labels = (version.model, str(version.number))
-    queue = ModelQueue(scheduler, engine, plan, functools.partial(metrics.count_batch, *labels))
-    metrics.show(*labels, queue)
-    return queue
-
-
-@functools.cache
-def _import_runtime() -> None:
-    """Import the runtime and hide its 300,000 Python objects from the garbage collector.
-
-    A full collection, which unloading a model needs, stops every call: for 200 ms with those objects, for 1 ms without.
-    """
-    import_runtime()
-    gc.collect()
-    gc.freeze()
 
 
 def _listen(server: grpc.aio.Server, options: Options) -> list[str]:

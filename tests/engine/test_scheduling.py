@@ -128,8 +128,10 @@ def test_two_streams_run_two_batches_at_a_time(scheduler: Scheduler) -> None:
     engine = EchoEngine()
     queue = ModelQueue(scheduler, engine, Plan(num_streams=2, max_batch=4))
     engine.gate.clear()
-    calls = [ask(queue, 1), ask(queue, 2)]
-    engine.wait_for_runs(2)
+    calls = [ask(queue, 1)]
+    engine.wait_for_runs(1)
+    calls.append(ask(queue, 2))
+    engine.wait_for_runs(1)
     engine.gate.set()
     assert [value(call) for call in calls] == [2, 4]
     queue.close()

@@ -1,0 +1,203 @@
+"""How many streams and how large batches suit a model on this machine: measured in seconds, once, and kept.
+
+What is kept holds for every version of the same signatures and about the same size, since new weights change no speed;
+so a version that is published under load is not measured again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import logging
+import platform
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from contract.durable import replace_file
+from contract.tensors import decode_tensor, tensor_pb2
+from engine.batching import is_batched
+from engine.errors import EngineError
+from engine.model import Engine
+from engine.saved_model import DEFAULT_SIGNATURE
+from engine.scheduling import Plan
+
+logger = logging.getLogger(__name__)
+
+UNMEASURED = Plan(num_streams=1, max_batch=8)
+_BATCHES = (1, 2, 4, 8, 16)
+_BUDGET_S = 4.0  # for the batch sizes; those that do not fit in are not tried
+_ENOUGH = 0.95  # of the best rate: the smallest batch that reaches it is taken, since callers wait for less
+_WORTHWHILE = 1.1  # of the rate on one stream: less does not pay for holding the model twice
+_MEBIBYTE = 1 << 20
+
+Inputs = Mapping[str, NDArray[Any]]
+
+
+class Tuner:
+    """Finds plans, one model at a time.
+
+    Args:
+        num_threads: that models run on.
+        folder: keeps what was measured; it need not exist, and nothing is kept where it cannot be written.
+        is_busy: whether callers need the cores: then nothing is measured.
+    """
+
+    def __init__(self, num_threads: int, folder: Path | None, *, is_busy: Callable[[], bool]) -> None:
+        self._num_threads = num_threads
+        self._folder = folder
+        self._is_busy = is_busy
+        self._known: dict[str, Plan] = {}
+
+    def plan(self, directory: Path, engine: Engine, load_streams: Callable[[int], Engine] | None) -> Plan:
+        """Return how to run a model.
+
+        Args:
+            directory: the SavedModel's folder.
+            engine: it, loaded with one stream.
+            load_streams: loads it with a number of streams; None if its runtime cannot.
+        """
+        if not is_measurable(engine):
+            return UNMEASURED
+        key = self._key(directory, engine)
+        plan = self._known.get(key) or self._read(key)
+        if plan is None:
+            try:
+                plan, is_complete = self._measure(engine, load_streams)
+            except EngineError as err:  # somebody else's model, to which zeros mean nothing
+                logger.warning("%s: not measured: %s", directory, err)
+                return UNMEASURED
+            if not is_complete:
+                return plan
+            self._write(key, plan)
+        self._known[key] = plan
+        return plan
+
+    def _measure(self, engine: Engine, load_streams: Callable[[int], Engine] | None) -> tuple[Plan, bool]:
+        """Return the best plan, and whether everything was tried."""
+        rates: dict[int, float] = {}
+        end = time.monotonic() + _BUDGET_S
+        for batch in _BATCHES:
+            if self._is_busy():
+                return UNMEASURED, False
+            if time.monotonic() > end or (rates and rates[max(rates)] < 0.9 * max(rates.values())):
+                break
+            rates[batch] = batch * _measure_rate(engine, _build_inputs(engine, batch))
+        max_batch = min(batch for batch, rate in rates.items() if rate >= _ENOUGH * max(rates.values()))
+        num_streams = 1
+        if load_streams is not None and self._num_threads > 1:
+            num_streams = self._num_threads if self._num_threads <= 4 else self._num_threads // 4
+            rate = _measure_streams(load_streams(num_streams), num_streams, _build_inputs(engine, max_batch))
+            if rate * max_batch < _WORTHWHILE * rates[max_batch]:
+                num_streams = 1
+        measured = ", ".join(f"{batch}: {rate:.1f}" for batch, rate in rates.items())
+        logger.info("measured rows a second by batch: %s; %d streams", measured, num_streams)
+        return Plan(num_streams=num_streams, max_batch=max_batch), not self._is_busy()
+
+    def _key(self, directory: Path, engine: Engine) -> str:
+        """Return what a plan depends on, as a file's name."""
+        size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+        signatures = [
+            engine.signatures[name].SerializeToString(deterministic=True) for name in sorted(engine.signatures)
+        ]
+        parts = (
+            *(hashlib.sha256(signature).hexdigest() for signature in signatures),
+            *(str(size // _MEBIBYTE), engine.name, engine.precision, _runtime_version(engine)),
+            *(str(self._num_threads), _processor()),
+        )
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+    def _read(self, key: str) -> Plan | None:
+        if self._folder is None:
+            return None
+        try:
+            document = json.loads((self._folder / f"{key}.json").read_bytes())
+            plan = Plan(num_streams=int(document["num_streams"]), max_batch=int(document["max_batch"]))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError) as err:
+            logger.warning("what was measured before cannot be read, so it is measured again: %s", err)
+            return None
+        is_possible = 1 <= plan.num_streams <= self._num_threads and 1 <= plan.max_batch <= max(_BATCHES)
+        return plan if is_possible else None
+
+    def _write(self, key: str, plan: Plan) -> None:
+        if self._folder is None:
+            return
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            replace_file(self._folder / f"{key}.json", json.dumps(asdict(plan)) + "\n")
+        except OSError as err:
+            logger.warning("what was measured is not kept for the next start: %s", err)
+
+
+def warm_up_batches(engine: Engine, plan: Plan) -> None:
+    """Run common sizes of batch once on every stream, because a runtime prepares for a shape when it meets it."""
+    if not is_measurable(engine):
+        return
+    with ThreadPoolExecutor(plan.num_streams) as pool, contextlib.suppress(EngineError):
+        for batch in [size for size in _BATCHES if size <= plan.max_batch]:
+            run = functools.partial(engine.run, DEFAULT_SIGNATURE, _build_inputs(engine, batch))
+            for done in [pool.submit(run) for _ in range(plan.num_streams)]:
+                done.result()
+
+
+def is_measurable(engine: Engine) -> bool:
+    """Return whether a model has the signature that is measured, and it can be batched."""
+    return DEFAULT_SIGNATURE in engine.signatures and is_batched(engine.signatures[DEFAULT_SIGNATURE])
+
+
+def _measure_rate(engine: Engine, inputs: Inputs) -> float:
+    """Return runs a second, one after the other: the best of three, as other programs only ever slow it down."""
+    engine.run(DEFAULT_SIGNATURE, inputs)  # a runtime prepares for a shape when it meets it
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        engine.run(DEFAULT_SIGNATURE, inputs)
+        seconds.append(time.perf_counter() - started)
+    return 1 / max(min(seconds), 1e-9)
+
+
+def _measure_streams(engine: Engine, num_streams: int, inputs: Inputs) -> float:
+    """Return runs a second, all streams together, and close the engine."""
+    try:
+        with ThreadPoolExecutor(num_streams) as pool:
+            return num_streams * min(pool.map(lambda _: _measure_rate(engine, inputs), range(num_streams)))
+    finally:
+        engine.close()
+
+
+def _build_inputs(engine: Engine, batch: int) -> Inputs:
+    """Return zeros, every free dimension but the first 1."""
+    inputs = {}
+    for alias, info in engine.signatures[DEFAULT_SIGNATURE].inputs.items():
+        sizes = [max(1, int(dim.size)) for dim in info.tensor_shape.dim]
+        tensor = tensor_pb2.TensorProto(dtype=info.dtype)  # values that are left out are zeros
+        for size in [batch, *sizes[1:]]:
+            tensor.tensor_shape.dim.add().size = size
+        inputs[alias] = decode_tensor(tensor)
+    return inputs
+
+
+def _runtime_version(engine: Engine) -> str:
+    try:
+        return version(engine.name)
+    except PackageNotFoundError:
+        return ""
+
+
+def _processor() -> str:
+    """Return the processor's model, as far as the system says."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith("model name")), platform.machine())
