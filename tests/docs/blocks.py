@@ -43,14 +43,11 @@ class Block:
 
 
 def read_blocks(page: Path) -> list[Block]:
-    """Return the blocks of a Markdown page in order; code cells of a notebook are its Python blocks."""
+    """Return the blocks of a Markdown page in order; the code of a notebook is one, as its cells share their names."""
     if page.suffix == ".ipynb":
         cells = json.loads(page.read_text(encoding="utf-8"))["cells"]
-        return [
-            Block("python", "".join(cell["source"]), "", f"{page.name} cell {number}")
-            for number, cell in enumerate(cells, 1)
-            if cell["cell_type"] == "code"
-        ]
+        code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+        return [Block("python", "\n\n".join(code), "", page.name)]
     text = page.read_text(encoding="utf-8")
     blocks = []
     for found in _BLOCK.finditer(text):

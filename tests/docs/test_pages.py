@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.recipe import load_recipe
 from service.gateway.metrics import Metrics
 from tests.docs.blocks import DOCS, read_blocks
 from tests.docs.conftest import NewReader, write_image_set
 from tests.docs.reader import LANGUAGES
+from tests.repository.project import PACKAGES, ROOT
 
-ASKING = ["call.md", "explain.md", "watch.md"]  # of a service that runs
-STARTING = ["serve.md", "secure.md"]  # one, with a store that has the model
-TRAINING: list[str] = []
+ASKING = ["call.md", "explain.md", "watch.md", "notebooks/first-steps.ipynb"]  # of a service that runs
+STARTING = ["serve.md", "secure.md", "offline.md"]  # one, with a store that has the model
+TRAINING = ["train.md", "versions.md"]  # two runs each, on small images
 ALL = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.glob("*.md"))
 
 
@@ -42,9 +44,12 @@ def test_page_that_trains(page: str, new_reader: NewReader) -> None:
 
 def test_every_page_with_blocks_is_followed() -> None:
     """No page's commands are only text."""
-    blocks = {page: [block for block in read_blocks(DOCS / page) if block.language in LANGUAGES] for page in ALL}
+    commands = {
+        page: [block for block in read_blocks(DOCS / page) if block.language in LANGUAGES and not block.elsewhere]
+        for page in ALL
+    }
 
-    assert {page for page, found in blocks.items() if found} <= {*ASKING, *STARTING, *TRAINING}
+    assert {page for page, found in commands.items() if found} <= {*ASKING, *STARTING, *TRAINING}
 
 
 @pytest.mark.parametrize("page", ALL)
@@ -69,6 +74,32 @@ def test_json_on_pages_is_json() -> None:
     for page in ALL:
         for block in read_blocks(DOCS / page):
             assert block.language != "json" or json.loads(block.text), block.where
+
+
+def test_recipes_on_pages_are_recipes(tmp_path: Path) -> None:
+    """Keys and values of YAML blocks are checked as those of a file that a user gives."""
+    blocks = [block for page in ALL for block in read_blocks(DOCS / page) if block.language == "yaml"]
+    assert blocks
+    for number, block in enumerate(blocks):
+        path = tmp_path / f"recipe{number}.yaml"
+        path.write_text(block.text)
+        load_recipe(str(path), [])
+
+
+def test_architecture_names_modules_that_exist() -> None:
+    """A module that was renamed or deleted is not on the page any more."""
+    named = set(re.findall(r"`(?:[a-z_]+/)*([a-z_]+\.py)`", (DOCS / "architecture.md").read_text()))
+    existing = {path.name for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
+
+    assert len(named) > 20
+    assert set() == named - existing
+
+
+def test_notebook_has_no_outputs() -> None:
+    """Pictures and counters of somebody's last run do not belong into the history."""
+    for path in DOCS.glob("notebooks/*.ipynb"):
+        cells = json.loads(path.read_text())["cells"]
+        assert all(cell.get("outputs", []) == [] and cell.get("execution_count") is None for cell in cells)
 
 
 def test_table_of_metrics_is_the_gateways() -> None:
