@@ -122,12 +122,12 @@ def get_status(url: str) -> int:
 
 
 def test_it_answers(gateway: Container, port: int) -> None:
-    """It is alive at once, and says that there is nothing to serve."""
+    """It is alive at once, says that there is nothing to serve, and has the page for people."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while get_status(f"http://127.0.0.1:{port}/healthz") == 0 and time.monotonic() < deadline:
         time.sleep(0.1)
-    actual = [get_status(f"http://127.0.0.1:{port}{path}") for path in ("/healthz", "/readyz")]
-    assert actual == [200, 503], gateway.logs().decode()
+    actual = [get_status(f"http://127.0.0.1:{port}{path}") for path in ("/healthz", "/readyz", "/", "/web/app.js")]
+    assert actual == [200, 503, 200, 200], gateway.logs().decode()
 
 
 def test_its_health_check_passes(gateway: Container) -> None:
