@@ -71,6 +71,7 @@ class OpenVINOEngine(Engine):
         """Compile signatures, all unless some are named, ahead of their first run.
 
         Raises:
+            ModelLoadError: if its files are gone.
             UnreadableError: if OpenVINO cannot read or compile one.
         """
         for signature in self.signatures if signatures is None else signatures:
@@ -83,8 +84,8 @@ class OpenVINOEngine(Engine):
             return {alias: np.full(len(rows), self._contract, np.object_) for alias in outputs}
         try:
             return self._graph(signature).run(inputs, outputs)
-        except UnreadableError as err:
-            raise RunError(f"{signature}: {err}", code="UNIMPLEMENTED") from err
+        except ModelLoadError as err:
+            raise RunError(f"{signature}: {err}", code=err.code) from err
         except RuntimeError as err:
             raise RunError(f"OpenVINO: {_reason(err)}") from err
 

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from pipeline.augment import make_augmentation
 from pipeline.batches import draw_order, ordered
 from pipeline.feature_store import FeatureStore, make_key
-from pipeline.network import Classifier, preprocess
+from pipeline.network import Classifier
 from pipeline.pixels import Pixels
 from pipeline.progress import note, progress_bar
 from pipeline.recipe import Recipe
 from pipeline.split import ManifestRow
+from pipeline.trunk import Trunk
 
 _BATCH = 32  # always full: one traced shape, and the same arithmetic however many images are new
 # Written at once; what a kill loses.
@@ -73,10 +74,8 @@ class FeatureExtractor:
         self._augmentation = make_augmentation(recipe.augment, recipe.train.seed)
         self._base = base
         preprocessing = classifier.preprocessing if base is None else "none"
-        self._network = tf.function(
-            lambda inputs: trunk(preprocess(tf.cast(inputs, tf.float32), preprocessing), training=False)
-        )
-        before = {"preprocessing": preprocessing, "input": asdict(pixels.spec)}
+        self._trunk = Trunk(trunk, preprocessing)
+        before = {"preprocessing": preprocessing, "input": asdict(pixels.spec), "runtime": self._trunk.runtime}
         name = hash_network(trunk, before if base is None else {**before, "base": base.store.network})
         limit = int(recipe.cache.max_gb * 1e9)
         self.store: FeatureStore = FeatureStore(folder, name, shape=tuple(trunk.output.shape[1:]), max_bytes=limit)
@@ -129,7 +128,7 @@ class FeatureExtractor:
         for batch in _same_view(views, _BATCH):
             padded = [*batch, *[batch[-1]] * (_BATCH - len(batch))]
             inputs = self._changed(padded) if self._base is None else self._base.store.batch([v.key for v in padded])
-            features = np.clip(self._network(tf.cast(inputs, tf.float32)).numpy(), -_LARGEST, _LARGEST)
+            features = np.clip(self._trunk.compute(inputs), -_LARGEST, _LARGEST)
             yield batch, features[: len(batch)].astype(np.float16)
 
     def _changed(self, views: Sequence[View]) -> Any:

@@ -1,0 +1,106 @@
+"""A frozen network that computes features: on OpenVINO, which is compared with Keras before it is believed."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from engine.errors import EngineError
+from engine.loading import list_precisions, load_engine
+from engine.openvino import OpenVINOEngine
+from engine.precision import FLOAT32
+from engine.saved_model import DEFAULT_SIGNATURE
+from pipeline.backbones import Preprocessing
+from pipeline.network import preprocess
+
+log = logging.getLogger(__name__)
+
+_COMPARED = 2  # inputs, computed on Keras too
+# Largest difference from Keras, as a share of the largest feature. Features are kept as float16 and train a head whose
+# test images later go through the float32 network: what rounding costs is in the figures that the gate sees.
+_CLOSE = {FLOAT32: 1e-4}
+_CLOSE_ENOUGH = 0.02  # at faster precisions
+
+Compute = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+class Trunk:
+    """A network that does not train.
+
+    Args:
+        network: a Keras model from preprocessed images, or another trunk's features, to features.
+        preprocessing: what the network's input must look like; "none" for features.
+
+    Attributes:
+        runtime: what computes, in words that change when the features might.
+    """
+
+    def __init__(self, network: Any, preprocessing: Preprocessing) -> None:
+        self._network = network
+        self._preprocessing = preprocessing
+        # The faster ones first. Which of them is taken depends on the network, and so is always the same.
+        self._precisions = (*list_precisions(OpenVINOEngine.name)[1:], FLOAT32)
+        self.runtime = f"openvino {package_version('openvino')} {self._precisions[0]}"
+        self._compute: Compute | None = None
+
+    def compute(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
+        """Return features, float32, shape (batch, *features).
+
+        Args:
+            inputs: shape (batch, *input): pixels 0-255 of any type, or another trunk's features.
+        """
+        values = np.array(inputs, np.float32)  # a copy: Keras's preprocessing may work in place
+        if self._compute is None:
+            self._compute = self._choose(values[:_COMPARED])
+        return self._compute(values)
+
+    def _choose(self, some: NDArray[np.float32]) -> Compute:
+        """Return the fastest way to compute that agrees with Keras on some inputs."""
+        expected = np.asarray(self._run_keras(some))
+        with tempfile.TemporaryDirectory(prefix="fovea-") as folder:
+            self._export(Path(folder))
+            for precision in self._precisions:
+                try:
+                    compute = _on_openvino(Path(folder), precision)
+                    difference = _largest_difference(compute(some), expected)
+                except EngineError as err:
+                    log.warning("OpenVINO at %s cannot compute the features: %s", precision, err)
+                    continue
+                if difference <= _CLOSE.get(precision, _CLOSE_ENOUGH):
+                    return compute
+                log.warning("OpenVINO at %s is not used for features: %.1e from Keras's", precision, difference)
+        log.warning("Features are computed by Keras, which is slower")
+        traced = tf.function(self._run_keras, autograph=False)
+        return lambda values: np.asarray(traced(values))
+
+    def _run_keras(self, values: Any) -> Any:
+        return self._network(preprocess(tf.convert_to_tensor(values), self._preprocessing), training=False)
+
+    def _export(self, directory: Path) -> None:
+        spec = tf.TensorSpec([None, *self._network.input.shape[1:]], tf.float32, name="inputs")
+        function = tf.function(lambda inputs: {"features": self._run_keras(inputs)}, [spec], autograph=False)
+        module = tf.Module()
+        module.weights = [variable.value for variable in self._network.variables]
+        # As in pipeline/export.py: some gradient functions cannot be written.
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tf.saved_model.save(module, str(directory), signatures={DEFAULT_SIGNATURE: function}, options=options)
+
+
+def _on_openvino(directory: Path, precision: str) -> Compute:
+    engine = load_engine(directory, engine=OpenVINOEngine.name, precision=precision)
+    return lambda values: engine.run(DEFAULT_SIGNATURE, {"inputs": values})["features"]
+
+
+def _largest_difference(received: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """Return the largest difference as a share of the largest expected value; infinite if anything is not finite."""
+    scale = max(float(np.abs(expected).max()), 1e-6)
+    difference = float(np.abs(received - expected).max()) / scale
+    return difference if np.isfinite(difference) else float("inf")
