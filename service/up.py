@@ -1,7 +1,8 @@
-"""`python -m service up`: model server and gateway on this machine, without Docker."""
+"""`python -m service up`: model server and gateway on this machine; Docker only for TensorFlow Serving."""
 
 from __future__ import annotations
 
+import argparse
 import http.client
 import json
 import os
@@ -11,7 +12,9 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from urllib.parse import urlsplit
@@ -19,6 +22,7 @@ from urllib.parse import urlsplit
 from contract.errors import StoreError
 from contract.store import CONTAINER_ROOT, ModelStore
 from service.child import Child
+from service.container import IMAGE, NETWORKS, ContainerError, Placement, ServingContainer
 from service.gateway.listening import bind_socket, url_of
 from service.gateway.settings import (
     MAX_SOCKET_PATH_BYTES,
@@ -30,7 +34,11 @@ from service.gateway.settings import (
 )
 from service.gateway.tls import trusting
 
-USAGE = "usage: python -m service up [--models-dir models] [--host 127.0.0.1] [--port 8000] [the gateway's flags]"
+USAGE = f"""python -m service up [--models-dir models] [--host 127.0.0.1] [--port 8000] [the gateway's flags]
+
+  --engine ENGINE    embedded, or tfserving: TensorFlow Serving in a container (default embedded)
+  --image IMAGE      of that container (default {IMAGE})
+  --network NETWORK  of that container: bridge or host (default bridge)"""
 
 _TICK_S = 0.1
 _READINESS_TIMEOUT_S = 1.0
@@ -48,20 +56,21 @@ def main(argv: Sequence[str]) -> int:
         0 stopped as asked, 1 refused or failed (the reason is the last line of stderr), 2 wrong use.
     """
     if "-h" in argv or "--help" in argv:
-        print(USAGE, describe_flags(), sep="\n\n")
+        print(f"usage: {USAGE}", describe_flags(), sep="\n\n")
         return 0
     signals = Signals()
     try:
-        settings = _load_settings(argv)
+        placement, rest = _take_engine(argv)
+        settings = _load_settings(rest)
     except SettingsError as err:
-        print(USAGE, f"up: {err}", sep="\n", file=sys.stderr)
+        print(f"usage: {USAGE}", f"up: {err}", sep="\n", file=sys.stderr)
         return 2
     store = ModelStore(Path(str(settings.models_dir)).absolute())
     try:
         store.ensure()
-        with bind_socket(settings.host, settings.port) as listener:
-            reason = _run(argv, settings, store=store, listener=listener, signals=signals)
-    except StoreError as err:
+        with bind_socket(settings.host, settings.port) as listener, _model_server(store, placement) as server:
+            reason = _run(rest, settings, store=store, listener=listener, server=server, signals=signals)
+    except (StoreError, ContainerError) as err:
         reason = str(err)
     except OSError as err:
         reason = f"cannot listen on {settings.host}:{settings.port}: {err.strerror or err}"
@@ -89,29 +98,78 @@ def _load_settings(argv: Sequence[str]) -> Settings:
     return load_settings(argv, os.environ, models_dir="models")
 
 
-def _run(
-    argv: Sequence[str], settings: Settings, *, store: ModelStore, listener: socket.socket, signals: Signals
-) -> str | None:
-    """Start both servers, wait, stop both; return what went wrong, if anything did."""
+def _take_engine(argv: Sequence[str]) -> tuple[Placement | None, list[str]]:
+    """Return where TensorFlow Serving is to run, None for the embedded server, and the gateway's flags."""
+    parser = argparse.ArgumentParser(prog="up", usage=USAGE, add_help=False, allow_abbrev=False)
+    parser.add_argument("--engine", choices=("embedded", "tfserving"), default="embedded")
+    parser.add_argument("--image")
+    parser.add_argument("--network", choices=NETWORKS)
+    own, rest = parser.parse_known_args(argv)
+    if own.engine == "tfserving":
+        return Placement(own.image or IMAGE, own.network or NETWORKS[0]), rest
+    if own.image or own.network:
+        raise SettingsError("--image and --network: only with --engine tfserving")
+    return None, rest
+
+
+@dataclass(frozen=True)
+class _ModelServer:
+    """The process or container, and where its gRPC is."""
+
+    process: Child | ServingContainer
+    address: str
+
+
+@contextmanager
+def _model_server(store: ModelStore, placement: Placement | None) -> Iterator[_ModelServer]:
+    """Start the model server; it has ended and left nothing when the context is left."""
+    if placement is not None:
+        if not store.read_index():
+            raise ContainerError(f"TensorFlow Serving ends when it has nothing to serve: {store.root} has no model yet")
+        container = ServingContainer(store.root, placement)
+        try:
+            yield _ModelServer(container, container.address)
+        finally:
+            container.stop(_MODEL_SERVER_STOP_S)
+        return
     directory = _make_socket_directory()
-    children: list[Child] = []
     try:
         address = directory / "modelserver.sock"
-        children.append(Child("model server", _model_server_arguments(store, address)))
-        arguments = ["gateway", *argv, f"--backend=unix:{address}", f"--listen-fd={listener.fileno()}"]
-        children.append(Child("gateway", [*arguments, f"--models-dir={store.root}"], pass_fds=[listener.fileno()]))
+        child = Child("model server", _model_server_arguments(store, address))
+        try:
+            yield _ModelServer(child, f"unix:{address}")
+        finally:
+            child.stop(_MODEL_SERVER_STOP_S)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _run(
+    argv: Sequence[str],
+    settings: Settings,
+    *,
+    store: ModelStore,
+    listener: socket.socket,
+    server: _ModelServer,
+    signals: Signals,
+) -> str | None:
+    """Start the gateway, wait, stop both servers; return what went wrong, if anything did."""
+    arguments = ["gateway", *argv, f"--backend={server.address}", f"--listen-fd={listener.fileno()}"]
+    gateway = Child("gateway", [*arguments, f"--models-dir={store.root}"], pass_fds=[listener.fileno()])
+    try:
         url = url_of(listener, settings.scheme)
         listener.close()  # the gateway has it; clients are refused, not kept waiting, when that is gone
+        children = [server.process, gateway]
         return _wait(children, url, signals=signals, certificate=settings.tls_cert) or _stop(
             children, settings, signals=signals
         )
     finally:
-        for child in reversed(children):
-            child.stop(_MODEL_SERVER_STOP_S)
-        shutil.rmtree(directory, ignore_errors=True)
+        gateway.stop(_MODEL_SERVER_STOP_S)
 
 
-def _wait(children: Sequence[Child], url: str, *, signals: Signals, certificate: Path | None) -> str | None:
+def _wait(
+    children: Sequence[Child | ServingContainer], url: str, *, signals: Signals, certificate: Path | None
+) -> str | None:
     """Wait for a signal; return which child ended, if one does first. Says meanwhile how the service is doing."""
     said: set[str] = set()
     ready = False
@@ -125,7 +183,7 @@ def _wait(children: Sequence[Child], url: str, *, signals: Signals, certificate:
     return None
 
 
-def _stop(children: Sequence[Child], settings: Settings, *, signals: Signals) -> str | None:
+def _stop(children: Sequence[Child | ServingContainer], settings: Settings, *, signals: Signals) -> str | None:
     """Stop the gateway, which answers what it has accepted, and then the model server, which it needs for that."""
     model_server, gateway = children
     gateway_s = settings.shutdown_delay_s + settings.drain_timeout_s + _GATEWAY_MARGIN_S
