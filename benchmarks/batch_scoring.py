@@ -11,9 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.serving import make_workload, say
+from benchmarks.serving import say
 from benchmarks.systems.program import ROOT
 from benchmarks.workload.picture import write_picture
+from benchmarks.workload.shared import shared_workload
 
 COUNTS = {"quick": (20,), "standard": (100, 1000), "full": (100, 1000, 10_000)}
 SIDE = 512  # pixels
@@ -25,7 +26,7 @@ def run(size: str = "standard") -> dict[str, Any]:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
         folder = Path(temporary)
-        workload = make_workload(folder)
+        workload = shared_workload()
         points = []
         for count in COUNTS[size]:
             points.append(_score(workload, folder / str(count), count))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import tempfile
 import time
@@ -10,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.load.plan import Plan
-from benchmarks.serving import make_workload, run_load, say, summarize_windows
+from benchmarks.serving import run_load, say, summarize_windows
 from benchmarks.systems.bodies import form
 from benchmarks.systems.fovea import PATH, fovea
-from benchmarks.systems.running import Running, started
+from benchmarks.systems.program import wait_until
+from benchmarks.systems.running import BrokenSystemError, Running, started
 from benchmarks.workload.models import publish_copies
 from benchmarks.workload.picture import write_picture
+from benchmarks.workload.shared import shared_workload
 
 _VERSION = Path("models/resnet50/1")  # in the workload
+_LOAD_TIMEOUT_S = 120.0  # for one more model
 _CALLERS = 8  # where it is not what changes
 
 
@@ -42,7 +46,7 @@ class Size:
 
 SIZES = {
     "quick": Size(1.0, concurrencies=(1, 64), images=(1, 32), sides=(224, 4000), models=(1, 2)),
-    "standard": Size(4.0),
+    "standard": Size(3.0),
     "full": Size(15.0),
 }
 
@@ -53,7 +57,7 @@ def run(size: str = "standard") -> dict[str, Any]:
     system = fovea("fovea", "Fovea as it comes")
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
         folder = Path(temporary)
-        workload = make_workload(folder)
+        workload = shared_workload()
         with started(system, workload, folder / "one") as running:
             _measure(running, [running.system.payload(workload / "picture.jpg", running.place.folder)], chosen)
             curves = {"concurrency": _over_concurrency(running, chosen)}
@@ -98,12 +102,17 @@ def _with_models(workload: Path, folder: Path, count: int, size: Size) -> dict[s
     several.mkdir()
     for name in ("picture.jpg", "expected.json"):
         shutil.copyfile(workload / name, several / name)
-    shutil.copytree(workload / "tuning", several / "tuning", dirs_exist_ok=True)
+    if (workload / "tuning").is_dir():  # measured when the one model was loaded
+        shutil.copytree(workload / "tuning", several / "tuning")
     names = publish_copies(workload / _VERSION, several / "models", count)
-    system = replace(fovea("fovea", "Fovea as it comes"), path=f"{PATH}?model={names[-1]}")
+    # The gateway is ready with its first model, so the models themselves are asked.
+    system = replace(fovea("fovea", "Fovea as it comes"), path=f"{PATH}?model={names[-1]}", ready=None)
     with started(system, several, folder / f"serving-{count}") as running:
         picture = several / "picture.jpg"
         payloads = [system.payload(picture, running.place.folder, path=f"{PATH}?model={name}") for name in names]
+        for payload in payloads:
+            if not wait_until(functools.partial(running.is_ready, payload), timeout_s=_LOAD_TIMEOUT_S):
+                raise BrokenSystemError(f"{payload.path} is not answered after {_LOAD_TIMEOUT_S:.0f} s")
         measured = _measure(running, payloads, size)
         memory = running.memory_mb()
     return {"models": count, "start_s": round(running.start_s, 2), "memory_mb": memory, **measured}

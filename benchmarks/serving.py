@@ -25,10 +25,10 @@ from benchmarks.systems.choice import choose_systems, fast_precisions
 from benchmarks.systems.program import ROOT
 from benchmarks.systems.running import BrokenSystemError, Running, started
 from benchmarks.systems.system import System
+from benchmarks.workload.shared import shared_workload
 
 CONCURRENCIES = (1, 8, 32)
 _SIDE = 224  # of the network's input, pixels
-_WORKLOAD_TIMEOUT_S = 1200.0
 _LOAD_GRACE_S = 120.0
 _MAX_FAILURES = 2  # of a system, before the other rounds go on without it
 _ERROR_CHARACTERS = 2000
@@ -55,7 +55,7 @@ class Size:
 
 SIZES = {
     "quick": Size(rounds=1, seconds=1.5, warm_up_s=0.5, settle_s=1.0, search_s=1),
-    "standard": Size(rounds=3, seconds=4.0, warm_up_s=1.0, settle_s=2.0, search_s=2),
+    "standard": Size(rounds=3, seconds=3.0, warm_up_s=0.75, settle_s=1.5, search_s=2),
     "full": Size(rounds=5, seconds=10.0, warm_up_s=2.0, settle_s=4.0, search_s=5),
 }
 
@@ -67,7 +67,7 @@ def run(size: str = "standard") -> dict[str, Any]:
     rounds: dict[str, list[dict[str, Any]]] = defaultdict(list)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
-        workload = make_workload(Path(temporary))
+        workload = shared_workload()
         limits = [Limit(precision, workload, side=_SIDE) for precision in ("float32", *fast_precisions())]
         for limit in limits:
             limit.search(chosen.search_s)
@@ -101,16 +101,6 @@ def _try(system: System, workload: Path, folder: Path, size: Size) -> dict[str, 
             return measure(running, size)
     except (BrokenSystemError, subprocess.SubprocessError) as err:
         return {"failed": str(err)[-_ERROR_CHARACTERS:]}
-
-
-def make_workload(folder: Path) -> Path:
-    """Build network, store and picture, in a process that takes TensorFlow with it when it ends."""
-    workload = folder / "workload"
-    workload.mkdir()
-    command = [sys.executable, "-m", "benchmarks.workload", str(workload)]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    subprocess.run(command, check=True, cwd=ROOT, timeout=_WORKLOAD_TIMEOUT_S, env=environment, stderr=subprocess.PIPE)
-    return workload
 
 
 def measure(running: Running, size: Size) -> dict[str, Any]:
