@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,8 +12,8 @@ from PIL import Image
 
 from contract.model import ModelContract, canonical_json
 from contract.store import CONTRACT_FILE, ModelStore
+from tests.docs.blocks import DOCS, read_blocks
 from tests.docs.reader import Reader
-from tests.helpers.gateway_process import ServiceProcess
 from tests.helpers.image_sets import color_files, write_files
 
 LABELS = {"blue": "glaucoma", "green": "normal", "red": "suspect"}
@@ -41,17 +40,15 @@ def relabel(path: Path) -> None:
     path.write_text(canonical_json(document))
 
 
-@pytest.fixture(name="served", scope="module")
-def fixture_served(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """host:port of a service with feedback, for all pages that only ask."""
-    folder = tmp_path_factory.mktemp("served")
-    process = ServiceProcess(["up", "--port=0", f"--models-dir={models}", f"--feedback-dir={folder / 'kept'}"], folder)
+@pytest.fixture(name="visitor", scope="module")
+def fixture_visitor(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    """A reader for all pages that only ask, beside a service that was started as watch.md says."""
+    reader = build_reader(tmp_path_factory.mktemp("visitor"), models)
     try:
-        url = process.wait_for_url()
-        process.wait_until_ready(url)
-        yield url.removeprefix("http://")
+        reader.follow([block for block in read_blocks(DOCS / "watch.md") if block.mark == "server"])
+        yield reader
     finally:
-        process.stop()
+        reader.stop()
 
 
 @pytest.fixture(name="new_reader")
@@ -59,18 +56,23 @@ def fixture_new_reader(tmp_path: Path) -> Iterator[NewReader]:
     """A function that gives a reader a folder with images in it, and stops what it starts."""
     readers: list[Reader] = []
 
-    def build(models: Path | None = None, address: str | None = None) -> Reader:
+    def build(models: Path | None = None) -> Reader:
         folder = tmp_path / f"project{len(readers)}"
         folder.mkdir()
-        write_pictures(folder)
-        if models is not None:
-            shutil.copytree(models, folder / "models")
-        readers.append(Reader(folder, address))
+        readers.append(build_reader(folder, models))
         return readers[-1]
 
     yield build
     for reader in readers:
         reader.stop()
+
+
+def build_reader(folder: Path, models: Path | None) -> Reader:
+    """Return a reader whose folder has pictures and, if one is given, a copy of a store."""
+    write_pictures(folder)
+    if models is not None:
+        shutil.copytree(models, folder / "models")
+    return Reader(folder)
 
 
 def write_pictures(folder: Path) -> None:
@@ -81,10 +83,11 @@ def write_pictures(folder: Path) -> None:
 
 
 def write_image_set(folder: Path) -> None:
-    """Write a folder of images in classes with a test part, as `eyes`."""
-    write_files(folder / "eyes", color_files(train=12, test=12))
-
-
-def read_json(path: Path) -> object:
-    """Return a JSON file."""
-    return json.loads(path.read_text())
+    """Write images of patients in folders of classes, with a test part, as `eyes`."""
+    patients: dict[str, str] = {}
+    files = {}
+    for name, data in color_files(train=12, test=12).items():
+        path, file = name.rsplit("/", 1)
+        patient, rest = file.split("_")
+        files[f"{path}/{patients.setdefault(patient, f'P{len(patients):04}')}_{rest}"] = data
+    write_files(folder / "eyes", files)

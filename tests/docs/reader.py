@@ -28,12 +28,11 @@ class Reader:
 
     Args:
         folder: empty or not; the packages are linked into it.
-        address: host:port of a service that is running already, if the page does not start one.
     """
 
-    def __init__(self, folder: Path, address: str | None = None) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._address = address
+        self._address: str | None = None
         self._servers: list[subprocess.Popen[bytes]] = []
         self._printed = ""
         for name in (*PACKAGES, *LOCKS):

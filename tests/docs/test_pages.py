@@ -12,19 +12,19 @@ from pipeline.recipe import load_recipe
 from service.gateway.metrics import Metrics
 from tests.docs.blocks import DOCS, read_blocks
 from tests.docs.conftest import NewReader, write_image_set
-from tests.docs.reader import LANGUAGES
+from tests.docs.reader import LANGUAGES, Reader
 from tests.repository.project import PACKAGES, ROOT
 
 ASKING = ["call.md", "explain.md", "watch.md", "notebooks/first-steps.ipynb"]  # of a service that runs
-STARTING = ["serve.md", "secure.md", "offline.md"]  # one, with a store that has the model
-TRAINING = ["train.md", "versions.md"]  # two runs each, on small images
+STARTING = ["serve.md", "secure.md"]  # one, with a store that has the model
+TRAINING = ["train.md", "versions.md", "offline.md"]  # or whatever else loads TensorFlow many times
 ALL = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.glob("*.md"))
 
 
 @pytest.mark.parametrize("page", ASKING)
-def test_page_about_a_running_service(page: str, new_reader: NewReader, models: Path, served: str) -> None:
-    """Its blocks, one after the other, against one service."""
-    new_reader(models, served).follow(read_blocks(DOCS / page))
+def test_page_about_a_running_service(page: str, visitor: Reader) -> None:
+    """Its blocks, one after the other, against one service for all of these pages."""
+    visitor.follow([block for block in read_blocks(DOCS / page) if block.mark != "server"])
 
 
 @pytest.mark.parametrize("page", STARTING)
