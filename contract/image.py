@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from contract.errors import (
     EmptyImageError,
@@ -40,6 +40,16 @@ _RESAMPLING = {
 }
 _EXIF_ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+# Not ImageOps.exif_transpose: it also writes the EXIF data anew, and fails where another tag is damaged.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif")
 _WAY_ROUND = "convert it to PNG or JPEG first"
 
@@ -90,7 +100,8 @@ def decode_image(data: bytes, spec: InputSpec, *, max_pixels: int = MAX_PIXELS) 
         if spec.reduced_decode and image.format == "JPEG":
             image.draft(None, _draft_size(image.size, orientation, spec))
         image.load()
-        pixels = _to_color(ImageOps.exif_transpose(image), spec.color)
+        upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+        pixels = _to_color(upright, spec.color)
         pixels = _fit(pixels, spec)
     except UnsupportedImageError:
         raise
@@ -137,6 +148,7 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8; 1 where EXIF data say nothing that can be read."""
     value = image.getexif().get(_EXIF_ORIENTATION, 1)
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 

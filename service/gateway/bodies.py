@@ -21,7 +21,8 @@ def image_body(samples: Sequence[str]) -> dict[str, Any]:
     form = {
         "type": "object",
         "required": [FIELD],
-        "properties": {FIELD: {"type": "array", "items": {"type": "string", "format": "binary"}}},
+        "additionalProperties": False,
+        "properties": {FIELD: {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}},
     }
     content = {
         "image/*": _BINARY,

@@ -60,7 +60,9 @@ class JsonImage(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    b64: str = Field(description="The image file's bytes in base64 (standard alphabet).")
+    b64: str = Field(
+        description="The image file's bytes in base64 (standard alphabet).", json_schema_extra={"format": "byte"}
+    )
     name: Annotated[str, Field(max_length=_MAX_NAME)] | None = Field(None, description="Comes back in the reply.")
 
 

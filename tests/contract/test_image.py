@@ -17,6 +17,7 @@ from contract.errors import (
 )
 from contract.image import decode_image, read_header
 from contract.model import InputSpec
+from tests.helpers.odd_images import damaged_exif, picture, write
 
 SPEC = InputSpec(16, 16)
 
@@ -231,3 +232,12 @@ def test_result_is_contiguous_and_writable_by_nobody_else() -> None:
     actual = decode_image(encode(gradient()), SPEC)
 
     assert actual.flags.c_contiguous
+
+
+def test_orientation_is_applied_though_other_exif_tags_are_damaged() -> None:
+    """A tag that nobody needs does not make a good photograph unreadable."""
+    spec = InputSpec(30, 40)
+    sideways = decode_image(write(picture(), "JPEG", exif=damaged_exif(6), quality=95), spec)
+    expected = decode_image(write(picture().transpose(Image.Transpose.ROTATE_270), "PNG"), spec)
+
+    assert np.abs(sideways.astype(int) - expected.astype(int)).mean() < 4
