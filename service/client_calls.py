@@ -175,7 +175,8 @@ def build_feedback(image: Image, label: str, *, consent: bool, options: Feedback
     """Return the call of `feedback`."""
     if not consent:
         raise ValueError("consent: expected True; without it an image may not be kept. Received: False")
-    texts = {"label": label, "consent": "true", **{name: str(value) for name, value in options.items()}}
+    known = {name: str(value) for name, value in options.items() if value is not None}
+    texts = {"label": label, "consent": "true", **known}
     parts = {"data": texts, "files": [("file", _read_image(image, 0))]}
     return Call("POST", "/v1/feedback", lambda reply: str(read_document(reply)["id"]), parts=parts)
 

@@ -95,6 +95,14 @@ def test_architecture_names_modules_that_exist() -> None:
     assert set() == named - existing
 
 
+def test_saved_images_are_those_of_compose() -> None:
+    """What offline.md carries over is what compose starts."""
+    found = re.search(r"^docker save (.+) \|", (DOCS / "offline.md").read_text(), re.M)
+    assert found
+    known = (ROOT / "docker-compose.yml").read_text() + (ROOT / ".env").read_text()
+    assert all(re.search(rf"(image: |=|:-){re.escape(image)}\b", known) for image in found[1].split())
+
+
 def test_notebook_has_no_outputs() -> None:
     """Pictures and counters of somebody's last run do not belong into the history."""
     for path in DOCS.glob("notebooks/*.ipynb"):
