@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
+from contract.baseline import WARNING
+from contract.errors import ImageError
+from service.gateway.errors import GatewayError
 from service.gateway.web_files import load_web_files
 
 
@@ -60,3 +64,20 @@ def test_markup_names_no_other_origin() -> None:
     addresses = {found for file in files.values() for found in re.findall(rb"https?://[\w./]+", file.content)}
     assert addresses <= {b"http://www.w3.org/2000/svg"}
     assert not [name for name, file in files.items() if re.search(rb"innerHTML|outerHTML|insertAdjacent", file.content)]
+
+
+def test_its_words_are_for_codes_that_exist() -> None:
+    """A code that is renamed here would lose its words there; three are the page's own."""
+    words = load_web_files()["words.js"].content.decode()
+    warnings, failures = re.findall(r"^const (?:WARNINGS|FAILURES) = {\n(.*?)^};", words, re.M | re.S)
+    own = {"unreachable", "unreadable_file", "no_answer"}
+    known = {kind.code for root in (GatewayError, ImageError) for kind in subclasses(root)}
+
+    assert {WARNING} == set(re.findall(r"^  (\w+):", warnings, re.M))
+    assert set() == set(re.findall(r"^  (\w+):", failures, re.M)) - own - known
+
+
+def subclasses(root: type[Any]) -> set[type[Any]]:
+    """Return a class's subclasses, theirs included, that have a code of their own."""
+    found = {kind for child in root.__subclasses__() for kind in {child, *subclasses(child)}}
+    return {kind for kind in found if isinstance(getattr(kind, "code", None), str)}

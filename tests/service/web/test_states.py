@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
 from playwright.sync_api import expect
 
+from contract.baseline import Baseline
 from contract.model import ModelContract
 from contract.store import ModelStore
 from service.gateway.api_keys import ApiKey, hash_secret, make_secret, write_keys
@@ -115,7 +117,7 @@ def test_a_failing_model_server_is_reported_with_the_request_id(running: Scripte
     visitor.expect_state("Ready")
     running.version.fault = grpc.StatusCode.INTERNAL
     visitor.choose([("eye.png", encode("blue"))])
-    card = visitor.expect_failure("eye.png", "The service could not answer")
+    card = visitor.expect_failure("eye.png", "The model failed")
 
     expect(card.locator(".failure-request")).to_contain_text("Request ")
     expect(card).not_to_contain_text("secret")
@@ -184,8 +186,9 @@ def test_labels_decisions_and_warnings_are_text(
     document = dict(backend.versions["colours", 1].contract.document)
     document["labels"] = [{**label, "name": f"{label['name']} {hostile}"} for label in document["labels"]]
     document["operating_points"] = [{"label": "red", "threshold": 0.4, "sensitivity": 0.95, "specificity": 0.81}]
-    backend.versions["colours", 1] = scripted()
-    backend.versions["colours", 1].contract = ModelContract.from_document(document)
+    # No picture is like these.
+    document["baseline"] = Baseline(np.zeros(14, np.float32), np.eye(14, dtype=np.float32), 1e-3).document()
+    backend.versions["colours", 1] = ScriptedVersion(ModelContract.from_document(document))
     arguments = ["gateway", f"--models-dir={index.root}", f"--backend={backend.address}", "--port=0"]
     visitor = open_page(start_process(*arguments).wait_for_url())
     visitor.expect_state("Ready")
@@ -199,6 +202,7 @@ def test_labels_decisions_and_warnings_are_text(
             "On test images it found 95 % of this class and left alone 81 % of the others."
         )
     )
+    expect(card.locator(".warnings li")).to_contain_text("unlike the images that the model was trained on")
     expect(visitor.page.locator("#about-list")).to_contain_text(hostile)
 
 
