@@ -130,7 +130,7 @@ class KeyRing:
         self._clock = clock
         self._seen = file_signature(path)
         self._checked_at = clock()
-        self._keys = read_keys(path)
+        self._keys = self._read()
 
     def find(self, secret: str) -> ApiKey | None:
         """Return the key that a client sent, None if it is unknown or has expired.
@@ -138,10 +138,10 @@ class KeyRing:
         Every key is compared, each in constant time, so the time taken tells nothing of which one was nearly right.
         """
         self._refresh()
-        digest = hash_secret(secret).encode()
+        digest = hashlib.sha256(secret.encode()).digest()
         found = None
-        for key in self._keys:
-            if hmac.compare_digest(key.sha256.encode(), digest):
+        for kept, key in self._keys:
+            if hmac.compare_digest(kept, digest):
                 found = key
         if found is not None and found.expires is not None and found.expires <= datetime.now(found.expires.tzinfo):
             return None
@@ -157,11 +157,14 @@ class KeyRing:
             return
         self._seen = signature
         try:
-            self._keys = read_keys(self._path)
+            self._keys = self._read()
         except KeyFileError as err:
             logger.error("%s; the keys read before stay in force", err)
         else:
-            logger.info("keys read again: %s", ", ".join(key.name for key in self._keys) or "none")
+            logger.info("keys read again: %s", ", ".join(key.name for _, key in self._keys) or "none")
+
+    def _read(self) -> list[tuple[bytes, ApiKey]]:
+        return [(bytes.fromhex(key.sha256), key) for key in read_keys(self._path)]
 
 
 def file_signature(path: Path) -> tuple[int, int, int] | None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 import ssl
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +18,7 @@ from contract.store import ModelStore
 from tests.helpers.gateway_process import ServiceProcess
 from tests.helpers.pictures import encode
 from tests.helpers.scripted_backend import ScriptedBackend
+from tests.helpers.server_process import ROOT
 from tests.service.conftest import StartProcess
 
 
@@ -51,11 +56,11 @@ def arguments(backend: ScriptedBackend, index: ModelStore) -> list[str]:
 def listening_url(process: ServiceProcess) -> str:
     """Return where a process says that it listens."""
     deadline = time.monotonic() + 60
-    while "listening on " not in process.log:
+    while not (found := re.search(r"listening on (https?://[^\s,]+),", process.log)):
         if time.monotonic() > deadline or process.process.poll() is not None:
             raise TimeoutError(process.log)
         time.sleep(0.02)
-    return process.log.partition("listening on ")[2].partition(",")[0]
+    return found[1]
 
 
 def get(url: str, trust: ssl.SSLContext) -> httpx2.Response:
@@ -97,6 +102,29 @@ def test_https_and_a_renewed_certificate(
         time.sleep(0.05)
     assert 200 == get(f"{url}/healthz", certificate.trust).status_code
     assert 0 == process.stop()
+
+
+def test_the_images_health_check_knows_both_schemes(
+    start_process: StartProcess, backend: ScriptedBackend, index: ModelStore, certificate: Certificate
+) -> None:
+    """The Dockerfile's own command, run here against HTTP and HTTPS, and against a port where nothing listens."""
+    found = re.search(
+        r"FROM base AS gateway\n.*?HEALTHCHECK .*?CMD (\[.*?\])\n", (ROOT / "Dockerfile").read_text(), re.S
+    )
+    assert found is not None
+    command = [sys.executable, *json.loads(found[1])[1:]]
+
+    def check(port: str, **environ: str) -> int:
+        return subprocess.run(command, env={"FOVEA_PORT": port, **environ}, capture_output=True, timeout=60).returncode
+
+    plain = start_process(*arguments(backend, index)).wait_for_url()
+    secure = listening_url(start_process(*arguments(backend, index), *certificate.flags()))
+    get(f"{secure}/healthz", certificate.trust)
+
+    assert 0 == check(plain.rpartition(":")[2])
+    assert 0 == check(secure.rpartition(":")[2], FOVEA_TLS_CERT=str(certificate.chain))
+    assert 0 != check(secure.rpartition(":")[2])
+    assert 0 != check("1")
 
 
 def test_up_speaks_https_too(start_process: StartProcess, tmp_path: Path, certificate: Certificate) -> None:
