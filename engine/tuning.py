@@ -37,6 +37,7 @@ _BATCHES = (1, 2, 4, 8, 16)
 _BUDGET_S = 4.0  # for the batch sizes; those that do not fit in are not tried
 _ENOUGH = 0.95  # of the best rate: the smallest batch that reaches it is taken, since callers wait for less
 _WORTHWHILE = 1.1  # of the rate on one stream: less does not pay for holding the model twice
+_QUIET = 2 / 3  # share of the cores that is idle
 _MEBIBYTE = 1 << 20
 
 Inputs = Mapping[str, NDArray[Any]]
@@ -48,7 +49,7 @@ class Tuner:
     Args:
         num_threads: that models run on.
         folder: keeps what was measured; it need not exist, and nothing is kept where it cannot be written.
-        is_busy: whether callers need the cores: then nothing is measured.
+        is_busy: whether somebody else needs the cores: then nothing is measured, as it would harm them and mean little.
     """
 
     def __init__(self, num_threads: int, folder: Path | None, *, is_busy: Callable[[], bool]) -> None:
@@ -82,12 +83,13 @@ class Tuner:
         return plan
 
     def _measure(self, engine: Engine, load_streams: Callable[[int], Engine] | None) -> tuple[Plan, bool]:
-        """Return the best plan, and whether everything was tried."""
+        """Return the best plan, and whether it was measured."""
         rates: dict[int, float] = {}
         end = time.monotonic() + _BUDGET_S
+        if self._is_busy():
+            logger.info("not measured, others need the cores: %s", UNMEASURED)
+            return UNMEASURED, False
         for batch in _BATCHES:
-            if self._is_busy():
-                return UNMEASURED, False
             if time.monotonic() > end or (rates and rates[max(rates)] < 0.9 * max(rates.values())):
                 break
             rates[batch] = batch * _measure_rate(engine, _build_inputs(engine, batch))
@@ -100,7 +102,7 @@ class Tuner:
                 num_streams = 1
         measured = ", ".join(f"{batch}: {rate:.1f}" for batch, rate in rates.items())
         logger.info("measured rows a second by batch: %s; %d streams", measured, num_streams)
-        return Plan(num_streams=num_streams, max_batch=max_batch), not self._is_busy()
+        return Plan(num_streams=num_streams, max_batch=max_batch), True
 
     def _key(self, directory: Path, engine: Engine) -> str:
         """Return what a plan depends on, as a file's name."""
@@ -185,6 +187,23 @@ def _build_inputs(engine: Engine, batch: int) -> Inputs:
             tensor.tensor_shape.dim.add().size = size
         inputs[alias] = decode_tensor(tensor)
     return inputs
+
+
+def is_machine_busy(*, watch_s: float = 0.3) -> bool:
+    """Return whether programs use more than a third of all cores, as far as the system says; watches for a moment."""
+    before = _read_cpu_times()
+    time.sleep(watch_s)
+    idle, total = (after - earlier for after, earlier in zip(_read_cpu_times(), before, strict=True))
+    return total > 0 and idle < _QUIET * total
+
+
+def _read_cpu_times() -> tuple[int, int]:
+    """Return idle and total time of all cores together, in ticks; zeros where the system does not say."""
+    try:
+        fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    except (OSError, ValueError):
+        return 0, 0
+    return fields[3] + fields[4], sum(fields)
 
 
 def _runtime_version(engine: Engine) -> str:

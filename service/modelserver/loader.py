@@ -9,7 +9,7 @@ from engine.loading import import_runtime, load_engine
 from engine.model import Engine
 from engine.openvino import OpenVINOEngine
 from engine.scheduling import ModelQueue, Plan, Scheduler
-from engine.tuning import Tuner, warm_up_batches
+from engine.tuning import Tuner, is_machine_busy, warm_up_batches
 from service.modelserver.monitoring import Metrics
 from service.modelserver.options import Options
 from service.modelserver.served import ServedVersion
@@ -28,7 +28,9 @@ class ModelLoader:
         self._options = options
         self._scheduler = scheduler
         self._metrics = metrics
-        self._tuner = Tuner(options.num_threads, options.tuning_cache, is_busy=lambda: scheduler.is_busy)
+        self._tuner = Tuner(
+            options.num_threads, options.tuning_cache, is_busy=lambda: scheduler.is_busy or is_machine_busy()
+        )
 
     def load(self, version: ServedVersion) -> ModelQueue:
         """Load a version.
