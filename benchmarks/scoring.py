@@ -1,0 +1,138 @@
+"""What `pipeline score` and the features of a frozen network compute with, against the plain Keras graph.
+
+Decoding is left out, it is the same for both. Each round runs every way on the same pixels, one after the other, so
+that what else happens on the machine hits all of them; the ratios are medians over rounds. CPU time an image is given
+too: on a shared machine it says more than the clock.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIZES: dict[str, tuple[tuple[str, ...], int]] = {
+    "quick": (("MobileNetV2",), 1),
+    "standard": (("ResNet50",), 7),
+    "full": (("ResNet50", "VGG16", "DenseNet121", "EfficientNetB0", "MobileNetV2"), 7),
+}
+BATCH = 32
+CLASSES = 5
+
+Way = Callable[[NDArray[np.uint8]], Any]
+
+
+def run(size: str = "standard") -> dict[str, Any]:
+    """Measure each network and return rates and ratios."""
+    names, rounds = SIZES[size]
+    return {
+        "size": size,
+        "batch": BATCH,
+        "rounds": rounds,
+        "networks": {name: _measure_network(name, rounds) for name in names},
+    }
+
+
+def _measure_network(name: str, rounds: int) -> dict[str, Any]:
+    import keras
+
+    from engine.loading import load_engine
+    from pipeline.cut import cut_before_head
+    from pipeline.network import build_classifier
+    from pipeline.training_settings import Model
+    from pipeline.trunk import Trunk
+    from pipeline.weights import Weights
+
+    keras.utils.set_random_seed(0)
+    settings = Model.model_validate({"backbone": name, "weights": "none"})
+    classifier = build_classifier(settings, Weights("none", None), num_classes=CLASSES, channels=3)
+    network, preprocessing = cut_before_head(classifier).trunk, classifier.preprocessing
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        engine = load_engine(_export(classifier, Path(folder)), num_streams=1)
+        trunk = Trunk(network, preprocessing)
+        results = {
+            "score": _compare(
+                {
+                    "keras_predict": _keras_predict(classifier.model, preprocessing),
+                    "keras_graph": _keras_graph(classifier.model, preprocessing),
+                    "engine": lambda images: engine.run("serving_default", {"images": images}),
+                },
+                classifier.model.input.shape[1:],
+                rounds,
+            ),
+            "features": _compare(
+                {
+                    "keras_predict": _keras_predict(network, preprocessing),
+                    "keras_graph": _keras_graph(network, preprocessing),
+                    "engine": trunk.compute,
+                },
+                network.input.shape[1:],
+                rounds,
+            ),
+        }
+        runtime = {"name": engine.name, "precision": engine.precision, "of_features": trunk.runtime}
+        engine.close()
+    keras.backend.clear_session()
+    return {"engine": runtime, **results}
+
+
+def _export(classifier: Any, directory: Path) -> Path:
+    from contract.model import InputSpec, Label, ModelContract, build_document
+    from pipeline.export import export_saved_model
+
+    height, width = classifier.model.input.shape[1:3]
+    labels = [Label(str(i), str(i)) for i in range(CLASSES)]
+    document = build_document(labels, InputSpec(height, width), saliency="cam")
+    export_saved_model(classifier, ModelContract.from_document(document), directory)
+    return directory
+
+
+def _keras_predict(model: Any, preprocessing: Any) -> Way:
+    from pipeline.network import preprocess
+
+    return lambda images: model.predict(
+        preprocess(images.astype(np.float32), preprocessing), batch_size=BATCH, verbose=0
+    )
+
+
+def _keras_graph(model: Any, preprocessing: Any) -> Way:
+    import tensorflow as tf
+
+    from pipeline.network import preprocess
+
+    graph = tf.function(lambda images: model(preprocess(images, preprocessing), training=False), autograph=False)
+    return lambda images: graph(tf.cast(images, tf.float32)).numpy()
+
+
+def _compare(ways: dict[str, Way], shape: tuple[int, ...], rounds: int) -> dict[str, Any]:
+    images = np.random.default_rng(0).integers(0, 256, (BATCH, *shape), np.uint8)
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    cpu: dict[str, list[float]] = {way: [] for way in ways}
+    for number in range(rounds + 1):
+        for way, compute in ways.items():
+            wall_start, cpu_start = time.perf_counter(), time.process_time()
+            compute(images)
+            if number:  # the first round traces and compiles
+                seconds[way].append(time.perf_counter() - wall_start)
+                cpu[way].append(time.process_time() - cpu_start)
+    return {
+        **{
+            way: {
+                "images_per_s": round(BATCH / statistics.median(seconds[way]), 2),
+                "cpu_ms_per_image": round(1e3 * statistics.median(cpu[way]) / BATCH, 2),
+            }
+            for way in ways
+        },
+        **{f"speedup_over_{way}": _ratio(seconds[way], seconds["engine"]) for way in ways if way != "engine"},
+        **{f"cpu_saved_over_{way}": _ratio(cpu[way], cpu["engine"]) for way in ways if way != "engine"},
+    }
+
+
+def _ratio(others: list[float], ours: list[float]) -> float:
+    return round(statistics.median(other / our for other, our in zip(others, ours, strict=True)), 2)
