@@ -77,6 +77,7 @@ def _systems(serving: Mapping[str, Any]) -> str:
     header = (
         "system",
         *(f"requests/s at {c}" for c in _CONCURRENCIES),
+        "range of rounds at 8",
         "p50 at 1, ms",
         "p50 at 8",
         "p99 at 8",
@@ -111,6 +112,7 @@ def _row(system: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         system["title"],
         *(number(windows[c]["rate"]) for c in _CONCURRENCIES),
+        _range(system, "8"),
         number(quiet.get("latency_ms", {}).get("p50")),
         number(busy.get("latency_ms", {}).get("p50"), 0),
         number(busy.get("latency_ms", {}).get("p99"), 0),
@@ -119,6 +121,11 @@ def _row(system: Mapping[str, Any]) -> tuple[str, ...]:
         number(system["start_s"]),
         str(errors),
     )
+
+
+def _range(system: Mapping[str, Any], concurrency: str) -> str:
+    rates = [one["concurrency"][concurrency]["rate"] for one in system["rounds"]]
+    return f"{min(rates):.1f}–{max(rates):.1f}"
 
 
 def _failures(serving: Mapping[str, Any]) -> str:
