@@ -14,12 +14,14 @@ everywhere. The rules below are decoder version 1 (`contract.model.DECODER`); ch
 
 from __future__ import annotations
 
+import functools
 import io
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from contract.errors import (
     EmptyImageError,
@@ -31,6 +33,16 @@ from contract.model import InputSpec
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 MAX_PIXELS = 80_000_000  # width x height of the largest image that is read, unless the caller says otherwise
+
+# Decoding takes at most 8 bytes of memory a pixel, but for these, of which only smaller images are read, so that the
+# largest of every kind takes the same. libwebp's decoder of animations keeps two canvases; libjpeg keeps all
+# coefficients of a progressive image.
+_BYTES_A_PIXEL = 8
+_WEBP_BYTES_A_PIXEL = 20
+_PROGRESSIVE_BYTES_A_PIXEL = 12
+_STRIP_PIXELS = 1 << 20  # pixels whose colours are converted at a time
+_MIN_TILE_PIXELS = 1 << 20  # a TIFF's tiles may be larger than the image, but not by any amount
+_MAX_TEXT_BYTES = 1 << 22  # of a PNG's comments, inflated
 
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
@@ -95,18 +107,20 @@ def decode_image(data: bytes, spec: InputSpec, *, max_pixels: int = MAX_PIXELS) 
         ImageTooLargeError: if the header declares more than `max_pixels`.
     """
     image = _open(data, max_pixels)
+    kind = image.format
     try:
         orientation = _orientation(image)
         if spec.reduced_decode and image.format == "JPEG":
             image.draft(None, _draft_size(image.size, orientation, spec))
         image.load()
         upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
-        pixels = _to_color(upright, spec.color)
-        pixels = _fit(pixels, spec)
+        del image  # what has been transposed or converted is let go of at once: it may be large
+        upright = _to_color(upright, spec.color)
+        pixels = _fit(upright, spec)
     except UnsupportedImageError:
         raise
     except Exception as err:
-        raise UndecodableImageError(_broken(image.format, err)) from err
+        raise UndecodableImageError(_broken(kind, err)) from err
     return np.ascontiguousarray(np.asarray(pixels, dtype=np.uint8).reshape(spec.shape))
 
 
@@ -128,6 +142,7 @@ def read_header(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageHeader:
 def _open(data: bytes, max_pixels: int) -> Image.Image:
     if not data:
         raise EmptyImageError("the image is empty: expected the bytes of an image file. Received: 0 bytes")
+    _bound_texts()
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
@@ -139,12 +154,34 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         ) from err
     except Exception as err:
         raise UndecodableImageError(_broken(None, err)) from err
-    if image.width * image.height > max_pixels:
-        raise ImageTooLargeError(
-            f"expected at most {max_pixels} pixels. Received: {image.width} x {image.height} = "
-            f"{image.width * image.height}"
-        )
+    _check_size(image, max_pixels)
     return image
+
+
+def _check_size(image: Image.Image, max_pixels: int) -> None:
+    """Refuse an image whose decoding would take more memory than that of `max_pixels` plain pixels."""
+    num_pixels = image.width * image.height
+    kind, cost = "", _BYTES_A_PIXEL
+    if image.format == "WEBP":
+        kind, cost = " of a WebP image", _WEBP_BYTES_A_PIXEL
+    elif image.format == "JPEG" and image.info.get("progressive"):
+        kind, cost = " of a progressive JPEG", _PROGRESSIVE_BYTES_A_PIXEL
+    limit = max_pixels * _BYTES_A_PIXEL // cost
+    if num_pixels > limit:
+        raise ImageTooLargeError(
+            f"expected at most {limit} pixels{kind}. Received: {image.width} x {image.height} = {num_pixels}"
+        )
+    tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
+    sides = [tags.get(tag) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)]
+    tile_pixels = math.prod(side if isinstance(side, int) else 0 for side in sides)
+    if tile_pixels > max(num_pixels, _MIN_TILE_PIXELS):
+        raise ImageTooLargeError(f"expected tiles no larger than the image. Received: tiles of {tile_pixels} pixels")
+
+
+@functools.cache
+def _bound_texts() -> None:
+    """Let Pillow inflate less of a PNG's comments: 64 MiB are its own limit."""
+    PngImagePlugin.MAX_TEXT_MEMORY = _MAX_TEXT_BYTES
 
 
 def _orientation(image: Image.Image) -> int:
@@ -166,12 +203,25 @@ def _draft_size(size: tuple[int, int], orientation: int, spec: InputSpec) -> tup
 
 
 def _to_color(image: Image.Image, color: str) -> Image.Image:
-    """Return an image of mode "RGB" or "L" by the rules in the module's docstring."""
+    """Return an image of mode "RGB" or "L" by the rules in the module's docstring; strips bound the memory."""
     mode = "L" if color == "grey" else "RGB"
+    if image.mode == "F":
+        raise UnsupportedImageError(f"expected whole-number pixels. Received: floating-point pixels; {_WAY_ROUND}")
+    if image.mode == mode and "transparency" not in image.info:
+        return image
+    if image.width * image.height <= _STRIP_PIXELS:
+        return _convert(image, mode)
+    converted = Image.new(mode, image.size)
+    rows = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(top + rows, image.height))
+        converted.paste(_convert(image.crop(box), mode), box)
+    return converted
+
+
+def _convert(image: Image.Image, mode: str) -> Image.Image:
     if image.mode.startswith("I"):
         image = _eight_bits(image)
-    elif image.mode == "F":
-        raise UnsupportedImageError(f"expected whole-number pixels. Received: floating-point pixels; {_WAY_ROUND}")
     if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
