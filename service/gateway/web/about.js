@@ -18,17 +18,17 @@ export function showAbout(name, contract) {
   place.querySelector("summary").textContent = `About ${name}`;
 }
 
-function facts({ labels, input, provenance = {}, operating_points: points = [], saliency }) {
-  const { metrics = {}, created, dataset, backbone } = provenance;
+function facts({ labels, input, provenance, operating_points: points, saliency }) {
+  const { metrics, created, dataset, backbone } = provenance ?? {}; // an imported model has less to tell
   const color = input.color === "grey" ? "grey" : "colour";
   return [
     ["Classes", labels.length > 12 ? String(labels.length) : list(labels.map((label) => label.name))],
     ["Trained on", dataset],
-    ["Accuracy", measured(metrics)],
+    ["Accuracy", measured(metrics ?? {})],
     ["Network", backbone],
     ["Sees", `${input.width} × ${input.height} pixels in ${color}`],
-    ["Thresholds", list(points.map(({ label, threshold }) => `${label} from ${percent(threshold)}`))],
-    ["Heat maps", saliency === null ? "none" : ""],
+    ["Thresholds", list((points ?? []).map(({ label, threshold }) => `${label} from ${percent(threshold)}`))],
+    ["Heat maps", saliency ? "" : "none"],
     ["Made", created ? new Date(created).toLocaleDateString(undefined, { dateStyle: "long" }) : ""],
   ];
 }

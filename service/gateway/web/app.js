@@ -68,10 +68,7 @@ async function classify(card) {
   if (models.contract !== null) query.top = Math.min(MAX_CLASSES, models.contract.labels.length);
   card.showSending();
   try {
-    const reply = await api.predict(card.file, query, {
-      signal: card.signal,
-      onWait: (seconds) => card.showWaiting(`The service is busy; again in ${count(Math.ceil(seconds), "second")}`),
-    });
+    const reply = await predict(card, query);
     card.showResult(reply, models.contractOf(reply.model));
     announce(card);
   } catch (error) {
@@ -79,6 +76,21 @@ async function classify(card) {
     card.showError(error);
     announce(card);
     service.refresh();
+  }
+}
+
+async function predict(card, query) {
+  const options = {
+    signal: card.signal,
+    onWait: (seconds) => card.showWaiting(`The service is busy; again in ${count(Math.ceil(seconds), "second")}`),
+  };
+  try {
+    return await api.predict(card.file, query, options);
+  } catch (error) {
+    // A version with fewer classes may have become live since this page asked how many there are.
+    const { top, ...rest } = query;
+    if (error.status !== 422 || top === undefined) throw error;
+    return api.predict(card.file, rest, options);
   }
 }
 
@@ -146,14 +158,20 @@ function showService() {
 }
 
 function showModel() {
-  part("key-needed").hidden = !models.keyNeeded;
+  hide(part("key-needed"), !models.keyNeeded);
   showAbout(models.chosen, models.contract);
+}
+
+/** Hide or show an element; a keyboard that was in it goes on at the page's first control. */
+function hide(element, hidden) {
+  if (hidden && element.contains(document.activeElement)) part("choose").focus();
+  element.hidden = hidden;
 }
 
 service.addEventListener("change", showService);
 models.addEventListener("change", showModel);
 keys.addEventListener("change", () => {
-  part("forget-key").hidden = keys.current === null;
+  hide(part("forget-key"), keys.current === null);
   if (models.chosen !== null) models.learn(models.chosen);
 });
 part("forget-key").addEventListener("click", () => keys.forget());

@@ -29,7 +29,10 @@ export class Card extends EventTarget {
     this.#part("remove").setAttribute("aria-label", `Remove ${name}`);
     this.#part("picture").setAttribute("aria-label", name);
     this.#part("remove").addEventListener("click", () => this.dispatchEvent(new Event("remove")));
-    this.#part("again").addEventListener("click", () => this.dispatchEvent(new Event("again")));
+    this.#part("again").addEventListener("click", () => {
+      this.#part("name").focus(); // the button is about to go
+      this.dispatchEvent(new Event("again"));
+    });
     this.#part("explain").addEventListener("click", () => this.#startExplaining());
     this.#part("heat-class").addEventListener("change", () => this.#askForMap());
     this.#part("strength").addEventListener("input", () => this.#blend());
@@ -107,7 +110,7 @@ export class Card extends EventTarget {
     this.#part("origin").textContent = `Model ${name}, version ${version}, contract ${hash.replace("sha256:", "").slice(0, 8)}`;
     this.#part("origin").title = hash;
     this.#part("heat-class").replaceChildren(...entry.top.map(({ id, label }) => new Option(label, id)));
-    this.#part("explain").hidden = contract !== null && contract.saliency === null;
+    this.#part("explain").hidden = contract !== null && !contract.saliency;
     this.#become("done");
   }
 

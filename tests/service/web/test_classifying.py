@@ -97,14 +97,6 @@ def test_only_the_screens_copy_of_a_large_picture_is_small(visitor: Visitor) -> 
     assert [len(data)] == visitor.sizes_sent("/v1/predict")
 
 
-def test_a_format_that_the_browser_cannot_show_is_still_classified(visitor: Visitor) -> None:
-    """TIFF has no preview, and an answer."""
-    visitor.choose([("scan.tif", encode("red", "TIFF"))])
-    card = visitor.expect_answer("scan.tif", "Red")
-
-    expect(card.locator(".no-picture")).to_be_visible()
-
-
 def test_results_can_be_saved_and_removed(visitor: Visitor, page: Page) -> None:
     """As CSV, a line for each class, with names that a spreadsheet would calculate as text; one by one, or all."""
     visitor.choose([("=1+1.png", encode("red")), ("b.png", encode("blue")), ("c.png", b"no image")])

@@ -52,6 +52,8 @@ def test_the_map_lies_where_the_class_is(visitor: Visitor) -> None:
     card = visitor.expect_answer("halves.png", "Red")
     card.get_by_role("button", name="Show heat map").click()
     expect(card.get_by_label("Strength")).to_be_visible()
+    # By number: what is live may have changed since.
+    assert visitor.requests[-1].url.endswith("/v1/explain?model=colours&version=2&class=red")
     left, right = heat_at(card, 0.1), heat_at(card, 0.9)
     card.get_by_label("Strength").fill("20")
 
@@ -70,20 +72,11 @@ def test_the_map_lies_where_the_class_is(visitor: Visitor) -> None:
     expect(card.locator(".picture")).to_have_css("filter", "none")
 
 
-def test_the_map_is_asked_of_the_version_that_classified(visitor: Visitor) -> None:
-    """By number: what is live may have changed since."""
-    visitor.choose([("halves.png", two_halves())])
-    card = visitor.expect_answer("halves.png", "Red")
-    card.get_by_role("button", name="Show heat map").click()
-    expect(card.get_by_label("Strength")).to_be_visible()
-
-    assert visitor.requests[-1].url.endswith("/v1/explain?model=colours&version=2&class=red")
-
-
 def test_a_file_that_the_browser_cannot_show_gets_the_services_drawing(visitor: Visitor) -> None:
-    """A TIFF is shown under its map, as the model saw it; without the map there is no picture again."""
+    """A TIFF is classified, and shown under its map as the model saw it; without the map there is no picture again."""
     visitor.choose([("scan.tif", encode("red", "TIFF"))])
     card = visitor.expect_answer("scan.tif", "Red")
+    expect(card.locator(".no-picture")).to_be_visible()
     card.get_by_role("button", name="Show heat map").click()
     expect(card.locator(".picture")).to_be_visible()
     expect(card.get_by_label("Heat map for")).to_have_value("red")

@@ -49,7 +49,7 @@ def test_axe_finds_nothing(open_page: OpenPage, url: str, scheme: str) -> None:
     assert len(full.response["passes"]) > 10
 
 
-@pytest.mark.parametrize("width", [320, 360])
+@pytest.mark.parametrize("width", [360, pytest.param(320, marks=pytest.mark.slow)])
 def test_nothing_is_wider_than_the_screen(open_page: OpenPage, url: str, width: int) -> None:
     """A phone scrolls in one direction, also with a long file name; the notice stays in sight."""
     visitor = open_page(url, **{**PHONE, "viewport": {"width": width, "height": 740}})

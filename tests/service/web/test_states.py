@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from contract.baseline import Baseline
 from contract.model import ModelContract
 from contract.store import ModelStore
 from service.gateway.api_keys import ApiKey, hash_secret, make_secret, write_keys
-from tests.helpers.gateway_process import ServiceProcess
+from tests.helpers.gateway_process import ServiceProcess, fetch
 from tests.helpers.pictures import encode
 from tests.helpers.scripted_backend import ScriptedBackend, ScriptedVersion, scripted
 from tests.helpers.server_process import ServerProcess
@@ -96,6 +97,7 @@ def test_a_service_that_is_gone_is_said_and_the_image_can_be_sent_again(
     visitor.expect_state("The service does not answer")
     expect(card.locator(".top-label")).to_be_hidden()
     card.get_by_role("button", name="Try again").click()
+    expect(card.get_by_role("heading")).to_be_focused()
     expect(card.locator(".progress")).to_have_text("Waiting for the service")
 
 
@@ -176,6 +178,30 @@ def test_several_models_can_be_chosen_from(
 
     expect(by_other.locator(".origin")).to_contain_text("Model other, version 1")
     expect(by_colours.locator(".origin")).to_contain_text("Model colours, version 1")
+
+
+def test_a_version_with_fewer_classes_may_become_live_at_any_time(
+    start_process: StartProcess, backend: ScriptedBackend, index: ModelStore, open_page: OpenPage
+) -> None:
+    """What the page asked for before does not fit any more; the image is answered by the new version all the same."""
+    process = start_process("gateway", f"--models-dir={index.root}", f"--backend={backend.address}", "--port=0")
+    url = process.wait_for_url()
+    visitor = open_page(url)
+    expect(visitor.page.locator("#about-list")).to_contain_text("Blue, Green and Red")
+    document = dict(backend.versions["colours", 1].contract.document)
+    document["labels"] = document["labels"][:2]
+    certain = np.array([[0.75, 0.25]], np.float32)
+    two_classes = ModelContract.from_document(document)
+    backend.versions["colours", 2] = ScriptedVersion(two_classes, answer=lambda images: certain.repeat(len(images), 0))
+    publish_empty(index)
+    deadline = time.monotonic() + 60
+    while (reply := fetch(f"{url}/readyz")) is None or '"colours":2' not in reply.text:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    visitor.choose([("eye.png", encode("red"))])
+
+    card = visitor.expect_answer("eye.png", "Blue")
+    expect(card.locator(".bars li")).to_have_count(2)
 
 
 def test_labels_decisions_and_warnings_are_text(
