@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from service.gateway.access import install_access
+from service.gateway.asgi import GatewayApp
 from service.gateway.components import Components, build_components, components_of
 from service.gateway.hot_routes import HotRoute, HotRoutes
 from service.gateway.lifetime import RequestLifetime
@@ -46,7 +47,7 @@ def create_app(settings: Settings, components: Components | None = None) -> Fast
         settings: everything that can be set.
         components: the parts to use, if they are not to be built from the settings.
     """
-    app = FastAPI(
+    app = GatewayApp(
         title="Fovea",
         version=VERSION,
         description=_DESCRIPTION,
