@@ -5,6 +5,7 @@ A line never holds what was in a body, a query or a header but the request id: n
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import sys
@@ -109,7 +110,13 @@ class JsonFormatter(logging.Formatter):
 def _time(seconds: float) -> str:
     """Return a time in ISO 8601 with milliseconds, such as "2026-01-31T12:00:00.000Z"."""
     whole = int(seconds)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{int(1e3 * (seconds - whole)):03d}Z"
+    return f"{_second(whole)}.{int(1e3 * (seconds - whole)):03d}Z"
+
+
+@functools.lru_cache(maxsize=2)
+def _second(seconds: int) -> str:
+    """Return a whole second's text; most lines share theirs with the line before."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def _printable(path: str) -> str:

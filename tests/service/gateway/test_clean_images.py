@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -85,6 +87,9 @@ FILES = {
 }  # fmt: skip
 
 
+FILES_AT_6 = {kind: make(6) for kind, make in FILES.items() if kind.startswith(("jpeg", "png"))}
+
+
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 @pytest.mark.parametrize("orientation", [1, 3, 6])
 @pytest.mark.parametrize("kind", FILES)
@@ -122,6 +127,26 @@ def test_what_cannot_be_decoded_is_refused(data: bytes) -> None:
     """As by predictions: nothing broken goes into a training set."""
     with pytest.raises(ImageError):
         clean_image(data, SPECS["rgb"], max_pixels=10**6)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    kind=st.sampled_from(["jpeg", "jpeg-progressive", "jpeg-grey", "png", "png-palette"]),
+    place=st.integers(0, 2**16),
+    junk=st.binary(min_size=1, max_size=8),
+    cut=st.integers(0, 40),
+)
+def test_damaged_file_is_refused_or_keeps_its_pixels(kind: str, place: int, junk: bytes, cut: int) -> None:
+    """Whatever is overwritten and cut off: never another picture, never another error."""
+    data = FILES_AT_6[kind]
+    place %= len(data)
+    damaged = (data[:place] + junk + data[place + len(junk) :])[: len(data) - cut]
+    spec = replace(SPECS["rgb"], reduced_decode=False)
+    try:
+        clean = clean_image(damaged, spec, max_pixels=10**6).data
+    except ImageError:
+        return
+    assert np.array_equal(decode_image(damaged, spec), decode_image(clean, spec))
 
 
 def test_jpeg_of_odd_structure_is_written_anew() -> None:

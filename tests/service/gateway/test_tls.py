@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import ssl
 import subprocess
 import sys
@@ -175,6 +176,19 @@ def test_other_machines_are_let_in_only_when_that_is_said(
     assert up.log.splitlines()[-1].startswith("up: other machines reach ::: expected keys_file")
     assert "gateway: auth is keys: expected keys_file. Received: none" == keyless.log.splitlines()[-1]
     assert not (tmp_path / "store").exists()
+
+
+def test_inherited_socket_that_others_reach_is_refused_too(index: ModelStore) -> None:
+    """What counts is where it really listens, not what the flags say."""
+    with socket.create_server(("0.0.0.0", 0)) as listener:
+        command = [sys.executable, "-m", "service", "gateway", f"--models-dir={index.root}"]
+        done = subprocess.run(
+            [*command, f"--listen-fd={listener.fileno()}"],
+            pass_fds=[listener.fileno()], cwd=ROOT, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+
+    assert 1 == done.returncode
+    assert done.stderr.splitlines()[-1].startswith("gateway: other machines reach 0.0.0.0: expected keys_file")
 
 
 def test_forwarded_headers_count_from_named_proxies_only(
