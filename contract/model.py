@@ -172,7 +172,7 @@ class ModelContract:
             temperature=_check_number("temperature", document.get("temperature", 1.0), 0.01, 100.0),
             saliency=saliency,
             operating_points=_read_operating_points(document.get("operating_points", []), labels),
-            sha256="sha256:" + hashlib.sha256(canonical_json(document).encode()).hexdigest(),
+            sha256=_hash(document),
             baseline=read_baseline(document.get("baseline"), spec.channels),
         )
 
@@ -201,6 +201,13 @@ def build_document(labels: Sequence[Label], spec: InputSpec, **fields: Any) -> d
 def canonical_json(document: Mapping[str, Any]) -> str:
     """Return JSON with sorted keys, no spaces and no NaN: the form that is hashed and exported."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _hash(document: Mapping[str, Any]) -> str:
+    try:
+        return "sha256:" + hashlib.sha256(canonical_json(document).encode()).hexdigest()
+    except (TypeError, ValueError) as err:  # NaN, half a surrogate pair, or what JSON has no form for
+        raise ContractError(f"the contract: expected what JSON can hold. Received: {err}") from err
 
 
 def _read_labels(value: object) -> tuple[Label, ...]:

@@ -1,5 +1,6 @@
 """contract/model.py: the document is checked field by field and keeps what it does not know."""
 
+import json
 from typing import Any
 
 import pytest
@@ -77,3 +78,13 @@ def test_text_that_is_no_contract_is_refused(text: str) -> None:
     """Anything but a JSON object is a ContractError, never another exception."""
     with pytest.raises(ContractError):
         ModelContract.from_json(text)
+
+
+@pytest.mark.parametrize("text", ['{"x": NaN}', '{"x": "\\ud800"}', '{"x": Infinity}'], ids=["nan", "surrogate", "inf"])
+def test_what_json_cannot_hold_is_no_contract(text: str) -> None:
+    """Its hash could not be taken; a model that tells such a contract is broken, not the gateway."""
+    labels = [Label("a", "a"), Label("b", "b")]
+    document = build_document(labels, InputSpec(8, 8), **json.loads(text))
+
+    with pytest.raises(ContractError, match="JSON"):
+        ModelContract.from_document(document)
