@@ -80,6 +80,7 @@ class ScriptedBackend:
         versions: what it serves, by name and version; change it at any time.
         predictions: (name, version asked for or None, number of images) of each `serving_default` call.
         descriptions: (name, version) of each `describe` call.
+        times_left: seconds that each `serving_default` call's caller would still wait.
         explained: the class indices of each `explain` call.
         metadata: gRPC metadata of each Predict call.
         omitted: outputs that are left out of replies.
@@ -91,6 +92,7 @@ class ScriptedBackend:
         self.versions: dict[tuple[str, int], ScriptedVersion] = {}
         self.predictions: list[tuple[str, int | None, int]] = []
         self.descriptions: list[tuple[str, int]] = []
+        self.times_left: list[float] = []
         self.explained: list[list[int]] = []
         self.metadata: list[dict[str, str | bytes]] = []
         self.omitted: set[str] = set()
@@ -132,6 +134,7 @@ class ScriptedBackend:
             images = decode_tensor(request.inputs["images"])
             with self._lock:
                 self.predictions.append((name, asked, len(images)))
+                self.times_left.append(context.time_remaining())
             outputs = {"probabilities": self._classify(images, behaviour, context)}
             if request.model_spec.signature_name == "explain":
                 self.explained.append(decode_tensor(request.inputs["class_index"]).tolist())
