@@ -7,9 +7,12 @@ import sqlite3
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -182,6 +185,33 @@ def test_wrong_body_is_refused(desk: TestClient, folder: Path, request_: Any, st
 
     assert (status, code) == (reply.status_code, reply.json()["error"]["code"])
     assert [] == images(folder)
+
+
+@settings(
+    max_examples=100, deadline=None, derandomize=True, database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)  # fmt: skip
+@given(
+    texts=st.fixed_dictionaries(
+        {},
+        optional={
+            name: st.text(max_size=40) | st.sampled_from(["red", "true", "1", "-1", "colours", "../red", "\0"])
+            for name in ("label", "consent", "model", "version", "request_id", "note")
+        },
+    ),
+    feedback_id=st.text(min_size=1, max_size=80),
+)
+def test_no_text_is_a_fault_of_ours(desk: TestClient, folder: Path, texts: dict[str, str], feedback_id: str) -> None:
+    """Whatever is written into the form or the address: an answer below 500, and files only where they belong."""
+    texts = {name: text.encode("utf-8", "replace").decode() for name, text in texts.items()}
+    given_ = desk.post("/v1/feedback", files={"file": encode("red")}, data=texts)
+    address = quote(feedback_id.encode("utf-8", "replace"), safe="")
+    deleted = desk.delete(f"/v1/feedback/{address}")
+
+    assert given_.status_code in (201, 400, 404, 409, 422), given_.text
+    assert deleted.status_code in (404, 405, 422), deleted.text
+    assert {"index.sqlite3", ".incoming", "colours"} >= {path.name for path in folder.iterdir()}
+    assert set(images(folder)) <= {"colours/red/*.png"}
 
 
 def test_off_by_default(client: TestClient) -> None:
