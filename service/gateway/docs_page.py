@@ -73,7 +73,8 @@ def _render_operation(openapi: Document, operation: Document, *, title: str) -> 
         yield from _render_body(openapi, operation["requestBody"])
     yield "<h3>Replies</h3><table><tr><th>Status</th><th>Meaning</th></tr>"
     for status, reply in operation["responses"].items():
-        yield f"<tr><td>{escape(status)}</td><td>{escape(reply['description'])}{_example(openapi, reply)}</td></tr>"
+        shown = f"{escape(reply['description'])}{_codes(reply)}{_example(openapi, reply)}"
+        yield f"<tr><td>{escape(status)}</td><td>{shown}</td></tr>"
     yield "</table></section>"
 
 
@@ -88,15 +89,22 @@ def _render_parameters(parameters: list[Document]) -> Iterator[str]:
 def _render_body(openapi: Document, body: Document) -> Iterator[str]:
     yield f"<h3>Body</h3><p>{escape(body.get('description', ''))}</p>"
     for kind, content in body["content"].items():
-        example = content.get("example") or _resolve(openapi, content["schema"])
-        yield f"<p><code>{escape(kind)}</code></p>{_pretty(example)}"
+        examples = [item["value"] for item in content.get("examples", {}).values()]
+        for example in examples or [content.get("example") or _resolve(openapi, content["schema"])]:
+            yield f"<p><code>{escape(kind)}</code></p>{_pretty(example)}"
+
+
+def _codes(reply: Document) -> str:
+    """Return the codes that an error reply may have."""
+    codes = reply.get("content", {}).get("application/json", {}).get("examples", {})
+    return " " + ", ".join(f"<code>{escape(code)}</code>" for code in codes) if codes else ""
 
 
 def _example(openapi: Document, reply: Document) -> str:
-    """Return the example of a JSON reply; errors all look alike, so only successes have one."""
-    content = reply.get("content", {}).get("application/json")
-    schema = _resolve(openapi, content.get("schema", {})) if content else {}
-    return _pretty(schema["example"]) if "example" in schema else ""
+    """Return the example of a JSON reply; Fovea's errors all look alike, so only their codes are shown."""
+    content = reply.get("content", {}).get("application/json", {})
+    example = content.get("example", _resolve(openapi, content.get("schema", {})).get("example"))
+    return "" if example is None else _pretty(example)
 
 
 def _resolve(openapi: Document, schema: Document) -> Document:

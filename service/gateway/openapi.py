@@ -80,6 +80,7 @@ _CODES = {
         "model_server_unreachable": "the model server cannot be reached",
         "overloaded": "the model server has too much to do",
         "draining": "the gateway is stopping",
+        "storage_failed": "the feedback cannot be written",
     },
     504: {"deadline_exceeded": "the model server did not answer in time"},
 }

@@ -198,15 +198,12 @@ def test_documentation_is_one_page_without_other_origins(client: TestClient) -> 
 
 
 def test_openapi_documents_bodies_replies_and_errors(client: TestClient) -> None:
-    """Every route says what it takes and gives."""
+    """A route says what it takes and gives; test_openapi.py looks at all of them."""
     document = client.get("/openapi.json").json()
     predict = document["paths"]["/v1/predict"]["post"]
 
-    assert {"/v1/predict", "/v1/models", "/v1/models/{model}", "/healthz", "/readyz", "/metrics"} == set(
-        document["paths"]
-    )
     assert {"image/*", "multipart/form-data", "application/json"} == set(predict["requestBody"]["content"])
-    assert {"200", "400", "404", "413", "415", "422", "502", "503", "504"} == set(predict["responses"])
+    assert set("200 400 401 403 404 413 415 422 429 502 503 504".split()) == set(predict["responses"])
     assert "example" in document["components"]["schemas"]["PredictReply"]
 
 
