@@ -1,0 +1,51 @@
+"""The machine's limit, measured on a real, tiny network."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.limit.search import search_settings
+from tests.helpers.pictures import encode
+from tests.repository.project import ROOT
+
+SIDE = 16  # of the tiny network's input, pixels
+TIMEOUT_S = 300
+
+
+@pytest.fixture
+def network(tiny_models: dict[str, Path], tmp_path: Path) -> Path:
+    """The tiny network as OpenVINO's tools read it."""
+    target = tmp_path / "network.xml"
+    command = [sys.executable, "-m", "benchmarks.limit", str(tiny_models["plain"]), str(target)]
+    subprocess.run(command, check=True, cwd=ROOT, timeout=TIMEOUT_S, capture_output=True)
+    return target
+
+
+def test_raw_inference_and_decoding_are_measured(network: Path, tmp_path: Path) -> None:
+    """CPU times and rates are positive, and the CPU that is told fits into the time that passed."""
+    picture = tmp_path / "picture.jpg"
+    picture.write_bytes(encode("red", "JPEG", size=64))
+    asked = {"model": str(network), "picture": str(picture), "side": SIDE, "seconds": 0.5}
+    asked |= {"precision": "float32", "streams": 1, "batch": 4}
+    command = [sys.executable, "-m", "benchmarks.limit"]
+    text = json.dumps(asked)
+    done = subprocess.run(command, input=text, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert 0 == done.returncode, done.stderr
+    measured = json.loads(done.stdout)
+    assert measured["inference"]["images_per_s"] > 0
+    assert measured["inference"]["cpu_ms"] > 0
+    assert measured["engine_ms"] > 0
+    assert 0 < measured["decode"]["cpu_ms"]
+
+
+@pytest.mark.slow
+def test_the_best_setting_is_one_that_was_tried(network: Path) -> None:
+    """benchmark_app runs at every setting, and its rates are read."""
+    found = search_settings(network, "float32", side=SIDE, seconds=1)
+    assert all(setting["images_per_s"] > 0 for setting in found["settings"])
+    assert found["best"] == max(found["settings"], key=lambda setting: setting["images_per_s"])
