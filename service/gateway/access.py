@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.gateway.api_keys import ApiKey, KeyRing, Right
-from service.gateway.errors import ForbiddenError, GatewayError, RateLimitedError, UnauthorizedError
+from service.gateway.errors import ForbiddenError, GatewayError, UnauthorizedError
 from service.gateway.rate_limits import RateLimiter, name_address
 from service.gateway.replies import error_reply
 from service.gateway.settings import Settings
@@ -132,6 +132,4 @@ def _refuse(err: GatewayError) -> ASGIApp:
     reply = error_reply(err)
     if isinstance(err, UnauthorizedError):
         reply.headers["www-authenticate"] = 'Bearer realm="Fovea"'
-    elif isinstance(err, RateLimitedError):
-        reply.headers["cache-control"] = "no-store"
     return reply

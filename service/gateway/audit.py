@@ -93,14 +93,16 @@ class AuditLog:
         try:
             while self._pending:
                 batch, self._pending = self._pending, []
-                error = await asyncio.to_thread(self._append, [(head, build) for head, build, _ in batch])
+                entries = [(head, build) for head, build, _ in batch]
+                # Whatever goes wrong is theirs who wait for it: nobody is left waiting.
+                (error,) = await asyncio.gather(asyncio.to_thread(self._append, entries), return_exceptions=True)
                 for _, _, written in batch:
                     if not written.done():  # a client that left has cancelled it
                         written.set_result(None) if error is None else written.set_exception(error)
         finally:
             self._writer = None
 
-    def _append(self, entries: Sequence[tuple[dict[str, Any], Build]]) -> StorageError | None:
+    def _append(self, entries: Sequence[tuple[dict[str, Any], Build]]) -> None:
         lines = [json.dumps({**head, **build()}, ensure_ascii=False) + "\n" for head, build in entries]
         try:
             self._follow_rotation()
@@ -108,10 +110,7 @@ class AuditLog:
             if self._fsync:
                 os.fsync(self._handle)
         except OSError as err:
-            failure = StorageError("the audit log cannot be written, so nothing is answered")
-            failure.__cause__ = err
-            return failure
-        return None
+            raise StorageError("the audit log cannot be written, so nothing is answered") from err
 
     def _follow_rotation(self) -> None:
         """Open the file again if its name stands for another one now, or for none."""

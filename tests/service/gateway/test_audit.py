@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -168,6 +169,23 @@ def test_full_disk_leaves_no_half_line(audited: TestClient, log: Path, monkeypat
     assert (503, 200) == (refused.status_code, answered.status_code)
     assert log.read_bytes().startswith(before)
     assert 2 == len(lines(log))
+
+
+def test_a_line_that_cannot_be_built_leaves_nobody_waiting(log: Path) -> None:
+    """A fault of ours fails the requests of that write, and the next one goes on."""
+
+    async def write() -> list[BaseException | None]:
+        audit = AuditLog(log, fsync=False)
+        audit.open()
+        lines = [audit.record({}, "predict", lambda: {"x": object()}), audit.record({}, "predict", dict)]
+        failed = await asyncio.gather(*lines, return_exceptions=True)
+        await audit.record({}, "predict", dict)
+        await audit.close()
+        return failed
+
+    failed = asyncio.run(asyncio.wait_for(write(), 60))
+    assert {TypeError} == {type(error) for error in failed}
+    assert 1 == len(lines(log))
 
 
 def test_log_that_cannot_be_opened_ends_the_start(tmp_path: Path) -> None:
