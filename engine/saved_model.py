@@ -17,6 +17,8 @@ SERVE_TAG = "serve"
 DEFAULT_SIGNATURE = "serving_default"
 _INIT_OP = "__saved_model_init_op"  # how TensorFlow 2 stores "run this after loading"; nobody calls it
 
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+
 SignatureDef = Any  # a tensorflow.SignatureDef message; the stubs have no types
 Signatures = Mapping[str, SignatureDef]
 
@@ -38,6 +40,9 @@ def read_signatures(directory: Path) -> Signatures:
 def copy_as_default(directory: Path, signature: str, target: Path) -> None:
     """Write a SavedModel whose `serving_default` is another one's signature; its variables and assets are links.
 
+    Functions that only other signatures call are left out: with the weights as constants one of them may hold nearly
+    all of the file.
+
     Args:
         directory: the SavedModel's folder.
         signature: the name of one that it has.
@@ -47,7 +52,11 @@ def copy_as_default(directory: Path, signature: str, target: Path) -> None:
         ModelLoadError: if there is no such SavedModel, or the copy cannot be written.
     """
     saved_model = _read_saved_model(directory)
-    signatures = _serving_graph(saved_model).signature_def
+    meta_graph = _serving_graph(saved_model)
+    signatures = meta_graph.signature_def
+    for name in set(signatures) - {signature}:
+        _drop_calls(meta_graph.graph_def, signatures[name], keep=_node_names(signatures[signature]))
+    _drop_functions(meta_graph.graph_def)
     signatures[DEFAULT_SIGNATURE].CopyFrom(signatures[signature])
     try:
         (target / GRAPH_FILE).write_bytes(saved_model.SerializeToString())
@@ -61,6 +70,34 @@ def _copied(message: Any) -> Any:
     copy = type(message)()
     copy.CopyFrom(message)
     return copy
+
+
+def _node_names(signature: SignatureDef) -> set[str]:
+    return {info.name.partition(":")[0] for info in signature.outputs.values()}
+
+
+def _drop_calls(graph: Any, signature: SignatureDef, *, keep: set[str]) -> None:
+    """Take out the nodes that call a signature's function, as TensorFlow 2 has them, if no node uses their values."""
+    calls = _node_names(signature) - keep - {source.partition(":")[0] for node in graph.node for source in node.input}
+    for position in reversed(range(len(graph.node))):
+        if graph.node[position].name in calls and graph.node[position].op in _CALLS:
+            del graph.node[position]
+
+
+def _drop_functions(graph: Any) -> None:
+    """Take out the functions that no node calls, directly or not."""
+    functions = {function.signature.name: function for function in graph.library.function}
+    needed: set[str] = set()
+    waiting = list(graph.node)
+    while waiting:
+        for value in waiting.pop().attr.values():
+            for called in [value.func.name, *(func.name for func in value.list.func)]:
+                if called in functions and called not in needed:
+                    needed.add(called)
+                    waiting += functions[called].node_def
+    for position in reversed(range(len(graph.library.function))):
+        if graph.library.function[position].signature.name not in needed:
+            del graph.library.function[position]
 
 
 def _serving_graph(saved_model: Any) -> Any:

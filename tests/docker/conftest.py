@@ -31,11 +31,22 @@ def engine() -> Iterator[docker.DockerClient]:
 
 @pytest.fixture(scope="session")
 def gateway_image(engine: docker.DockerClient) -> str:
-    """The gateway's image, built from the tree as it is; its id.
+    """The gateway's image, built from the tree as it is; its id."""
+    return build_image("gateway")
+
+
+@pytest.fixture(scope="session")
+def modelserver_image(engine: docker.DockerClient) -> str:
+    """The embedded model server's image, built from the tree as it is; its id."""
+    return build_image("modelserver")
+
+
+def build_image(target: str) -> str:
+    """Build a target of the Dockerfile and return the image's id.
 
     Host networking, because engines without a bridge exist; on any other it makes no difference.
     """
-    command = ["docker", "build", "--quiet", "--network", "host", "--target", "gateway", "."]
+    command = ["docker", "build", "--quiet", "--network", "host", "--target", target, "."]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=BUILD_TIMEOUT_S)
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout.split()[-1]

@@ -13,9 +13,10 @@ import pytest
 from contract.store import WARMUP_FILE
 from contract.tensors import decode_tensor, prediction_log_pb2, saved_model_pb2
 from engine.errors import ModelLoadError
-from engine.saved_model import read_signatures
+from engine.saved_model import copy_as_default, read_signatures
 from engine.warmup import build_warmup_request, frame_record, read_warmup_records, write_warmup_records
 from tests.helpers.server_process import ROOT
+from tests.helpers.tiny_model import VARIANTS, build_contract
 
 
 def test_signatures_are_read_without_tensorflow(tiny_models: dict[str, Path]) -> None:
@@ -118,3 +119,14 @@ def test_records_of_another_kind_are_refused(tmp_path: Path) -> None:
     (tmp_path / "records").write_bytes(frame_record(struct.pack("<I", 0xFFFFFFFF)))
     with pytest.raises(ModelLoadError, match="Failed to parse warmup record"):
         read_warmup_records(tmp_path / "records")
+
+
+def test_a_copy_of_one_signature_leaves_the_others_functions_out(tmp_path: Path, tiny_models: dict[str, Path]) -> None:
+    """The copy's `serving_default` is the signature that was asked for; the contract that `describe` holds is gone."""
+    copy_as_default(tiny_models["plain"], "explain", tmp_path)
+    assert sorted(read_signatures(tmp_path)["serving_default"].outputs) == ["probabilities", "saliency"]
+    contract = build_contract(VARIANTS["plain"]).to_json().encode()
+    whole, copied = (folder / "saved_model.pb" for folder in (tiny_models["plain"], tmp_path))
+    assert contract in whole.read_bytes()
+    assert contract not in copied.read_bytes()
+    assert (tmp_path / "variables" / "variables.index").is_file()
