@@ -44,9 +44,11 @@ export class Intake {
     event.preventDefault();
     this.#dragDepth = 0;
     this.#area.classList.remove("dragged-over");
+    // Both are gone after the first wait.
+    const files = [...event.dataTransfer.files];
     const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-    if (entries.some((entry) => entry.isDirectory)) this.#give(await filesOf(entries));
-    else this.#give([...event.dataTransfer.files]);
+    if (!entries.some((entry) => entry.isDirectory)) return this.#give(files);
+    return this.#give(await filesOf(entries).catch(() => files)); // each says then why it cannot be read
   }
 }
 

@@ -7,6 +7,7 @@ export class Keys extends EventTarget {
   #input = document.getElementById("key");
   #refused = document.getElementById("key-refused");
   #asking = null;
+  #current = stored();
 
   constructor() {
     super();
@@ -20,13 +21,12 @@ export class Keys extends EventTarget {
 
   /** The key, or null. */
   get current() {
-    return sessionStorage.getItem(STORED_AS);
+    return this.#current;
   }
 
   /** Drop the key. */
   forget() {
-    sessionStorage.removeItem(STORED_AS);
-    this.dispatchEvent(new Event("change"));
+    this.#become(null);
   }
 
   /**
@@ -52,8 +52,26 @@ export class Keys extends EventTarget {
     this.#input.value = "";
     this.#dialog.returnValue = "";
     if (key === "") return false;
-    sessionStorage.setItem(STORED_AS, key);
-    this.dispatchEvent(new Event("change"));
+    this.#become(key);
     return true;
+  }
+
+  #become(key) {
+    this.#current = key;
+    try {
+      if (key === null) sessionStorage.removeItem(STORED_AS);
+      else sessionStorage.setItem(STORED_AS, key);
+    } catch {
+      // This browser keeps nothing: the key then ends with the page instead of the tab.
+    }
+    this.dispatchEvent(new Event("change"));
+  }
+}
+
+function stored() {
+  try {
+    return sessionStorage.getItem(STORED_AS);
+  } catch {
+    return null;
   }
 }

@@ -19,18 +19,12 @@ let decoding = Promise.resolve(); // one at a time: a large photograph takes hun
  * @returns {Promise<{width: number, height: number} | null>} the file's own size in pixels, null if the browser cannot
  */
 export function drawFile(file, canvas, signal) {
-  const drawn = decoding.then(() => (signal.aborted ? null : draw(file, canvas)));
-  decoding = drawn;
-  return drawn;
+  decoding = decoding.then(() => (signal.aborted ? null : draw(file, canvas))).catch(() => null);
+  return decoding;
 }
 
 async function draw(file, canvas) {
-  let bitmap;
-  try {
-    bitmap = await createImageBitmap(file);
-  } catch {
-    return null;
-  }
+  const bitmap = await createImageBitmap(file);
   const { width, height } = bitmap;
   const scale = Math.min(1, MAX_SIDE / Math.max(width, height));
   canvas.width = Math.max(1, Math.round(width * scale));

@@ -52,8 +52,9 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
     """A function that opens the page in a fresh profile; in the end nothing may have been blocked or thrown."""
     opened: list[Visitor] = []
 
-    def open_one(url: str, **options: object) -> Visitor:
+    def open_one(url: str, *, script: str = "", **options: object) -> Visitor:
         context = browser.new_context(**options)  # type: ignore[arg-type]
+        context.add_init_script(script)
         context.set_default_timeout(TIMEOUT_MS)
         opened.append(Visitor(context.new_page(), url))
         return opened[-1]

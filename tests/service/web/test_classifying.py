@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from tests.helpers.gateway_process import predict
 from tests.helpers.pictures import COLOURS, encode, truncated_jpeg
-from tests.service.web.visit import Visitor
+from tests.service.web.visit import OpenPage, Visitor
 
 LABELS = {"red": "Red", "green": "Green", "blue": "Blue"}
 
@@ -115,6 +115,17 @@ def test_results_can_be_saved_and_removed(visitor: Visitor, page: Page) -> None:
     expect(page.locator(".card")).to_have_count(2)
     page.get_by_role("button", name="Remove all").click()
     expect(page.get_by_role("heading", name="Results")).to_be_hidden()
+
+
+def test_a_browser_that_keeps_nothing_is_enough(open_page: OpenPage, url: str) -> None:
+    """Where storage is forbidden, asking for it throws; images are classified all the same."""
+    script = (
+        "Object.defineProperty(window, 'sessionStorage', {get() { throw new DOMException('no', 'SecurityError') }})"
+    )
+    visitor = open_page(url, script=f"Object.defineProperty(window, 'sessionStorage', {{{forbid}}})")
+    visitor.choose([("eye.png", encode("green"))])
+
+    visitor.expect_answer("eye.png", "Green")
 
 
 def test_more_images_than_the_page_holds_are_left_out_and_said(visitor: Visitor, page: Page) -> None:
