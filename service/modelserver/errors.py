@@ -1,22 +1,12 @@
-"""Errors of the model server.
-
-EngineError
-└── RequestError        a call is answered with a status; `code` says which
-    └── ConfigError         the models' configuration cannot be used
-BindError           an address cannot be listened on
-"""
+"""Errors of the model server: RequestError, with the status that a call is answered with, and BindError."""
 
 from engine.errors import EngineError
 
 
 class RequestError(EngineError):
-    """A call cannot be answered."""
+    """A call cannot be answered, or a configuration not be followed."""
 
     code = "INVALID_ARGUMENT"
-
-
-class ConfigError(RequestError):
-    """The models' configuration is not a ModelServerConfig, or asks for something impossible."""
 
 
 class BindError(Exception):

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 from engine.errors import EngineError
 from engine.scheduling import BatchRecord, ModelQueue
 from service.modelserver.errors import BindError
+from service.modelserver.served import ServedVersion
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128)
@@ -64,23 +65,23 @@ class Metrics:
             if labels.model:
                 self._seconds.labels(labels.model, labels.version).observe(time.monotonic() - started)
 
-    def count_batch(self, model: str, version: str, batch: BatchRecord) -> None:
+    def count_batch(self, version: ServedVersion, batch: BatchRecord) -> None:
         """Count a batch."""
-        labels = (model, version, batch.signature)
+        labels = (version.model, version.number, batch.signature)
         self._rows.labels(*labels).observe(batch.rows)
         self._runs.labels(*labels).observe(batch.run_s)
         for wait_s in batch.waits_s:
             self._waits.labels(*labels).observe(wait_s)
 
-    def show(self, model: str, version: str, queue: ModelQueue) -> None:
+    def show(self, version: ServedVersion, queue: ModelQueue) -> None:
         """Show a loaded version."""
-        engine, plan = queue.engine, queue.plan
-        self._info.labels(model, version, engine.name, engine.precision, plan.num_streams, plan.max_batch).set(1)
+        run = (queue.engine.name, queue.engine.precision, queue.plan.num_streams, queue.plan.max_batch)
+        self._info.labels(version.model, version.number, *run).set(1)
 
-    def forget(self, model: str, version: str) -> None:
+    def forget(self, version: ServedVersion) -> None:
         """Drop the series of a version that is gone, but for the count of its calls."""
         for metric in (self._seconds, self._rows, self._waits, self._runs, self._info):
-            metric.remove_by_labels({"model": model, "version": version})
+            metric.remove_by_labels({"model": version.model, "version": str(version.number)})
 
     def listen(self, host: str, port: int) -> tuple[str, Callable[[], None]]:
         """Serve the metrics over HTTP from a thread; return the address and what ends it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import logging
 import os
@@ -19,41 +20,31 @@ logger = logging.getLogger(__name__)
 DEFAULT_PORT = 8500
 
 
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        value = int(text) if text.removeprefix("-").isdecimal() else low - 1
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"expected a whole number from {low} to {high}. Received: {text!r}")
-        return value
+def _number(kind: type[int] | type[float], low: float, high: float) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        with contextlib.suppress(ValueError):
+            if low <= kind(text) <= high:
+                return kind(text)
+        name = "a whole number" if kind is int else "seconds"
+        raise argparse.ArgumentTypeError(f"expected {name} from {low} to {high}. Received: {text!r}")
 
     return read
 
 
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError as err:
-        raise argparse.ArgumentTypeError(f"expected seconds. Received: {text!r}") from err
-    if not -1 <= value <= 86_400:
-        raise argparse.ArgumentTypeError(f"expected seconds from 0 to 86400. Received: {text!r}")
-    return value
-
-
 def _truth(text: str) -> bool:
-    values = {"true": True, "1": True, "false": False, "0": False}
-    if text.lower() not in values:
+    if text.lower() not in ("true", "1", "false", "0"):
         raise argparse.ArgumentTypeError(f"expected true or false. Received: {text!r}")
-    return values[text.lower()]
+    return text.lower() in ("true", "1")
 
 
 def _mapping(text: str) -> tuple[str, str]:
-    source, equals, target = text.partition("=")
-    if not equals or not source.startswith("/") or not target:
+    source, _, target = text.partition("=")
+    if not source.startswith("/") or not target:
         raise argparse.ArgumentTypeError(f"expected /FOLDER=FOLDER. Received: {text!r}")
     return source, str(Path(target).absolute())
 
 
-_COUNT = _whole(0, 4096)
+_COUNT, _PORT, _SECONDS = _number(int, 0, 4096), _number(int, 0, 65535), _number(float, -1, 86_400)
 _BATCHING_FIELDS = {"max_batch_size": "max_batch_size", "num_batch_threads": "num_streams"}
 
 
@@ -62,16 +53,16 @@ class Options:
     """What the model server is told at its start; each field is the flag of its name."""
 
     host: Annotated[str, str, "address to listen on (ours)"] = "127.0.0.1"
-    port: Annotated[int | None, _whole(0, 65535), "TCP port; 0: any (default 8500, none with a socket)"] = None
+    port: Annotated[int | None, _PORT, "TCP port; 0: any (default 8500, none with a socket)"] = None
     grpc_socket_path: Annotated[Path | None, Path, "Unix socket to listen on; with --port, on both"] = None
-    monitoring_port: Annotated[int | None, _whole(0, 65535), "TCP port of metrics (ours; default none)"] = None
+    monitoring_port: Annotated[int | None, _PORT, "TCP port of metrics (ours; default none)"] = None
     model_config_file: Annotated[Path | None, Path, "text ModelServerConfig to follow; may appear later"] = None
-    model_config_file_poll_wait_seconds: Annotated[float, _seconds, "0 reads it once (default 1)"] = 1.0
+    model_config_file_poll_wait_seconds: Annotated[float, _SECONDS, "0 reads it once (default 1)"] = 1.0
     model_name: Annotated[str, str, "the one model that is served without a config file"] = "default"
     model_base_path: Annotated[Path | None, Path, "the folder of its versions"] = None
-    file_system_poll_wait_seconds: Annotated[float, _seconds, "0 looks once (default 1)"] = 1.0
-    max_num_load_retries: Annotated[int, _whole(0, 1000), "tries after the first (default 2)"] = 2
-    load_retry_interval_micros: Annotated[int, _whole(0, 10**12), "default 2000000"] = 2_000_000
+    file_system_poll_wait_seconds: Annotated[float, _SECONDS, "0 looks once (default 1)"] = 1.0
+    max_num_load_retries: Annotated[int, _number(int, 0, 1000), "tries after the first (default 2)"] = 2
+    load_retry_interval_micros: Annotated[int, _number(int, 0, 10**12), "default 2000000"] = 2_000_000
     enable_model_warmup: Annotated[bool, _truth, "whether warm-up records are replayed (default true)"] = True
     allow_version_labels_for_unavailable_models: Annotated[
         bool, _truth, "whether a new label may name a version that is not loaded (default false)"
@@ -84,8 +75,15 @@ class Options:
     max_batch_size: Annotated[int, _COUNT, "images of the largest batch (ours); 0: measured"] = 0
     enable_batching: Annotated[bool, _truth, "taken as said: batching is always on"] = True
     batching_parameters_file: Annotated[Path | None, Path, "its max_batch_size and num_batch_threads are read"] = None
-    max_waiting_calls: Annotated[int, _whole(0, 10**6), "calls that may wait for a model (ours; default 256)"] = 256
+    max_waiting_calls: Annotated[int, _number(int, 0, 10**6), "calls that may wait for a model (ours)"] = 256
     tuning_cache: Annotated[Path | None, Path, "folder of measurements (ours; default in ~/.cache)"] = None
+
+    @property
+    def addresses(self) -> list[str]:
+        """What to listen on, as gRPC names it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        socket = [] if self.grpc_socket_path is None else [f"unix:{self.grpc_socket_path}"]
+        return socket if self.port is None else [*socket, f"{host}:{self.port}"]
 
     @property
     def num_threads(self) -> int:
@@ -146,7 +144,7 @@ def _apply_batching_file(parser: argparse.ArgumentParser, given: argparse.Namesp
     for name, flag in _BATCHING_FIELDS.items():
         if name in values:
             try:
-                setattr(given, flag, _whole(1, 10**6)(values.pop(name)))
+                setattr(given, flag, _number(int, 1, 10**6)(values.pop(name)))
             except argparse.ArgumentTypeError as err:
                 parser.error(f"--batching_parameters_file: {name}: {err}")
     if values:

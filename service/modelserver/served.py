@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import EngineError
@@ -19,29 +20,24 @@ class State(enum.IntEnum):
     END = 50
 
 
+@dataclass(eq=False, slots=True)
 class ServedVersion:
     """A version that is, was or shall be served; changed on the event loop only.
 
-    Args:
-        model: the model's name.
-        number: the version's.
-        path: its folder.
-
     Attributes:
-        state: START until it changes.
+        path: its folder.
         aspired: whether the configuration wants it.
-        queue: takes its calls while it is AVAILABLE, and finishes them while it is UNLOADING.
+        queue: takes its calls while it is AVAILABLE.
         error: why it ended, if that was not by intent.
     """
 
-    def __init__(self, model: str, number: int, path: Path) -> None:
-        self.model = model
-        self.number = number
-        self.path = path
-        self.state = State.START
-        self.aspired = True
-        self.queue: ModelQueue | None = None
-        self.error: EngineError | None = None
+    model: str
+    number: int
+    path: Path
+    state: State = State.START
+    aspired: bool = True
+    queue: ModelQueue | None = None
+    error: EngineError | None = None
 
     def __str__(self) -> str:
         return f"{self.model}/{self.number}"

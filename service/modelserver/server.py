@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator, Sequence
 
 import grpc
 
 from contract.tensors import model_service_pb2_grpc, prediction_service_pb2_grpc
-from engine.scheduling import Scheduler
+from engine.queues import QueueOpener, RunSettings
+from engine.scheduling import ModelQueue, Scheduler
+from engine.tuning import Tuner, is_machine_busy
 from service.modelserver.config import ModelConfig
 from service.modelserver.errors import BindError
-from service.modelserver.loader import ModelLoader
 from service.modelserver.model_service import ModelService
 from service.modelserver.monitoring import Metrics
 from service.modelserver.options import Options
 from service.modelserver.prediction_service import PredictionService
 from service.modelserver.repository import ModelRepository
+from service.modelserver.served import ServedVersion
 from service.modelserver.watcher import ModelWatcher
 
 logger = logging.getLogger(__name__)
@@ -73,10 +75,10 @@ async def running_server(options: Options) -> AsyncIterator[Sequence[str]]:
             stack.callback(close)
             logger.info("metrics on %s", address)
         repository = ModelRepository(
-            ModelLoader(options, scheduler, metrics).load,
+            functools.partial(_open, _build_opener(options, scheduler), metrics),
             num_retries=options.max_num_load_retries,
             retry_interval_s=options.load_retry_interval_micros / 1e6,
-            on_end=lambda version: metrics.forget(version.model, str(version.number)),
+            on_end=metrics.forget,
         )
         stack.push_async_callback(repository.close)
         watcher = ModelWatcher(
@@ -85,36 +87,44 @@ async def running_server(options: Options) -> AsyncIterator[Sequence[str]]:
             file_poll_s=options.file_system_poll_wait_seconds,
             labels_ahead=options.allow_version_labels_for_unavailable_models,
         )
-        addresses = await stack.enter_async_context(_listening(options, repository, watcher, metrics))
+        server = grpc.aio.server(options=_CHANNEL_OPTIONS)
+        predictions, models = PredictionService(repository, metrics), ModelService(repository, watcher)
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(predictions, server)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
+        addresses = [_listen(server, address) for address in options.addresses]
+        await server.start()
+        stack.push_async_callback(server.stop, DRAIN_S)
         await stack.enter_async_context(_following(options, watcher))
         yield addresses
 
 
-@contextlib.asynccontextmanager
-async def _listening(
-    options: Options, repository: ModelRepository, watcher: ModelWatcher, metrics: Metrics
-) -> AsyncIterator[Sequence[str]]:
-    server = grpc.aio.server(options=_CHANNEL_OPTIONS)
-    predictions, models = PredictionService(repository, metrics), ModelService(repository, watcher)
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(predictions, server)
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
-    addresses = _listen(server, options)
-    await server.start()
-    for address in addresses:
-        logger.info("listening on %s", address)
-    try:
-        yield addresses
-    finally:
-        await server.stop(DRAIN_S)
+def _build_opener(options: Options, scheduler: Scheduler) -> QueueOpener:
+    def is_busy() -> bool:
+        return scheduler.is_busy or is_machine_busy()
+
+    settings = RunSettings(
+        engine=options.engine,
+        precision=options.precision,
+        warm_up=options.enable_model_warmup,
+        num_streams=options.num_streams,
+        max_batch=options.max_batch_size,
+    )
+    return QueueOpener(scheduler, Tuner(scheduler.num_cores, options.tuning_cache, is_busy=is_busy), settings)
+
+
+def _open(opener: QueueOpener, metrics: Metrics, version: ServedVersion) -> ModelQueue:
+    """Load a version, on a thread that serves nobody, and show it."""
+    queue = opener.open(version.path, functools.partial(metrics.count_batch, version))
+    metrics.show(version, queue)
+    return queue
 
 
 @contextlib.asynccontextmanager
 async def _following(options: Options, watcher: ModelWatcher) -> AsyncIterator[None]:
     work = [watcher.follow_versions()]
     if options.model_config_file is not None:
-        work.append(
-            watcher.follow_config(options.model_config_file, poll_s=options.model_config_file_poll_wait_seconds)
-        )
+        poll_s = options.model_config_file_poll_wait_seconds
+        work.append(watcher.follow_config(options.model_config_file, poll_s=poll_s))
     elif options.model_base_path is not None:
         await watcher.apply([ModelConfig(options.model_name, options.model_base_path)])
     tasks = [asyncio.create_task(coroutine) for coroutine in work]
@@ -126,28 +136,19 @@ async def _following(options: Options, watcher: ModelWatcher) -> AsyncIterator[N
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _listen(server: grpc.aio.Server, options: Options) -> list[str]:
-    addresses = []
-    if options.grpc_socket_path is not None:
-        addresses.append(_listen_on_socket(server, options.grpc_socket_path))
-    if options.port is not None:
-        host = f"[{options.host}]" if ":" in options.host else options.host
-        port = _bind(server.add_insecure_port, f"{host}:{options.port}")
-        addresses.append(f"{host}:{port}")
-    return addresses
+def _listen(server: grpc.aio.Server, address: str) -> str:
+    """Listen, and return the address with the port that was taken.
 
-
-def _listen_on_socket(server: grpc.aio.Server, path: Path) -> str:
-    if len(str(path).encode()) > MAX_SOCKET_PATH_BYTES:
-        raise BindError(
-            f"--grpc_socket_path: expected at most {MAX_SOCKET_PATH_BYTES} bytes. Received: {len(str(path).encode())}"
-        )
-    _bind(server.add_insecure_port, f"unix:{path}")
-    return f"unix:{path}"
-
-
-def _bind(add_port: Callable[[str], int], address: str) -> int:
+    Raises:
+        BindError: if that cannot be.
+    """
+    length = len(address.removeprefix("unix:").encode())
+    if address.startswith("unix:") and length > MAX_SOCKET_PATH_BYTES:
+        raise BindError(f"--grpc_socket_path: expected at most {MAX_SOCKET_PATH_BYTES} bytes. Received: {length}")
     try:
-        return add_port(address)
+        port = server.add_insecure_port(address)
     except RuntimeError as err:
         raise BindError(f"cannot listen on {address}: it is taken or not allowed") from err
+    bound = address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
+    logger.info("listening on %s", bound)
+    return bound

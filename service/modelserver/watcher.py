@@ -93,7 +93,7 @@ class ModelWatcher:
             for config in configs:
                 versions = await self._list_versions(config)
                 if versions is not None:
-                    self._repository.aspire(config.name, config.policy.select(versions))
+                    self._repository.aspire(config.name, config.select(versions))
             for name in set(self._repository.names) - {config.name for config in configs}:
                 self._repository.aspire(name, {})
 
@@ -104,7 +104,7 @@ class ModelWatcher:
         except OSError as err:
             self._complain(config.name, f"{config.name}: its base path cannot be listed: {err}")
             return None
-        if not config.policy.select(versions):
+        if not config.select(versions):
             self._complain(config.name, f"{config.name}: no versions found under its base path {config.base_path}")
         else:
             self._complaints.pop(config.name, None)
@@ -136,7 +136,7 @@ class ModelWatcher:
         if not text.strip():  # perhaps someone is about to write it
             return self._complain(_CONFIG, f"waiting for the model config {path.name}: it is empty")
         try:
-            await self.apply(parse_config(text, self._path_map))
+            await self.apply(read_config(parse_config(text), self._path_map))
         except RequestError as err:  # read again at the next poll: its label's version may be there by then
             return self._complain(_CONFIG, f"{err}; the last good one stays")
         self._text = text

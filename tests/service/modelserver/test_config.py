@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from contract.store import CONTAINER_ROOT, ModelStore
-from service.modelserver.config import ModelConfig, VersionPolicy, list_versions, map_path, parse_config
-from service.modelserver.errors import ConfigError
+from service.modelserver.config import ModelConfig, list_versions, map_path, parse_config, read_config
+from service.modelserver.errors import RequestError
 from tests.helpers.tiny_model import publish_variant
 
 MODEL = 'config {{ name: "{name}" base_path: "{path}" model_platform: "tensorflow" {policy} }}'
@@ -28,10 +28,10 @@ def test_the_stores_own_config_is_read(store: ModelStore, tiny_models: dict[str,
     """What contract.store writes parses to its models, versions and folders."""
     publish_variant(store, tiny_models["plain"])
     publish_variant(store, tiny_models["plain"], name="other")
-    configs = parse_config(store.config_path.read_text(), {CONTAINER_ROOT: str(store.root)})
+    configs = read_config(parse_config(store.config_path.read_text()), {CONTAINER_ROOT: str(store.root)})
     assert configs == (
-        ModelConfig("colours", store.root / "colours", VersionPolicy(specific=frozenset({1, 2}))),
-        ModelConfig("other", store.root / "other", VersionPolicy(specific=frozenset({1}))),
+        ModelConfig("colours", store.root / "colours", specific=frozenset({1, 2})),
+        ModelConfig("other", store.root / "other", specific=frozenset({1})),
     )
 
 
@@ -48,15 +48,15 @@ def test_the_stores_own_config_is_read(store: ModelStore, tiny_models: dict[str,
 )
 def test_policies_select_versions(policy: str, expected: list[int]) -> None:
     """Each policy selects the versions that TensorFlow Serving would serve; the default is the newest."""
-    (config,) = parse_config(config_text(model_text(policy=policy)), {})
+    (config,) = read_config(parse_config(config_text(model_text(policy=policy))), {})
     versions = {number: Path(str(number)) for number in (1, 3, 9)}
-    assert sorted(config.policy.select(versions), reverse=True) == expected
+    assert sorted(config.select(versions), reverse=True) == expected
 
 
 @pytest.mark.parametrize("text", ["", "# nothing", "model_config_list { }"], ids=["empty", "comment", "no models"])
 def test_a_config_without_models_is_fine(text: str) -> None:
     """An empty config has no models."""
-    assert parse_config(text, {}) == ()
+    assert read_config(parse_config(text), {}) == ()
 
 
 @pytest.mark.parametrize(
@@ -73,9 +73,9 @@ def test_a_config_without_models_is_fine(text: str) -> None:
     ids=["broken", "custom", "no name", "relative", "twice", "platform", "no versions"],
 )
 def test_a_config_that_cannot_be_followed_says_why(text: str, reason: str) -> None:
-    """Whatever cannot be served is a ConfigError that names it."""
-    with pytest.raises(ConfigError, match=reason):
-        parse_config(text, {})
+    """Whatever cannot be served is a RequestError that names it."""
+    with pytest.raises(RequestError, match=reason):
+        read_config(parse_config(text), {})
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import signal
 import socket
@@ -18,6 +19,8 @@ import numpy as np
 import pytest
 
 from contract.store import ModelStore
+from service.modelserver.foreign_flags import IGNORED, REFUSED
+from service.modelserver.options import parse_options
 from tests.conftest import StartModelServer
 from tests.helpers.model_client import ModelClient, build_request
 from tests.helpers.server_process import ROOT, ServerProcess, start_server
@@ -56,7 +59,10 @@ def run(*flags: str) -> subprocess.CompletedProcess[str]:
         (["--model_config_file=x", "--port=70000"], "expected a whole number from 0 to 65535. Received: '70000'"),
         (["--model_config_file=x", "--path-map=models"], "expected /FOLDER=FOLDER. Received: 'models'"),
         (["--model_config_file=x", "--enable_model_warmup=maybe"], "expected true or false. Received: 'maybe'"),
-        (["--model_config_file=x", "--file_system_poll_wait_seconds=often"], "expected seconds. Received: 'often'"),
+        (
+            ["--model_config_file=x", "--file_system_poll_wait_seconds=often"],
+            "expected seconds from -1 to 86400. Received: 'often'",
+        ),
         ([], "expected --model_config_file, or --model_name and --model_base_path"),
     ],
     ids=["unknown", "known elsewhere", "port", "path map", "truth", "seconds", "nothing to serve"],
@@ -66,6 +72,47 @@ def test_wrong_flags_are_refused(flags: list[str], reason: str) -> None:
     done = run(*flags)
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].endswith(reason)
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_flags_that_somebody_relies_on_are_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Flags of TensorFlow Serving whose absence would be noticed too late end with the reason."""
+    with pytest.raises(SystemExit) as ended:
+        parse_options(["--model_config_file=x", f"--{name}=x"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.strip().endswith(f"--{name}: {REFUSED[name]}")
+
+
+def test_flags_without_effect_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """Every other flag of TensorFlow Serving starts with a warning that says why it has no effect."""
+    with caplog.at_level(logging.WARNING):
+        parse_options(["--model_config_file=x", *(f"--{name}=1" for name in IGNORED)])
+    assert [record.getMessage().split()[0] for record in caplog.records] == [f"--{name}" for name in IGNORED]
+
+
+def test_the_compose_files_flags_are_taken() -> None:
+    """What deployments pass to tensorflow_model_server is understood, each flag as there."""
+    flags = "--port=1 --model_name=m --model_base_path=/m --max_num_load_retries=2 --enable_batching"
+    more = "--load_retry_interval_micros=5 --file_system_poll_wait_seconds=3 --enable_model_warmup=false"
+    options = parse_options([*flags.split(), *more.split()])
+    assert (options.port, options.model_name, options.model_base_path) == (1, "m", Path("/m"))
+    assert (options.max_num_load_retries, options.load_retry_interval_micros) == (2, 5)
+    assert (options.file_system_poll_wait_seconds, options.enable_model_warmup) == (3.0, False)
+
+
+def test_a_batching_file_is_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """TensorFlow Serving's batching file sets what means something here; the rest is warned of."""
+    file = tmp_path / "batching.config"
+    file.write_text(
+        "max_batch_size { value: 16 }  # images\nnum_batch_threads { value: 3 }\nbatch_timeout_micros { value: 0 }"
+    )
+    with caplog.at_level(logging.WARNING):
+        options = parse_options(["--model_config_file=x", "--enable_batching", f"--batching_parameters_file={file}"])
+    assert (options.max_batch_size, options.num_streams) == (16, 3)
+    assert "batching.config: no effect: batch_timeout_micros" in caplog.text
+    file.write_text("max_batch_size { value: many }")
+    with pytest.raises(SystemExit):
+        parse_options(["--model_config_file=x", f"--batching_parameters_file={file}"])
 
 
 def test_a_taken_port_is_an_error(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from engine.errors import EngineError, ModelLoadError
 from engine.loading import load_engine
 from engine.scheduling import ModelQueue, Plan, Scheduler
-from service.modelserver.config import ModelConfig, VersionPolicy
+from service.modelserver.config import ModelConfig
 from service.modelserver.repository import ModelRepository
 from service.modelserver.served import ServedVersion, State
 from service.modelserver.watcher import ModelWatcher
@@ -138,7 +138,7 @@ def test_a_version_that_moves_is_loaded_from_its_new_place(folders: dict[int, Pa
 
     async def steps(repository: ModelRepository) -> None:
         watcher = ModelWatcher(repository, {}, file_poll_s=0.05)
-        await watcher.apply([ModelConfig("m", tmp_path / "m", VersionPolicy())])
+        await watcher.apply([ModelConfig("m", tmp_path / "m")])
         following = asyncio.create_task(watcher.follow_versions())
         await until(repository, "m", {2: State.AVAILABLE})
         moved = {2: shutil.copytree(folders[2], tmp_path / "moved" / "2")}

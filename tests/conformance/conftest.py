@@ -1,0 +1,64 @@
+"""The servers that the table of cases is run against: ours, and TensorFlow Serving where a Docker engine has it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from contract.store import ModelStore
+from tests.helpers.model_client import ModelClient
+from tests.helpers.server_process import ServerProcess
+from tests.helpers.tiny_model import MODEL_NAME, publish_variant
+
+IMAGE = os.environ.get("TFSERVING_IMAGE", "tensorflow/serving:2.21.0")  # as docker-compose.yml has it
+
+
+@pytest.fixture(scope="session", params=["fovea", pytest.param("tensorflow-serving", marks=pytest.mark.docker)])
+def peer(request: pytest.FixtureRequest) -> Iterator[ModelClient]:
+    """A client of a server that has `colours` 1 plain and 2 permuted."""
+    if request.param == "fovea":
+        server: ServerProcess = request.getfixturevalue("modelserver")
+        with ModelClient(server.address) as client:
+            yield client
+        return
+    address = request.getfixturevalue("tensorflow_serving")
+    with ModelClient(address) as client:
+        for version in (1, 2):
+            client.wait_for(MODEL_NAME, version)
+        yield client
+
+
+@pytest.fixture(scope="session")
+def tensorflow_serving(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, Path]) -> Iterator[str]:
+    """The address of a tensorflow/serving container; skipped where no engine has its image."""
+    _require_image()
+    root = tmp_path_factory.mktemp("tensorflow-serving") / "models"
+    store = ModelStore(root)
+    for variant in ("plain", "permuted"):
+        publish_variant(store, tiny_models[variant])
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    # Host networking, because engines without a bridge exist.
+    command = ["docker", "run", "--rm", "--detach", "--network=host", f"--volume={root}:/models:ro"]
+    command += ["--entrypoint=tensorflow_model_server", IMAGE, f"--port={port}", "--rest_api_port=0"]
+    command += ["--model_config_file=/models/models.config"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        subprocess.run(["docker", "rm", "--force", done.stdout.strip()], capture_output=True, timeout=60, check=False)
+
+
+def _require_image() -> None:
+    if shutil.which("docker") is None:
+        pytest.skip("there is no docker command")
+    command = ["docker", "image", "inspect", IMAGE]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"no Docker engine has {IMAGE}: {done.stderr.strip()[:200]}")
