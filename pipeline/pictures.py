@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from contract.heatmap import draw_heatmap
 from pipeline.evaluate import Evaluation, draft_contract
 from pipeline.export import explain_function
 from pipeline.network import Classifier, preprocess
@@ -36,7 +37,7 @@ class WorstImage:
         probability: of `predicted`.
         label_probability: of `label`.
         picture: data URI.
-        overlay: data URI of the picture under what speaks for `predicted`, red where most.
+        overlay: data URI of the picture under what speaks for `predicted`, as /v1/explain draws it.
     """
 
     path: str
@@ -99,26 +100,6 @@ def draw_pictures(
     )
 
 
-def overlay(image: NDArray[np.uint8], saliency: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return an image in grey under a saliency map: red where most, plain grey where none.
-
-    Grey, because red on a picture of an eye or of tissue would not be seen.
-
-    Args:
-        image: uint8, shape (height, width, channels), 1 or 3 channels.
-        saliency: float32, shape (rows, columns), in [0, 1].
-
-    Returns:
-        uint8, shape (height, width, 3).
-    """
-    height, width = image.shape[:2]
-    resized = Image.fromarray((saliency * 255).astype(np.uint8)).resize((width, height), Image.Resampling.BILINEAR)
-    share = np.asarray(resized, np.float32)[..., None] / 255 * 0.6
-    color = np.array([230.0, 30.0, 0.0], np.float32)
-    grey = image.astype(np.float32).mean(axis=2, keepdims=True)
-    return np.asarray(grey * (1 - share) + color * share).astype(np.uint8)
-
-
 def _draw_images(
     classifier: Classifier,
     evaluation: Evaluation,
@@ -142,7 +123,7 @@ def _draw_images(
                 probability=float(probabilities[predicted]),
                 label_probability=float(probabilities[labels.index(row.label)]),
                 picture=_jpeg(image),
-                overlay=_jpeg(overlay(image, saliency)),
+                overlay=_jpeg(draw_heatmap(image, saliency)),
             )
         )
     return drawn

@@ -18,7 +18,7 @@ from pipeline.errors import RecipeError
 from pipeline.evaluate_settings import Card, Evaluate, check_classes
 from pipeline.metrics import measure
 from pipeline.network import build_classifier
-from pipeline.pictures import FeatureMaps, Pictures, WorstImage, overlay
+from pipeline.pictures import FeatureMaps, Pictures, WorstImage
 from pipeline.ranking import draw_curves
 from pipeline.recipe import Model, Recipe, load_recipe
 from pipeline.report import without_names, write_report, write_reports
@@ -240,19 +240,6 @@ def test_document_is_json() -> None:
     whole = document(LABELS)
 
     assert whole == json.loads(json.dumps(whole, allow_nan=False))
-
-
-def test_overlay_reddens_what_matters() -> None:
-    """Where saliency is 0 the image is its own grey; where it is 1 it turns red; the result is RGB."""
-    image = np.full((8, 8, 1), 100, np.uint8)
-    saliency = np.zeros((2, 2), np.float32)
-    saliency[0, 0] = 1.0
-
-    result = overlay(image, saliency)
-
-    assert (8, 8, 3) == result.shape
-    assert [100, 100, 100] == result[7, 7].tolist()
-    assert result[0, 0, 0] > 160 > 60 > result[0, 0, 1]
 
 
 @pytest.mark.parametrize(
