@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from importlib.metadata import version
 
-_PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "scipy", "scikit-learn", "matplotlib")
+_PACKAGES = ("tensorflow", "keras", "openvino", "numpy", "pillow", "scipy", "scikit-learn", "matplotlib")
 
 
 def library_versions() -> dict[str, str]:
