@@ -176,7 +176,7 @@ def _others(window: dict[str, Any]) -> float:
 
 def median(values: Any) -> float:
     """Return the median, rounded to what a reader can use."""
-    return round(statistics.median(values), 3)
+    return round(float(statistics.median(values)), 3)
 
 
 def say(text: str, began: float) -> None:

@@ -59,7 +59,7 @@ def _parse_headers(head: bytes) -> dict[bytes, bytes]:
 
 def _read_chunks(data: bytearray, position: int) -> tuple[bytes, int] | None:
     """Return the joined chunks and where they end; None while the last one is missing."""
-    parts = []
+    parts: list[bytes] = []
     while True:
         line_end = data.find(b"\r\n", position)
         if line_end < 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from benchmarks.report.page import build_page, read_results
@@ -24,4 +23,4 @@ def write_report() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(write_report())
+    write_report()
