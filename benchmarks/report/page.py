@@ -10,11 +10,7 @@ from benchmarks.report.curves_page import batch_section, curve_sections, other_s
 from benchmarks.report.serving_page import serving_sections
 
 _SHOWN = ("serving", "curves", "batch_scoring", "gateway_start", "make_demo", "demo")
-_HEAD = (
-    "# Benchmarks\n\nWritten by `python -m benchmarks.report` from "
-    "[benchmarks/results/](../benchmarks/results/); `make bench` "
-    "measures again. Compare numbers of one run only: machines differ, and so do hours on a shared one."
-)
+_HERE = Path(__file__).parent
 
 
 def read_results(folder: Path) -> dict[str, dict[str, Any]]:
@@ -24,7 +20,7 @@ def read_results(folder: Path) -> dict[str, dict[str, Any]]:
 
 def build_page(results: dict[str, dict[str, Any]]) -> str:
     """Return the page; sections whose results are missing are left out."""
-    parts = [_HEAD]
+    parts = [(_HERE / "head.md").read_text(encoding="utf-8").strip()]
     if "serving" in results:
         parts += serving_sections(results["serving"])
     if "curves" in results:

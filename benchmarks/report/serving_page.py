@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from benchmarks.report.tables import number, table
@@ -27,20 +28,15 @@ def serving_sections(serving: Mapping[str, Any]) -> Iterator[str]:
 def _setup(serving: Mapping[str, Any]) -> str:
     machine = serving["machine"]
     units = ", ".join(machine["vector_units"]) or "none of AVX2, AVX-512, AMX"
-    failed = sum(len(system["failures"]) for system in serving["systems"].values())
-    return (
-        f"## Serving\n\n`python -m benchmarks serving --size {serving['size']}`, {serving['measured'][:10]}: "
-        f"{machine['cpu']}, {machine['cores']} cores ({units}), Python {machine['python']}, {machine['system']}. "
-        f"{serving['rounds']} rounds, every system started anew in each, {serving['window_s']:g} s a window, "
-        f"{serving['took_s'] / 60:.0f} minutes in all; numbers are medians over the rounds"
-        f"{f', {failed} starts failed' if failed else ''}. Every system gets the same picture (JPEG, 512 x 512 pixels, "
-        f"{serving['picture_bytes'] / 1e3:.0f} KB) and runs the same Keras ResNet50 at 224 x 224 with 1000 "
-        "classes; its "
-        "weights are random, of a fixed seed, since ImageNet's could not be fetched where this was written: they "
-        "cost the "
-        "same arithmetic. Only answers with the right class count. How the comparison is kept fair: "
-        "[decision 0025](decisions/0025-serving-benchmarks.md)."
-    )
+    facts = [
+        f"`python -m benchmarks serving --size {serving['size']}`, {serving['measured'][:10]}",
+        f"{machine['cpu']}, {machine['cores']} cores ({units}), Python {machine['python']}, {machine['system']}",
+        f"{serving['rounds']} rounds, {serving['window_s']:g} s a window, {serving['took_s'] / 60:.0f} minutes in all",
+        f"a JPEG of {serving['picture_bytes'] / 1e3:.0f} KB",
+    ]
+    lines = "\n".join(f"- {fact}" for fact in facts)
+    prose = Path(__file__).with_name("serving.md").read_text(encoding="utf-8").strip()
+    return f"## Serving\n\n{lines}\n\n{prose}"
 
 
 def _limit(serving: Mapping[str, Any]) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import openvino as ov
 
 from benchmarks.systems.fovea import fovea, gateway_alone, model_server_alone
-from benchmarks.systems.peers import PEERS, build_environments, default_cache, peers
+from benchmarks.systems.peers import PEERS, build_environment, default_cache, peers
 from benchmarks.systems.system import System
 from benchmarks.systems.tfserving import find_image, tensorflow_serving
 
@@ -40,11 +42,22 @@ def choose_systems(wanted: str) -> tuple[list[System], dict[str, str]]:
         systems += tensorflow_serving(find_image())
     except LookupError as err:
         skipped["tfserving-rest"] = skipped["tfserving-grpc"] = str(err)
-    cache = default_cache()
-    systems += peers(cache)
+    systems += peers(default_cache())
     chosen = [system for system in systems if not names or system.name in names]
-    build_environments(cache, sorted({name for name in map(environment_of, chosen) if name}))
-    return chosen, skipped
+    unbuilt = _build_environments({name for name in map(environment_of, chosen) if name})
+    skipped |= {system.name: unbuilt[environment_of(system)] for system in chosen if environment_of(system) in unbuilt}
+    return [system for system in chosen if system.name not in skipped], skipped
+
+
+def _build_environments(names: set[str]) -> dict[str, str]:
+    """Build the peers' environments; return why those cannot be that cannot."""
+    unbuilt = {}
+    for name in sorted(names):
+        try:
+            build_environment(default_cache(), name)
+        except subprocess.SubprocessError as err:
+            unbuilt[name] = f"its environment cannot be built: {err}"
+    return unbuilt
 
 
 def environment_of(system: System) -> str:

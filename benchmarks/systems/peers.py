@@ -33,7 +33,7 @@ def peers(cache: Path) -> list[System]:
     """Return all of them.
 
     Args:
-        cache: folder of their environments, as `build_environments` made them.
+        cache: folder of their environments, as `build_environment` made them.
     """
     return [
         _keras(cache, "fastapi", "FastAPI + model.predict", wrap=form("file")),
@@ -73,20 +73,19 @@ def environment_path(cache: Path, name: str) -> Path:
     return cache / f"{name}-{digest}"
 
 
-def build_environments(cache: Path, names: list[str]) -> None:
-    """Build the environments that are not there yet, with uv where it is installed, else with venv and pip.
+def build_environment(cache: Path, name: str) -> None:
+    """Build a peer's environment unless it is there, with uv where it is installed, else with venv and pip.
 
     Raises:
-        subprocess.SubprocessError: if an environment cannot be built; half of it is built anew the next time.
+        subprocess.SubprocessError: if it cannot be built; half of one is built anew the next time.
     """
-    for name in names:
-        folder = environment_path(cache, name)
-        done = folder / ".complete"
-        if not done.exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            for command in _build_commands(folder, _requirements(name)):
-                subprocess.run(command, check=True, timeout=_BUILD_TIMEOUT_S)
-            done.touch()
+    folder = environment_path(cache, name)
+    done = folder / ".complete"
+    if not done.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        for command in _build_commands(folder, _requirements(name)):
+            subprocess.run(command, check=True, timeout=_BUILD_TIMEOUT_S)
+        done.touch()
 
 
 def _version(name: str) -> str:
