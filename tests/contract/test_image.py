@@ -85,9 +85,10 @@ def test_pad_adds_black_bars() -> None:
     assert ([255, 0, 0] == actual[7:9]).all()
 
 
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied(orientation: int) -> None:
-    """A photograph turned by its EXIF tag comes out upright, also when decoded at reduced scale."""
+def test_exif_orientation_is_applied_once(orientation: int, image_format: str) -> None:
+    """A photograph turned by its EXIF tag comes out upright, at reduced scale and where loading turns it already too."""
     transpose = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -101,7 +102,8 @@ def test_exif_orientation_is_applied(orientation: int) -> None:
     stored = upright.transpose(transpose[orientation]) if orientation > 1 else upright
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = encode(stored, "JPEG", exif=exif, quality=95, subsampling=0)
+    options: dict[str, object] = {"quality": 95, "subsampling": 0} if image_format == "JPEG" else {}
+    data = encode(stored, image_format, exif=exif.tobytes(), **options)
 
     actual = decode_image(data, InputSpec(16, 24))
 
