@@ -88,7 +88,7 @@ def test_pad_adds_black_bars() -> None:
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied_once(orientation: int, image_format: str) -> None:
-    """A photograph turned by its EXIF tag comes out upright, at reduced scale and where loading turns it already too."""
+    """A photograph turned by its EXIF tag comes out upright, at reduced scale and where loading turns it too."""
     transpose = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
