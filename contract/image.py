@@ -113,9 +113,8 @@ def decode_image(data: bytes, spec: InputSpec, *, max_pixels: int = MAX_PIXELS) 
         if spec.reduced_decode and image.format == "JPEG":
             image.draft(None, _draft_size(image.size, orientation, spec))
         image.load()
-        orientation = _orientation(
-            image
-        )  # again: a TIFF has been turned by loading it, and some files say it at the end
+        # Once more: a TIFF has been turned by loading it, and some files say it at their end.
+        orientation = _orientation(image)
         upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
         del image  # what has been transposed or converted is let go of at once: it may be large
         upright = _to_color(upright, spec.color)
