@@ -58,3 +58,15 @@ def test_what_is_no_distribution_is_refused(probabilities: list[float], words: s
     """A model server that answers with something else is found out before a number reaches a person."""
     with pytest.raises(ContractError, match=words):
         decode_predictions(np.array(probabilities, np.float32), LABELS, top=1)
+
+
+def test_a_thousand_classes_are_ranked_with_their_wordnet_ids() -> None:
+    """ImageNet's labels: ids and names, of which some names are the same."""
+    labels = [Label(f"n{i:08}", f"name {i // 2}") for i in range(1000)]
+    values = np.random.default_rng(0).dirichlet(np.ones(1000), 2).astype(np.float32)
+    ranked = decode_predictions(values, labels, 3)
+
+    for row, top in zip(values, ranked, strict=True):
+        expected = np.argsort(-row, kind="stable")[:3]
+        assert [f"n{i:08}" for i in expected] == [item.id for item in top]
+        assert [row[i] for i in expected] == [np.float32(item.probability) for item in top]
