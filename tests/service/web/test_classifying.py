@@ -119,9 +119,7 @@ def test_results_can_be_saved_and_removed(visitor: Visitor, page: Page) -> None:
 
 def test_a_browser_that_keeps_nothing_is_enough(open_page: OpenPage, url: str) -> None:
     """Where storage is forbidden, asking for it throws; images are classified all the same."""
-    script = (
-        "Object.defineProperty(window, 'sessionStorage', {get() { throw new DOMException('no', 'SecurityError') }})"
-    )
+    forbid = "get() { throw new DOMException('no', 'SecurityError') }"
     visitor = open_page(url, script=f"Object.defineProperty(window, 'sessionStorage', {{{forbid}}})")
     visitor.choose([("eye.png", encode("green"))])
 
