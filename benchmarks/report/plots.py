@@ -51,7 +51,7 @@ def _draw(axes: Any, points: Sequence[Mapping[str, Any]], x: str, y: str, title:
     axes.set_xscale("log", base=2)
     axes.set_xticks(positions, [str(position) for position in positions])
     axes.minorticks_off()
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.1 * max(point[y] for point in points))
     axes.set_title(title, fontsize=10)
     axes.grid(alpha=0.3)
 

@@ -55,7 +55,7 @@ def model_server_alone() -> System:
 
     return System(
         "fovea-grpc",
-        "Fovea's model server alone, by gRPC, pixels decoded beforehand",
+        "Fovea's model server alone (gRPC, decoded pixels)",
         commands,
         path=PREDICT_METHOD,
         wrap=pixels_proto("resnet50"),
@@ -75,7 +75,7 @@ def gateway_alone() -> System:
             "gateway": [*_PROGRAM, *gateway],
         }
 
-    title = "Fovea's gateway alone, over a backend that answers at once"
+    title = "Fovea's gateway alone (instant backend)"
     return System("gateway-alone", title, commands, path=PATH, read=read_answer, ready="/readyz", checked=False)
 
 

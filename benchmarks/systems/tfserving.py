@@ -50,7 +50,7 @@ def tensorflow_serving(image: str) -> list[System]:
     """Return it by REST and by gRPC; it decodes no JPEG, so it gets pixels that are decoded beforehand."""
     rest = System(
         "tfserving-rest",
-        "TensorFlow Serving by REST, pixels decoded beforehand",
+        "TensorFlow Serving (REST, decoded pixels)",
         lambda place: _commands(place, image, "8501"),
         path=f"/v1/models/{_MODEL}:predict",
         wrap=pixels_json,
@@ -60,7 +60,7 @@ def tensorflow_serving(image: str) -> list[System]:
     )
     by_grpc = System(
         "tfserving-grpc",
-        "TensorFlow Serving by gRPC, pixels decoded beforehand",
+        "TensorFlow Serving (gRPC, decoded pixels)",
         lambda place: _commands(place, image, "8500"),
         path=PREDICT_METHOD,
         wrap=pixels_proto(_MODEL),
