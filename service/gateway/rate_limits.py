@@ -39,13 +39,15 @@ class RateLimiter:
         Raises:
             RateLimitedError: if the client has sent too many, with the time after which it may send again.
         """
-        for item in self._items:
-            if not self._limiter.hit(item, client):
+        for item in self._items:  # all are asked before any counts
+            if not self._limiter.test(item, client):
                 reset_at = self._limiter.get_window_stats(item, client).reset_time
                 raise RateLimitedError(
                     f"expected at most {item.amount} requests in one {item.GRANULARITY.name}. Received: more",
                     retry_after_s=max(1, math.ceil(reset_at - time.time())),
                 )
+        for item in self._items:
+            self._limiter.hit(item, client)
 
 
 def name_address(address: str) -> str:

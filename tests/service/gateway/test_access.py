@@ -16,7 +16,8 @@ from contract.store import ModelStore
 from service.gateway import routes
 from service.gateway.access import OPEN_PATHS, OPEN_PREFIXES
 from service.gateway.api_keys import KeyFileError
-from service.gateway.rate_limits import name_address
+from service.gateway.errors import RateLimitedError
+from service.gateway.rate_limits import RateLimiter, name_address
 from service.key import main
 from tests.helpers.pictures import encode
 from tests.helpers.scripted_backend import ScriptedBackend
@@ -177,20 +178,34 @@ def test_gateway_does_not_start_with_keys_that_it_cannot_read(start_gateway: Sta
 
 
 def test_too_many_requests_are_told_when_to_come_back(start: StartGateway, keys: Keys) -> None:
-    """Each key has its own allowance, health is never counted, and what Retry-After promises is kept."""
-    one, two = keys.add("one"), keys.add("two")
-    client = start(keys_file=keys.path, rate_limit=("3/second", "1000/hour"))
-    statuses = [predict(client, x_api_key=one) for _ in range(40)]
-    reply = client.post("/v1/predict", content=b"", headers={"x-api-key": one})
+    """Each key has its own allowance; health and metrics are never counted."""
+    one, two = keys.add("one", "--rights", "predict,metrics"), keys.add("two")
+    client = start(keys_file=keys.path, rate_limit=("1000/minute", "3/hour"))
+    statuses = [predict(client, x_api_key=one) for _ in range(4)]
+    reply = client.post("/v1/predict", content=encode("red"), headers={"x-api-key": one})
 
-    assert (200, "") == statuses[0]
-    assert (429, "rate_limited") in statuses
-    if reply.status_code == 429:  # else the machine was too slow for this one
-        assert "1" == reply.headers["retry-after"]
+    assert [(200, "")] * 3 + [(429, "rate_limited")] == statuses
+    assert "expected at most 3 requests in one hour. Received: more" == reply.json()["error"]["message"]
+    assert 3000 < int(reply.headers["retry-after"]) <= 3600
     assert (200, "") == predict(client, x_api_key=two)
     assert {200} == {client.get("/healthz").status_code for _ in range(10)}
-    time.sleep(1.1)
-    assert (200, "") == predict(client, x_api_key=one)
+    assert {200} == {client.get("/metrics", headers={"x-api-key": one}).status_code for _ in range(10)}
+
+
+def test_what_retry_after_promises_is_kept() -> None:
+    """After that time the same client is let in again, and its refused requests have not counted."""
+    limiter = RateLimiter(["8/day", "5/second"])
+    with pytest.raises(RateLimitedError) as caught:
+        for _ in range(50):
+            limiter.check("a")
+    limiter.check("b")
+    time.sleep(caught.value.retry_after_s or 0)
+
+    assert 1 == caught.value.retry_after_s
+    for _ in range(3):
+        limiter.check("a")
+    with pytest.raises(RateLimitedError, match="8 requests in one day"):
+        limiter.check("a")
 
 
 def test_addresses_are_counted_without_keys_and_for_wrong_ones(start: StartGateway, keys: Keys) -> None:
