@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 
 from contract.tensors import saved_model_pb2
 from engine.errors import ModelLoadError
+from engine.wire import read_without
 
 GRAPH_FILE = "saved_model.pb"
 SERVE_TAG = "serve"
@@ -32,9 +33,8 @@ def read_signatures(directory: Path) -> Signatures:
     Raises:
         ModelLoadError: if there is no SavedModel, it is corrupt, or nothing in it is tagged "serve" alone.
     """
-    signatures = _serving_graph(_read_saved_model(directory)).signature_def
-    # Copies: a part of a message keeps the whole of it in memory, weights included.
-    return MappingProxyType({name: _copied(message) for name, message in signatures.items() if name != _INIT_OP})
+    signatures = _serving_graph(_read_saved_model(directory, with_graph=False)).signature_def
+    return MappingProxyType({name: message for name, message in signatures.items() if name != _INIT_OP})
 
 
 def copy_as_default(directory: Path, signature: str, target: Path) -> None:
@@ -64,12 +64,6 @@ def copy_as_default(directory: Path, signature: str, target: Path) -> None:
             (target / part).symlink_to((directory / part).resolve(), target_is_directory=True)
     except OSError as err:
         raise ModelLoadError(f"a copy of the graph cannot be written: {err.strerror or err}") from err
-
-
-def _copied(message: Any) -> Any:
-    copy = type(message)()
-    copy.CopyFrom(message)
-    return copy
 
 
 def _node_names(signature: SignatureDef) -> set[str]:
@@ -109,16 +103,22 @@ def _serving_graph(saved_model: Any) -> Any:
     )
 
 
-def _read_saved_model(directory: Path) -> Any:
+def _read_saved_model(directory: Path, *, with_graph: bool = True) -> Any:
+    path = directory / GRAPH_FILE
+    saved_model = saved_model_pb2.SavedModel()
     try:
-        data = (directory / GRAPH_FILE).read_bytes()
+        saved_model.ParseFromString(path.read_bytes() if with_graph else read_without(path, *_graph_fields()))
     except FileNotFoundError as err:
         raise ModelLoadError(f"there is no SavedModel: expected {GRAPH_FILE}", code="NOT_FOUND") from err
     except OSError as err:
         raise ModelLoadError(f"{GRAPH_FILE} cannot be read: {err.strerror or err}", code="UNAVAILABLE") from err
-    saved_model = saved_model_pb2.SavedModel()
-    try:
-        saved_model.ParseFromString(data)
-    except DecodeError as err:
+    except (DecodeError, ValueError) as err:
         raise ModelLoadError(f"{GRAPH_FILE} is corrupt: not a SavedModel message", code="DATA_LOSS") from err
     return saved_model
+
+
+def _graph_fields() -> tuple[int, set[int]]:
+    """Return the number of the field that holds MetaGraphs, and those of the large fields in one."""
+    meta_graphs = saved_model_pb2.SavedModel.DESCRIPTOR.fields_by_name["meta_graphs"]
+    fields = meta_graphs.message_type.fields_by_name
+    return meta_graphs.number, {fields[name].number for name in ("graph_def", "object_graph_def")}

@@ -41,8 +41,15 @@ def test_only_the_graph_for_serving_counts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("data", "text", "code"),
-    [(None, "there is no SavedModel", "NOT_FOUND"), (b"\xff\xff", "saved_model.pb is corrupt", "DATA_LOSS")],
-    ids=["missing", "corrupt"],
+    [
+        (None, "there is no SavedModel", "NOT_FOUND"),
+        (b"", "the SavedModel has no graph for serving", "NOT_FOUND"),
+        *(
+            (data, "saved_model.pb is corrupt", "DATA_LOSS")
+            for data in (b"\xff\xff", b"\x12\x05\x0a", b"\x0f", b"\x12" + b"\xff" * 11)
+        ),
+    ],
+    ids=["missing", "empty", "no number", "cut short", "no wire type", "number too long"],
 )
 def test_a_missing_or_corrupt_graph_says_so(tmp_path: Path, data: bytes | None, text: str, code: str) -> None:
     """Missing and corrupt graph files are told apart, in words and code."""
@@ -51,6 +58,15 @@ def test_a_missing_or_corrupt_graph_says_so(tmp_path: Path, data: bytes | None, 
     with pytest.raises(ModelLoadError, match=text) as caught:
         read_signatures(tmp_path)
     assert caught.value.code == code
+
+
+def test_signatures_are_those_of_the_whole_message(tiny_models: dict[str, Path]) -> None:
+    """Reading around the graph gives what parsing the whole file gives."""
+    for directory in tiny_models.values():
+        whole = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
+        expected = dict(whole.meta_graphs[0].signature_def)
+        del expected["__saved_model_init_op"]
+        assert dict(read_signatures(directory)) == expected
 
 
 def test_warmup_records_come_back(tmp_path: Path) -> None:
