@@ -19,12 +19,15 @@ class Admission:
     Args:
         max_working: requests that are worked on at once; fewer than the model server lets wait.
         max_waiting: requests that wait for a place; more are refused at once.
+        max_held_bytes: bytes of bodies, inflated, that all requests together hold; more are refused at once.
         metrics: where waiting is timed and refusals are counted.
     """
 
-    def __init__(self, *, max_working: int, max_waiting: int, metrics: Metrics) -> None:
+    def __init__(self, *, max_working: int, max_waiting: int, max_held_bytes: int, metrics: Metrics) -> None:
         self._free = max_working
         self._max_waiting = max_waiting
+        self._max_held_bytes = max_held_bytes
+        self._held_bytes = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._metrics = metrics
 
@@ -37,6 +40,17 @@ class Admission:
         if not self._free and len(self._waiting) >= self._max_waiting:
             self._metrics.count_shed("queue_full")
             raise OverloadedError(f"{self._max_waiting} requests wait already, the most; try again later")
+
+    def hold(self, num_bytes: int) -> None:
+        """Count bytes of a body that is being read; a negative number when they are let go of.
+
+        Raises:
+            OverloadedError: if they are too many together with those of others; they are counted all the same.
+        """
+        self._held_bytes += num_bytes
+        if num_bytes > 0 and self._held_bytes > self._max_held_bytes:
+            self._metrics.count_shed("too_many_bytes")
+            raise OverloadedError("too many large bodies are being read; try again later")
 
     def place(self) -> Place:
         """Hold a place while a block runs, an asynchronous context manager; wait for one if there is none.

@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from service.gateway.errors import BodyTooLargeError, MalformedRequestError, UnsupportedEncodingError
 
+HOLD = "fovea.hold"  # in the ASGI scope: is told of every piece of the body, and refuses what is too much for all
 _PIECE = 1 << 18  # bytes that are inflated at a time, between which other requests have their turn
 _MAX_MEMBERS = 64  # a gzip file may be several, one after the other; each costs time however small it is
 _GZIP = 31  # zlib's way to say: gzip's header, largest window
@@ -36,14 +37,15 @@ def read_chunks(request: Request, max_bytes: int) -> AsyncGenerator[bytes]:
     """Give a request's body piece by piece, as `join_chunks` reads it; headers are checked before the first piece."""
     encoding = _read_encoding(request, max_bytes)
     if encoding in _PLAIN:
-        return _bound(_receive(request), max_bytes)
+        return _hold(request, _bound(_receive(request), max_bytes))
     if encoding in ("gzip", "x-gzip"):
-        return _bound(_inflate(_bound(_receive(request), max_bytes)), max_bytes)
+        return _hold(request, _bound(_inflate(_bound(_receive(request), max_bytes)), max_bytes))
     raise UnsupportedEncodingError(f"content-encoding: expected gzip or none. Received: {encoding[:32]!r}")
 
 
 async def _join_plain(request: Request, max_bytes: int) -> bytes:
     """Return a body that is not compressed: the usual case, without generators."""
+    hold = request.scope.get(HOLD, _ignore)
     parts: list[bytes] = []
     size = 0
     while True:
@@ -52,6 +54,7 @@ async def _join_plain(request: Request, max_bytes: int) -> bytes:
             raise ClientDisconnect
         parts.append(message.get("body", b""))
         size += len(parts[-1])
+        hold(len(parts[-1]))
         if size > max_bytes:
             raise _too_large(max_bytes)
         if not message.get("more_body", False):
@@ -82,6 +85,18 @@ async def _receive(request: Request) -> AsyncGenerator[bytes]:
         more = message.get("more_body", False)
         if body := message.get("body"):
             yield body
+
+
+async def _hold(request: Request, chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    hold = request.scope.get(HOLD, _ignore)
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            hold(len(chunk))
+            yield chunk
+
+
+def _ignore(num_bytes: int) -> None:
+    """Stand in where nobody counts."""
 
 
 async def _bound(chunks: AsyncGenerator[bytes], max_bytes: int) -> AsyncGenerator[bytes]:

@@ -61,7 +61,12 @@ def build_components(settings: Settings) -> Components:
     decoder = Decoder(threads=settings.decode_threads, max_pixels=settings.max_pixels)
     metrics = Metrics(None if tracing is None else tracing.tracer)
     metrics.show_models(lambda: {(n, str(v), c.sha256): 1 for (n, v), c in contracts.known().items()})
-    admission = Admission(max_working=settings.max_concurrency, max_waiting=settings.max_queue, metrics=metrics)
+    admission = Admission(
+        max_working=settings.max_concurrency,
+        max_waiting=settings.max_queue,
+        max_held_bytes=settings.max_held_bytes,
+        metrics=metrics,
+    )
     return Components(
         settings=settings,
         admission=admission,

@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.gateway.admission import Admission
+from service.gateway.body_stream import HOLD
 from service.gateway.deadlines import HEADER, parse_timeout, set_deadline
 from service.gateway.errors import DeadlineError, GatewayError
 from service.gateway.replies import error_reply
@@ -45,6 +46,7 @@ class RequestLifetime:
             return
         set_deadline(timeout_s)
         visit = _Visit(receive, send)
+        scope[HOLD] = holding = _Holding(self._admission)
         try:
             if timeout_s is None:
                 await self._app(scope, visit.receive, visit.send)
@@ -57,6 +59,7 @@ class RequestLifetime:
             raise ClientDisconnect from None
         finally:
             visit.end()
+            holding.end()
 
     async def _answer_in_time(self, timeout_s: float, scope: Scope, visit: _Visit) -> None:
         try:
@@ -67,6 +70,21 @@ class RequestLifetime:
                 raise ClientDisconnect from err  # half a reply is of no use to anybody
             late = DeadlineError(f"the {timeout_s:g} s that the client waits were over before there was an answer")
             await error_reply(late)(scope, visit.receive, visit.send)
+
+
+class _Holding:
+    """Counts the bytes that one request holds."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._num_bytes = 0
+
+    def __call__(self, num_bytes: int) -> None:
+        self._num_bytes += num_bytes
+        self._admission.hold(num_bytes)
+
+    def end(self) -> None:
+        self._admission.hold(-self._num_bytes)
 
 
 class _Visit:

@@ -54,6 +54,9 @@ class Settings(BaseModel):
         (), description="names to serve when there is no access to the store, separated by commas"
     )
     max_body_bytes: int = Field(32 * 2**20, ge=1, le=2**31 - 1, description="largest request body, bytes")
+    max_held_bytes: int = Field(
+        512 * 2**20, ge=1, description="most bytes of bodies that all requests together hold; more get 503 at once"
+    )
     max_images: int = Field(64, ge=1, le=4096, description="most images in one request")
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="largest image, width x height by its header")
     max_batch: int = Field(32, ge=1, le=4096, description="most images in one call of the model server")

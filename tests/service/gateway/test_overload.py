@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
@@ -74,6 +75,39 @@ def test_requests_beyond_the_queue_are_refused_at_once(narrow: str, backend: Scr
     assert [200, 200] == answered
     wait_for_metric(narrow, 'fovea_shed_total{reason="queue_full"} 1.0')
     assert 200 == post(narrow).status_code
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+def test_bodies_of_all_requests_are_bounded_together(
+    start_process: StartProcess, backend: ScriptedBackend, index: ModelStore, packed: bool
+) -> None:
+    """Many clients that send large bodies slowly would fill the memory, each within its own limit."""
+    process = start_process(
+        "gateway",
+        f"--models-dir={index.root}",
+        f"--backend={backend.address}",
+        "--port=0",
+        "--max-body-bytes=1000000",
+        "--max-held-bytes=2500000",
+    )
+    url = process.wait_for_url()
+    process.wait_until_ready(url)
+    parts = urlsplit(url)
+    packer = zlib.compressobj(wbits=31)
+    body = packer.compress(bytes(900_000)) + packer.flush(zlib.Z_SYNC_FLUSH) if packed else bytes(900_000)
+    encoding = b"Content-Encoding: gzip\r\n" if packed else b""
+    head = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n%s\r\n" % (len(body) + 9, encoding)
+    slow = [socket.create_connection((str(parts.hostname), int(parts.port or 0)), PATIENCE_S) for _ in range(4)]
+    try:
+        for connection in slow:
+            connection.sendall(head + body)  # all but the last 9 bytes
+        wait_for_metric(url, 'fovea_shed_total{reason="too_many_bytes"}')
+    finally:
+        for connection in slow:
+            connection.close()
+    wait_for_metric(url, "fovea_requests_in_flight 1.0")  # those that left hold nothing any more
+
+    assert 200 == post(url).status_code
 
 
 @pytest.mark.parametrize("value", ["", "0", "-1", "abc", "1e3", "nan", "inf", "3601", "1 s", "٣"])
@@ -200,7 +234,7 @@ def test_places_go_to_whoever_waited_longest() -> None:
     """First come, first served, and never more at work than there are places."""
 
     async def run() -> tuple[list[int], int]:
-        admission = Admission(max_working=2, max_waiting=8, metrics=Metrics())
+        admission = Admission(max_working=2, max_waiting=8, max_held_bytes=1, metrics=Metrics())
         order: list[int] = []
         working = most = 0
 
@@ -223,7 +257,7 @@ def test_waiting_that_is_given_up_leaks_no_place() -> None:
     """Whether it is cancelled before, in, or after the moment in which it gets its place."""
 
     async def run() -> None:
-        admission = Admission(max_working=1, max_waiting=3, metrics=Metrics())
+        admission = Admission(max_working=1, max_waiting=3, max_held_bytes=1, metrics=Metrics())
 
         async def work() -> None:
             async with admission.place():
