@@ -21,10 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.store import CONTRACT_FILE
+from contract.tensors import types_pb2
 from engine.errors import ModelLoadError, RunError
 from engine.memory import return_freed_memory
 from engine.model import Arrays, Engine
-from engine.precision import choose_precision
+from engine.precision import AUTO, FLOAT32, choose_precision
 from engine.saved_model import DEFAULT_SIGNATURE, SignatureDef, Signatures, copy_as_default, read_signatures
 from engine.signatures import data_type_of
 
@@ -41,6 +42,12 @@ class UnreadableError(ModelLoadError):
     """OpenVINO cannot read a model that may be right all the same."""
 
     code = "UNIMPLEMENTED"
+
+
+class PrecisionError(ModelLoadError):
+    """OpenVINO computes at another precision than it was asked for."""
+
+    code = "FAILED_PRECONDITION"
 
 
 class OpenVINOEngine(Engine):
@@ -119,6 +126,7 @@ class OpenVINOEngine(Engine):
         except RuntimeError as err:
             raise UnreadableError(f"OpenVINO cannot read {signature}: {_reason(err)}") from err
         _check_ports(signature, self.signatures[signature], compiled)
+        _check_precision(compiled, self.precision)
         return _Graph(compiled)
 
 
@@ -198,10 +206,19 @@ def load_openvino(
     """
     signatures = read_signatures(directory)
     chosen = choose_precision(directory, precision, engine=OpenVINOEngine.name, offered=faster_precisions())
-    engine = OpenVINOEngine(
-        directory, signatures, precision=chosen, num_threads=num_threads, num_streams=num_streams or 1
+    wanted = None if prepare else [name for name in signatures if name == DEFAULT_SIGNATURE]
+    build = functools.partial(
+        OpenVINOEngine, directory, signatures, num_threads=num_threads, num_streams=num_streams or 1
     )
-    engine.prepare(None if prepare else [name for name in signatures if name == DEFAULT_SIGNATURE])
+    engine = build(precision=chosen)
+    try:
+        engine.prepare(wanted)
+    except PrecisionError as err:
+        if precision != AUTO:
+            raise
+        logger.warning("%s: %s; it runs at %s", directory, err, FLOAT32)
+        engine = build(precision=FLOAT32)
+        engine.prepare(wanted)
     return engine
 
 
@@ -238,8 +255,21 @@ def _check_ports(signature: str, definition: SignatureDef, compiled: Any) -> Non
     for infos, ports in ((definition.inputs, compiled.inputs), (definition.outputs, compiled.outputs)):
         found = {name: data_type_of(port.get_element_type().to_dtype()) for port in ports for name in port.get_names()}
         wanted = {alias: info.dtype for alias, info in infos.items()}
-        if wrong := {alias for alias, dtype in wanted.items() if found.get(alias) != dtype}:
+        if wrong := {
+            alias for alias, dtype in wanted.items() if found.get(alias) != dtype or dtype == types_pb2.DT_STRING
+        }:
             raise UnreadableError(f"OpenVINO cannot read {signature}: it finds {', '.join(sorted(wrong))} otherwise")
+
+
+def _check_precision(compiled: Any, precision: str) -> None:
+    """Check that the arithmetic is what was asked for: where it cannot be, the plugin takes another and says nothing.
+
+    Raises:
+        PrecisionError: if it is another one.
+    """
+    actual = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    if actual != _TYPES[precision]:
+        raise PrecisionError(f"precision: expected {_TYPES[precision]}. Received from OpenVINO: {actual}")
 
 
 def _reason(err: Exception) -> str:

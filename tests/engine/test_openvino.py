@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from contract.store import CONTRACT_FILE
 from engine.errors import ModelLoadError, RunError
 from engine.loading import list_precisions, load_engine
 from engine.model import Engine
@@ -68,6 +69,14 @@ def test_what_openvino_cannot_read_runs_on_tensorflow(
         engine.close()
     with pytest.raises(UnreadableError, match="operations: Timestamp"):
         load_engine(tiny_models["slow"], engine="openvino")
+
+
+def test_texts_need_the_contract_or_tensorflow(tmp_path: Path, tiny_models: dict[str, Path]) -> None:
+    """OpenVINO computes no texts: without contract.json beside the graph it leaves `describe`, and so the model."""
+    shutil.copytree(tiny_models["plain"], tmp_path / "model")
+    (tmp_path / "model" / CONTRACT_FILE).unlink()
+    with pytest.raises(UnreadableError, match="OpenVINO cannot read describe"):
+        load_engine(tmp_path / "model", engine="openvino", warm_up=True)
 
 
 def test_both_engines_give_the_same(engine: Engine, tiny_models: dict[str, Path]) -> None:
