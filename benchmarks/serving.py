@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -62,36 +61,42 @@ SIZES = {
 
 def run(size: str = "standard") -> dict[str, Any]:
     """Measure everything; `BENCHMARK_SYSTEMS=name,name` leaves out the other systems."""
-    chosen = SIZES[size]
-    systems, skipped = choose_systems(os.environ.get("BENCHMARK_SYSTEMS", ""))
-    rounds: dict[str, list[dict[str, Any]]] = defaultdict(list)
     began = time.monotonic()
+    systems, skipped = choose_systems(os.environ.get("BENCHMARK_SYSTEMS", ""))
+    workload = shared_workload()
+    limits = [Limit(precision, workload, side=_SIDE) for precision in ("float32", *fast_precisions())]
+    for limit in limits:
+        limit.search(SIZES[size].search_s)
+    rounds = _run_rounds(systems, limits, workload, SIZES[size])
+    return {
+        "size": size,
+        "rounds": SIZES[size].rounds,
+        "window_s": SIZES[size].seconds,
+        "took_s": round(time.monotonic() - began),
+        "picture_bytes": (workload / "picture.jpg").stat().st_size,
+        "limit": {limit.precision: limit.document() for limit in limits},
+        "systems": {s.name: {"title": s.title, **summarize(rounds[s.name])} for s in systems},
+        "skipped": skipped,
+    }
+
+
+def _run_rounds(
+    systems: Sequence[System], limits: Sequence[Limit], workload: Path, size: Size
+) -> dict[str, list[dict[str, Any]]]:
+    """Measure the limits and each system once a round, and return what each system did by its name."""
+    began = time.monotonic()
+    rounds: dict[str, list[dict[str, Any]]] = {system.name: [] for system in systems}
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
-        workload = shared_workload()
-        limits = [Limit(precision, workload, side=_SIDE) for precision in ("float32", *fast_precisions())]
-        for limit in limits:
-            limit.search(chosen.search_s)
-        for number in range(chosen.rounds):
+        for number in range(size.rounds):
             for limit in limits:
-                limit.measure(chosen.seconds)
+                limit.measure(size.seconds)
             for turn in range(len(systems)):
                 system = systems[(turn + number) % len(systems)]
                 earlier = rounds[system.name]
                 if sum("failed" in one for one in earlier) < _MAX_FAILURES:
-                    earlier.append(_try(system, workload, Path(temporary) / f"{system.name}-{number}", chosen))
-                say(f"round {number + 1}/{chosen.rounds}: {system.name}", began)
-        picture_bytes = (workload / "picture.jpg").stat().st_size
-        limit_documents = {limit.precision: limit.document() for limit in limits}
-    return {
-        "size": size,
-        "rounds": chosen.rounds,
-        "window_s": chosen.seconds,
-        "took_s": round(time.monotonic() - began),
-        "picture_bytes": picture_bytes,
-        "limit": limit_documents,
-        "systems": {s.name: {"title": s.title, **summarize(rounds[s.name])} for s in systems},
-        "skipped": skipped,
-    }
+                    earlier.append(_try(system, workload, Path(temporary) / f"{system.name}-{number}", size))
+                say(f"round {number + 1}/{size.rounds}: {system.name}", began)
+    return rounds
 
 
 def _try(system: System, workload: Path, folder: Path, size: Size) -> dict[str, Any]:
@@ -99,7 +104,7 @@ def _try(system: System, workload: Path, folder: Path, size: Size) -> dict[str, 
     try:
         with started(system, workload, folder) as running:
             return measure(running, size)
-    except (BrokenSystemError, subprocess.SubprocessError) as err:
+    except (BrokenSystemError, subprocess.SubprocessError, OSError, ValueError) as err:
         return {"failed": str(err)[-_ERROR_CHARACTERS:]}
 
 

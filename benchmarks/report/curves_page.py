@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks.report.tables import number, table
@@ -34,6 +34,10 @@ def curve_sections(curves: Mapping[str, Any]) -> Iterator[str]:
     ]
     header = ("side, pixels", "JPEG, KB", "requests/s", "gateway CPU ms a request", *_LATENCY)
     yield "### Size of the image, 8 callers\n\n" + table(header, rows)
+    yield _models(curves["models"])
+
+
+def _models(points: Sequence[Mapping[str, Any]]) -> str:
     rows = [
         (
             str(p["models"]),
@@ -42,10 +46,10 @@ def curve_sections(curves: Mapping[str, Any]) -> Iterator[str]:
             number(sum(p["memory_mb"].values()), 0),
             number(p["start_s"]),
         )
-        for p in curves["models"]
+        for p in points
     ]
     header = ("models", "requests/s", *_LATENCY, "memory, MB", "start, s")
-    yield "### Models served at a time, asked in turn by 8 callers\n\n" + table(header, rows)
+    return "### Models served at a time, asked in turn by 8 callers\n\n" + table(header, rows)
 
 
 def _latency(point: Mapping[str, Any]) -> tuple[str, str]:
