@@ -60,7 +60,9 @@ def test_family_trains_exports_verifies_and_explains(tmp_path: Path, name: str) 
     )
 
     verification = json.loads((result.directory / VERIFICATION_FILE).read_text())
-    assert verification["deviations"][0]["max_deviation"] <= 1e-4
+    exact = [found for found in verification["deviations"] if found["precision"] == "float32"]
+    assert ["tensorflow", "openvino"] == [found["engine"] for found in exact]
+    assert max(found["max_deviation"] for found in exact) <= 1e-4
     contract = json.loads((result.directory / CONTRACT_FILE).read_text())
     assert {"gap": "cam", "flatten-dense": "grad-cam"}[backbone.head] == contract["saliency"]
     engine = load_engine(result.directory)
