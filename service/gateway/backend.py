@@ -1,13 +1,11 @@
-"""The model server as the gateway sees it: predict, describe, status. The only module that speaks gRPC."""
+"""The model server as the gateway sees it: predict, describe, status. Who else speaks gRPC is `retries`."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import random
-import time
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,12 +26,9 @@ from contract.tensors import (
     predict_pb2,
     prediction_service_pb2_grpc,
 )
-from service.gateway.call_errors import translate_error
 from service.gateway.deadlines import limit_to_deadline
 from service.gateway.errors import BrokenContractError, InvalidArgumentError
-from service.gateway.retries import FIRST_PAUSE_S, MAX_TRIES, RetryBudget
-
-logger = logging.getLogger("fovea.backend")
+from service.gateway.retries import MAX_TRIES, RetryBudget, call
 
 MAX_MESSAGE_BYTES: Final = 256 * 2**20  # gRPC's own limit of 4 MiB is 27 images of 224 x 224
 AVAILABLE: Final = "AVAILABLE"
@@ -89,17 +84,17 @@ class Backend:
     Args:
         address: host:port, or unix:/path.
         timeout_s: longest wait for one reply, seconds.
-        interceptors: what every call passes through.
+        metadata: returns gRPC metadata for the call that is made now; None for none.
 
     Attributes:
         generation: grows whenever the connection is lost; what was learnt about versions may then be wrong.
     """
 
     def __init__(
-        self, address: str, *, timeout_s: float, interceptors: Sequence[grpc.aio.ClientInterceptor] = ()
+        self, address: str, *, timeout_s: float, metadata: Callable[[], Sequence[tuple[str, str]]] | None = None
     ) -> None:
         self.generation = 0
-        self._interceptors = interceptors
+        self._metadata = metadata
         self._address = address
         self._timeout_s = timeout_s
         self._retries = RetryBudget()
@@ -108,9 +103,7 @@ class Backend:
 
     async def open(self) -> None:
         """Start connecting; call it in the event loop that will use the backend."""
-        self._channel = grpc.aio.insecure_channel(
-            self._address, options=_CHANNEL_OPTIONS, interceptors=self._interceptors
-        )
+        self._channel = grpc.aio.insecure_channel(self._address, options=_CHANNEL_OPTIONS)
         # Requests are serialised already.
         self._predict_call = self._channel.unary_unary(
             _PREDICT, response_deserializer=predict_pb2.PredictResponse.FromString
@@ -260,23 +253,10 @@ class Backend:
             )
         return reply
 
-    async def _call(self, method: Any, request: Any, *, tries: int = 1) -> Any:
-        """Call the model server, again if it cannot be reached and time and budget allow."""
-        deadline = time.monotonic() + limit_to_deadline(self._timeout_s)
-        pause_s = FIRST_PAUSE_S
-        while True:
-            tries -= 1
-            try:
-                return await method(request, timeout=max(0.0, deadline - time.monotonic()))
-            except grpc.aio.AioRpcError as err:
-                code, details = err.code(), err.details() or ""
-                level = logging.DEBUG if code is grpc.StatusCode.NOT_FOUND else logging.WARNING
-                logger.log(level, "model server: %s: %s", code.name, details[:300])
-                in_time = time.monotonic() + pause_s < deadline
-                if code is not grpc.StatusCode.UNAVAILABLE or tries <= 0 or not in_time or not self._retries.spend():
-                    raise translate_error(code, details) from err
-            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
-            pause_s *= 2
+    def _call(self, method: Any, request: Any, *, tries: int = 1) -> Awaitable[Any]:
+        if self._metadata is not None:
+            method = functools.partial(method, metadata=self._metadata())
+        return call(method, request, timeout_s=limit_to_deadline(self._timeout_s), tries=tries, budget=self._retries)
 
     async def _watch_connection(self) -> None:
         """Count lost connections: a model server that comes back may serve other models under the same numbers."""

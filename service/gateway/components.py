@@ -23,7 +23,7 @@ from service.gateway.readiness import Readiness
 from service.gateway.rest_prediction import RestPredictor
 from service.gateway.settings import Settings
 from service.gateway.signatures import SignatureCache
-from service.gateway.tracing import CarryContext, Tracing
+from service.gateway.tracing import Tracing, carry_context
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ def build_components(settings: Settings) -> Components:
         StorageError: if the folder for feedback or the audit log cannot be written.
     """
     tracing = None if settings.otlp_endpoint is None else Tracing(settings.otlp_endpoint)
-    interceptors = () if tracing is None else (CarryContext(),)
-    backend = Backend(settings.backend, timeout_s=settings.predict_timeout_s, interceptors=interceptors)
+    metadata = None if tracing is None else carry_context
+    backend = Backend(settings.backend, timeout_s=settings.predict_timeout_s, metadata=metadata)
     catalog = build_catalog(settings, backend)
     contracts = ContractCache(backend)
     decoder = Decoder(threads=settings.decode_threads, max_pixels=settings.max_pixels)

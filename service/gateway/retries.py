@@ -1,6 +1,22 @@
-"""A budget for trying again: retries may add a tenth to the load, and never multiply it when everything fails."""
+"""Calls of the model server, made again where that helps, within a budget.
+
+Retries may add a tenth to the load; they never multiply it when everything fails.
+"""
 
 from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from typing import Any
+
+import grpc
+
+from service.gateway.call_errors import translate_error
+from service.gateway.errors import OverloadedError
+
+logger = logging.getLogger("fovea.backend")
 
 MAX_TRIES = 3
 FIRST_PAUSE_S = 0.05
@@ -29,3 +45,35 @@ class RetryBudget:
             return False
         self._tokens -= 1
         return True
+
+
+async def call(method: Any, request: Any, *, timeout_s: float, tries: int, budget: RetryBudget) -> Any:
+    """Call the model server, again if it cannot be reached and time and budget allow.
+
+    Args:
+        method: of a gRPC stub.
+        request: what it takes.
+        timeout_s: longest wait for an answer, all tries together, seconds.
+        tries: most calls.
+        budget: pays for all but the first.
+
+    Raises:
+        GatewayError: if the last call failed, by `call_errors`.
+    """
+    deadline = time.monotonic() + timeout_s
+    pause_s = FIRST_PAUSE_S
+    while True:
+        tries -= 1
+        try:
+            return await method(request, timeout=max(0.0, deadline - time.monotonic()))
+        except grpc.aio.AioRpcError as err:
+            code, details = err.code(), err.details() or ""
+            level = logging.DEBUG if code is grpc.StatusCode.NOT_FOUND else logging.WARNING
+            logger.log(level, "model server: %s: %s", code.name, details[:300])
+            error = translate_error(code, details)
+            # A full queue is UNAVAILABLE too: what is overloaded is not asked again.
+            again = code is grpc.StatusCode.UNAVAILABLE and not isinstance(error, OverloadedError) and tries > 0
+            if not again or time.monotonic() + pause_s >= deadline or not budget.spend():
+                raise error from err
+        await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
+        pause_s *= 2

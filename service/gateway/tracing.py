@@ -6,11 +6,8 @@ Nothing that a client sends becomes an attribute but the method and the request 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
 
-import grpc
 from opentelemetry.trace import SpanKind, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -100,14 +97,8 @@ def start_span(tracer: Tracer, name: str) -> AbstractContextManager[object]:
     return tracer.start_as_current_span(name, record_exception=False, set_status_on_exception=False)
 
 
-class CarryContext(grpc.aio.UnaryUnaryClientInterceptor):
-    """Tells the model server, in gRPC's metadata, which span a call belongs to."""
-
-    async def intercept_unary_unary(
-        self, continuation: Callable[[Any, Any], Any], client_call_details: Any, request: Any
-    ) -> Any:
-        """Add `traceparent` to a call."""
-        carrier: dict[str, str] = {}
-        _PROPAGATOR.inject(carrier)
-        metadata = grpc.aio.Metadata(*(client_call_details.metadata or ()), *carrier.items())
-        return await continuation(client_call_details._replace(metadata=metadata), request)
+def carry_context() -> list[tuple[str, str]]:
+    """Return the gRPC metadata that tells the model server which span a call belongs to."""
+    carrier: dict[str, str] = {}
+    _PROPAGATOR.inject(carrier)
+    return list(carrier.items())
