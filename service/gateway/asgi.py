@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from fastapi import FastAPI
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class GatewayApp(FastAPI):
-    """FastAPI, but what `add_middleware` adds surrounds all of it, error handling of last resort included."""
+    """FastAPI, but what `add_middleware` adds surrounds all of it.
+
+    Its handling of errors of last resort is left out: `RequestScope`, the outermost layer, answers those.
+    """
 
     def build_middleware_stack(self) -> ASGIApp:
         """Return the app inside its middleware."""
@@ -16,6 +20,8 @@ class GatewayApp(FastAPI):
             app = super().build_middleware_stack()
         finally:
             self.user_middleware = middleware
+        if isinstance(app, ServerErrorMiddleware):
+            app = app.app
         for cls, args, kwargs in reversed(middleware):
             app = cls(app, *args, **kwargs)
         return app

@@ -37,6 +37,7 @@ class ScriptedVersion:
         state: its ModelVersionStatus.State by name; only AVAILABLE answers.
         error_code: what its status says of loading.
         fault: status that Predict ends with.
+        details: the text that comes with it.
         describe_fault: status that the `describe` signature ends with.
         delay_s: how long Predict takes, seconds.
         answer: images to the output `probabilities`; None computes what the tiny model would.
@@ -50,6 +51,7 @@ class ScriptedVersion:
     error_code: int = 0
     contract_bytes: bytes | None = None
     fault: grpc.StatusCode | None = None
+    details: str = "as told; /secret/path of the model server"
     describe_fault: grpc.StatusCode | None = None
     delay_s: float = 0.0
     answer: Answer | None = None
@@ -187,7 +189,7 @@ class ScriptedBackend:
         if images.shape[1:] != behaviour.contract.input.shape:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"expected {behaviour.contract.input.shape}")
         if behaviour.fault is not None:
-            context.abort(behaviour.fault, "as told; /secret/path of the model server")
+            context.abort(behaviour.fault, behaviour.details)
         if behaviour.answer is not None:
             return behaviour.answer(images)
         labels = tuple(label.id for label in behaviour.contract.labels)

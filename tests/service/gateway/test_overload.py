@@ -207,6 +207,19 @@ def test_nothing_else_is_tried_again(client: TestClient, backend: ScriptedBacken
     assert 1 == faults
 
 
+def test_full_queue_is_not_asked_again(client: TestClient, backend: ScriptedBackend) -> None:
+    """TensorFlow Serving calls that UNAVAILABLE too; more calls would make it worse."""
+    backend.versions["colours", 1].fault = grpc.StatusCode.UNAVAILABLE
+    backend.versions[
+        "colours", 1
+    ].details = "The batch scheduling queue to which this task was submitted is full; task size: 1"
+    before = len(backend.predictions)
+    reply = client.post("/v1/predict", content=encode("red"))
+
+    assert (503, "overloaded") == (reply.status_code, reply.json()["error"]["code"])
+    assert before + 1 == len(backend.predictions)
+
+
 def test_retries_do_not_multiply_the_load(client: TestClient, backend: ScriptedBackend) -> None:
     """When everything fails, they are a tenth of the requests beyond a small reserve."""
     backend.versions["colours", 1].fault = grpc.StatusCode.UNAVAILABLE
