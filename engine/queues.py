@@ -56,12 +56,16 @@ class QueueOpener:
         """
         _import_runtime(self._settings.engine)
         engine, lone_engine = self._load(directory, 1), None
-        can_stream = engine.name == OpenVINOEngine.name
-        plan = self._plan(directory, engine, can_stream)
-        if plan.num_streams > 1 and can_stream:
-            engine, lone_engine = self._load(directory, plan.num_streams), engine
-        if self._settings.warm_up:
-            warm_up_batches(engine, plan)
+        try:
+            can_stream = engine.name == OpenVINOEngine.name
+            plan = self._plan(directory, engine, can_stream)
+            if plan.num_streams > 1 and can_stream:
+                engine, lone_engine = self._load(directory, plan.num_streams), engine
+            if self._settings.warm_up:
+                warm_up_batches(engine, plan)
+        except BaseException:
+            engine.close()
+            raise
         return ModelQueue(self._scheduler, engine, plan, observe, lone_engine=lone_engine)
 
     def _load(self, directory: Path, num_streams: int) -> Engine:

@@ -6,6 +6,7 @@ batch, so batches grow with the load and shrink with it. Models take turns, and 
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -21,6 +22,8 @@ from engine.batching import Call, Lane, Piece, cut, is_batched, join
 from engine.errors import OverloadedError
 from engine.model import Arrays, Engine
 from engine.signatures import check_input_names, check_inputs, find_signature, resolve_outputs
+
+logger = logging.getLogger(__name__)
 
 _BUSY_S = 10.0
 
@@ -117,7 +120,10 @@ class Scheduler:
                         return
                     self.work.wait()
                 self.work.notify()  # perhaps there is more; whoever finds nothing sleeps on
-            batch.model.run(batch)
+            try:
+                batch.model.run(batch)
+            except Exception:  # an observer's; the thread must go on
+                logger.exception("a batch was answered, but not recorded")
             with self.lock:
                 self._num_free += batch.num_cores
 

@@ -11,10 +11,10 @@ import grpc
 
 from contract.tensors import model_pb2
 from engine.errors import EngineError
+from engine.repository import ModelRepository
 from engine.scheduling import ModelQueue
+from engine.versions import ServedVersion
 from service.modelserver.errors import RequestError
-from service.modelserver.repository import ModelRepository
-from service.modelserver.served import ServedVersion
 
 logger = logging.getLogger(__name__)
 
@@ -39,18 +39,22 @@ def answering(method: Method) -> Method:
     return answer
 
 
-def refusing(name: str, instead: str) -> Method:
-    """Return an RPC method that says in plain words that it is not there.
-
-    Args:
-        name: the method's.
-        instead: what to call or do.
-    """
+def refusing(name: str) -> Method:
+    """Return an RPC method that says in plain words that it is not there."""
 
     async def refuse(servicer: Any, request: Any, context: Any) -> NoReturn:
-        await _abort(context, "UNIMPLEMENTED", f"{name} is not implemented by Fovea's model server; {instead}")
+        await _abort(context, "UNIMPLEMENTED", f"{name} is not implemented by Fovea's model server; use Predict")
 
     return refuse
+
+
+class Refusal(grpc.GenericRpcHandler):
+    """Refuses the methods of services that are not there at all."""
+
+    def service(self, handler_call_details: Any) -> Any:
+        """Return what answers a method that nobody else takes."""
+        refuse = refusing(handler_call_details.method.rpartition("/")[2])
+        return grpc.unary_unary_rpc_method_handler(functools.partial(refuse, None))
 
 
 def find_version(repository: ModelRepository, request: Any) -> tuple[ServedVersion, ModelQueue]:

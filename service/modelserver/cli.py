@@ -14,14 +14,10 @@ from service.modelserver.server import serve
 
 
 def main(argv: Sequence[str]) -> int:
-    """Serve until told to stop.
-
-    Args:
-        argv: the arguments, without the program's name.
+    """Serve until told to stop; a wrong command line raises SystemExit(2), as argparse does.
 
     Returns:
-        Exit status: 0 stopped as asked, 1 could not serve (the reason is the last line of stderr). A wrong command
-        line raises SystemExit(2), as argparse does.
+        Exit status: 0 stopped as asked, 1 could not serve (the reason is the last line of stderr).
     """
     _set_up_logging()
     options = parse_options(argv)

@@ -7,10 +7,10 @@ from typing import Any
 import grpc
 
 from contract.tensors import get_model_status_pb2, model_management_pb2, model_service_pb2_grpc
+from engine.repository import ModelRepository
+from engine.versions import ServedVersion
 from service.modelserver.answers import answering, check_model_spec
 from service.modelserver.errors import RequestError
-from service.modelserver.repository import ModelRepository
-from service.modelserver.served import ServedVersion
 from service.modelserver.watcher import ModelWatcher
 
 
@@ -31,15 +31,11 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore
         """Return the state of one version or all, newest first; a label is not looked at, as in the original."""
         check_model_spec(request)
         name = request.model_spec.name
-        versions = self._repository.versions(name)
-        if request.model_spec.HasField("version"):
-            number = int(request.model_spec.version.value)
-            versions = [version for version in versions if version.number == number]
-            missing = f"Could not find version {number} of model {name}"
-        else:
-            missing = f"Could not find any versions of model {name}"
+        number = int(request.model_spec.version.value) if request.model_spec.HasField("version") else None
+        versions = [version for version in self._repository.versions(name) if number in (None, version.number)]
         if not versions:
-            raise RequestError(missing, code="NOT_FOUND")
+            which = "any versions" if number is None else f"version {number}"
+            raise RequestError(f"Could not find {which} of model {name}", code="NOT_FOUND")
         return get_model_status_pb2.GetModelStatusResponse(
             model_version_status=[_describe_version(version) for version in versions]
         )

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from engine.errors import EngineError
 from engine.scheduling import BatchRecord, ModelQueue
+from engine.versions import ServedVersion
 from service.modelserver.errors import BindError
-from service.modelserver.served import ServedVersion
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128)
@@ -83,20 +84,14 @@ class Metrics:
         for metric in (self._seconds, self._rows, self._waits, self._runs, self._info):
             metric.remove_by_labels({"model": version.model, "version": str(version.number)})
 
-    def listen(self, host: str, port: int) -> tuple[str, Callable[[], None]]:
-        """Serve the metrics over HTTP from a thread; return the address and what ends it.
+    def listen(self, host: str, port: int) -> WSGIServer:
+        """Serve the metrics over HTTP from a thread, until the server that is returned is shut down.
 
         Raises:
             BindError: if the address cannot be listened on.
         """
         try:
-            server, thread = start_http_server(port, host, self.registry)
+            server, _ = start_http_server(port, host, self.registry)
         except OSError as err:
             raise BindError(f"cannot listen on {host}:{port}: {err.strerror or err}") from err
-
-        def close() -> None:
-            server.shutdown()
-            server.server_close()
-            thread.join()
-
-        return f"http://{host}:{server.server_port}/metrics", close
+        return server

@@ -6,16 +6,15 @@ import asyncio
 from typing import Any
 
 from contract.tensors import encode_tensor, get_model_metadata_pb2, predict_pb2, prediction_service_pb2_grpc
+from engine.repository import ModelRepository
 from engine.requests import decode_inputs, signature_name
 from engine.scheduling import ModelQueue
+from engine.versions import ServedVersion
 from service.modelserver.answers import answering, build_model_spec, check_model_spec, find_version, refusing
 from service.modelserver.errors import RequestError
 from service.modelserver.monitoring import Metrics
-from service.modelserver.repository import ModelRepository
-from service.modelserver.served import ServedVersion
 
 METADATA_FIELD = "signature_def"
-_USE_PREDICT = "use Predict"
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):  # type: ignore[misc]
@@ -62,9 +61,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
                 raise RequestError(f"Metadata field {field} is not supported")
         return _describe_signatures(*find_version(self._repository, request))
 
-    Classify = refusing("Classify", _USE_PREDICT)
-    Regress = refusing("Regress", _USE_PREDICT)
-    MultiInference = refusing("MultiInference", _USE_PREDICT)
+    Classify, Regress, MultiInference = map(refusing, ("Classify", "Regress", "MultiInference"))
 
 
 def _describe_signatures(version: ServedVersion, queue: ModelQueue) -> Any:

@@ -13,16 +13,17 @@ import grpc
 
 from contract.tensors import model_service_pb2_grpc, prediction_service_pb2_grpc
 from engine.queues import QueueOpener, RunSettings
+from engine.repository import ModelRepository
 from engine.scheduling import ModelQueue, Scheduler
 from engine.tuning import Tuner, is_machine_busy
+from engine.versions import ServedVersion
+from service.modelserver.answers import Refusal
 from service.modelserver.config import ModelConfig
 from service.modelserver.errors import BindError
 from service.modelserver.model_service import ModelService
 from service.modelserver.monitoring import Metrics
 from service.modelserver.options import Options
 from service.modelserver.prediction_service import PredictionService
-from service.modelserver.repository import ModelRepository
-from service.modelserver.served import ServedVersion
 from service.modelserver.watcher import ModelWatcher
 
 logger = logging.getLogger(__name__)
@@ -71,9 +72,10 @@ async def running_server(options: Options) -> AsyncIterator[Sequence[str]]:
         stack.callback(scheduler.close)
         metrics = Metrics()
         if options.monitoring_port is not None:
-            address, close = metrics.listen(options.host, options.monitoring_port)
-            stack.callback(close)
-            logger.info("metrics on %s", address)
+            listener = metrics.listen(options.host, options.monitoring_port)
+            stack.callback(listener.server_close)
+            stack.callback(listener.shutdown)
+            logger.info("metrics on http://%s:%d/metrics", options.host, listener.server_port)
         repository = ModelRepository(
             functools.partial(_open, _build_opener(options, scheduler), metrics),
             num_retries=options.max_num_load_retries,
@@ -91,6 +93,7 @@ async def running_server(options: Options) -> AsyncIterator[Sequence[str]]:
         predictions, models = PredictionService(repository, metrics), ModelService(repository, watcher)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(predictions, server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
+        server.add_generic_rpc_handlers((Refusal(),))
         addresses = [_listen(server, address) for address in options.addresses]
         await server.start()
         stack.push_async_callback(server.stop, DRAIN_S)

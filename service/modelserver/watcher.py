@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from engine.repository import ModelRepository
 from service.modelserver.config import ModelConfig, list_versions, parse_config, read_config
 from service.modelserver.errors import RequestError
-from service.modelserver.repository import ModelRepository
 
 logger = logging.getLogger(__name__)
 

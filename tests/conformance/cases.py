@@ -220,4 +220,5 @@ LEFT_OUT = (
     ("Classify", predict_pb2.PredictRequest),
     ("Regress", predict_pb2.PredictRequest),
     ("MultiInference", predict_pb2.PredictRequest),
+    ("SessionRun", predict_pb2.PredictRequest),
 )

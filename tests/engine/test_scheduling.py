@@ -320,3 +320,32 @@ def check(numbers: list[int], future: Future[Arrays]) -> bool:
     assert outputs["doubled"].tolist() == [[2 * number] * 2 for number in numbers]
     assert outputs["sums"].tolist() == [2 * number for number in numbers]
     return True
+
+
+def test_an_observer_that_fails_stops_nothing(scheduler: Scheduler, caplog: pytest.LogCaptureFixture) -> None:
+    """Calls are answered, before and after, and the log has the failure."""
+
+    def fail(_: BatchRecord) -> None:
+        raise ZeroDivisionError("observed badly")
+
+    queue = ModelQueue(scheduler, EchoEngine(), Plan(num_streams=1, max_batch=4), fail)
+    assert [value(ask(queue, number)) for number in range(5)] == [0, 2, 4, 6, 8]
+    queue.close()
+    scheduler.close()  # its threads have said everything then
+    assert "observed badly" in caplog.text
+
+
+def test_a_lone_call_gets_all_cores_and_many_share_them(scheduler: Scheduler) -> None:
+    """A call that is alone runs on the engine that uses all cores; those that come meanwhile on the streams."""
+    streams, lone = EchoEngine(), EchoEngine()
+    queue = ModelQueue(scheduler, streams, Plan(num_streams=2, max_batch=2), lone_engine=lone)
+    lone.gate.clear()
+    calls = [ask(queue, 0)]
+    lone.wait_for_runs(1)
+    calls += [ask(queue, number) for number in (1, 2, 3)]
+    assert streams.batches == []
+    lone.gate.set()
+    assert [value(call) for call in calls] == [0, 2, 4, 6]
+    queue.close()
+    assert lone.batches[0] == ("echo", [0]) and streams.batches
+    assert lone.is_closed and streams.is_closed

@@ -61,6 +61,7 @@ def start_server(store: ModelStore, log: Path, flags: Sequence[str] = ()) -> Ser
     command = [sys.executable, "-m", "service.modelserver"]
     command += [f"--model_config_file={store.config_path}", f"--path-map={CONTAINER_ROOT}={store.root}"]
     command += ["--model_config_file_poll_wait_seconds=0.1", "--file_system_poll_wait_seconds=0.1"]
+    command.append(f"--tuning_cache={store.root.parent / 'tuning'}")
     if not any(flag.startswith(("--port", "--grpc_socket_path")) for flag in flags):
         command.append("--port=0")
     process = run_server([*command, *flags], log)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
-from service.modelserver.repository import ModelRepository
-from service.modelserver.served import State
+from engine.repository import ModelRepository
+from engine.versions import State
 
 
 async def until(repository: ModelRepository, name: str, expected: dict[int, State], *, timeout_s: float = 60) -> None:

@@ -16,8 +16,7 @@ from typing import Any
 
 from engine.errors import EngineError, ModelLoadError
 from engine.scheduling import ModelQueue
-from service.modelserver.errors import RequestError
-from service.modelserver.served import ServedVersion, State
+from engine.versions import ServedVersion, State
 
 logger = logging.getLogger(__name__)
 
@@ -67,12 +66,12 @@ class ModelRepository:
         """Return the version that a label of a model stands for.
 
         Raises:
-            RequestError: if there is no such label.
+            EngineError: if there is no such label.
         """
         if self.labels is None:
-            raise RequestError(f"Model labels does not init yet.{label}", code="UNAVAILABLE")
+            raise EngineError(f"Model labels does not init yet.{label}", code="UNAVAILABLE")
         if label not in self.labels.get(name, {}):
-            raise RequestError(f"Unrecognized servable version label: {label}")
+            raise EngineError(f"Unrecognized servable version label: {label}", code="INVALID_ARGUMENT")
         return self.labels[name][label]
 
     def versions(self, name: str) -> list[ServedVersion]:
@@ -84,7 +83,7 @@ class ModelRepository:
         """Wait until each of these models has an available version.
 
         Raises:
-            RequestError: if every wanted version of one of them has failed, or none is wanted.
+            EngineError: if every wanted version of one of them has failed, or none is wanted.
         """
         failed = []
         for name in sorted(names):
@@ -97,7 +96,7 @@ class ModelRepository:
                 await asyncio.sleep(0.05)
         if failed:
             message = f"{len(failed)} model(s) did not become available: {{{', '.join(failed)}, }}"
-            raise RequestError(message, code="UNKNOWN")
+            raise EngineError(message, code="UNKNOWN")
 
     def aspire(self, name: str, paths: Mapping[int, Path]) -> None:
         """Say which versions of a model are wanted; call again at any time, it changes only what differs.
