@@ -64,18 +64,12 @@ class ServingContainer:
         try:
             self._client = self._docker.from_env(timeout=_TIMEOUT_S)
             _remove_orphans(self._client)
+            self._fetch(placement.image)
             port = _free_port() if placement.network == "host" else _PORT
             self._container = self._client.containers.run(placement.image, **_options(root, placement, port))
             self.address = f"127.0.0.1:{port if placement.network == 'host' else self._published_port()}"
-        except self._docker.errors.ImageNotFound as err:
-            raise ContainerError(
-                f"there is no image {placement.image}, here or in its registry: {err.explanation}. Load one with "
-                "`docker load`, name another with --image, or leave --engine away: the embedded server needs none"
-            ) from err
         except (self._docker.errors.DockerException, OSError) as err:
-            raise ContainerError(
-                f"the container cannot be started: {getattr(err, 'explanation', None) or err}"
-            ) from err
+            raise ContainerError(f"the container cannot be started: {_reason(err)}") from err
         self._logs = threading.Thread(target=self._pass_on_logs, name="container-logs", daemon=True)
         self._logs.start()
 
@@ -111,6 +105,18 @@ class ServingContainer:
         self._logs.join(timeout=5)
         self._client.close()
 
+    def _fetch(self, image: str) -> None:
+        with contextlib.suppress(self._docker.errors.ImageNotFound):
+            self._client.images.get(image)
+            return
+        try:
+            self._client.images.pull(image)
+        except self._docker.errors.DockerException as err:
+            raise ContainerError(
+                f"there is no image {image} on this machine, and it cannot be fetched ({_reason(err)}). Load one with "
+                "`docker load`, name another with --image, or leave --engine away: the embedded server needs no image"
+            ) from err
+
     def _signal(self, name: str) -> None:
         with contextlib.suppress(self._docker.errors.DockerException, OSError):  # it has ended
             self._container.kill(name)
@@ -125,6 +131,11 @@ class ServingContainer:
             for chunk in self._container.logs(stream=True, follow=True):
                 sys.stderr.write(chunk.decode(errors="replace"))
                 sys.stderr.flush()
+
+
+def _reason(err: Exception) -> str:
+    """Return what the engine said, without the request that it answered."""
+    return str(getattr(err, "explanation", None) or err)
 
 
 def _options(root: Path, placement: Placement, port: int) -> dict[str, Any]:

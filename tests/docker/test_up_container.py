@@ -84,10 +84,10 @@ def test_it_serves_follows_the_store_and_leaves_nothing(
     service, url = start(start_process, store, stand_in)
     (container,) = containers(engine)
 
-    assert predict(url, encode("red")).json()["predictions"][0]["top"][0]["label"] == "red"
+    assert predict(url, encode("red")).json()["predictions"][0]["top"][0]["id"] == "red"
     publish_variant(store, tiny_models["permuted"])
     wait_for(lambda: predict(url, encode("red")).json()["model"]["version"] == 2, service)
-    assert predict(url, encode("red")).json()["predictions"][0]["top"][0]["label"] == "red"
+    assert predict(url, encode("red")).json()["predictions"][0]["top"][0]["id"] == "red"
 
     settings = container.attrs["HostConfig"]
     assert settings["ReadonlyRootfs"]
