@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fastapi import FastAPI
-from starlette.routing import BaseRoute, Match
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.gateway.api_keys import ApiKey, KeyRing, Right
 from service.gateway.errors import ForbiddenError, GatewayError, UnauthorizedError
 from service.gateway.rate_limits import RateLimiter, name_address
 from service.gateway.replies import error_reply
+from service.gateway.request_context import name_route
 from service.gateway.settings import Settings
 
 KEY_NAME = "fovea.key"  # in the ASGI scope: the name of the key that a request came with
@@ -51,7 +52,7 @@ class AccessControl:
             try:
                 self._check(scope)
             except GatewayError as err:
-                self._name_route(scope)
+                name_route(scope, self._routes)
                 await _refuse(err)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
@@ -68,13 +69,6 @@ class AccessControl:
             self._limiter.check(f"key {key.name}" if key else name_address(_address(scope)))
         if self._keys is not None:
             _check_right(path, key, sent=secret is not None)
-
-    def _name_route(self, scope: Scope) -> None:
-        """Say in the scope which route was refused, as routing would have."""
-        for route in self._routes:
-            if route.matches(scope)[0] is not Match.NONE:
-                scope["route"] = route
-                return
 
 
 def install_access(app: FastAPI, settings: Settings, *, routes: Iterable[BaseRoute]) -> None:

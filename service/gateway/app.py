@@ -62,8 +62,9 @@ def create_app(settings: Settings, components: Components | None = None) -> Fast
         app.include_router(routes.router)
     install_openapi(app)
     app.add_middleware(HotRoutes, routes=_HOT_ROUTES, components=app.state.components)
-    app.add_middleware(RequestLifetime, admission=app.state.components.admission)
-    install_access(app, settings, routes=[route for routes in _ROUTES for route in routes.router.routes])
+    every_route = [route for routes in _ROUTES for route in routes.router.routes]
+    app.add_middleware(RequestLifetime, admission=app.state.components.admission, routes=every_route)
+    install_access(app, settings, routes=every_route)
     if app.state.components.tracing is not None:
         app.add_middleware(TraceRequests, tracer=app.state.components.tracing.tracer)
     app.add_middleware(RequestScope, metrics=app.state.components.metrics)

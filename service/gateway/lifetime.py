@@ -7,8 +7,10 @@ is told that nobody waits any more.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 from starlette.requests import ClientDisconnect
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.gateway.admission import Admission
@@ -16,6 +18,7 @@ from service.gateway.body_stream import HOLD
 from service.gateway.deadlines import HEADER, parse_timeout, set_deadline
 from service.gateway.errors import DeadlineError, GatewayError
 from service.gateway.replies import error_reply
+from service.gateway.request_context import name_route
 
 _WATCH_AFTER_S = 0.05  # most requests are answered sooner, and then need no task that watches the connection
 _HEADER = HEADER.encode()
@@ -27,10 +30,12 @@ class RequestLifetime:
     Args:
         app: what answers.
         admission: says at once when a request would only be refused later.
+        routes: the app's, to name the route of a refused request in the metrics.
     """
 
-    def __init__(self, app: ASGIApp, *, admission: Admission) -> None:
+    def __init__(self, app: ASGIApp, *, admission: Admission, routes: Iterable[BaseRoute]) -> None:
         self._app = app
+        self._routes = routes
         self._admission = admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,6 +47,7 @@ class RequestLifetime:
             timeout_s = _read_timeout(scope)
             self._admission.check()
         except GatewayError as err:
+            name_route(scope, self._routes)
             await error_reply(err)(scope, receive, send)
             return
         set_deadline(timeout_s)

@@ -1,10 +1,14 @@
-"""The id of the request that is being answered, for replies and log lines."""
+"""What replies, metrics and log lines say of the request that is being answered: its id and its route."""
 
 from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Iterable
 from contextvars import ContextVar
+
+from starlette.routing import BaseRoute, Match
+from starlette.types import Scope
 
 HEADER = "x-request-id"
 
@@ -24,3 +28,11 @@ def adopt_request_id(sent: str | None) -> str:
 def current_request_id() -> str:
     """Return the id of the request that is being answered, "-" outside of one."""
     return _current.get()
+
+
+def name_route(scope: Scope, routes: Iterable[BaseRoute]) -> None:
+    """Say in the scope which route was meant, as routing would have; for requests that are refused before that."""
+    for route in routes:
+        if route.matches(scope)[0] is not Match.NONE:
+            scope["route"] = route
+            return

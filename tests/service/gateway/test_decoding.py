@@ -1,0 +1,105 @@
+"""The threads that decode: bounded, in order, and not for those who have left."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+import service.gateway.decoding
+from contract.image import decode_image
+from contract.model import InputSpec
+from service.gateway.decoding import Decoder
+from service.gateway.errors import RefusedImageError
+from tests.helpers.pictures import COLOURS, encode
+
+SPEC = InputSpec(height=16, width=16)
+
+
+@pytest.fixture
+def decoder() -> Iterator[Decoder]:
+    """Two threads."""
+    threads = Decoder(threads=2, max_pixels=10_000)
+    yield threads
+    threads.close()
+
+
+def test_images_come_back_in_their_order_with_their_errors(decoder: Decoder) -> None:
+    """However many there are beyond the threads."""
+    images = [encode(colour) for colour in COLOURS] * 20
+    images[7], images[30] = b"not an image", encode("red", size=101)
+    results = asyncio.run(decoder.decode(images, SPEC))
+
+    assert {7, 30} == {n for n, result in enumerate(results) if isinstance(result, RefusedImageError)}
+    for n, result in enumerate(results):
+        if not isinstance(result, RefusedImageError):
+            np.testing.assert_array_equal(decode_image(images[n], SPEC), result)
+
+
+def test_no_more_are_decoded_at_once_than_there_are_threads(monkeypatch: pytest.MonkeyPatch, decoder: Decoder) -> None:
+    """Memory is bounded by that number."""
+    lock, running, most = threading.Lock(), 0, 0
+
+    def count(*args: object, **kwargs: object) -> np.ndarray:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        threading.Event().wait(0.005)
+        with lock:
+            running -= 1
+        return np.zeros(SPEC.shape, np.uint8)
+
+    monkeypatch.setattr(service.gateway.decoding, "decode_image", count)
+    asyncio.run(decoder.decode([b"x"] * 20, SPEC))
+
+    assert 1 <= most <= 2
+
+
+def test_images_of_a_caller_that_left_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits is dropped; what has begun ends, and nobody minds."""
+    begun, go_on = threading.Event(), threading.Event()
+    decoded: list[object] = []
+
+    def wait(data: bytes, *args: object, **kwargs: object) -> np.ndarray:
+        decoded.append(data)
+        begun.set()
+        go_on.wait(60)
+        return np.zeros(SPEC.shape, np.uint8)
+
+    async def run() -> None:
+        decoder = Decoder(threads=1, max_pixels=10_000)
+        leaving = asyncio.create_task(decoder.decode([b"begun", b"waits", b"waits too"], SPEC))
+        await asyncio.to_thread(begun.wait, 60)
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        staying = asyncio.create_task(decoder.decode([b"stays"], SPEC))
+        go_on.set()
+        await staying
+        decoder.close()
+
+    monkeypatch.setattr(service.gateway.decoding, "decode_image", wait)
+    asyncio.run(run())
+
+    assert [b"begun", b"stays"] == decoded
+
+
+def test_fault_of_ours_reaches_the_request_and_the_thread_lives(
+    monkeypatch: pytest.MonkeyPatch, decoder: Decoder
+) -> None:
+    """One request fails with what went wrong; the next one is answered."""
+
+    def fail(*args: object, **kwargs: object) -> np.ndarray:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(service.gateway.decoding, "decode_image", fail)
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="of ours"):
+            asyncio.run(decoder.decode([encode("red")], SPEC))
+    monkeypatch.undo()
+
+    assert (16, 16, 3) == asyncio.run(decoder.decode([encode("red")], SPEC))[0].shape  # type: ignore[union-attr]
