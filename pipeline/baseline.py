@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from contract.baseline import Baseline, measure_images
+from pipeline.ingest import Split
 from pipeline.pixels import Pixels
 from pipeline.split import Manifest, ManifestRow
 
@@ -21,6 +22,8 @@ _MIN_IMAGES = 10  # of training and of validation images, below which nothing ca
 _BATCH = 32
 _TAIL = 1.0  # percent at either end that does not move the centre or the spread
 _MIN_SPREAD = 0.02  # a statistic that hardly varies in training must not make every other picture infinitely far
+_MIN_VARIANCE = 1e-3
+_FOLDS = 5
 _SEED = 1
 
 
@@ -30,7 +33,7 @@ class FittedBaseline:
 
     Attributes:
         baseline: goes into the contract.
-        validation: images that the threshold was chosen on.
+        validation: validation images among those that the threshold was chosen on.
         test: test images that were measured.
         alarms: how many of these are called unlike the training images.
     """
@@ -54,49 +57,79 @@ class FittedBaseline:
 
 
 def fit_to_images(manifest: Manifest, pixels: Pixels) -> FittedBaseline | None:
-    """Fit a baseline to the training images; the threshold comes from the validation images, its error from the test's.
+    """Fit a baseline to the training images and count the false alarms on the test images.
 
     Returns:
         None if there are too few images to say anything.
     """
-    train, val, test = (measure_rows(manifest.of(split), pixels) for split in ("train", "val", "test"))
+    splits: tuple[Split, ...] = ("train", "val", "test")
+    rows = [_choose_rows(manifest.of(split)) for split in splits]
+    train, val, test = (measure_rows(part, pixels) for part in rows)
     if min(len(train), len(val)) < _MIN_IMAGES:
         return None
-    baseline = fit_baseline(train, val)
+    baseline = fit_baseline(train, val, [row.group for row in rows[0]])
     alarms = int((baseline.distances_of(test) > baseline.threshold).sum()) if len(test) else 0
     return FittedBaseline(baseline, len(val), len(test), alarms)
 
 
+def _choose_rows(rows: list[ManifestRow]) -> list[ManifestRow]:
+    """Return the rows, or a fixed random choice of many."""
+    if len(rows) <= _MAX_IMAGES:
+        return rows
+    chosen = np.random.default_rng(_SEED).choice(len(rows), _MAX_IMAGES, replace=False)
+    return [rows[i] for i in np.sort(chosen)]
+
+
 def measure_rows(rows: Sequence[ManifestRow], pixels: Pixels) -> NDArray[np.float32]:
-    """Return the statistics of images, or of a fixed random choice of many, float32, shape (images, statistics)."""
-    if len(rows) > _MAX_IMAGES:
-        chosen = np.random.default_rng(_SEED).choice(len(rows), _MAX_IMAGES, replace=False)
-        rows = [rows[i] for i in np.sort(chosen)]
+    """Return the statistics of images, float32, shape (images, statistics)."""
     parts = [measure_images(batch) for batch in pixels.batches([row.path for row in rows], _BATCH)]
     return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 
 
-def fit_baseline(train: NDArray[np.float32], val: NDArray[np.float32]) -> Baseline:
-    """Fit centre and spread to one set of statistics and choose the threshold on another.
+def fit_baseline(train: NDArray[np.float32], val: NDArray[np.float32], groups: Sequence[str]) -> Baseline:
+    """Fit centre and spread to training images, and choose the threshold on images that were not fitted to.
+
+    These are the validation images and, since those are often few, the training images too: each fifth of them, whole
+    groups at a time, is measured by what the other four fifths look like.
 
     Args:
-        train: float32, shape (images, statistics).
-        val: the same of other images, of which about FALSE_ALARMS may be beyond the threshold.
+        train: statistics, float32, shape (images, statistics).
+        val: the same of other images.
+        groups: of each training image, such as the patient.
     """
+    center, whitening = _fit(train)
+    untested = Baseline(center, whitening, math.inf)
+    distances = np.concatenate([untested.distances_of(val), _held_out_distances(train, groups)])
+    return Baseline(center, whitening, choose_threshold(distances))
+
+
+def _held_out_distances(train: NDArray[np.float32], groups: Sequence[str]) -> NDArray[np.float32]:
+    """Return each training image's distance from the training images of other folds, float32, shape (images,)."""
+    names, numbers = np.unique(np.asarray(groups), return_inverse=True)
+    if len(names) < _FOLDS:
+        return np.zeros(0, np.float32)
+    folds = np.random.default_rng(_SEED).permutation(len(names))[numbers] % _FOLDS
+    distances = np.zeros(len(train), np.float32)
+    for fold in range(_FOLDS):
+        center, whitening = _fit(train[folds != fold])
+        distances[folds == fold] = Baseline(center, whitening, math.inf).distances_of(train[folds == fold])
+    return distances
+
+
+def _fit(statistics: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return centre, shape (statistics,), and whitening matrix, shape (statistics, statistics)."""
     from sklearn.covariance import ledoit_wolf
 
-    low, high = np.percentile(train, [_TAIL, 100 - _TAIL], axis=0)
-    tamed = np.clip(train.astype(np.float64), low, high)
+    low, high = np.percentile(statistics, [_TAIL, 100 - _TAIL], axis=0)
+    tamed = np.clip(statistics.astype(np.float64), low, high)
     center = tamed.mean(axis=0)
     spread = np.maximum(tamed.std(axis=0), _MIN_SPREAD)
     # In units of their own spread the statistics can be shrunk towards being independent, as few images demand.
     covariance, _ = ledoit_wolf((tamed - center) / spread, assume_centered=True)
-    # A statistic that never varied has no variance there either; one unit is its floor.
-    covariance += np.diag(np.maximum(0, 1e-3 - np.diag(covariance)))
     values, vectors = np.linalg.eigh(covariance)
-    whitening = (vectors / np.sqrt(np.maximum(values, 1e-3))) / spread[:, None]
-    untested = Baseline(center.astype(np.float32), whitening.astype(np.float32), math.inf)
-    return Baseline(untested.center, untested.whitening, choose_threshold(untested.distances_of(val)))
+    # A direction that never varied has no variance there; a thousandth of a unit is its floor.
+    whitening = (vectors / np.sqrt(np.maximum(values, _MIN_VARIANCE))) / spread[:, None]
+    return center.astype(np.float32), whitening.astype(np.float32)
 
 
 def choose_threshold(distances: NDArray[np.floating]) -> float:

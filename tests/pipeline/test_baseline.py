@@ -60,9 +60,9 @@ class Fitted:
 
 @pytest.fixture(name="fitted", scope="module")
 def fixture_fitted() -> Fitted:
-    """A baseline of 200 pictures, its threshold chosen on 100 others; and 300 more."""
+    """A baseline of 200 pictures, its threshold chosen on 100 others too; and 300 more."""
     statistics = measure_images(discs(300, seed=1))
-    return Fitted(fit_baseline(statistics[:200], statistics[200:]), discs(300, seed=2))
+    return Fitted(fit_baseline(statistics[:200], statistics[200:], [str(i) for i in range(200)]), discs(300, seed=2))
 
 
 def others() -> Iterator[tuple[str, NDArray[np.uint8]]]:
@@ -116,7 +116,7 @@ def test_statistics_that_never_vary_do_not_make_everything_unlike() -> None:
     images = generator.normal(128, 20, (60, 16, 16, 1)).clip(0, 255).astype(np.uint8)
     images[:, :2] = 0  # a black bar, always
     statistics = measure_images(images)
-    baseline = fit_baseline(statistics[:40], statistics[40:])
+    baseline = fit_baseline(statistics[:40], statistics[40:], [str(i // 2) for i in range(40)])
 
     assert baseline.find_unlike(images).mean() < 0.1
     assert baseline.find_unlike(np.zeros((1, 16, 16, 1), np.uint8)).all()
@@ -140,3 +140,24 @@ def test_a_manifest_is_fitted_by_its_splits(tmp_path: Path) -> None:
     expected = {"wanted": FALSE_ALARMS, "validation_images": 20, "test_images": 20, "test_alarms": 20}
     assert expected == fitted.document()["false_alarms"]
     assert fit_to_images(Manifest(tuple(rows[:24])), pixels) is None
+
+
+def test_a_group_is_never_measured_by_itself() -> None:
+    """Two pictures of one patient are alike: held back alone, each would look ordinary, and the threshold too tight."""
+    generator = np.random.default_rng(0)
+    patients = generator.normal(size=(60, 14)).astype(np.float32)
+    statistics = np.repeat(patients, 2, axis=0)
+    val = generator.normal(size=(30, 14)).astype(np.float32)
+    by_patient = fit_baseline(statistics, val, [str(i // 2) for i in range(120)])
+    by_image = fit_baseline(statistics, val, [str(i) for i in range(120)])
+
+    assert by_patient.threshold > by_image.threshold
+
+
+def test_few_groups_leave_the_validation_images_alone() -> None:
+    """Four hospitals cannot be held back in fifths."""
+    generator = np.random.default_rng(0)
+    train, val = generator.normal(size=(60, 14)).astype(np.float32), generator.normal(size=(120, 14)).astype(np.float32)
+    baseline = fit_baseline(train, val, [str(i % 4) for i in range(60)])
+
+    assert baseline.threshold == pytest.approx(choose_threshold(baseline.distances_of(val)))
