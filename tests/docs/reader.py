@@ -99,7 +99,7 @@ class Reader:
             )
         self._servers.append(server)
         pattern = _READY if "service up" in block.text else _LISTENING
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while (found := pattern.search(log.read_text())) is None:
             assert server.poll() is None, f"{block.where}: it ended:\n{log.read_text()}"
             assert time.monotonic() < deadline, f"{block.where}: not ready:\n{log.read_text()}"
