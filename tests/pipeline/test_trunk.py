@@ -1,0 +1,48 @@
+"""pipeline/trunk.py: OpenVINO's features are Keras's, or Keras computes them."""
+
+from importlib.metadata import version
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from pipeline.network import preprocess
+from pipeline.trunk import Trunk
+
+
+def small_network() -> Any:
+    """A network of a few layers, batch normalisation among them."""
+    keras.utils.set_random_seed(2)
+    images = keras.Input((12, 12, 3))
+    x = keras.layers.Conv2D(4, 3, activation="swish")(images)
+    x = keras.layers.BatchNormalization()(x)
+    return keras.Model(images, keras.layers.GlobalAveragePooling2D()(x))
+
+
+def test_features_are_keras_s_for_any_batch_and_type(caplog: pytest.LogCaptureFixture) -> None:
+    """Pixels as bytes or numbers, one or many: what the preprocessed network gives; the inputs stay as they were."""
+    network = small_network()
+    trunk = Trunk(network, "caffe")
+    images = np.random.default_rng(0).integers(0, 256, (5, 12, 12, 3), np.uint8)
+    expected = np.asarray(network(preprocess(images.astype(np.float32), "caffe"), training=False))
+
+    for given in (images, images.astype(np.float32), images[:1]):
+        before = given.copy()
+        received = trunk.compute(given)
+        np.testing.assert_allclose(received, expected[: len(given)], rtol=1e-4, atol=1e-3)
+        np.testing.assert_array_equal(before, given)
+    assert "computed by Keras" not in caplog.text
+    assert trunk.runtime.startswith(f"openvino {version('openvino')} ")
+
+
+def test_what_openvino_does_not_confirm_is_computed_by_keras(caplog: pytest.LogCaptureFixture) -> None:
+    """A network whose features cannot be compared is left to Keras, and the log says so."""
+    network = small_network()
+    network.layers[1].kernel.assign(network.layers[1].kernel * np.nan)
+
+    features = Trunk(network, "none").compute(np.ones((2, 12, 12, 3), np.uint8))
+
+    assert np.isnan(features).all()
+    assert "OpenVINO at float32 is not used for features: inf from Keras's" in caplog.text
+    assert "Features are computed by Keras, which is slower" in caplog.text
