@@ -80,9 +80,9 @@ def run_schemathesis(url: str, folder: Path, *flags: str) -> int:
 
 def test_a_few_cases_find_nothing(url: str, tmp_path: Path) -> None:
     """The document's examples and a few cases of each route."""
-    num_cases = run_schemathesis(url, tmp_path, "--phases=examples,fuzzing", "--max-examples=8")
+    num_cases = run_schemathesis(url, tmp_path, "--phases=examples,fuzzing", "--max-examples=5")
 
-    assert num_cases >= 100
+    assert num_cases >= 60
 
 
 @pytest.mark.slow

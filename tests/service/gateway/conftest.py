@@ -13,7 +13,8 @@ from starlette.testclient import TestClient
 from contract.store import ModelStore
 from service.gateway.app import create_app
 from service.gateway.settings import Settings
-from tests.helpers.scripted_backend import ScriptedBackend
+from tests.helpers.scripted_backend import ScriptedBackend, scripted
+from tests.service.conftest import publish_empty
 
 StartGateway = Callable[..., TestClient]
 
@@ -36,6 +37,27 @@ def client(start_gateway: StartGateway, backend: ScriptedBackend, index: ModelSt
     gateway = start_gateway(backend=backend.address, models_dir=index.root)
     wait_until_ready(gateway)
     return gateway
+
+
+@pytest.fixture(scope="module")
+def shared_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """As `client`, one for all tests of a module; for those that change nothing on either side."""
+    folder = tmp_path_factory.mktemp("shared")
+    store = ModelStore(folder / "models")
+    publish_empty(store)
+    with ScriptedBackend(folder / "backend.sock") as backend:
+        backend.versions["colours", 1] = scripted()
+        with run_gateway(backend=backend.address, models_dir=store.root) as gateway:
+            yield gateway
+
+
+@contextlib.contextmanager
+def run_gateway(**settings: Any) -> Iterator[TestClient]:
+    """Run the app, ready, while the block runs."""
+    app = create_app(Settings(**{"poll_s": 0.02, **settings}))
+    with TestClient(app, raise_server_exceptions=False) as gateway:
+        wait_until_ready(gateway)
+        yield gateway
 
 
 def wait_until_ready(client: TestClient, *, timeout_s: float = 20.0) -> None:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote_from_bytes
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
@@ -16,21 +13,15 @@ from starlette.testclient import TestClient
 from contract.errors import ImageError
 from contract.image import FORMATS, decode_image, read_header
 from contract.model import InputSpec
-from contract.store import ModelStore
-from service.gateway.app import create_app
 from service.gateway.errors import GatewayError, InvalidArgumentError
 from service.gateway.negotiation import prefers
 from service.gateway.rest_format import parse_request, split_inputs
-from service.gateway.settings import Settings
 from service.gateway.tensor_json import TensorSpec, build_array
 from tests.helpers.odd_images import picture, write
-from tests.helpers.scripted_backend import ScriptedBackend, scripted
-from tests.service.conftest import publish_empty
-from tests.service.gateway.conftest import wait_until_ready
 
 # The same examples every time: what fails here fails everywhere.
 REPEATABLE = settings(
-    max_examples=100,
+    max_examples=60,
     derandomize=True,
     deadline=None,
     database=None,
@@ -42,20 +33,6 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
     max_leaves=30,
 )
-
-
-@pytest.fixture(name="served", scope="module")
-def fixture_served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    """A gateway in front of a scripted model server, for all examples."""
-    folder: Path = tmp_path_factory.mktemp("made-up")
-    store = ModelStore(folder / "models")
-    publish_empty(store)
-    with ScriptedBackend(folder / "backend.sock") as backend:
-        backend.versions["colours", 1] = scripted()
-        app = create_app(Settings(backend=backend.address, models_dir=store.root, poll_s=0.02))
-        with TestClient(app, raise_server_exceptions=False) as client:
-            wait_until_ready(client)
-            yield client
 
 
 def check(reply: Any) -> None:
@@ -100,11 +77,11 @@ def test_the_decoder_reads_or_refuses(data: bytes, fit: Any, grey: bool) -> None
     ),
 )
 def test_any_bytes_are_answered(
-    served: TestClient, route: str, body: bytes, kind: str, accept: str, parameters: dict[str, str]
+    shared_client: TestClient, route: str, body: bytes, kind: str, accept: str, parameters: dict[str, str]
 ) -> None:
     """Bodies that are not what their type says, and parameters of any value."""
     headers = {"content-type": kind, "accept": accept}
-    check(served.post(route, params=parameters, content=body, headers=headers))
+    check(shared_client.post(route, params=parameters, content=body, headers=headers))
 
 
 @REPEATABLE
@@ -114,29 +91,31 @@ def test_any_bytes_are_answered(
     filename=st.text(max_size=20),
     boundary=st.binary(max_size=4),
 )
-def test_any_form_is_answered(served: TestClient, name: str, file: bytes, filename: str, boundary: bytes) -> None:
+def test_any_form_is_answered(
+    shared_client: TestClient, name: str, file: bytes, filename: str, boundary: bytes
+) -> None:
     """Parts with names and contents of any kind, boundaries in the wrong place."""
     disposition = f'form-data; name="{name}"; filename="{filename}"'.encode("utf-8", "surrogatepass")
     body = b"--x\r\nContent-Disposition: " + disposition + b"\r\n\r\n" + file + b"\r\n--x" + boundary + b"--\r\n"
-    check(served.post("/v1/predict", content=body, headers={"content-type": "multipart/form-data; boundary=x"}))
+    check(shared_client.post("/v1/predict", content=body, headers={"content-type": "multipart/form-data; boundary=x"}))
 
 
 @REPEATABLE
 @given(document=JSON | st.fixed_dictionaries({"images": JSON}) | st.fixed_dictionaries({"instances": JSON}))
-def test_any_json_is_answered(served: TestClient, document: Any) -> None:
+def test_any_json_is_answered(shared_client: TestClient, document: Any) -> None:
     """JSON of any form, half surrogate pairs and NaN included, on every route that reads it."""
     body = json.dumps(document)
     for route in ("/v1/predict", "/v1/explain", "/v1/models/other:predict"):
-        check(served.post(route, content=body, headers={"content-type": "application/json"}))
+        check(shared_client.post(route, content=body, headers={"content-type": "application/json"}))
 
 
 @REPEATABLE
 @given(name=st.text(max_size=20).map(lambda text: text.encode("utf-8", "surrogatepass")) | st.binary(max_size=20))
-def test_any_name_is_answered(served: TestClient, name: bytes) -> None:
+def test_any_name_is_answered(shared_client: TestClient, name: bytes) -> None:
     """Models, versions and labels of any name, percent-encoded as a client must."""
     path = quote_from_bytes(name, safe="")
     for where in (path, f"colours/versions/{path}", f"colours/labels/{path}", f"{path}/metadata"):
-        check(served.get(f"/v1/models/{where}"))
+        check(shared_client.get(f"/v1/models/{where}"))
 
 
 @REPEATABLE

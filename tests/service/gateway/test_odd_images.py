@@ -10,15 +10,14 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from tests.helpers.odd_images import broken, picture, readable, unreadable, write
-from tests.helpers.scripted_backend import ScriptedBackend
 
 REFUSED = {400: {"empty_image", "undecodable_image"}, 413: {"image_too_large"}, 415: {"unsupported_image"}}
 
 
 @pytest.mark.parametrize("data", [pytest.param(data, id=name) for name, data in readable()])
-def test_readable_files_are_answered(client: TestClient, data: bytes) -> None:
+def test_readable_files_are_answered(shared_client: TestClient, data: bytes) -> None:
     """Every mode of the allowed formats; of several frames or pages the first."""
-    reply = client.post("/v1/predict", content=data)
+    reply = shared_client.post("/v1/predict", content=data)
 
     assert 200 == reply.status_code, reply.text
 
@@ -26,30 +25,30 @@ def test_readable_files_are_answered(client: TestClient, data: bytes) -> None:
 @pytest.mark.parametrize(
     ("data", "status"), [pytest.param(data, status, id=name) for name, data, status in unreadable()]
 )
-def test_unreadable_files_are_refused(client: TestClient, data: bytes, status: int) -> None:
+def test_unreadable_files_are_refused(shared_client: TestClient, data: bytes, status: int) -> None:
     """Other formats 415, broken files 400, too large ones 413, on both routes."""
     for route in ("predict", "explain"):
-        reply = client.post(f"/v1/{route}", content=data)
+        reply = shared_client.post(f"/v1/{route}", content=data)
         assert status == reply.status_code, reply.text
         assert reply.json()["error"]["code"] in REFUSED[status]
         assert "/" not in reply.json()["error"]["message"].replace("and/or", "")
 
 
-def test_formats_with_a_way_round_name_it(client: TestClient) -> None:
+def test_formats_with_a_way_round_name_it(shared_client: TestClient) -> None:
     """Who sends DICOM or HEIC learns what to do."""
     files = {name: data for name, data, _ in unreadable()}
     for name, words in (("dicom", "DICOM"), ("heic", "HEIC")):
-        message = client.post("/v1/predict", content=files[name]).json()["error"]["message"]
+        message = shared_client.post("/v1/predict", content=files[name]).json()["error"]["message"]
         assert words in message
         assert "convert it to PNG or JPEG" in message
 
 
-def test_broken_files_never_fail_the_gateway(client: TestClient, backend: ScriptedBackend) -> None:
+def test_broken_files_never_fail_the_gateway(shared_client: TestClient) -> None:
     """Cut off or changed anywhere: read or refused, in one request with a good one that is answered all the same."""
     statuses = set()
     for name, data in broken():
         files = [("file", (name, data)), ("file", ("good", write(picture(), "PNG")))]
-        reply = client.post("/v1/predict", files=files)
+        reply = shared_client.post("/v1/predict", files=files)
         assert 200 == reply.status_code, name
         bad, good = reply.json()["predictions"]
         assert "top" in good
@@ -58,11 +57,11 @@ def test_broken_files_never_fail_the_gateway(client: TestClient, backend: Script
     assert {"top", "undecodable_image"} <= statuses <= {"top", *REFUSED[400], *REFUSED[413], *REFUSED[415]}
 
 
-def test_orientation_is_applied_and_the_first_frame_taken(client: TestClient, backend: ScriptedBackend) -> None:
+def test_orientation_is_applied_and_the_first_frame_taken(shared_client: TestClient) -> None:
     """What the model sees of an animation or of several pages is what it sees of the first alone."""
 
     def probabilities(data: bytes) -> list[float]:
-        reply = client.post("/v1/predict", content=data).json()
+        reply = shared_client.post("/v1/predict", content=data).json()
         return [item["probability"] for item in reply["predictions"][0]["top"]]
 
     red = Image.fromarray(np.full((20, 20, 3), [200, 20, 20], np.uint8))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,17 +18,16 @@ from service.gateway.tensor_json import TensorSpec, build_array
 from tests.helpers.pictures import COLOURS, encode, truncated_jpeg
 from tests.helpers.server_process import ServerProcess
 from tests.helpers.tiny_model import VARIANTS, build_image, expected_probabilities
-from tests.service.gateway.conftest import StartGateway, wait_until_ready
+from tests.service.gateway.conftest import run_gateway
 
 LABELS = {1: VARIANTS["plain"].labels, 2: VARIANTS["permuted"].labels}  # 1 is previous, 2 live
 
 
-@pytest.fixture
-def rest(start_gateway: StartGateway, modelserver: ServerProcess) -> TestClient:
+@pytest.fixture(scope="module")
+def rest(modelserver: ServerProcess) -> Iterator[TestClient]:
     """A gateway in front of the shared model server; `colours` 2 is live, 1 previous."""
-    gateway = start_gateway(backend=modelserver.address, models_dir=modelserver.store.root)
-    wait_until_ready(gateway)
-    return gateway
+    with run_gateway(backend=modelserver.address, models_dir=modelserver.store.root) as gateway:
+        yield gateway
 
 
 def b64(data: bytes) -> dict[str, str]:
