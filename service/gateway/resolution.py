@@ -10,7 +10,6 @@ from service.gateway.contracts import ContractCache
 from service.gateway.errors import BrokenContractError, NotLoadedError, VersionNotFoundError
 
 T = TypeVar("T")
-Attempt = Callable[[str, int], Awaitable[T]]
 
 
 async def answer_by_one_version(
