@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from service import VERSION
 from service.gateway.access import install_access
 from service.gateway.asgi import GatewayApp
 from service.gateway.components import Components, build_components, components_of
@@ -22,7 +23,6 @@ from service.gateway.schemas import PredictQuery
 from service.gateway.settings import Settings
 from service.gateway.tracing import TraceRequests
 
-VERSION = "0.1.0"
 _DESCRIPTION = (
     'Image classification over HTTP. Errors have the body `{"error": {"code", "message", "request_id"}}`; '
     "`X-Request-ID` is echoed, or made."
