@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from typing import Any
 
 from benchmarks._load import cpu_seconds, http_request
@@ -22,6 +22,7 @@ FACTORS = (0.5, 1, 2, 5, 10)
 DURATION_S = 12.0
 WARM_UP_S = 4.0  # until the queue has its length
 TIMEOUT_S = 60.0
+IDLE_S = 2.0  # a connection that was not used for longer may be closed by the server at any moment
 
 
 def run() -> dict[str, Any]:
@@ -66,21 +67,23 @@ def percentile(values: list[float], percent: int) -> float | None:
 
 async def offer(port: int, request: bytes, *, rate: float) -> list[tuple[float, int, float]]:
     """Send requests at a rate; return when each was sent, its status and its latency, seconds."""
-    idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    idle: deque[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = deque()
     replies: list[tuple[float, int, float]] = []
     begin = time.perf_counter()
 
     async def ask() -> None:
         start = time.perf_counter()
+        while idle and start - idle[0][0] > IDLE_S:
+            idle.popleft()[2].close()
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                reader, writer = idle.pop() if idle else await asyncio.open_connection("127.0.0.1", port)
+                reader, writer = idle.pop()[1:] if idle else await asyncio.open_connection("127.0.0.1", port)
                 writer.write(request)
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
                 await reader.readexactly(int(length.split(b":")[1]))
             status = int(head.split(b" ", 2)[1])
-            idle.append((reader, writer))
+            idle.append((time.perf_counter(), reader, writer))
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             status = 0
         replies.append((start - begin, status, time.perf_counter() - start))
@@ -89,6 +92,6 @@ async def offer(port: int, request: bytes, *, rate: float) -> list[tuple[float, 
         for number in range(round(rate * DURATION_S)):
             await asyncio.sleep(max(0.0, begin + number / rate - time.perf_counter()))
             group.create_task(ask())
-    for _, writer in idle:
+    for _, _, writer in idle:
         writer.close()
     return replies
