@@ -184,7 +184,13 @@ def test_the_server_answers_while_a_model_runs(slow_server: ServerProcess) -> No
     assert answered > 5
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGTERM, id="SIGTERM"),
+        pytest.param(signal.SIGINT, id="SIGINT", marks=pytest.mark.slow),
+    ],
+)
 def test_calls_in_flight_survive_the_signal(
     tmp_path: Path, tiny_models: dict[str, Path], start_modelserver: StartModelServer, number: signal.Signals
 ) -> None:
