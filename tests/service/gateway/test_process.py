@@ -192,6 +192,9 @@ def test_access_log_has_the_request_id_and_cannot_be_forged(gateway: tuple[Servi
     process, url = gateway
     httpx2.get(f"{url}/nothing%0Aforged", headers={"x-request-id": "id-42"}, trust_env=False)
 
+    deadline = time.monotonic() + 60
+    while "id-42" not in process.log and time.monotonic() < deadline:  # it is written after the reply
+        time.sleep(0.02)
     (line,) = [line for line in process.log.splitlines() if "id-42" in line]
     assert r"GET /nothing\nforged 404" in line
 
