@@ -29,6 +29,7 @@ from pipeline.commands import (
     weights,
 )
 from pipeline.errors import PipelineError
+from pipeline.interrupt import remembering_interrupts
 
 # Modules of pipeline/commands/, in the order of --help.
 _COMMANDS = (
@@ -56,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # deprecations are for its developers, not its users
     try:
-        arguments.command(arguments)
+        with remembering_interrupts():
+            arguments.command(arguments)
     except (PipelineError, ContractError, EngineError) as err:
         print(f"error: {err}", file=sys.stderr)
         return 1

@@ -13,6 +13,7 @@ import keras
 
 from pipeline.checkpoint import Checkpoints, TrainingState, save_best
 from pipeline.errors import TrainingError
+from pipeline.interrupt import check_interrupt
 from pipeline.stages import Stage
 from pipeline.training_settings import Train
 
@@ -20,7 +21,7 @@ CURVES = ("stage", "epoch", "learning_rate", "loss", "accuracy", "val_loss", "va
 
 
 class Progress(keras.callbacks.Callback):
-    """A bar over one stage, with the time left; stops on a loss that is not finite.
+    """A bar over one stage, with the time left; stops on a loss that is not finite, and on Ctrl-C.
 
     Args:
         bar: as `progress_bar` makes it.
@@ -40,7 +41,9 @@ class Progress(keras.callbacks.Callback):
 
         Raises:
             TrainingError: if the loss is not finite.
+            KeyboardInterrupt: if one got lost since the last batch.
         """
+        check_interrupt()
         if not math.isfinite(logs["loss"]):
             raise TrainingError(
                 f"the loss is {logs['loss']} in epoch {self._epoch}, batch {batch + 1}: expected a finite number. "

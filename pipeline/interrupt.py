@@ -1,0 +1,41 @@
+"""Ctrl-C that cannot get lost.
+
+Python raises KeyboardInterrupt wherever the main thread happens to be. In a finalizer or a callback from C it is
+printed and forgotten, and training goes on; so what runs for long also asks, between its steps, whether one came.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_asked = threading.Event()
+
+
+@contextmanager
+def remembering_interrupts() -> Iterator[None]:
+    """Remember every SIGINT inside, beside raising KeyboardInterrupt; does nothing outside of the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _asked.clear()
+    before = signal.signal(signal.SIGINT, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        _asked.clear()
+
+
+def check_interrupt() -> None:
+    """Raise KeyboardInterrupt if a SIGINT came that nobody has answered."""
+    if _asked.is_set():
+        raise KeyboardInterrupt
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _asked.set()
+    raise KeyboardInterrupt
