@@ -1,6 +1,8 @@
 #!/bin/sh
 # Resolves pyproject.toml into hash-pinned lock files for Python 3.11 to 3.13 on every supported platform.
 # `scripts/lock.sh --upgrade` moves the pins; without it they stay where pyproject.toml allows.
+# Extras stay in the pins (coverage[toml]==): pip before 24.1 reads a bare pin as none for whoever asks for the extra,
+# and fails as soon as the package has a newer release.
 # The images' locks are constrained by the whole one, so no two of them disagree on a version.
 set -eu
 cd "$(dirname "$0")/.."
@@ -9,7 +11,7 @@ compile() {
     output=$1
     shift
     uv pip compile pyproject.toml "$@" --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-        --quiet --output-file "$output"
+        --no-strip-extras --quiet --output-file "$output"
     echo "$output: $(grep -c '==' "$output") packages"
 }
 

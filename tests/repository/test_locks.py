@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.repository.project import LOCKS, ROOT, normal_name, read_pins, read_pyproject
 
@@ -30,6 +32,19 @@ def test_every_pin_has_a_hash(lock: str) -> None:
     entries = re.split(r"^(?=[A-Za-z0-9])", (ROOT / lock).read_text(), flags=re.M)[1:]
     without = [entry.split()[0] for entry in entries if "--hash=sha256:" not in entry]
     assert [] == without
+
+
+def test_pins_name_the_extras_that_are_asked_for() -> None:
+    """A bare pin is none to pip before 24.1 where a package asks for an extra, and then refuses the lock."""
+    pinned = set(re.findall(r"^([A-Za-z0-9._-]+\[[^]]*\])==", (ROOT / LOCKS[0]).read_text(), re.M))
+    asked = set()
+    for distribution in importlib.metadata.distributions():
+        for requirement in map(Requirement, distribution.requires or ()):
+            marker = requirement.marker
+            if requirement.extras and (marker is None or marker.evaluate({"extra": ""})):
+                asked.add(f"{normal_name(requirement.name)}[{','.join(sorted(requirement.extras))}]")
+    assert "coverage[toml]" in asked
+    assert asked <= pinned
 
 
 @pytest.mark.parametrize("lock", LOCKS[1:])

@@ -164,7 +164,9 @@ def test_cancelled_calls_are_dropped_before_they_run(slow_server: ServerProcess)
 def test_more_calls_than_may_wait_are_refused_at_once(slow_server: ServerProcess) -> None:
     """One call runs and two wait; further ones are RESOURCE_EXHAUSTED, and the three are answered."""
     with ModelClient(slow_server.address) as client:
-        calls = [client.prediction.Predict.future(REQUEST, timeout=30) for _ in range(8)]
+        first = client.prediction.Predict.future(REQUEST, timeout=30)
+        time.sleep(SLOW_S / 5)
+        calls = [first, *(client.prediction.Predict.future(REQUEST, timeout=30) for _ in range(7))]
         codes = sorted(call.code().name for call in calls)
         refused = next(call for call in calls if call.code() is not grpc.StatusCode.OK)
     assert codes == ["OK"] * 3 + ["RESOURCE_EXHAUSTED"] * 5
