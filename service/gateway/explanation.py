@@ -9,16 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.errors import ContractError
 from contract.model import ModelContract
-from contract.predictions import Prediction, decode_predictions
+from contract.predictions import Prediction
 from service.gateway.backend import Backend
 from service.gateway.catalog import Catalog, Choice
 from service.gateway.contracts import ContractCache
 from service.gateway.decoding import Decoder, Pixels
 from service.gateway.errors import BrokenContractError, InvalidValueError, NoExplanationError, RefusedImageError
 from service.gateway.metrics import Metrics
-from service.gateway.prediction import RequestImages, check_top
+from service.gateway.prediction import RequestImages, check_top, name_classes
 from service.gateway.resolution import answer_by_one_version
 from service.gateway.uploads import Upload
 
@@ -110,7 +109,7 @@ class Explainer:
             NotFoundError: if there is no such model, version or label.
             GatewayError: if the model server fails.
         """
-        images = RequestImages(uploads, self._decoder, metrics=self._metrics)
+        images = RequestImages(uploads, self._decoder, metrics=self._metrics, max_batch=self._max_batch)
 
         async def attempt(name: str, version: int) -> ExplainAnswer:
             return await self._explain_by(name, version, images=images, wanted=wanted, top=top)
@@ -128,31 +127,21 @@ class Explainer:
             )
         num_top = check_top(top, contract)
         class_index = _PREDICTED if wanted is None else find_class(wanted, contract)
-        prepared = await images.prepare(contract.input)
-        good = [item for item in prepared if not isinstance(item, RefusedImageError)]
-        if not good:
-            self._metrics.count_refused(prepared)
-            raise next(item for item in prepared if isinstance(item, RefusedImageError))
-        parts = [good[start : start + self._max_batch] for start in range(0, len(good), self._max_batch)]
+        batches = await images.batches(contract.input)
         with self._metrics.stage("model"):
-            found = await asyncio.gather(*(self._run(contract, name, version, part, class_index) for part in parts))
-        explained = iter([explanation for part in found for explanation in part])
-        entries = [item if isinstance(item, RefusedImageError) else next(explained) for item in prepared]
+            found = await asyncio.gather(*(self._run(contract, name, version, batch, class_index) for batch in batches))
+        entries = images.merge(explanation for part in found for explanation in part)
         return ExplainAnswer(name, version, contract, num_top, entries)
 
     async def _run(
-        self, contract: ModelContract, name: str, version: int, pictures: Sequence[Pixels], class_index: int
+        self, contract: ModelContract, name: str, version: int, batch: NDArray[np.uint8], class_index: int
     ) -> list[Explanation]:
-        batch = np.stack(pictures)
         indices = np.full(len(batch), class_index, np.int32)
         probabilities, maps = await self._backend.explain(name, batch, indices, version=version)
-        try:
-            ranked = decode_predictions(probabilities, contract.labels, len(contract.labels))
-        except ContractError as err:
-            raise BrokenContractError(f"the model server's answer is not what the contract says: {err}") from err
+        ranked = name_classes(probabilities, contract, len(contract.labels))
         _check_maps(maps, probabilities, len(batch))
         explanations = []
-        for picture, row, classes, saliency in zip(pictures, probabilities, ranked, maps, strict=True):
+        for picture, row, classes, saliency in zip(batch, probabilities, ranked, maps, strict=True):
             chosen = next((item for item in classes if item.index == class_index), classes[0])
             explanations.append(Explanation(picture, row, classes, chosen, saliency))
         return explanations

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +21,15 @@ from service.gateway.decoding import Decoder, Pixels
 from service.gateway.errors import (
     BrokenContractError,
     InvalidValueError,
-    NotLoadedError,
     RefusedImageError,
 )
 from service.gateway.metrics import Metrics
-from service.gateway.resolution import missing
+from service.gateway.resolution import answer_by_one_version
 from service.gateway.uploads import Upload
 
 DEFAULT_TOP = 3
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,22 +68,45 @@ class Answer:
 
 
 class RequestImages:
-    """The images of one request, decoded once for each way of preparing them."""
+    """The images of one request, decoded once for each way of preparing them.
 
-    def __init__(self, uploads: Sequence[Upload], decoder: Decoder, *, metrics: Metrics) -> None:
+    Args:
+        uploads: the images as they came.
+        decoder: bytes to pixels.
+        metrics: where decoding is timed and refused images are counted.
+        max_batch: most images in one call of the model server.
+    """
+
+    def __init__(self, uploads: Sequence[Upload], decoder: Decoder, *, metrics: Metrics, max_batch: int) -> None:
         self._data = [upload.data for upload in uploads]
         self._decoder = decoder
         self._metrics = metrics
+        self._max_batch = max_batch
         self._spec: InputSpec | None = None
         self._prepared: list[Pixels | RefusedImageError] = []
 
-    async def prepare(self, spec: InputSpec) -> list[Pixels | RefusedImageError]:
-        """Return each image as `spec` asks for it, or why it is refused."""
+    async def batches(self, spec: InputSpec) -> list[NDArray[np.uint8]]:
+        """Return the images that can be decoded as `spec` asks for them, stacked, at most `max_batch` at a time.
+
+        Raises:
+            RefusedImageError: if there is none; the first one's error.
+        """
         if spec != self._spec:
             with self._metrics.stage("decode"):
                 self._prepared = await self._decoder.decode(self._data, spec)
             self._spec = spec
-        return self._prepared
+        good = [item for item in self._prepared if not isinstance(item, RefusedImageError)]
+        if not good:
+            self._metrics.count_refused(self._prepared)
+            raise next(item for item in self._prepared if isinstance(item, RefusedImageError))
+        if len(good) == 1:
+            return [good[0][np.newaxis]]  # a view: nothing is copied
+        return [np.stack(good[start : start + self._max_batch]) for start in range(0, len(good), self._max_batch)]
+
+    def merge(self, answers: Iterable[T]) -> list[T | RefusedImageError]:
+        """Return each image's answer, in the order of the request; for one that is in no batch, why it is refused."""
+        answered = iter(answers)
+        return [item if isinstance(item, RefusedImageError) else next(answered) for item in self._prepared]
 
 
 class Predictor:
@@ -127,38 +152,23 @@ class Predictor:
             NotFoundError: if there is no such model, version or label.
             GatewayError: if the model server fails.
         """
-        images = RequestImages(uploads, self._decoder, metrics=self._metrics)
-        target = await self._catalog.resolve(choice)
-        try:
-            answer = await self._answer(target, images, top=top)
-        except (NotLoadedError, BrokenContractError):
-            # Perhaps what is served changed since the catalogue last looked: once more, if it says something new.
-            self._catalog.doubt(target.name)
-            renewed = await self._catalog.resolve(choice)
-            if renewed == target:
-                raise
-            answer = await self._answer(renewed, images, top=top)
+        images = RequestImages(uploads, self._decoder, metrics=self._metrics, max_batch=self._max_batch)
+
+        async def attempt(name: str, version: int) -> Answer:
+            return await self._answer_by(name, version, images=images, top=top)
+
+        async def by_newest(target: Target) -> Answer:
+            return await self._answer_by_newest(target, images, top=top)
+
+        answer = await answer_by_one_version(self._catalog, self._contracts, choice, attempt, by_newest=by_newest)
         self._metrics.count_answer(answer.name, answer.version, entries=answer.entries)
         return answer
-
-    async def _answer(self, target: Target, images: RequestImages, *, top: int | None) -> Answer:
-        if not target.pinned:
-            return await self._answer_by_newest(target, images, top=top)
-        last: NotLoadedError | None = None
-        for version in target.versions:
-            try:
-                return await self._answer_by(target.name, version, images=images, top=top)
-            except NotLoadedError as err:
-                self._contracts.drop(target.name, version)
-                last = err
-        raise missing(target) from last
 
     async def _answer_by(self, name: str, version: int, *, images: RequestImages, top: int | None) -> Answer:
         """Answer by exactly this version."""
         contract = await self._contracts.fetch(name, version)
         top = check_top(top, contract)
-        prepared = await images.prepare(contract.input)
-        batches = self._batches(prepared)
+        batches = await images.batches(contract.input)
         with self._metrics.stage("model"):
             if len(batches) == 1:  # nearly always: no task for it
                 replies = [await self._backend.predict(name, batches[0], version=version)]
@@ -170,7 +180,7 @@ class Predictor:
             name,
             version,
             contract,
-            _entries(prepared, batches, probabilities=probabilities, contract=contract, top=top),
+            images.merge(_classify(batches, probabilities, contract=contract, top=top)),
         )
 
     async def _answer_by_newest(self, target: Target, images: RequestImages, *, top: int | None) -> Answer:
@@ -178,8 +188,7 @@ class Predictor:
         name, guess = target.name, target.versions[0]
         contract = await self._contracts.fetch(name, guess)
         num_top = check_top(top, contract)
-        prepared = await images.prepare(contract.input)
-        batches = self._batches(prepared)
+        batches = await images.batches(contract.input)
         with self._metrics.stage("model"):
             first = await self._backend.predict(name, batches[0])
         if first.version != guess:
@@ -196,48 +205,41 @@ class Predictor:
             name,
             first.version,
             contract,
-            _entries(prepared, batches, probabilities=probabilities, contract=contract, top=num_top),
+            images.merge(_classify(batches, probabilities, contract=contract, top=num_top)),
         )
 
-    def _batches(self, prepared: Sequence[Pixels | RefusedImageError]) -> list[NDArray[np.uint8]]:
-        """Stack the images that could be decoded, at most `max_batch` at a time.
 
-        Raises:
-            RefusedImageError: if there is none.
-        """
-        good = [item for item in prepared if not isinstance(item, RefusedImageError)]
-        if not good:
-            self._metrics.count_refused(prepared)
-            raise next(item for item in prepared if isinstance(item, RefusedImageError))
-        if len(good) == 1:
-            return [good[0][np.newaxis]]  # a view: nothing is copied
-        return [np.stack(good[start : start + self._max_batch]) for start in range(0, len(good), self._max_batch)]
-
-
-def _entries(
-    prepared: Sequence[Pixels | RefusedImageError],
+def _classify(
     batches: Sequence[NDArray[np.uint8]],
-    *,
     probabilities: Sequence[NDArray[np.floating]],
+    *,
     contract: ModelContract,
     top: int,
-) -> list[Entry]:
-    """Name the classes of each image that could be decoded, in the order of the request."""
+) -> list[Classified]:
+    """Name the classes of each image of all batches, in order."""
     classified: list[Classified] = []
     for batch, rows in zip(batches, probabilities, strict=True):
         if rows.ndim != 2 or len(rows) != len(batch):
             raise BrokenContractError(
                 f"expected probabilities of {len(batch)} images from the model server. Received: shape {rows.shape}"
             )
-        try:
-            ranked = decode_predictions(rows, contract.labels, top)
-        except ContractError as err:
-            raise BrokenContractError(f"the model server's answer is not what the contract says: {err}") from err
+        ranked = name_classes(rows, contract, top)
         warnings = find_warnings(batch, contract)
         for row, classes, found in zip(rows, ranked, warnings, strict=True):
             classified.append(Classified(classes, decide(row, contract), found))
-    answered = iter(classified)
-    return [item if isinstance(item, RefusedImageError) else next(answered) for item in prepared]
+    return classified
+
+
+def name_classes(rows: NDArray[np.floating], contract: ModelContract, top: int) -> list[list[Prediction]]:
+    """Return the `top` most probable classes of each row that the model server answered, best first.
+
+    Raises:
+        BrokenContractError: if the rows are not what the contract says.
+    """
+    try:
+        return decode_predictions(rows, contract.labels, top)
+    except ContractError as err:
+        raise BrokenContractError(f"the model server's answer is not what the contract says: {err}") from err
 
 
 def find_warnings(batch: NDArray[np.uint8], contract: ModelContract) -> list[tuple[str, ...]]:

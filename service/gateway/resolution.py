@@ -13,7 +13,12 @@ T = TypeVar("T")
 
 
 async def answer_by_one_version(
-    catalog: Catalog, contracts: ContractCache, choice: Choice, attempt: Callable[[str, int], Awaitable[T]]
+    catalog: Catalog,
+    contracts: ContractCache,
+    choice: Choice,
+    attempt: Callable[[str, int], Awaitable[T]],
+    *,
+    by_newest: Callable[[Target], Awaitable[T]] | None = None,
 ) -> T:
     """Return what `attempt(name, version)` gives for the first version that is loaded.
 
@@ -22,6 +27,7 @@ async def answer_by_one_version(
         contracts: forgets a version that turns out not to be loaded.
         choice: what the request asks for.
         attempt: answers by exactly this version.
+        by_newest: answers where the model server may choose the version; without it, `attempt` does.
 
     Raises:
         NotFoundError: if there is no such model, version or label.
@@ -30,17 +36,24 @@ async def answer_by_one_version(
     """
     target = await catalog.resolve(choice)
     try:
-        return await _first_loaded(contracts, target, attempt)
+        return await _answer(contracts, target, attempt, by_newest)
     except (NotLoadedError, BrokenContractError):
         # Perhaps what is served changed since the catalogue last looked: once more, if it says something new.
         catalog.doubt(target.name)
         renewed = await catalog.resolve(choice)
         if renewed == target:
             raise
-        return await _first_loaded(contracts, renewed, attempt)
+        return await _answer(contracts, renewed, attempt, by_newest)
 
 
-async def _first_loaded(contracts: ContractCache, target: Target, attempt: Callable[[str, int], Awaitable[T]]) -> T:
+async def _answer(
+    contracts: ContractCache,
+    target: Target,
+    attempt: Callable[[str, int], Awaitable[T]],
+    by_newest: Callable[[Target], Awaitable[T]] | None,
+) -> T:
+    if by_newest is not None and not target.pinned:
+        return await by_newest(target)
     last: NotLoadedError | None = None
     for version in target.versions:
         try:
@@ -48,10 +61,10 @@ async def _first_loaded(contracts: ContractCache, target: Target, attempt: Calla
         except NotLoadedError as err:
             contracts.drop(target.name, version)
             last = err
-    raise missing(target) from last
+    raise _missing(target) from last
 
 
-def missing(target: Target) -> NotLoadedError | VersionNotFoundError:
+def _missing(target: Target) -> NotLoadedError | VersionNotFoundError:
     """Say what is missing: a version that the catalogue promises is late, another one does not exist."""
     versions = " or ".join(str(version) for version in target.versions)
     if target.promised:
