@@ -13,9 +13,11 @@ from typing import Any
 from benchmarks.load.plan import Plan
 from benchmarks.serving import run_load, say, summarize_windows
 from benchmarks.systems.bodies import form
+from benchmarks.systems.choice import precisions
 from benchmarks.systems.fovea import PATH, fovea
 from benchmarks.systems.program import wait_until
 from benchmarks.systems.running import BrokenSystemError, Running, started
+from benchmarks.systems.system import System
 from benchmarks.workload.models import publish_copies
 from benchmarks.workload.picture import write_picture
 from benchmarks.workload.shared import shared_workload
@@ -52,9 +54,9 @@ SIZES = {
 
 
 def run(size: str = "standard") -> dict[str, Any]:
-    """Measure all curves on Fovea as it comes."""
+    """Measure all curves on Fovea at the fastest precision of this machine."""
     chosen, began = SIZES[size], time.monotonic()
-    system = fovea("fovea", "Fovea as it comes")
+    system = _system()
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
         folder = Path(temporary)
         workload = shared_workload()
@@ -67,7 +69,13 @@ def run(size: str = "standard") -> dict[str, Any]:
             curves["sides"] = _over_sides(running, chosen)
             say("sides", began)
         curves["models"] = [_with_models(workload, folder, count, chosen) for count in chosen.models]
-    return {"size": size, "window_s": chosen.seconds, "took_s": round(time.monotonic() - began), **curves}
+    about = {"size": size, "precision": precisions()[-1], "window_s": chosen.seconds}
+    return {**about, "took_s": round(time.monotonic() - began), **curves}
+
+
+def _system() -> System:
+    precision = precisions()[-1]
+    return fovea("fovea", f"Fovea, {precision}", f"--precision={precision}")
 
 
 def _over_concurrency(running: Running, size: Size) -> list[dict[str, Any]]:
@@ -106,7 +114,7 @@ def _with_models(workload: Path, folder: Path, count: int, size: Size) -> dict[s
         shutil.copytree(workload / "tuning", several / "tuning")
     names = publish_copies(workload / _VERSION, several / "models", count)
     # The gateway is ready with its first model, so the models themselves are asked.
-    system = replace(fovea("fovea", "Fovea as it comes"), path=f"{PATH}?model={names[-1]}", ready=None)
+    system = replace(_system(), path=f"{PATH}?model={names[-1]}", ready=None)
     with started(system, several, folder / f"serving-{count}") as running:
         picture = several / "picture.jpg"
         payloads = [system.payload(picture, running.place.folder, path=f"{PATH}?model={name}") for name in names]

@@ -42,7 +42,7 @@ def run(size: str = "standard") -> dict[str, Any]:
 def _measure_network(name: str, rounds: int) -> dict[str, Any]:
     import keras
 
-    from engine.loading import load_engine
+    from engine.loading import list_precisions, load_engine
     from pipeline.cut import cut_before_head
     from pipeline.network import build_classifier
     from pipeline.training_settings import Model
@@ -54,14 +54,18 @@ def _measure_network(name: str, rounds: int) -> dict[str, Any]:
     classifier = build_classifier(settings, Weights("none", None), num_classes=CLASSES, channels=3)
     network, preprocessing = cut_before_head(classifier).trunk, classifier.preprocessing
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        engine = load_engine(_export(classifier, Path(folder)), num_streams=1)
+        directory = _export(classifier, Path(folder))
+        engines = {
+            precision: load_engine(directory, precision=precision, num_streams=1)
+            for precision in list_precisions("openvino")
+        }
         trunk = Trunk(network, preprocessing)
         results = {
             "score": _compare(
                 {
                     "keras_predict": _keras_predict(classifier.model, preprocessing),
                     "keras_graph": _keras_graph(classifier.model, preprocessing),
-                    "engine": lambda images: engine.run("serving_default", {"images": images}),
+                    **{f"engine_{precision}": _engine_run(engine) for precision, engine in engines.items()},
                 },
                 classifier.model.input.shape[1:],
                 rounds,
@@ -76,10 +80,10 @@ def _measure_network(name: str, rounds: int) -> dict[str, Any]:
                 rounds,
             ),
         }
-        runtime = {"name": engine.name, "precision": engine.precision, "of_features": trunk.runtime}
-        engine.close()
+        for engine in engines.values():
+            engine.close()
     keras.backend.clear_session()
-    return {"engine": runtime, **results}
+    return {"features_run_on": trunk.runtime, **results}
 
 
 def _export(classifier: Any, directory: Path) -> Path:
@@ -91,6 +95,10 @@ def _export(classifier: Any, directory: Path) -> Path:
     document = build_document(labels, InputSpec(height, width), saliency="cam")
     export_saved_model(classifier, ModelContract.from_document(document), directory)
     return directory
+
+
+def _engine_run(engine: Any) -> Way:
+    return lambda images: engine.run("serving_default", {"images": images})
 
 
 def _keras_predict(model: Any, preprocessing: Any) -> Way:
@@ -129,8 +137,12 @@ def _compare(ways: dict[str, Way], shape: tuple[int, ...], rounds: int) -> dict[
             }
             for way in ways
         },
-        **{f"speedup_over_{way}": _ratio(seconds[way], seconds["engine"]) for way in ways if way != "engine"},
-        **{f"cpu_saved_over_{way}": _ratio(cpu[way], cpu["engine"]) for way in ways if way != "engine"},
+        **{
+            f"{own}_over_{other}": {"speed": _ratio(seconds[other], seconds[own]), "cpu": _ratio(cpu[other], cpu[own])}
+            for own in ways
+            for other in ways
+            if own.startswith("engine") and other.startswith("keras")
+        },
     }
 
 

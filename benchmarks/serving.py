@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.limit.measure import Limit
 from benchmarks.load.plan import Plan
-from benchmarks.systems.choice import choose_systems, fast_precisions
+from benchmarks.systems.choice import choose_systems, precisions
 from benchmarks.systems.program import ROOT
 from benchmarks.systems.running import BrokenSystemError, Running, started
 from benchmarks.systems.system import System
@@ -64,7 +64,7 @@ def run(size: str = "standard") -> dict[str, Any]:
     began = time.monotonic()
     systems, skipped = choose_systems(os.environ.get("BENCHMARK_SYSTEMS", ""))
     workload = shared_workload()
-    limits = [Limit(precision, workload, side=_SIDE) for precision in ("float32", *fast_precisions())]
+    limits = [Limit(precision, workload, side=_SIDE) for precision in precisions()]
     for limit in limits:
         limit.search(SIZES[size].search_s)
     rounds = _run_rounds(systems, limits, workload, SIZES[size])

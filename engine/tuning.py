@@ -11,7 +11,6 @@ import functools
 import hashlib
 import json
 import logging
-import platform
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +26,7 @@ from contract.tensors import decode_tensor, tensor_pb2
 from engine.batching import is_batched
 from engine.errors import EngineError
 from engine.model import Engine
+from engine.processor import processor_name
 from engine.saved_model import DEFAULT_SIGNATURE
 from engine.scheduling import Plan
 
@@ -113,7 +113,7 @@ class Tuner:
         parts = (
             *(hashlib.sha256(signature).hexdigest() for signature in signatures),
             *(str(size // _MEBIBYTE), engine.name, engine.precision, _runtime_version(engine)),
-            *(str(self._num_threads), _processor()),
+            *(str(self._num_threads), processor_name()),
         )
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
@@ -211,12 +211,3 @@ def _runtime_version(engine: Engine) -> str:
         return version(engine.name)
     except PackageNotFoundError:
         return ""
-
-
-def _processor() -> str:
-    """Return the processor's model, as far as the system says."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line for line in lines if line.startswith("model name")), platform.machine())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from engine.loading import load_engine
 
 
 class FoveaModel:
-    """A version's folder, loaded on the engine that suits it.
+    """A version's folder, loaded on the engine that suits it, at the precision that BENCHMARK_PRECISION says.
 
     Args:
         directory: `<name>/<version>` of a model store.
@@ -23,7 +24,7 @@ class FoveaModel:
 
     def __init__(self, directory: Path) -> None:
         self.decoder = FoveaDecoder(directory)
-        self._engine = load_engine(directory, warm_up=True)
+        self._engine = load_engine(directory, precision=os.environ["BENCHMARK_PRECISION"], warm_up=True)
 
     def classify(self, images: np.ndarray) -> list[dict[str, Any]]:
         """Return the most probable class of each image, uint8, shape (batch, height, width, 3)."""

@@ -135,8 +135,7 @@ def _failures(serving: Mapping[str, Any]) -> str:
 
 
 def _profile(serving: Mapping[str, Any], precision: str) -> str:
-    name = "fovea-float32" if precision == "float32" else "fovea"
-    own, limit = serving["systems"][name]["concurrency"], serving["limit"][precision]
+    own, limit = serving["systems"][f"fovea-{precision}"]["concurrency"], serving["limit"][precision]
     parts = split_cpu(own, limit, serving["machine"]["cores"])
     whole = sum(parts.values())
     rows = [(part, number(value, 2), f"{value / whole:.1%}") for part, value in parts.items()]
@@ -154,6 +153,6 @@ def _profile(serving: Mapping[str, Any], precision: str) -> str:
 
 
 def _not_measured(serving: Mapping[str, Any]) -> str:
-    titles = {"fovea": "Fovea as it comes"} | {n: s["title"] for n, s in serving["systems"].items()}
+    titles = {n: s["title"] for n, s in serving["systems"].items()}
     lines = [f"- {titles.get(name, name)}: {reason}" for name, reason in serving["skipped"].items()]
     return "### Not measured here\n\n" + "\n".join(lines) if lines else ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 PYTHON_PEERS = ("litserve", "bentoml", "ray", "mosec")
-ENGINE_PEERS = ("litserve-engine", "mosec-engine")
+ENGINE_PEERS = ("litserve-engine", "mosec-engine")  # each with its precision behind it
 SHARE_OF_LIMIT = 0.75
 OVER_FASTAPI = {"float32": 2.5, "fast": 6.0}
 OVER_PEERS = {"float32": 1.5, "fast": 4.0}
@@ -54,8 +54,7 @@ def find_targets(serving: Mapping[str, Any]) -> Iterator[tuple[str, list[Target]
         serving: the results of `python -m benchmarks serving`.
     """
     for precision, limit in serving["limit"].items():
-        name = "fovea-float32" if precision == "float32" else "fovea"
-        own = serving["systems"].get(name, {}).get("concurrency")
+        own = serving["systems"].get(f"fovea-{precision}", {}).get("concurrency")
         if own:
             yield precision, list(_targets(own, limit, serving["systems"], precision))
 
@@ -83,7 +82,7 @@ def _targets(own: Mapping[str, Any], limit: Mapping[str, Any], systems: Any, pre
     if peer := best_of(systems, PYTHON_PEERS):
         factor = OVER_PEERS[kind]
         yield Target(f"{factor} times the best Python peer ({peer[0]}, {peer[1]:.1f})", rate, factor * peer[1], unit)
-    if peer := best_of(systems, ENGINE_PEERS):
+    if peer := best_of(systems, tuple(f"{name}-{precision}" for name in ENGINE_PEERS)):
         yield Target(f"not slower than the best peer on our engine ({peer[0]})", rate, peer[1], unit)
     floor = limit["engine_ms"] + limit["decode_ms"]
     text = f"p50 at concurrency 1: engine {limit['engine_ms']:.1f} + decode {limit['decode_ms']:.1f} + {OVERHEAD_MS} ms"

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import subprocess
 
-import openvino as ov
-
 from benchmarks.systems.fovea import fovea, gateway_alone, model_server_alone
 from benchmarks.systems.peers import PEERS, build_environment, default_cache, peers
 from benchmarks.systems.system import System
 from benchmarks.systems.tfserving import find_image, tensorflow_serving
+from engine.loading import list_precisions
 
-_FAST = {"BF16": "bfloat16", "FP16": "float16"}  # as OpenVINO names what the machine computes in hardware
 
-
-def fast_precisions() -> list[str]:
-    """Return the precisions below float32 that this machine has in hardware."""
-    capabilities = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return [precision for name, precision in _FAST.items() if name in capabilities]
+def precisions() -> tuple[str, ...]:
+    """Return what this machine can run a model at: float32, then the fastest one that it has, if it has one."""
+    return list_precisions("openvino")[:2]
 
 
 def choose_systems(wanted: str) -> tuple[list[System], dict[str, str]]:
@@ -28,21 +24,17 @@ def choose_systems(wanted: str) -> tuple[list[System], dict[str, str]]:
     """
     skipped: dict[str, str] = {}
     systems = [
-        fovea("fovea-float32", "Fovea, float32", "--precision=float32"),
+        *(fovea(f"fovea-{name}", f"Fovea, {name}", f"--precision={name}") for name in precisions()),
         fovea("fovea-tensorflow", "Fovea on its TensorFlow engine", "--engine=tensorflow"),
-        model_server_alone(),
+        model_server_alone(precisions()[-1]),
         gateway_alone(),
     ]
-    if fast_precisions():
-        systems.insert(0, fovea("fovea", "Fovea as it comes"))
-    else:
-        skipped["fovea"] = "this machine has float32 alone in hardware: Fovea as it comes is Fovea at float32"
     names = [name for name in wanted.split(",") if name]
     try:
         systems += tensorflow_serving(find_image())
     except LookupError as err:
         skipped["tfserving-rest"] = skipped["tfserving-grpc"] = str(err)
-    systems += peers(default_cache())
+    systems += peers(default_cache(), precisions())
     chosen = [system for system in systems if not names or system.name in names]
     unbuilt = _build_environments({name for name in map(environment_of, chosen) if name})
     skipped |= {system.name: unbuilt[environment_of(system)] for system in chosen if environment_of(system) in unbuilt}
@@ -62,5 +54,5 @@ def _build_environments(names: set[str]) -> dict[str, str]:
 
 def environment_of(system: System) -> str:
     """Return the peer whose environment a system runs in; empty for Fovea's own."""
-    name = system.name.removesuffix("-engine")
+    name = system.name.partition("-engine")[0]
     return name if name in PEERS else ""

@@ -47,15 +47,15 @@ def fovea(name: str, title: str, *flags: str) -> System:
     )
 
 
-def model_server_alone() -> System:
+def model_server_alone(precision: str) -> System:
     """Return the embedded model server, asked by gRPC with pixels that are decoded already."""
 
     def commands(place: Place) -> Mapping[str, list[str]]:
-        return {"modelserver": _model_server(place, ())}
+        return {"modelserver": _model_server(place, [f"--precision={precision}"])}
 
     return System(
         "fovea-grpc",
-        "Fovea's model server alone (gRPC, decoded pixels)",
+        f"Fovea's model server alone, {precision} (gRPC, decoded pixels)",
         commands,
         path=PREDICT_METHOD,
         wrap=pixels_proto("resnet50"),

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.systems.bodies import base64_json, form
@@ -29,11 +29,12 @@ PEERS = tuple(_PRODUCTS)
 VERSION = Path("models/resnet50/1")  # in the workload
 
 
-def peers(cache: Path) -> list[System]:
+def peers(cache: Path, precisions: Sequence[str]) -> list[System]:
     """Return all of them.
 
     Args:
         cache: folder of their environments, as `build_environment` made them.
+        precisions: at which those on Fovea's engine are run.
     """
     return [
         _keras(cache, "fastapi", "FastAPI + model.predict", wrap=form("file")),
@@ -41,8 +42,8 @@ def peers(cache: Path) -> list[System]:
         _keras(cache, "bentoml", "BentoML", wrap=form("images"), read=lambda reply: read_flat(reply[0])),
         _keras(cache, "ray", "Ray Serve"),
         _keras(cache, "mosec", "mosec", path="/inference"),
-        _engine(cache, "litserve", "LitServe on Fovea's engine", wrap=base64_json("image_data")),
-        _engine(cache, "mosec", "mosec on Fovea's engine", path="/inference"),
+        *(_engine(cache, "litserve", precision, wrap=base64_json("image_data")) for precision in precisions),
+        *(_engine(cache, "mosec", precision, path="/inference") for precision in precisions),
     ]
 
 
@@ -51,13 +52,15 @@ def _keras(cache: Path, name: str, title: str, **settings: object) -> System:
     return System(name, title, _command(cache, name, f"{name}_server.py", "resnet50.keras"), **_common(), **settings)  # type: ignore[arg-type]
 
 
-def _engine(cache: Path, name: str, title: str, **settings: object) -> System:
+def _engine(cache: Path, name: str, precision: str, **settings: object) -> System:
+    title = f"{_PRODUCTS[name]} on Fovea's engine, {precision}"
     command = _command(cache, name, f"{name}_engine_server.py", str(VERSION))
-    return System(f"{name}-engine", title, command, **_common(), **settings)  # type: ignore[arg-type]
+    return System(f"{name}-engine-{precision}", title, command, **_common(BENCHMARK_PRECISION=precision), **settings)  # type: ignore[arg-type]
 
 
-def _common() -> dict[str, object]:
-    return {"names_index": '"index":{}', "environment": {**_ENVIRONMENT, "PYTHONPATH": str(ROOT)}, "directory": FOLDER}
+def _common(**variables: str) -> dict[str, object]:
+    environment = {**_ENVIRONMENT, "PYTHONPATH": str(ROOT), **variables}
+    return {"names_index": '"index":{}', "environment": environment, "directory": FOLDER}
 
 
 def _command(cache: Path, name: str, script: str, model: str) -> Callable[[Place], Mapping[str, list[str]]]:

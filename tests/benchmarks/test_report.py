@@ -71,7 +71,7 @@ def results() -> dict[str, Any]:
             "fovea-float32": measured("Fovea, float32", 20.0, gateway=2.0, modelserver=12.0),
             "fastapi": measured("FastAPI + model.predict", 8.0, server=15.0),
             "mosec": measured("mosec", 10.0, server=15.0),
-            "mosec-engine": measured("mosec on Fovea's engine", 24.0, server=15.0),
+            "mosec-engine-float32": measured("mosec on Fovea's engine, float32", 24.0, server=15.0),
             "ray": {"title": "Ray Serve", "failures": ["did not start:\nlog"], "rounds": []},
         },
         "skipped": {"tfserving-rest": "there is no docker command"},

@@ -15,7 +15,7 @@ from contract.store import CONTRACT_FILE
 from engine.errors import ModelLoadError, RunError
 from engine.loading import list_precisions, load_engine
 from engine.model import Engine
-from engine.openvino import UnreadableError
+from engine.openvino import UnreadableError, select_faster
 from tests.helpers.server_process import ROOT
 
 RUN = """
@@ -155,3 +155,27 @@ def test_only_what_the_machine_has_can_be_asked_for(tiny_models: dict[str, Path]
         else:
             with pytest.raises(ModelLoadError, match=f"Received: {precision}"):
                 load_engine(tiny_models["plain"], precision=precision)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "machine", "flags", "faster"),
+    [
+        pytest.param(["FP32", "INT8", "BIN"], "x86_64", {"avx2"}, (), id="AVX2"),
+        pytest.param(["FP32", "BF16"], "x86_64", {"avx512_bf16"}, ("bfloat16",), id="AVX-512 with bfloat16"),
+        pytest.param(["FP32", "FP16", "BF16"], "x86_64", {"amx_bf16", "avx512_fp16"}, ("bfloat16",), id="AMX"),
+        pytest.param(["FP16", "BF16"], "x86_64", {"amx_bf16", "amx_fp16"}, ("bfloat16", "float16"), id="AMX-FP16"),
+        pytest.param(["FP32", "FP16"], "aarch64", {"fphp", "asimdhp"}, ("float16",), id="Arm"),
+    ],
+)
+def test_only_what_is_faster_is_offered(
+    capabilities: list[str], machine: str, flags: set[str], faster: tuple[str, ...]
+) -> None:
+    """float16 in vector units alone, which the plugin offers too, is slower than float32 and not taken."""
+    assert select_faster(capabilities, machine=machine, flags=flags) == faster
+
+
+def test_this_machine_offers_what_it_offers() -> None:
+    """float32 comes first; what follows is each a precision that a model can be loaded at."""
+    first, *others = list_precisions("openvino")
+    assert first == "float32"
+    assert set(others) <= {"bfloat16", "float16"}

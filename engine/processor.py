@@ -1,0 +1,28 @@
+"""What the system says of the machine's processor."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+def processor_name() -> str:
+    """Return the processor's model, as far as the system says."""
+    return next(
+        (line for line in _lines() if line.startswith("model name")), platform.processor() or platform.machine()
+    )
+
+
+def processor_flags() -> frozenset[str]:
+    """Return what the processor can do, in the kernel's words such as "amx_bf16"; empty where the system does not say."""
+    line = next((line for line in _lines() if line.startswith(("flags", "Features"))), "")
+    return frozenset(line.partition(":")[2].split())
+
+
+def _lines() -> list[str]:
+    try:
+        return _CPUINFO.read_text().splitlines()
+    except OSError:
+        return []
