@@ -32,11 +32,13 @@ from engine.scheduling import Plan
 
 logger = logging.getLogger(__name__)
 
-UNMEASURED = Plan(num_streams=1, max_batch=8)
+_UNMEASURED_BATCH = 8
 _BATCHES = (1, 2, 4, 8, 16)
 _BUDGET_S = 4.0  # for the batch sizes; those that do not fit in are not tried
 _ENOUGH = 0.95  # of the best rate: the smallest batch that reaches it is taken, since callers wait for less
-_WORTHWHILE = 1.1  # of the rate on one stream: less does not pay for holding the model twice
+# Of the rate on one stream. Streams are taken unless they are slower: one run on several cores waits for whichever of
+# them is disturbed, and beside a gateway each is (docs/decisions/0014-batches-without-waiting.md).
+_NO_WORSE = 0.95
 _QUIET = 2 / 3  # share of the cores that is idle
 _MEBIBYTE = 1 << 20
 
@@ -67,7 +69,7 @@ class Tuner:
             load_streams: loads it with a number of streams; None if its runtime cannot.
         """
         if not is_measurable(engine):
-            return UNMEASURED
+            return Plan(num_streams=1, max_batch=_UNMEASURED_BATCH)
         key = self._key(directory, engine)
         plan = self._known.get(key) or self._read(key)
         if plan is None:
@@ -75,7 +77,7 @@ class Tuner:
                 plan, is_complete = self._measure(engine, load_streams)
             except EngineError as err:  # somebody else's model, to which zeros mean nothing
                 logger.warning("%s: not measured: %s", directory, err)
-                return UNMEASURED
+                return self._guess(load_streams)
             if not is_complete:
                 return plan
             self._write(key, plan)
@@ -87,22 +89,28 @@ class Tuner:
         rates: dict[int, float] = {}
         end = time.monotonic() + _BUDGET_S
         if self._is_busy():
-            logger.info("not measured, others need the cores: %s", UNMEASURED)
-            return UNMEASURED, False
+            plan = self._guess(load_streams)
+            logger.info("not measured, others need the cores: %s", plan)
+            return plan, False
         for batch in _BATCHES:
             if time.monotonic() > end or (rates and rates[max(rates)] < 0.9 * max(rates.values())):
                 break
             rates[batch] = batch * _measure_rate(engine, _build_inputs(engine, batch))
         max_batch = min(batch for batch, rate in rates.items() if rate >= _ENOUGH * max(rates.values()))
-        num_streams = 1
-        if load_streams is not None and self._num_threads > 1:
-            num_streams = self._num_threads if self._num_threads <= 4 else self._num_threads // 4
+        num_streams = self._guess(load_streams).num_streams
+        if load_streams is not None and num_streams > 1:
             rate = _measure_streams(load_streams(num_streams), num_streams, _build_inputs(engine, max_batch))
-            if rate * max_batch < _WORTHWHILE * rates[max_batch]:
+            if rate * max_batch < _NO_WORSE * rates[max_batch]:
                 num_streams = 1
         measured = ", ".join(f"{batch}: {rate:.1f}" for batch, rate in rates.items())
         logger.info("measured rows a second by batch: %s; %d streams", measured, num_streams)
         return Plan(num_streams=num_streams, max_batch=max_batch), True
+
+    def _guess(self, load_streams: Callable[[int], Engine] | None) -> Plan:
+        """Return what suits most models: a stream for each core, or for every four of many."""
+        num_threads = self._num_threads if load_streams is not None else 1
+        num_streams = num_threads if num_threads <= 4 else num_threads // 4
+        return Plan(num_streams=num_streams, max_batch=_UNMEASURED_BATCH)
 
     def _key(self, directory: Path, engine: Engine) -> str:
         """Return what a plan depends on, as a file's name."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from engine.model import Arrays, Engine
 from engine.scheduling import Plan
-from engine.tuning import UNMEASURED, Tuner, is_machine_busy, warm_up_batches
+from engine.tuning import Tuner, is_machine_busy, warm_up_batches
 from tests.helpers.echo_engine import build_signature
 
 ROW_S, CALL_S = 0.002, 0.008
@@ -84,9 +84,13 @@ def test_another_model_or_another_number_of_threads_is_measured_anew(model: Path
 
 
 def test_nothing_is_measured_while_others_need_the_cores(model: Path, tmp_path: Path) -> None:
-    """A busy machine gets the default, which is not kept."""
+    """A busy machine gets a stream for each core, where the runtime has streams; that is not kept."""
     engine = TimedEngine()
-    assert Tuner(2, tmp_path / "kept", is_busy=lambda: True).plan(model, engine, lambda _: engine) == UNMEASURED
+    plans = [
+        Tuner(2, tmp_path / "kept", is_busy=lambda: True).plan(model, engine, load_streams)
+        for load_streams in (lambda _: engine, None)
+    ]
+    assert plans == [Plan(num_streams=2, max_batch=8), Plan(num_streams=1, max_batch=8)]
     assert engine.batches == [] and not (tmp_path / "kept").exists()
 
 
