@@ -17,7 +17,8 @@ from service.gateway.contracts import ContractCache
 from service.gateway.decoding import Decoder, Pixels
 from service.gateway.errors import BrokenContractError, InvalidValueError, NoExplanationError, RefusedImageError
 from service.gateway.metrics import Metrics
-from service.gateway.prediction import RequestImages, check_top, name_classes
+from service.gateway.prediction import check_top, name_classes
+from service.gateway.request_images import RequestImages
 from service.gateway.resolution import answer_by_one_version
 from service.gateway.uploads import Upload
 

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest, start_http_server
 
+from service.gateway.answers import Entry
 from service.gateway.errors import RefusedImageError
 from service.gateway.series import CounterSeries, GaugeSeries, HistogramSeries
 from service.gateway.tracing import start_span
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
-
-    from service.gateway.prediction import Entry
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _PROBABILITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0)

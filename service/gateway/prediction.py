@@ -3,110 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contract.baseline import WARNING
 from contract.errors import ContractError
-from contract.model import InputSpec, ModelContract
-from contract.predictions import Decision, Prediction, decide, decode_predictions
+from contract.model import ModelContract
+from contract.predictions import Prediction, decide, decode_predictions
+from service.gateway.answers import Answer, Classified
 from service.gateway.backend import Backend
 from service.gateway.catalog import Catalog, Choice, Target
 from service.gateway.contracts import ContractCache
-from service.gateway.decoding import Decoder, Pixels
-from service.gateway.errors import (
-    BrokenContractError,
-    InvalidValueError,
-    RefusedImageError,
-)
+from service.gateway.decoding import Decoder
+from service.gateway.errors import BrokenContractError, InvalidValueError
 from service.gateway.metrics import Metrics
+from service.gateway.request_images import RequestImages
 from service.gateway.resolution import answer_by_one_version
 from service.gateway.uploads import Upload
 
 DEFAULT_TOP = 3
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Classified:
-    """One image classified.
-
-    Attributes:
-        top: the most probable classes, best first.
-        decision: the contract's operating points, applied.
-        warnings: codes of what speaks against trusting `top`.
-    """
-
-    top: list[Prediction]
-    decision: list[Decision]
-    warnings: tuple[str, ...]
-
-
-Entry = Classified | RefusedImageError
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What one request gets.
-
-    Attributes:
-        name: the model.
-        version: the version whose pixels, probabilities and labels these are.
-        contract: that version's contract.
-        entries: for each image, its classes or why it was refused.
-    """
-
-    name: str
-    version: int
-    contract: ModelContract
-    entries: list[Entry]
-
-
-class RequestImages:
-    """The images of one request, decoded once for each way of preparing them.
-
-    Args:
-        uploads: the images as they came.
-        decoder: bytes to pixels.
-        metrics: where decoding is timed and refused images are counted.
-        max_batch: most images in one call of the model server.
-    """
-
-    def __init__(self, uploads: Sequence[Upload], decoder: Decoder, *, metrics: Metrics, max_batch: int) -> None:
-        self._data = [upload.data for upload in uploads]
-        self._decoder = decoder
-        self._metrics = metrics
-        self._max_batch = max_batch
-        self._spec: InputSpec | None = None
-        self._prepared: list[Pixels | RefusedImageError] = []
-
-    async def batches(self, spec: InputSpec) -> list[NDArray[np.uint8]]:
-        """Return the images that can be decoded as `spec` asks for them, stacked, at most `max_batch` at a time.
-
-        Raises:
-            RefusedImageError: if there is none; the first one's error.
-        """
-        if spec != self._spec:
-            with self._metrics.stage("decode"):
-                self._prepared = await self._decoder.decode(self._data, spec)
-            self._spec = spec
-        good = [item for item in self._prepared if not isinstance(item, RefusedImageError)]
-        if not good:
-            self._metrics.count_refused(self._prepared)
-            raise next(item for item in self._prepared if isinstance(item, RefusedImageError))
-        if len(good) == 1:
-            return [good[0][np.newaxis]]  # a view: nothing is copied
-        return [np.stack(good[start : start + self._max_batch]) for start in range(0, len(good), self._max_batch)]
-
-    def merge(self, answers: Iterable[T]) -> list[T | RefusedImageError]:
-        """Return each image's answer, in the order of the request; for one that is in no batch, why it is refused."""
-        answered = iter(answers)
-        return [item if isinstance(item, RefusedImageError) else next(answered) for item in self._prepared]
 
 
 class Predictor:

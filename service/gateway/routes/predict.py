@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
+from service.gateway.answers import Answer, Entry
 from service.gateway.audit import describe_answer
 from service.gateway.bodies import image_body
 from service.gateway.catalog import Choice
 from service.gateway.components import Wired
 from service.gateway.entries import dump, image_document, model_document, refused_document
 from service.gateway.errors import InvalidValueError, RefusedImageError
-from service.gateway.prediction import Answer, Entry
 from service.gateway.replies import json_reply
 from service.gateway.request_context import current_request_id
 from service.gateway.routes.documented import error_replies

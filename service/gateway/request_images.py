@@ -1,0 +1,59 @@
+"""The images of one request on their way to the model server and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.model import InputSpec
+from service.gateway.decoding import Decoder, Pixels
+from service.gateway.errors import RefusedImageError
+from service.gateway.metrics import Metrics
+from service.gateway.uploads import Upload
+
+T = TypeVar("T")
+
+
+class RequestImages:
+    """The images of one request, decoded once for each way of preparing them.
+
+    Args:
+        uploads: the images as they came.
+        decoder: bytes to pixels.
+        metrics: where decoding is timed and refused images are counted.
+        max_batch: most images in one call of the model server.
+    """
+
+    def __init__(self, uploads: Sequence[Upload], decoder: Decoder, *, metrics: Metrics, max_batch: int) -> None:
+        self._data = [upload.data for upload in uploads]
+        self._decoder = decoder
+        self._metrics = metrics
+        self._max_batch = max_batch
+        self._spec: InputSpec | None = None
+        self._prepared: list[Pixels | RefusedImageError] = []
+
+    async def batches(self, spec: InputSpec) -> list[NDArray[np.uint8]]:
+        """Return the images that can be decoded as `spec` asks for them, stacked, at most `max_batch` at a time.
+
+        Raises:
+            RefusedImageError: if there is none; the first one's error.
+        """
+        if spec != self._spec:
+            with self._metrics.stage("decode"):
+                self._prepared = await self._decoder.decode(self._data, spec)
+            self._spec = spec
+        good = [item for item in self._prepared if not isinstance(item, RefusedImageError)]
+        if not good:
+            self._metrics.count_refused(self._prepared)
+            raise next(item for item in self._prepared if isinstance(item, RefusedImageError))
+        if len(good) == 1:
+            return [good[0][np.newaxis]]  # a view: nothing is copied
+        return [np.stack(good[start : start + self._max_batch]) for start in range(0, len(good), self._max_batch)]
+
+    def merge(self, answers: Iterable[T]) -> list[T | RefusedImageError]:
+        """Return each image's answer, in the order of the request; for one that is in no batch, why it is refused."""
+        answered = iter(answers)
+        return [item if isinstance(item, RefusedImageError) else next(answered) for item in self._prepared]
