@@ -36,9 +36,10 @@ from service.gateway.tls import trusting
 
 USAGE = f"""python -m service up [--models-dir models] [--host 127.0.0.1] [--port 8000] [the gateway's flags]
 
-  --engine ENGINE    embedded, or tfserving: TensorFlow Serving in a container (default embedded)
-  --image IMAGE      of that container (default {IMAGE})
-  --network NETWORK  of that container: bridge or host (default bridge)"""
+  --engine ENGINE        embedded, or tfserving: TensorFlow Serving in a container (default embedded)
+  --precision PRECISION  of the embedded one: auto, float32 or a faster one that the machine has (default auto)
+  --image IMAGE          of TensorFlow Serving's container (default {IMAGE})
+  --network NETWORK      of that container: bridge or host (default bridge)"""
 
 _TICK_S = 0.1
 _READINESS_TIMEOUT_S = 1.0
@@ -60,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     signals = Signals()
     try:
-        placement, rest = _take_engine(argv)
+        engine, rest = _take_engine(argv)
         settings = _load_settings(rest)
     except SettingsError as err:
         print(f"usage: {USAGE}", f"up: {err}", sep="\n", file=sys.stderr)
@@ -68,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
     store = ModelStore(Path(str(settings.models_dir)).absolute())
     try:
         store.ensure()
-        with bind_socket(settings.host, settings.port) as listener, _model_server(store, placement) as server:
+        with bind_socket(settings.host, settings.port) as listener, _model_server(store, engine) as server:
             reason = _run(rest, settings, store=store, listener=listener, server=server, signals=signals)
     except (StoreError, ContainerError) as err:
         reason = str(err)
@@ -98,18 +99,28 @@ def _load_settings(argv: Sequence[str]) -> Settings:
     return load_settings(argv, os.environ, models_dir="models")
 
 
-def _take_engine(argv: Sequence[str]) -> tuple[Placement | None, list[str]]:
-    """Return where TensorFlow Serving is to run, None for the embedded server, and the gateway's flags."""
+@dataclass(frozen=True)
+class _Embedded:
+    """The embedded model server, and how precisely it computes."""
+
+    precision: str
+
+
+def _take_engine(argv: Sequence[str]) -> tuple[Placement | _Embedded, list[str]]:
+    """Return where TensorFlow Serving is to run, or the embedded server, and the gateway's flags."""
     parser = argparse.ArgumentParser(prog="up", usage=USAGE, add_help=False, allow_abbrev=False)
     parser.add_argument("--engine", choices=("embedded", "tfserving"), default="embedded")
+    parser.add_argument("--precision")
     parser.add_argument("--image")
     parser.add_argument("--network", choices=NETWORKS)
     own, rest = parser.parse_known_args(argv)
     if own.engine == "tfserving":
+        if own.precision:
+            raise SettingsError("--precision: only with --engine embedded")
         return Placement(own.image or IMAGE, own.network or NETWORKS[0]), rest
     if own.image or own.network:
         raise SettingsError("--image and --network: only with --engine tfserving")
-    return None, rest
+    return _Embedded(own.precision or "auto"), rest
 
 
 @dataclass(frozen=True)
@@ -121,12 +132,12 @@ class _ModelServer:
 
 
 @contextmanager
-def _model_server(store: ModelStore, placement: Placement | None) -> Iterator[_ModelServer]:
+def _model_server(store: ModelStore, engine: Placement | _Embedded) -> Iterator[_ModelServer]:
     """Start the model server; it has ended and left nothing when the context is left."""
-    if placement is not None:
+    if isinstance(engine, Placement):
         if not store.read_index():
             raise ContainerError(f"TensorFlow Serving ends when it has nothing to serve: {store.root} has no model yet")
-        container = ServingContainer(store.root, placement)
+        container = ServingContainer(store.root, engine)
         try:
             yield _ModelServer(container, container.address)
         finally:
@@ -135,7 +146,7 @@ def _model_server(store: ModelStore, placement: Placement | None) -> Iterator[_M
     directory = _make_socket_directory()
     try:
         address = directory / "modelserver.sock"
-        child = Child("model server", _model_server_arguments(store, address))
+        child = Child("model server", _model_server_arguments(store, address, engine.precision))
         try:
             yield _ModelServer(child, f"unix:{address}")
         finally:
@@ -233,11 +244,12 @@ def _fetch_readiness(url: str, certificate: Path | None) -> dict[str, dict[str, 
     return body
 
 
-def _model_server_arguments(store: ModelStore, address: Path) -> list[str]:
+def _model_server_arguments(store: ModelStore, address: Path, precision: str) -> list[str]:
     return [
         "modelserver",
         f"--grpc_socket_path={address}",  # and no port: no other user of this machine reaches it
         f"--model_config_file={store.config_path}",
+        f"--precision={precision}",
         "--model_config_file_poll_wait_seconds=1",
         "--path-map",
         f"{CONTAINER_ROOT}={store.root}",

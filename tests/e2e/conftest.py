@@ -72,8 +72,8 @@ def fixture_demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
 
 @pytest.fixture(name="served", scope="session")
 def fixture_served(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The demo's model behind `python -m service up`; the fixture is its URL."""
-    arguments = ["up", "--port", "0", "--models-dir", str(demo.store.root)]
+    """The demo's model behind `python -m service up`, at float32; the fixture is its URL."""
+    arguments = ["up", "--port", "0", "--models-dir", str(demo.store.root), "--precision", "float32"]
     service = ServiceProcess(arguments, tmp_path_factory.mktemp("served"))
     try:
         url = service.wait_for_url()

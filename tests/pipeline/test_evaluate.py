@@ -46,7 +46,7 @@ def served(result: RunResult) -> np.ndarray:
     pixels = Pixels(ingest(result.folder.parents[2] / "colors").source, contract.input)
     with (result.folder / "predictions.csv").open() as file:
         paths = [row["path"] for row in csv.DictReader(file)]
-    engine = load_engine(result.directory)
+    engine = load_engine(result.directory, precision="float32")
     try:
         return engine.run("serving_default", {"images": pixels.batch(paths)})["probabilities"]
     finally:
@@ -54,7 +54,7 @@ def served(result: RunResult) -> np.ndarray:
 
 
 def test_reported_predictions_are_the_served_ones(result: RunResult) -> None:
-    """predictions.csv holds the probabilities of the exported graph: the SavedModel on disk repeats them."""
+    """predictions.csv holds the probabilities of the exported graph at float32: the SavedModel on disk repeats them."""
     with (result.folder / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     reported = np.array([[float(row[f"probability_{label}"]) for label in COLORS] for row in rows], np.float32)

@@ -13,6 +13,7 @@ import pytest
 
 from contract.model import InputSpec
 from contract.store import ModelStore
+from engine.loading import list_precisions
 from pipeline.cut import cut_before_head, cut_before_training
 from pipeline.feature_store import FOLDER
 from pipeline.features import FeatureBatches, FeatureExtractor, hash_network
@@ -99,7 +100,8 @@ def test_features_are_what_the_trunk_computes(tmp_path: Path, rows: Sequence[Man
     images = pixels(tmp_path / "colors").batch([row.path for row in rows]).astype(np.float32)
     expected = cut_before_head(classifier).trunk(preprocess(images, classifier.preprocessing), training=False)
     features = first.store.batch([view.key for view in views]).reshape(len(rows), 3, -1).astype(np.float32)
-    np.testing.assert_allclose(expected, features[:, 0], rtol=2e-3, atol=2e-3)
+    allowed = 0.02 if list_precisions("openvino")[1:] else 2e-3  # of the largest: pipeline/trunk.py
+    np.testing.assert_allclose(expected, features[:, 0], rtol=0, atol=allowed * float(np.max(expected)))
     for one, two in ((0, 1), (0, 2), (1, 2)):
         assert (np.abs(features[:, one] - features[:, two]).max(axis=1) > 0).all()
 

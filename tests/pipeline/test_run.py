@@ -156,7 +156,7 @@ def test_saved_keras_model_is_the_published_one(result: RunResult) -> None:
     keras_probabilities = keras.models.load_model(result.folder / "model.keras")(
         preprocess(images.astype(np.float32), "tf"), training=False
     )
-    engine = load_engine(result.directory)
+    engine = load_engine(result.directory, precision="float32")
     try:
         served = engine.run("serving_default", {"images": images})["probabilities"]
     finally:

@@ -21,16 +21,17 @@ def small_network() -> Any:
 
 
 def test_features_are_keras_s_for_any_batch_and_type(caplog: pytest.LogCaptureFixture) -> None:
-    """Pixels as bytes or numbers, one or many: what the preprocessed network gives; the inputs stay as they were."""
+    """Pixels as bytes or numbers, one or many: what the preprocessed network gives, as near as the precision allows."""
     network = small_network()
     trunk = Trunk(network, "caffe")
     images = np.random.default_rng(0).integers(0, 256, (5, 12, 12, 3), np.uint8)
     expected = np.asarray(network(preprocess(images.astype(np.float32), "caffe"), training=False))
+    allowed = 1e-4 if trunk.runtime.endswith(" float32") else 0.02
 
     for given in (images, images.astype(np.float32), images[:1]):
         before = given.copy()
         received = trunk.compute(given)
-        np.testing.assert_allclose(received, expected[: len(given)], rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(received, expected[: len(given)], rtol=0, atol=allowed * expected.max())
         np.testing.assert_array_equal(before, given)
     assert "computed by Keras" not in caplog.text
     assert trunk.runtime.startswith(f"openvino {version('openvino')} ")

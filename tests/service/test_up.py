@@ -160,12 +160,13 @@ def test_store_that_cannot_be_written_is_refused(start_process: StartProcess, tm
     [
         ("--backend=host:1", "up: --backend: `up` decides this itself; use `gateway` to set it"),
         ("--models=a", "up: --models: `up` decides this itself; use `gateway` to set it"),
+        ("--engine=tfserving --precision=float32", "up: --precision: only with --engine embedded"),
         ("--prot=1", "up: unknown flag --prot; did you mean --port?"),
     ],
 )
 def test_wrong_flag_is_status_2(start_process: StartProcess, flag: str, reason: str) -> None:
     """What `up` decides itself cannot be set."""
-    service = start_process("up", flag)
+    service = start_process("up", *flag.split())
 
     assert 2 == service.wait()
     assert reason == service.log.splitlines()[-1]
