@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.serving import say
+from benchmarks.systems.choice import precisions
 from benchmarks.systems.program import ROOT
 from benchmarks.workload.picture import write_picture
 from benchmarks.workload.shared import shared_workload
@@ -31,7 +32,7 @@ def run(size: str = "standard") -> dict[str, Any]:
         for count in COUNTS[size]:
             points.append(_score(workload, folder / str(count), count))
             say(f"{count} pictures", began)
-    return {"size": size, "picture_side": SIDE, "points": points}
+    return {"size": size, "picture_side": SIDE, "precision": precisions()[-1], "points": points}
 
 
 def _score(workload: Path, folder: Path, count: int) -> dict[str, Any]:
@@ -41,6 +42,7 @@ def _score(workload: Path, folder: Path, count: int) -> dict[str, Any]:
     for number in range(count):
         os.link(picture, images / f"{number:06}.jpg")
     command = [sys.executable, "-m", "pipeline", "score", "resnet50", str(images), "--out", str(folder / "out.csv")]
+    command.append(f"--precision={precisions()[-1]}")
     command += [f"--models-dir={workload / 'models'}", f"--runs-dir={folder / 'runs'}"]
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     subprocess.run(command, check=True, cwd=ROOT, timeout=_TIMEOUT_S, capture_output=True)

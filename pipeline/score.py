@@ -14,6 +14,7 @@ import numpy as np
 from contract.errors import ImageError
 from contract.predictions import decode_predictions
 from contract.store import ModelStore
+from engine.precision import AUTO
 from pipeline.errors import DatasetError
 from pipeline.ingest import IMAGE_SUFFIXES
 from pipeline.progress import progress_bar
@@ -27,13 +28,17 @@ class Scored:
     Attributes:
         images: rows with probabilities.
         errors: rows with an error.
+        precision: of the arithmetic, such as "float32".
     """
 
     images: int
     errors: int
+    precision: str
 
 
-def score_folder(store: ModelStore, name: str, version: int, *, folder: Path, out: Path) -> Scored:
+def score_folder(
+    store: ModelStore, name: str, version: int, *, folder: Path, out: Path, precision: str = AUTO
+) -> Scored:
     """Write a CSV with one row for each image below a folder, in the order of their paths.
 
     Columns: path (below the folder), id, label and probability of the most probable class, one `probability_<id>` for
@@ -46,9 +51,11 @@ def score_folder(store: ModelStore, name: str, version: int, *, folder: Path, ou
         version: its number.
         folder: is walked with all its subfolders; links to folders are not followed.
         out: the CSV; replaced if it exists.
+        precision: "auto" (a faster one only where the version's verification allows it), or which.
 
     Raises:
         DatasetError: if there is no such folder, it has no images, or the CSV cannot be written.
+        EngineError: if the version cannot be loaded, or not at that precision on this machine.
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder}: expected a folder of images. Received: no such folder")
@@ -57,7 +64,10 @@ def score_folder(store: ModelStore, name: str, version: int, *, folder: Path, ou
         raise DatasetError(f"{folder}: expected images ({', '.join(sorted(IMAGE_SUFFIXES))}). Received: none")
     unfinished = out.with_name(f".{out.name}.part")
     try:
-        with loaded_version(store, name, version) as model, unfinished.open("w", newline="", encoding="utf-8") as file:
+        with (
+            loaded_version(store, name, version, precision=precision) as model,
+            unfinished.open("w", newline="", encoding="utf-8") as file,
+        ):
             scored = _write_rows(file, model, folder, total)
         unfinished.replace(out)
     except OSError as err:
@@ -83,16 +93,16 @@ def _write_rows(file: Any, model: LoadedVersion, folder: Path, total: int) -> Sc
     writer = csv.writer(file)
     labels = [label.id for label in model.contract.labels]
     writer.writerow(["path", "id", "label", "probability", *(f"probability_{label}" for label in labels), "error"])
-    scored = Scored(0, 0)
+    images = errors = 0
     with progress_bar(total=total, what="Scoring", unit="image") as bar:
         files = decode_files(lambda path: (folder / path).read_bytes(), walk_images(folder), model.contract.input)
         for batch in batched(files, BATCH):
             rows = _score(model, batch)
             writer.writerows(rows)
-            errors = sum(1 for row in rows if row[-1])
-            scored = Scored(scored.images + len(rows) - errors, scored.errors + errors)
+            bad = sum(1 for row in rows if row[-1])
+            images, errors = images + len(rows) - bad, errors + bad
             bar.update(len(batch))
-    return scored
+    return Scored(images, errors, model.engine.precision)
 
 
 def _score(model: LoadedVersion, batch: list[tuple[str, Decoded]]) -> list[list[str]]:

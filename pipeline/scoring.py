@@ -20,6 +20,7 @@ from contract.predictions import check_probabilities
 from contract.store import ModelStore
 from engine.loading import load_engine
 from engine.model import Engine
+from engine.precision import AUTO
 from pipeline.errors import VerificationError
 
 BATCH = 32
@@ -62,15 +63,21 @@ class LoadedVersion:
 
 
 @contextmanager
-def loaded_version(store: ModelStore, name: str, version: int) -> Iterator[LoadedVersion]:
+def loaded_version(store: ModelStore, name: str, version: int, *, precision: str = AUTO) -> Iterator[LoadedVersion]:
     """Load a version for the length of a `with` block.
+
+    Args:
+        store: has it.
+        name: the model's.
+        version: its number.
+        precision: as `load_engine` takes it.
 
     Raises:
         StoreError: if there is no such version.
         EngineError: if it cannot be loaded.
     """
     contract = store.read_contract(name, version)
-    engine = load_engine(store.version_path(name, version))
+    engine = load_engine(store.version_path(name, version), precision=precision)
     try:
         yield LoadedVersion(name, version, contract, engine)
     finally:

@@ -69,7 +69,7 @@ def batch_section(scoring: Mapping[str, Any]) -> str:
         f"{scoring['measured'][:10]}: "
         f"`pipeline score` from command to finished CSV, JPEGs of {scoring['picture_side']} x "
         f"{scoring['picture_side']} "
-        f"pixels, ResNet50.\n\n{table(header, rows)}"
+        f"pixels, ResNet50 at {scoring['precision']}.\n\n{table(header, rows)}"
     )
 
 

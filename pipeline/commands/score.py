@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from contract.store import ModelStore
+from engine.precision import AUTO
 from pipeline.commands.folders import add_folders
 
 
@@ -16,6 +17,11 @@ def add(commands: Any) -> None:
     command.add_argument("model", metavar="NAME[/VERSION]", help="such as eyes, eyes/3 or eyes/candidate")
     command.add_argument("folder", type=Path, help="is walked with all its subfolders")
     command.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="replaced if it exists")
+    command.add_argument(
+        "--precision",
+        default=AUTO,
+        help="auto (default: the fastest that the version's verification allows), float32, or a faster one",
+    )
     add_folders(command)
     command.set_defaults(command=_score)
 
@@ -25,6 +31,10 @@ def _score(arguments: argparse.Namespace) -> None:
 
     store = ModelStore(arguments.models_dir)
     name, version = store.resolve(arguments.model)
-    scored = score_folder(store, name, version, folder=arguments.folder, out=arguments.out)
-    print(f"scored: {scored.images} images by {name}/{version}, {scored.errors} could not be read")
+    scored = score_folder(
+        store, name, version, folder=arguments.folder, out=arguments.out, precision=arguments.precision
+    )
+    print(
+        f"scored: {scored.images} images by {name}/{version} at {scored.precision}, {scored.errors} could not be read"
+    )
     print(f"written: {arguments.out}")

@@ -34,7 +34,7 @@ def test_every_image_is_a_row(tmp_path: Path, store: ModelStore, capsys: pytest.
     status = main(["score", "colours", str(tmp_path / "images"), f"--out={out}", f"--models-dir={store.root}"])
 
     assert 0 == status
-    assert "scored: 45 images by colours/1, 4 could not be read" in capsys.readouterr().out
+    assert "scored: 45 images by colours/1 at float32, 4 could not be read" in capsys.readouterr().out
     rows = read_csv(out)
     assert sorted([*colors, *bad]) == sorted(row["path"] for row in rows)
     by_path = {row["path"]: row for row in rows}
@@ -60,6 +60,11 @@ def test_every_image_is_a_row(tmp_path: Path, store: ModelStore, capsys: pytest.
         pytest.param(["score", "colours/7", "{}/empty", "--out={}/out.csv"], "expected colours, or", id="version"),
         pytest.param(["score", "shapes", "{}/empty", "--out={}/out.csv"], "no model 'shapes'", id="model"),
         pytest.param(["score", "colours", "{}/one", "--out={}/no/out.csv"], "cannot be written", id="out"),
+        pytest.param(
+            ["score", "colours", "{}/one", "--out={}/out.csv", "--precision=float64"],
+            "precision: expected one of auto, float32",
+            id="precision",
+        ),
     ],
 )
 def test_impossible_scoring_is_refused(
