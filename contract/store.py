@@ -3,6 +3,7 @@
     models/
       index.json                    which version of each model is live, previous, candidate: the truth
       models.config                 what a server loads, in TensorFlow Serving's format; derived from the index
+      .filling                      there while docker compose's `seed` trains the first model, for people to be told
       .lock                         held (flock) by whoever writes
       .staging/<random>/            versions being written, a name no server reads; its writer holds a flock on it
       <name>/<version>/             finished versions, never changed, numbers never reused

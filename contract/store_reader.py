@@ -11,6 +11,7 @@ from contract.index import ROLES, Index, check_name, find_entry, parse_index
 from contract.model import ModelContract
 
 CONTRACT_FILE = "assets.extra/contract.json"
+FILLING_MARK = ".filling"
 
 
 class StoreReader:
@@ -27,6 +28,11 @@ class StoreReader:
     def config_path(self) -> Path:
         """The file that servers poll."""
         return self.root / "models.config"
+
+    @property
+    def is_filling(self) -> bool:
+        """Whether compose's `seed` has left word that it trains the store's first model."""
+        return (self.root / FILLING_MARK).exists()
 
     def version_path(self, name: str, version: int) -> Path:
         """Return the folder of a version, whether it exists or not."""

@@ -30,6 +30,9 @@ NO_MODEL = (
     "no model to serve yet: train one with `python -m pipeline sample glaucoma --out datasets/glaucoma-sample` and "
     "`python -m pipeline run datasets/glaucoma-sample --name glaucoma`, or publish your own; it is then picked up"
 )
+FILLING = (
+    "no model to serve yet: the store's first model is being trained (docker compose logs seed); it is then picked up"
+)
 _MISS_REREAD_S = 0.05  # how soon after a reading a request for something unknown may cause another
 
 
@@ -70,6 +73,9 @@ class Catalog(Protocol):
 
     def names(self) -> tuple[str, ...]:
         """Return the models that are to be served, sorted."""
+
+    def describe_nothing(self) -> str:
+        """Say what is to be done, or waited for, while no model is served."""
 
     async def roles(self, name: str) -> Mapping[str, int]:
         """Return a model's labels and the versions they stand for.
@@ -112,6 +118,10 @@ class StoreCatalog:
         self._read(self._poll_s)
         return self._names
 
+    def describe_nothing(self) -> str:
+        """Say what is to be done, or waited for, while no model is served."""
+        return FILLING if self._store.is_filling else NO_MODEL
+
     async def roles(self, name: str) -> Mapping[str, int]:
         """Return a model's labels and the versions they stand for.
 
@@ -127,7 +137,7 @@ class StoreCatalog:
 
     async def resolve(self, choice: Choice) -> Target:
         """Return the versions that may answer a request; see `Catalog`."""
-        name = _choose_name(choice, self.names())
+        name = _choose_name(choice, self)
         roles = await self.roles(name)
         if choice.version is not None:
             if choice.version not in roles.values():
@@ -181,6 +191,10 @@ class NamedCatalog:
         """Return the models that are to be served, sorted."""
         return self._names
 
+    def describe_nothing(self) -> str:
+        """Say what is to be done while no model is served."""
+        return NO_MODEL
+
     async def roles(self, name: str) -> Mapping[str, int]:
         """Return `{"live": version}`, or nothing while no version is AVAILABLE.
 
@@ -198,7 +212,7 @@ class NamedCatalog:
 
     async def resolve(self, choice: Choice) -> Target:
         """Return the version that may answer a request; see `Catalog`."""
-        name = _choose_name(choice, self._names)
+        name = _choose_name(choice, self)
         if name not in self._names:
             raise _unknown_model(name)
         if choice.version is not None:
@@ -222,11 +236,12 @@ class NamedCatalog:
         return next((status.version for status in statuses if status.state == AVAILABLE), None)
 
 
-def _choose_name(choice: Choice, names: tuple[str, ...]) -> str:
+def _choose_name(choice: Choice, catalog: Catalog) -> str:
     if choice.model is not None:
         return choice.model
+    names = catalog.names()
     if not names:
-        raise NoModelError(NO_MODEL)
+        raise NoModelError(catalog.describe_nothing())
     if len(names) > 1:
         raise InvalidValueError(f"model: expected a name, since several are served: {', '.join(names)}")
     return names[0]

@@ -11,7 +11,7 @@ import numpy as np
 from contract.errors import ContractError
 from contract.predictions import decode_predictions
 from service.gateway.backend import AVAILABLE, Backend, VersionStatus
-from service.gateway.catalog import NO_MODEL, Catalog
+from service.gateway.catalog import Catalog
 from service.gateway.contracts import ContractCache
 from service.gateway.errors import (
     BrokenContractError,
@@ -70,7 +70,7 @@ class Readiness:
             self._generation = self._backend.generation
             self._warmed.clear()
         models: dict[str, int] = {}
-        waiting_for: GatewayError = NoModelError(NO_MODEL)
+        waiting_for: GatewayError = NoModelError(self._catalog.describe_nothing())
         for name in self._catalog.names():
             try:
                 models[name] = await self._check_model(name)
