@@ -29,9 +29,8 @@ class ModelRepository:
         num_retries: how often loading is tried again after it failed.
         retry_interval_s: seconds between tries.
         on_end: is told of a version that was served and no longer is.
-
-    Attributes:
-        labels: versions by model and label; None until there is a configuration.
+        labels_allowed: whether versions may have labels at all.
+        labels_ahead: whether a new label may name a version that is not available.
     """
 
     def __init__(
@@ -41,8 +40,12 @@ class ModelRepository:
         num_retries: int,
         retry_interval_s: float,
         on_end: Callable[[ServedVersion], None] = lambda _: None,
+        labels_allowed: bool = True,
+        labels_ahead: bool = False,
     ) -> None:
-        self.labels: Mapping[str, Mapping[str, int]] | None = None
+        self._labels: Mapping[str, Mapping[str, int]] | None = None  # by model; None until there is a configuration
+        self._labels_allowed = labels_allowed
+        self._labels_ahead = labels_ahead
         self._load = load
         self._on_end = on_end
         self._num_retries = num_retries
@@ -62,17 +65,43 @@ class ModelRepository:
         available = {v.number: v for v in self.versions(name) if v.state is State.AVAILABLE}
         return available.get(max(available, default=0) if number is None else number)
 
+    def assign_labels(self, labels: Mapping[str, Mapping[str, int]]) -> None:
+        """Take these labels instead of the present ones.
+
+        Args:
+            labels: versions by model and label.
+
+        Raises:
+            EngineError: if a label names a version that is not available, or none is allowed; the present ones stay.
+        """
+        for name, versions in labels.items():
+            for label, number in versions.items():
+                is_moved = (self._labels or {}).get(name, {}).get(label, number) != number
+                if self.find(name, number) is None and (is_moved or not self._labels_ahead):
+                    raise EngineError(
+                        f"Request to assign label to version {number} of model {name}, "
+                        "which is not currently available for inference",
+                        code="FAILED_PRECONDITION",
+                    )
+        if any(labels.values()) and not self._labels_allowed:
+            message = "Model version labels are not currently allowed by the server."
+            raise EngineError(message, code="FAILED_PRECONDITION")
+        self._labels = labels
+
     def resolve_label(self, name: str, label: str) -> int:
         """Return the version that a label of a model stands for.
 
         Raises:
-            EngineError: if there is no such label.
+            EngineError: if there is no such label, or none is allowed.
         """
-        if self.labels is None:
+        if not self._labels_allowed:
+            message = "ModelSpec has 'version_label' set, but it is not currently allowed by the server."
+            raise EngineError(message, code="INVALID_ARGUMENT")
+        if self._labels is None:
             raise EngineError(f"Model labels does not init yet.{label}", code="UNAVAILABLE")
-        if label not in self.labels.get(name, {}):
+        if label not in self._labels.get(name, {}):
             raise EngineError(f"Unrecognized servable version label: {label}", code="INVALID_ARGUMENT")
-        return self.labels[name][label]
+        return self._labels[name][label]
 
     def versions(self, name: str) -> list[ServedVersion]:
         """Return every version that a model has had since the server started, newest first."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -55,12 +55,13 @@ def parse_config(text: str) -> Any:
     return message
 
 
-def read_config(message: Any, path_map: Mapping[str, str]) -> tuple[ModelConfig, ...]:
+def read_config(message: Any, path_map: Mapping[str, str], old: Collection[str] = ()) -> tuple[ModelConfig, ...]:
     """Return the models of a ModelServerConfig.
 
     Args:
         message: with a model_config_list, or without models.
         path_map: folders as the configuration names them -> folders on this machine.
+        old: names of the models of the configuration that it replaces.
 
     Raises:
         RequestError: if it names a model twice, or asks for what is not served here.
@@ -70,7 +71,11 @@ def read_config(message: Any, path_map: Mapping[str, str]) -> tuple[ModelConfig,
     for name in names:
         if names.count(name) > 1:
             raise RequestError(f"Illegal to list model {name} multiple times in config list")
-    return tuple(_read_model(model, path_map) for model in models)
+    for model in models:  # what TensorFlow Serving looks at first: a wrong path is named before another's platform
+        if not model.base_path.startswith("/"):
+            got = f"got base_path()={model.base_path}"
+            raise RequestError(f"Expected model {model.name} to have an absolute path or URI; {got}")
+    return tuple(_read_model(model, path_map, is_old=model.name in old) for model in models)
 
 
 def list_versions(base_path: Path) -> dict[int, Path]:
@@ -91,18 +96,17 @@ def map_path(path: str, path_map: Mapping[str, str]) -> Path:
     return Path(path)
 
 
-def _read_model(model: Any, path_map: Mapping[str, str]) -> ModelConfig:
-    policy = model.model_version_policy
+def _read_model(model: Any, path_map: Mapping[str, str], *, is_old: bool) -> ModelConfig:
+    policy, platform = model.model_version_policy, model.model_platform
     kind = policy.WhichOneof("policy_choice")
     wrong = {
         "the model config: expected a name for every model. Received: a model without one": not model.name,
-        f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}": (
-            not model.base_path.startswith("/")
-        ),
         "Illegal setting neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform.": (
-            not model.model_platform
+            not platform
         ),
-        f"Model {model.name} requests unsupported platform {model.model_platform}": model.model_platform != PLATFORM,
+        f"Illegal to change a model's platform. For model {model.name} platform was {PLATFORM} and new platform "
+        f"requested is {platform}": is_old and platform != PLATFORM,
+        f"Model {model.name} requests unsupported platform {platform}": platform != PLATFORM,
         "model_version_policy: expected versions in `specific`. Received: none": (
             kind == "specific" and not policy.specific.versions
         ),

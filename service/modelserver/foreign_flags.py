@@ -9,7 +9,6 @@ _BY_REASON = {
     "models load one at a time, off the serving threads": "num_load_threads num_unload_threads flush_filesystem_caches",
     "--tensorflow_session_parallelism decides": "tensorflow_intra_op_parallelism tensorflow_inter_op_parallelism",
     "each warm-up record is replayed once": "num_request_iterations_for_warmup",
-    "labels are always allowed": "allow_version_labels",
     "tensors are always answered as tensor_content": "enable_serialization_as_tensor_content",
     "it is TensorFlow's own matter": "tensorflow_session_config_file remove_unused_fields_from_bundle_metagraph "
     "enable_signature_method_name_check xla_cpu_compilation_enabled xla_gpu_compilation_enabled enable_profiler "

@@ -81,14 +81,11 @@ async def running_server(options: Options) -> AsyncIterator[Sequence[str]]:
             num_retries=options.max_num_load_retries,
             retry_interval_s=options.load_retry_interval_micros / 1e6,
             on_end=metrics.forget,
-        )
-        stack.push_async_callback(repository.close)
-        watcher = ModelWatcher(
-            repository,
-            dict(options.path_map),
-            file_poll_s=options.file_system_poll_wait_seconds,
+            labels_allowed=options.allow_version_labels,
             labels_ahead=options.allow_version_labels_for_unavailable_models,
         )
+        stack.push_async_callback(repository.close)
+        watcher = ModelWatcher(repository, dict(options.path_map), file_poll_s=options.file_system_poll_wait_seconds)
         server = grpc.aio.server(options=_CHANNEL_OPTIONS)
         predictions, models = PredictionService(repository, metrics), ModelService(repository, watcher)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(predictions, server)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from engine.errors import EngineError
 from engine.repository import ModelRepository
 from service.modelserver.config import ModelConfig, list_versions, parse_config, read_config
 from service.modelserver.errors import RequestError
@@ -25,33 +26,28 @@ class ModelWatcher:
         repository: is told which versions of which model are wanted.
         path_map: folders as configurations name them -> folders on this machine.
         file_poll_s: seconds between looks at the model folders; 0 or less means only when the configuration changed.
-        labels_ahead: whether a new label may name a version that is not available.
     """
 
-    def __init__(
-        self,
-        repository: ModelRepository,
-        path_map: Mapping[str, str],
-        *,
-        file_poll_s: float,
-        labels_ahead: bool = False,
-    ) -> None:
+    def __init__(self, repository: ModelRepository, path_map: Mapping[str, str], *, file_poll_s: float) -> None:
         self._repository = repository
         self._path_map = path_map
         self._configs: tuple[ModelConfig, ...] = ()
         self._file_poll_s = file_poll_s
-        self._labels_ahead = labels_ahead
         self._text: str | None = None
         self._scanning = asyncio.Lock()
         self._complaints: dict[str, str] = {}
+
+    @property
+    def _names(self) -> set[str]:
+        return {config.name for config in self._configs}
 
     async def apply(self, configs: Sequence[ModelConfig]) -> None:
         """Serve these models from now on, and no others.
 
         Raises:
-            RequestError: if a label names a version that is not available; everything then stays as it was.
+            EngineError: if its labels cannot be assigned; everything then stays as it was.
         """
-        self._repository.labels = self._check_labels(configs)
+        self._repository.assign_labels({config.name: config.labels for config in configs})
         self._configs = tuple(configs)
         self._complaints.clear()
         logger.info("models: %s", ", ".join(config.name for config in configs) or "none yet")
@@ -61,15 +57,15 @@ class ModelWatcher:
         """Apply a ModelServerConfig message, and return when the models that are new in it are available.
 
         Raises:
-            RequestError: if it cannot be applied, or a new model cannot be loaded.
+            EngineError: if it cannot be applied, or a new model cannot be loaded.
         """
         if message.WhichOneof("config") != "model_config_list":
             raise RequestError(
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. "
                 "Only ModelConfigList is currently supported"
             )
-        old = {config.name for config in self._configs}
-        configs = read_config(message, self._path_map)
+        old = self._names
+        configs = read_config(message, self._path_map, old)
         await self.apply(configs)
         await self._repository.wait_for({config.name for config in configs} - old)
 
@@ -110,20 +106,6 @@ class ModelWatcher:
             self._complaints.pop(config.name, None)
         return versions
 
-    def _check_labels(self, configs: Sequence[ModelConfig]) -> dict[str, Mapping[str, int]]:
-        current = self._repository.labels or {}
-        for config in configs:
-            for label, number in config.labels.items():
-                is_moved = current.get(config.name, {}).get(label, number) != number
-                is_allowed = self._labels_ahead and not is_moved
-                if not is_allowed and self._repository.find(config.name, number) is None:
-                    raise RequestError(
-                        f"Request to assign label to version {number} of model {config.name}, "
-                        "which is not currently available for inference",
-                        code="FAILED_PRECONDITION",
-                    )
-        return {config.name: config.labels for config in configs}
-
     async def _read_config(self, path: Path) -> None:
         try:
             text = await asyncio.to_thread(path.read_text)
@@ -136,8 +118,8 @@ class ModelWatcher:
         if not text.strip():  # perhaps someone is about to write it
             return self._complain(_CONFIG, f"waiting for the model config {path.name}: it is empty")
         try:
-            await self.apply(read_config(parse_config(text), self._path_map))
-        except RequestError as err:  # read again at the next poll: its label's version may be there by then
+            await self.apply(read_config(parse_config(text), self._path_map, self._names))
+        except EngineError as err:  # read again at the next poll: its label's version may be there by then
             return self._complain(_CONFIG, f"{err}; the last good one stays")
         self._text = text
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from contract.tensors import (
     get_model_metadata_pb2,
     get_model_status_pb2,
+    model_management_pb2,
     predict_pb2,
     tensor_pb2,
     types_pb2,
@@ -24,7 +25,9 @@ from contract.tensors import (
 from tests.helpers.model_client import build_request
 from tests.helpers.tiny_model import MODEL_NAME
 
+_INVALID, _PRECONDITION, _NOT_FOUND = "INVALID_ARGUMENT", "FAILED_PRECONDITION", "NOT_FOUND"
 IMAGES: NDArray[np.uint8] = np.zeros((2, 16, 16, 3), np.uint8)
+MODEL = {"name": MODEL_NAME, "base_path": f"/models/{MODEL_NAME}", "model_platform": "tensorflow"}
 CLASS_INDEX = np.array([-1, -1], np.int32)
 
 
@@ -55,11 +58,11 @@ def _predict(
     return Case(name, "Predict", lambda: build_request(model, arrays, **details), code, text)
 
 
-def _metadata(name: str, code: str, text: str, *, model: str | None, fields: list[str]) -> Case:
+def _metadata(name: str, code: str, text: str, *, model: str | None, fields: list[str], **choice: Any) -> Case:
     def request() -> Any:
         message = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=fields)
         if model is not None:
-            message.model_spec.name = model
+            message.model_spec.CopyFrom(build_request(model, {}, **choice).model_spec)
         return message
 
     return Case(name, "GetModelMetadata", request, code, text)
@@ -77,6 +80,39 @@ def _status(name: str, code: str, text: str, *, model: str | None, version: int 
     return Case(name, "GetModelStatus", request, code, text)
 
 
+def _reload(name: str, text: str, *models: Mapping[str, str]) -> Case:
+    """A configuration that is refused before anything of it is applied, so that the servers stay as they are."""
+
+    def request() -> Any:
+        message = model_management_pb2.ReloadConfigRequest()
+        for model in models:
+            message.config.model_config_list.config.add(**model)
+        return message
+
+    return Case(name, "HandleReloadConfigRequest", request, _INVALID, text)
+
+
+@dataclass(frozen=True)
+class _Wire:
+    """Bytes as a client may send them and no message object can hold them."""
+
+    data: bytes
+
+    def SerializeToString(self) -> bytes:
+        return self.data
+
+
+def _both(*, last: str) -> Callable[[], Any]:
+    """Return a request with version 99 and the label `stable`, the `last` of them at the end."""
+    spec = build_request(MODEL_NAME, {"images": IMAGES}).SerializeToString()
+    more = {
+        "version": build_request(MODEL_NAME, {}, version=99),
+        "label": build_request(MODEL_NAME, {}, label="stable"),
+    }
+    first = next(name for name in more if name != last)
+    return lambda: _Wire(spec + more[first].SerializeToString() + more[last].SerializeToString())
+
+
 def _unparsable() -> Any:
     request = build_request(MODEL_NAME, {})
     tensor = tensor_pb2.TensorProto(dtype=types_pb2.DT_UINT8, tensor_content=b"123")
@@ -85,7 +121,6 @@ def _unparsable() -> Any:
     return request
 
 
-_INVALID, _PRECONDITION, _NOT_FOUND = "INVALID_ARGUMENT", "FAILED_PRECONDITION", "NOT_FOUND"
 _LONG = "x" * 2000
 _UNKNOWN_OUTPUT = "output tensor alias not found in signature: {} Outputs expected to be in the set {{probabilities}}."
 
@@ -96,6 +131,27 @@ CASES = (
     _predict("unknown version", _NOT_FOUND, "Servable not found for request: Specific(colours, 99)", version=99),
     _predict("version zero", _NOT_FOUND, "Servable not found for request: Specific(colours, 0)", version=0),
     _predict("unknown label", _INVALID, "Unrecognized servable version label: stable", label="stable"),
+    Case(
+        "version after a label",
+        "Predict",
+        _both(last="version"),
+        _NOT_FOUND,
+        "Servable not found for request: Specific(colours, 99)",
+    ),
+    Case(
+        "label after a version",
+        "Predict",
+        _both(last="label"),
+        _INVALID,
+        "Unrecognized servable version label: stable",
+    ),
+    _predict(
+        "label of an unknown model",
+        _INVALID,
+        "Unrecognized servable version label: stable",
+        model="nobody",
+        label="stable",
+    ),
     _predict("unknown signature", _PRECONDITION, 'Serving signature key "nothing" not found.', signature="nothing"),
     _predict(
         "long signature name is cut",
@@ -204,6 +260,33 @@ CASES = (
         model="nobody",
         fields=["signature_def"],
     ),
+    _metadata(
+        "metadata of empty name", _INVALID, "ModelSpec has no name specified.", model="", fields=["signature_def"]
+    ),
+    _metadata(
+        "metadata of unknown version",
+        _NOT_FOUND,
+        "Servable not found for request: Specific(colours, 99)",
+        model=MODEL_NAME,
+        fields=["signature_def"],
+        version=99,
+    ),
+    _metadata(
+        "metadata of unknown label",
+        _INVALID,
+        "Unrecognized servable version label: stable",
+        model=MODEL_NAME,
+        fields=["signature_def"],
+        label="stable",
+    ),
+    _metadata(
+        "metadata fields are looked at before the model",
+        _INVALID,
+        "Metadata field weights is not supported",
+        model="nobody",
+        fields=["weights"],
+    ),
+    _status("status of empty name", _NOT_FOUND, "Could not find any versions of model ", model=""),
     _status("status without model_spec", _INVALID, "Missing ModelSpec", model=None),
     _status("status of unknown model", _NOT_FOUND, "Could not find any versions of model nobody", model="nobody"),
     _status(
@@ -212,6 +295,41 @@ CASES = (
         "Could not find version 99 of model colours",
         model=MODEL_NAME,
         version=99,
+    ),
+    _reload(
+        "reload without a list",
+        "ServerModelConfig type not supported by HandleReloadConfigRequest. "
+        "Only ModelConfigList is currently supported",
+    ),
+    _reload(
+        "reload with a model twice", f"Illegal to list model {MODEL_NAME} multiple times in config list", MODEL, MODEL
+    ),
+    _reload(
+        "reload with a relative path",
+        f"Expected model {MODEL_NAME} to have an absolute path or URI; got base_path()=colours",
+        MODEL | {"base_path": "colours"},
+    ),
+    _reload(
+        "reload with an empty path",
+        f"Expected model {MODEL_NAME} to have an absolute path or URI; got base_path()=",
+        MODEL | {"base_path": ""},
+    ),
+    _reload(
+        "reload without a platform",
+        "Illegal setting neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform.",
+        MODEL | {"model_platform": ""},
+    ),
+    _reload(
+        "reload with another platform",
+        f"Illegal to change a model's platform. For model {MODEL_NAME} platform was tensorflow and new platform "
+        "requested is pytorch",
+        MODEL | {"model_platform": "pytorch"},
+    ),
+    _reload(
+        "reload with a relative path behind another platform",
+        "Expected model other to have an absolute path or URI; got base_path()=other",
+        MODEL | {"model_platform": "pytorch"},
+        {"name": "other", "base_path": "other"},
     ),
 )
 

@@ -15,6 +15,7 @@ from tests.helpers.tiny_model import MODEL_NAME, VARIANTS, expected_probabilitie
 
 SERVICES = {
     "GetModelStatus": "tensorflow.serving.ModelService",
+    "HandleReloadConfigRequest": "tensorflow.serving.ModelService",
     "SessionRun": "tensorflow.serving.SessionService",
 }
 IMAGES = np.random.default_rng(3).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)

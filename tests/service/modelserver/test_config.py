@@ -94,8 +94,8 @@ def test_paths_are_mapped_by_whole_folders(path: str, expected: str) -> None:
 
 
 def test_only_folders_with_numbers_are_versions(tmp_path: Path) -> None:
-    """Leading zeros count as the number; hidden, staged and other names, and files, are ignored."""
-    for name in ("1", "00000012", ".staging", "3.tmp", "-4", "²", "five"):
+    """Leading zeros count as the number, unless it is there without; hidden, staged and other names are ignored."""
+    for name in ("1", "00000012", "7", "007", ".staging", "3.tmp", "-4", "²", "five"):
         (tmp_path / name).mkdir()
     (tmp_path / "6").touch()
-    assert list_versions(tmp_path) == {1: tmp_path / "1", 12: tmp_path / "00000012"}
+    assert list_versions(tmp_path) == {1: tmp_path / "1", 7: tmp_path / "7", 12: tmp_path / "00000012"}

@@ -66,6 +66,12 @@ def test_a_store_that_appears_later_is_served(
     """A server without a config file waits, and serves the first model that is published, without a restart."""
     waiting = "waiting for the model config models.config: there is no such file"
     wait_until(lambda: waiting in living.log.read_text())
+    with pytest.raises(grpc.RpcError) as caught:
+        client.call(build_request("first", {}, label="stable"))
+    assert (caught.value.code().name, caught.value.details()) == (
+        "UNAVAILABLE",
+        "Model labels does not init yet.stable",
+    )
     publish_variant(living.store, tiny_models["plain"], name="first")
     client.wait_for("first", 1)
     assert client.classify("first", build_image("green", 16)).argmax() == VARIANTS["plain"].labels.index("green")

@@ -134,8 +134,11 @@ def test_a_label_of_a_version_that_is_not_loaded_is_refused(client: ModelClient,
 
 def test_configurations_that_cannot_be_followed_are_refused(client: ModelClient, folder: Path) -> None:
     """No list, a model twice, a relative path, another platform: each with TensorFlow Serving's words."""
+    client.models.HandleReloadConfigRequest(build_config(folder, "a"), timeout=60)
     twice = build_config(folder, "a", "a")
-    relative, platform, missing = (build_config(folder, "a") for _ in range(3))
+    relative, changed, missing = (build_config(folder, "a") for _ in range(3))
+    platform = build_config(folder, "b")
+    changed.config.model_config_list.config[0].model_platform = "pytorch"
     relative.config.model_config_list.config[0].base_path = "a"
     platform.config.model_config_list.config[0].model_platform = "pytorch"
     missing.config.model_config_list.config[0].model_platform = ""
@@ -146,7 +149,9 @@ def test_configurations_that_cannot_be_followed_are_refused(client: ModelClient,
         (model_management_pb2.ReloadConfigRequest(), unsupported),
         (twice, "Illegal to list model a multiple times in config list"),
         (relative, "Expected model a to have an absolute path or URI; got base_path()=a"),
-        (platform, "Model a requests unsupported platform pytorch"),
+        (platform, "Model b requests unsupported platform pytorch"),
+        (changed, "Illegal to change a model's platform. For model a platform was tensorflow and new platform "
+         "requested is pytorch"),
         (missing, "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
          "ModelServerConfig::model_platform."),
     ]  # fmt: skip
@@ -171,7 +176,7 @@ def test_a_new_model_that_does_not_load_fails_the_rpc(
 def test_labels_of_the_config_file_wait_for_their_version(
     tmp_path: Path, tiny_models: dict[str, Path], start_modelserver: Any
 ) -> None:
-    """A file with a label on a version that is not loaded is not applied; with the flag a new label is."""
+    """A label on a version that is not loaded waits for it; one flag lets new labels through, another no label."""
     shutil.copytree(tiny_models["plain"], tmp_path / "m" / "1")
     store = ModelStore(tmp_path / "models")
     store.ensure()
@@ -179,9 +184,21 @@ def test_labels_of_the_config_file_wait_for_their_version(
     store.config_path.write_text(config.format(tmp_path / "m", 'version_labels { key: "stable" value: 1 }'))
     strict = start_modelserver(store)
     lenient = start_modelserver(store, "--allow_version_labels_for_unavailable_models")
+    plain = start_modelserver(store, "--allow_version_labels_for_unavailable_models", "--allow_version_labels=false")
     with ModelClient(lenient.address) as client:
         client.wait_for("m", 1)
         assert client.call(build_request("m", IMAGES, label="stable")).model_spec.version.value == 1
+    with ModelClient(plain.address) as client:
+        with pytest.raises(grpc.RpcError) as caught:
+            client.call(build_request("m", IMAGES, label="stable"))
+        assert (caught.value.code().name, caught.value.details()) == (
+            "INVALID_ARGUMENT",
+            "ModelSpec has 'version_label' set, but it is not currently allowed by the server.",
+        )
+    deadline = time.monotonic() + 60
+    while "Model version labels are not currently allowed by the server.; the last" not in plain.log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     refused = "Request to assign label to version 1 of model m, which is not currently available for inference"
     with ModelClient(strict.address) as client:
         assert client.states("m") == {}
