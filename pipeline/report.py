@@ -17,6 +17,7 @@ from pipeline.split import ManifestRow
 
 _MAX_MATRIX = 15  # classes; of more, the pairs that are confused most
 _MAX_CONFUSED = 20
+_NO_BREAK = "\N{NO-BREAK SPACE}"
 _WITHHELD = "A warning names images or groups; it is in the run's own report."
 
 
@@ -52,8 +53,8 @@ def write_report(path: Path, document: Mapping[str, Any], pictures: Pictures | N
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "percent": lambda value: "-" if value is None else f"{100 * value:.1f} %",
-        "percents": lambda value: "" if value is None else f"{100 * value[0]:.1f} to {100 * value[1]:.1f} %",
+        "percent": lambda value: "-" if value is None else f"{100 * value:.1f}{_NO_BREAK}%",
+        "percents": lambda value: "" if value is None else f"{100 * value[0]:.1f} to {100 * value[1]:.1f}{_NO_BREAK}%",
         "decimals": lambda value: "-" if value is None else f"{value:.3f}",
         "interval": lambda value: "-" if value is None else f"{value[0]:.3f} to {value[1]:.3f}",
         "number": lambda value: f"{value:.3g}",

@@ -35,6 +35,7 @@ def _audit(arguments: argparse.Namespace) -> None:
     from pipeline.ingest import ingest
     from pipeline.pixels import Pixels
     from pipeline.preparation import input_spec
+    from pipeline.split import earlier_sides, split_images
 
     dataset = ingest(arguments.dataset, recipe.data.columns)
     pixels = Pixels(dataset.source, input_spec(recipe), cache_bytes=0)
@@ -46,3 +47,6 @@ def _audit(arguments: argparse.Namespace) -> None:
     if arguments.quarantine:
         print(f"quarantine: {quarantine(dataset.source, found, arguments.quarantine)} files in {arguments.quarantine}")
     check_audit(found, dataset.labels, recipe.data)
+    # Nothing is kept of it: that the set can be split is the last thing a run asks before it trains.
+    sides = earlier_sides(folder.parent)
+    split_images(found.images, recipe.data, recipe.train.seed, earlier=sides, near=found.near)

@@ -282,6 +282,21 @@ def test_run_refuses_what_the_audit_refuses(tmp_path: Path, capsys: pytest.Captu
     assert not (tmp_path / "models").exists()
 
 
+def test_a_class_with_one_patient_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The audit says what would stop a run after it: a class that cannot be on both sides; class and patient named."""
+    files = {path: data for path, data in photographs().items() if "/b/" not in path}
+    patient = {f"train/b/P7_{eye}.png": encoded(photograph(70 + eye)) for eye in range(2)}
+    write_files(tmp_path / "set", files | patient | {"test/b/P8_0.png": encoded(photograph(80))})
+
+    status = main(["audit", str(tmp_path / "set"), "--set=data.group=^([^_]+)_", f"--runs-dir={tmp_path / 'runs'}"])
+
+    assert 1 == status
+    assert (
+        "class b: expected at least 2 groups, such as patients, to be in train, val. Received: 1 (P7)"
+        in capsys.readouterr().err.splitlines()[-1]
+    )
+
+
 def test_a_table_can_be_audited(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Columns of other names are given with --set; the run's folder has the table's name."""
     files = photographs()

@@ -139,7 +139,7 @@ def test_report_shows_aggregates_only(result: RunResult) -> None:
     html = (result.directory / "assets.extra/report.html").read_text()
 
     assert "Not a medical device" in html
-    assert f"{100 * result.test['accuracy']:.1f} %" in html
+    assert f"{100 * result.test['accuracy']:.1f}\N{NO-BREAK SPACE}%" in html
     assert ".png" not in html
     assert {"svg+xml"} == set(re.findall(r"data:image/([a-z+]+)", html))
     assert {"svg+xml", "jpeg", "png"} == set(
