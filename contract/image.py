@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import functools
 import io
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
+from contract.decoding_cost import check_cost, check_size
 from contract.errors import (
     EmptyImageError,
     ImageTooLargeError,
@@ -30,18 +30,12 @@ from contract.errors import (
     UnsupportedImageError,
 )
 from contract.model import InputSpec
+from contract.webp import decode_webp, find_library
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 MAX_PIXELS = 80_000_000  # width x height of the largest image that is read, unless the caller says otherwise
 
-# Decoding takes at most 8 bytes of memory a pixel, but for these, of which only smaller images are read, so that the
-# largest of every kind takes the same. libwebp's decoder of animations keeps two canvases; libjpeg keeps all
-# coefficients of a progressive image.
-_BYTES_A_PIXEL = 8
-_WEBP_BYTES_A_PIXEL = 20
-_PROGRESSIVE_BYTES_A_PIXEL = 12
-_STRIP_PIXELS = 1 << 20  # pixels whose colours are converted at a time
-_MIN_TILE_PIXELS = 1 << 20  # a TIFF's tiles may be larger than the image, but not by any amount
+_STRIP_PIXELS = 1 << 18  # pixels whose colours are converted at a time
 _MAX_TEXT_BYTES = 1 << 22  # of a PNG's comments, inflated
 
 _RESAMPLING = {
@@ -107,19 +101,25 @@ def decode_image(data: bytes, spec: InputSpec, *, max_pixels: int = MAX_PIXELS) 
         ImageTooLargeError: if the header declares more than `max_pixels`.
     """
     image = _open(data, max_pixels)
-    kind = image.format
+    kind, size = image.format, image.size
     try:
         orientation = _orientation(image)
         if spec.reduced_decode and image.format == "JPEG":
             image.draft(None, _draft_size(image.size, orientation, spec))
-        image.load()
+        check_cost(image, data, size)
+        if kind == "WEBP" and find_library() is not None:
+            mode, info = image.mode, image.info
+            del image  # Pillow's decoder, which has canvases of its own
+            image = decode_webp(data, mode=mode, size=size, info=info)
+        else:
+            image.load()
         # Once more: a TIFF has been turned by loading it, and some files say it at their end.
         orientation = _orientation(image)
         upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
         del image  # what has been transposed or converted is let go of at once: it may be large
         upright = _to_color(upright, spec.color)
         pixels = _fit(upright, spec)
-    except UnsupportedImageError:
+    except (UnsupportedImageError, ImageTooLargeError):
         raise
     except Exception as err:
         raise UndecodableImageError(_broken(kind, err)) from err
@@ -156,28 +156,8 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         ) from err
     except Exception as err:
         raise UndecodableImageError(_broken(None, err)) from err
-    _check_size(image, max_pixels)
+    check_size(image, max_pixels)
     return image
-
-
-def _check_size(image: Image.Image, max_pixels: int) -> None:
-    """Refuse an image whose decoding would take more memory than that of `max_pixels` plain pixels."""
-    num_pixels = image.width * image.height
-    kind, cost = "", _BYTES_A_PIXEL
-    if image.format == "WEBP":
-        kind, cost = " of a WebP image", _WEBP_BYTES_A_PIXEL
-    elif image.format == "JPEG" and image.info.get("progressive"):
-        kind, cost = " of a progressive JPEG", _PROGRESSIVE_BYTES_A_PIXEL
-    limit = max_pixels * _BYTES_A_PIXEL // cost
-    if num_pixels > limit:
-        raise ImageTooLargeError(
-            f"expected at most {limit} pixels{kind}. Received: {image.width} x {image.height} = {num_pixels}"
-        )
-    tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
-    sides = [tags.get(tag) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)]
-    tile_pixels = math.prod(side if isinstance(side, int) else 0 for side in sides)
-    if tile_pixels > max(num_pixels, _MIN_TILE_PIXELS):
-        raise ImageTooLargeError(f"expected tiles no larger than the image. Received: tiles of {tile_pixels} pixels")
 
 
 @functools.cache
@@ -233,10 +213,10 @@ def _convert(image: Image.Image, mode: str) -> Image.Image:
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Scale 16-bit grey (modes "I;16*", and "I" as some files open) to mode "L"."""
-    values = np.asarray(image).astype(np.int64)
+    values = np.asarray(image)
     if values.min() < 0 or values.max() > 0xFFFF:
         raise UnsupportedImageError(f"expected at most 16 bits a pixel. Received: mode {image.mode}; {_WAY_ROUND}")
-    return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+    return Image.fromarray(((values.astype(np.int32) * 255 + 32767) // 65535).astype(np.uint8))
 
 
 def _fit(image: Image.Image, spec: InputSpec) -> Image.Image:
