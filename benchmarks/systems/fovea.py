@@ -40,6 +40,7 @@ def fovea(name: str, title: str, *flags: str) -> System:
     def commands(place: Place) -> Mapping[str, list[str]]:
         store, socket = place.workload / "models", _socket(place)
         gateway = ["gateway", f"--backend=unix:{socket}", f"--models-dir={store}", f"--port={place.port}"]
+        gateway.append("--max-queue=64")  # callers that ask again at once, whatever they are told, are let in
         return {"modelserver": _model_server(place, flags), "gateway": [*_PROGRAM, *gateway]}
 
     return System(

@@ -64,7 +64,9 @@ class Settings(BaseModel):
     max_concurrency: int = Field(
         32, ge=1, le=4096, description="most requests worked on at once; fewer than the model server lets wait"
     )
-    max_queue: int = Field(64, ge=0, le=4096, description="most requests that wait for that; more get 503 at once")
+    max_queue: int = Field(
+        0, ge=0, le=4096, description="most requests that wait beyond those; more get 503 at once. With 0 overload stays quick"
+    )
     predict_timeout_s: float = Field(30.0, gt=0, le=3600, description="longest wait for the model server, seconds")
     header_timeout_s: float = Field(10.0, gt=0, le=3600, description="longest wait for a request's headers, seconds")
     body_timeout_s: float = Field(60.0, gt=0, le=3600, description="longest wait for a request's body, seconds")
