@@ -97,6 +97,9 @@ class Catalog(Protocol):
     def doubt(self, name: str) -> None:
         """Look again at the next question about a model: what it resolved to turned out not to be there."""
 
+    def remember(self, name: str, version: int) -> None:
+        """Note which version answers requests that name none: it goes on doing so while no newer one is loaded."""
+
 
 class StoreCatalog:
     """What a model store's index says.
@@ -112,6 +115,7 @@ class StoreCatalog:
         self._index: Index = {}
         self._names: tuple[str, ...] = ()
         self._read_at = float("-inf")
+        self._answering: dict[str, int] = {}
 
     def names(self) -> tuple[str, ...]:
         """Return the models that have a live version, sorted."""
@@ -151,13 +155,19 @@ class StoreCatalog:
         if label not in roles:
             raise LabelNotFoundError(f"{name} has no version labelled {label!r}. Labels: {', '.join(roles)}")
         versions = [roles[label]]
-        if label == "live" and "previous" in roles:
-            versions.append(roles["previous"])
-        return Target(name, tuple(versions))
+        if label == "live":
+            # Versions may be published faster than they load: then neither live nor previous is there yet.
+            stand_ins = (roles.get("previous"), self._answering.get(name))
+            versions += [version for version in stand_ins if version is not None and version not in versions]
+        return Target(name, tuple(dict.fromkeys(versions)))
 
     def doubt(self, name: str) -> None:
         """Read the index again at the next question, unless it was read just now."""
         self._read(_MISS_REREAD_S)
+
+    def remember(self, name: str, version: int) -> None:
+        """Note which version answers requests that name none; see `Catalog`."""
+        self._answering[name] = version
 
     def _read(self, max_age_s: float) -> Index:
         """Return the index, read again if the last reading is older; an unreadable one changes nothing."""
@@ -227,6 +237,9 @@ class NamedCatalog:
     def doubt(self, name: str) -> None:
         """Ask the model server again at the next question."""
         self._newest.pop(name, None)
+
+    def remember(self, name: str, version: int) -> None:
+        """Nothing to note: the model server chooses."""
 
     async def _ask(self, name: str) -> int | None:
         try:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from service.gateway.errors import RateLimitedError
 
 RATE_PATTERN = re.compile(r"([1-9][0-9]{0,5})/(second|minute|hour|day)")
+_JUMP_S = 1.0  # what the wall clock may be corrected by in the course of things
 _IPV6_SITE_BITS = 64  # a site has at least this network, and may answer from any address in it
 
 
@@ -18,7 +19,8 @@ class RateLimiter:
     """Refuses clients that have sent too many requests.
 
     In any span as long as a rate's unit, a client gets at most that rate's number of answers; refused requests do not
-    count. Every gateway counts for itself, so with replicas the whole is that many times larger.
+    count. Every gateway counts for itself, so with replicas the whole is that many times larger. When the wall clock
+    jumps, everything is forgotten: counted by it, requests from "later" would lock their clients out for as long.
 
     Args:
         rates: such as "10/second"; all of them hold.
@@ -31,7 +33,9 @@ class RateLimiter:
         from limits.strategies import MovingWindowRateLimiter
 
         self._items = [parse(rate) for rate in rates]
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._storage = MemoryStorage()
+        self._limiter = MovingWindowRateLimiter(self._storage)
+        self._clock_offset_s = time.time() - time.monotonic()
 
     def check(self, client: str) -> None:
         """Count a request of a client.
@@ -39,6 +43,7 @@ class RateLimiter:
         Raises:
             RateLimitedError: if the client has sent too many, with the time after which it may send again.
         """
+        self._notice_jump()
         for item in self._items:  # all are asked before any counts
             if not self._limiter.test(item, client):
                 reset_at = self._limiter.get_window_stats(item, client).reset_time
@@ -48,6 +53,12 @@ class RateLimiter:
                 )
         for item in self._items:
             self._limiter.hit(item, client)
+
+    def _notice_jump(self) -> None:
+        offset_s = time.time() - time.monotonic()
+        if abs(offset_s - self._clock_offset_s) > _JUMP_S:
+            self._storage.reset()
+        self._clock_offset_s = offset_s
 
 
 def name_address(address: str) -> str:

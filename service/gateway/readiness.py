@@ -11,7 +11,7 @@ import numpy as np
 from contract.errors import ContractError
 from contract.predictions import decode_predictions
 from service.gateway.backend import AVAILABLE, Backend, VersionStatus
-from service.gateway.catalog import Catalog
+from service.gateway.catalog import Catalog, Choice
 from service.gateway.contracts import ContractCache
 from service.gateway.errors import (
     BrokenContractError,
@@ -28,7 +28,6 @@ logger = logging.getLogger("fovea.readiness")
 
 _READY_INTERVAL_S = 1.0
 _WAITING_INTERVAL_S = 0.2
-_ROLES = ("live", "previous")  # what answers a request that names no version
 
 
 class Readiness:
@@ -87,12 +86,13 @@ class Readiness:
         available = {number for number, status in states.items() if status.state == AVAILABLE}
         self._contracts.keep_only(name, available)
         self._warmed -= {key for key in self._warmed if key[0] == name and key[1] not in available}
-        roles = await self._catalog.roles(name)
-        for version in (roles[role] for role in _ROLES if role in roles):
+        target = await self._catalog.resolve(Choice(name))
+        for version in target.versions:
             if version in available:
                 await self._warm(name, version)
+                self._catalog.remember(name, version)
                 return version
-        raise NotLoadedError(_describe(name, roles.get("live"), states=states))
+        raise NotLoadedError(_describe(name, target.versions[0], states=states))
 
     async def _states(self, name: str) -> dict[int, VersionStatus]:
         try:
@@ -122,9 +122,7 @@ class Readiness:
         self._metrics.set_ready(waiting_for is None)
 
 
-def _describe(name: str, version: int | None, *, states: Mapping[int, VersionStatus]) -> str:
-    if version is None:
-        return f"{name} has no version on the model server that is ready"
+def _describe(name: str, version: int, *, states: Mapping[int, VersionStatus]) -> str:
     if version not in states:
         return f"version {version} of {name} is not known to the model server yet"
     status = states[version]

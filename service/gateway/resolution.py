@@ -34,16 +34,23 @@ async def answer_by_one_version(
         NotLoadedError: if no version that may answer is loaded.
         GatewayError: as `attempt`.
     """
+
+    async def attempt_and_remember(name: str, version: int) -> T:
+        answer = await attempt(name, version)
+        if choice.version is None and choice.label in (None, "live"):
+            catalog.remember(name, version)
+        return answer
+
     target = await catalog.resolve(choice)
     try:
-        return await _answer(contracts, target, attempt, by_newest)
+        return await _answer(contracts, target, attempt_and_remember, by_newest)
     except (NotLoadedError, BrokenContractError):
         # Perhaps what is served changed since the catalogue last looked: once more, if it says something new.
         catalog.doubt(target.name)
         renewed = await catalog.resolve(choice)
         if renewed == target:
             raise
-        return await _answer(contracts, renewed, attempt, by_newest)
+        return await _answer(contracts, renewed, attempt_and_remember, by_newest)
 
 
 async def _answer(

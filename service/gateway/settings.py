@@ -65,7 +65,10 @@ class Settings(BaseModel):
         32, ge=1, le=4096, description="most requests worked on at once; fewer than the model server lets wait"
     )
     max_queue: int = Field(
-        0, ge=0, le=4096, description="most requests that wait beyond those; more get 503 at once. With 0 overload stays quick"
+        0,
+        ge=0,
+        le=4096,
+        description="most requests that wait beyond those; more get 503 at once. With 0 overload stays quick",
     )
     predict_timeout_s: float = Field(30.0, gt=0, le=3600, description="longest wait for the model server, seconds")
     header_timeout_s: float = Field(10.0, gt=0, le=3600, description="longest wait for a request's headers, seconds")

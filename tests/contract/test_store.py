@@ -16,6 +16,7 @@ from google.protobuf import text_format
 from contract.errors import LiveChangedError, StoreError
 from contract.store import ModelEntry, ModelStore
 from contract.tensors import model_server_config_pb2
+from tests.helpers.killed_publisher import publish_and_die
 
 
 @pytest.fixture(name="store")
@@ -195,34 +196,12 @@ def test_two_publishers_get_different_versions(store: ModelStore) -> None:
     assert 10 == store.read_index()["eyes"].live
 
 
-_KILLED = """
-import os, sys
-from pathlib import Path
-from contract import store as module
-steps = int(sys.argv[2])
-def count(event, arguments):
-    # Every file system change of the writer is an audit event: die just before the given one.
-    global steps
-    if event in ("os.rename", "os.mkdir", "os.chmod", "os.remove", "shutil.rmtree", "tempfile.mkstemp"):
-        steps -= 1
-        if steps == 0:
-            os.kill(os.getpid(), 9)
-store = module.ModelStore(Path(sys.argv[1]))
-with store.staging() as directory:
-    (directory / "saved_model.pb").write_bytes(b"model")
-    sys.addaudithook(count)
-    store.publish("eyes", directory)
-"""
-
-
 def test_kill_at_any_step_of_publish_leaves_the_store_serving(store: ModelStore) -> None:
     """Kill -9 before each file system change in turn: old or new version live, config readable, next publish works."""
     publish(store)
     killed = 0
     for step in range(1, 40):
-        process = subprocess.run(
-            [sys.executable, "-c", _KILLED, str(store.root), str(step)], check=False, timeout=60, capture_output=True
-        )
+        process = publish_and_die(store, step=step)
         entry = store.read_index()["eyes"]
         assert (store.version_path("eyes", entry.live or 0) / "saved_model.pb").is_file()
         listed = configured(store)["eyes"]

@@ -35,7 +35,7 @@ def ask(url: str, *, model: str = "colours", timeout: str = "60") -> tuple[int, 
     )
     if status != 200:
         return status, body["error"]["code"], may_retry
-    return status, "right" if is_answer(body["predictions"][0], COLOUR, "plain") else "wrong", may_retry
+    return status, "right" if is_answer(body["predictions"][0], COLOUR) else "wrong", may_retry
 
 
 RIGHT = (200, "right", False)
@@ -44,7 +44,7 @@ RIGHT = (200, "right", False)
 def test_killed_and_restarted_under_load(served: Served, start_modelserver: StartModelServer) -> None:
     """503 with Retry-After while it is away, right answers before and after, and counters that say the same."""
     port = served.server.address.rsplit(":", 1)[1]
-    with traffic(served.url, variants={1: "plain"}, pause_s=0.01) as seen:
+    with traffic(served.url, pause_s=0.01) as seen:
         wait_until(lambda: seen.answers.total() > 20)
         served.server.process.kill()
         wait_until(lambda: seen.statuses[503] > 5)

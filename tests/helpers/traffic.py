@@ -45,9 +45,9 @@ def encode_colour(colour: Colour) -> bytes:
     return buffer.getvalue()
 
 
-def is_answer(entry: Mapping[str, Any], colour: Colour, variant: str) -> bool:
-    """Whether an entry of a reply is what a variant of the tiny model must say of a colour."""
-    labels = VARIANTS[variant].labels
+def is_answer(entry: Mapping[str, Any], colour: Colour) -> bool:
+    """Whether an entry of a reply is what every variant of the tiny model must say of a colour, each in its own way."""
+    labels = VARIANTS["plain"].labels
     values = expected_probabilities(np.array(colour, np.uint8).reshape(1, 1, 1, 3), labels)[0]
     got = {item["id"]: item["probability"] for item in entry.get("top", ())}
     return got.keys() == set(labels) and all(
@@ -60,40 +60,46 @@ class Ledger:
     """What clients saw; written under its lock.
 
     Attributes:
-        statuses: replies by HTTP status.
+        replies: by the gateway's URL and HTTP status.
         codes: replies that are errors by the code in them.
         answers: images by version and class.
         wrong: answers that were not the picture's own, and replies that nobody should get.
         lost: requests that ended without a reply.
-        moved: requests that another gateway answered, because the first was gone.
+        moved: requests that another gateway was asked, by the error of the first.
         no_retry_after: 429 and 503 that do not say when to try again.
         latencies: (when it was answered, seconds it took) of every 200, by the monotonic clock.
     """
 
-    statuses: Counter[int] = field(default_factory=Counter)
+    replies: Counter[tuple[str, int]] = field(default_factory=Counter)
     codes: Counter[str] = field(default_factory=Counter)
     answers: Counter[tuple[int, str]] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
-    moved: int = 0
+    moved: Counter[str] = field(default_factory=Counter)
     no_retry_after: int = 0
     latencies: list[tuple[float, float]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def enter(
-        self, colours: Sequence[Colour], reply: tuple[int, Any, bool], seconds: float, variants: Mapping[int, str]
-    ) -> None:
-        """Count a reply and compare every image's entry with what the version that answered must say.
+    @property
+    def statuses(self) -> Counter[int]:
+        """Replies by HTTP status."""
+        statuses: Counter[int] = Counter()
+        for (_, status), count in list(self.replies.items()):
+            statuses[status] += count
+        return statuses
+
+    def enter(self, url: str, colours: Sequence[Colour], reply: tuple[int, Any, bool], seconds: float) -> None:
+        """Count a reply and compare every image's entry with what a model must say of it.
 
         Args:
+            url: of the gateway.
             colours: of the request's images.
             reply: status, JSON, and whether it has Retry-After.
             seconds: that it took.
-            variants: the tiny model's variant by version.
         """
         status, body, may_retry = reply
         with self.lock:
-            self.statuses[status] += 1
+            self.replies[url, status] += 1
             if status != 200:
                 self.codes[body["error"]["code"]] += 1
                 self.no_retry_after += status in (429, 503) and not may_retry
@@ -101,7 +107,7 @@ class Ledger:
             self.latencies.append((time.monotonic(), seconds))
             version = body["model"]["version"]
             for colour, entry in zip(colours, body["predictions"], strict=True):
-                if not is_answer(entry, colour, variants[version]):
+                if not is_answer(entry, colour):
                     self.wrong.append(f"{colour} by version {version}: {entry}")
                 else:
                     self.answers[version, entry["top"][0]["id"]] += 1
@@ -126,17 +132,13 @@ def post_images(
 
 
 @contextmanager
-def traffic(
-    *urls: str, variants: Mapping[int, str], num_clients: int = 4, pause_s: float = 0.0, query: str = ""
-) -> Iterator[Ledger]:
+def traffic(*urls: str, num_clients: int = 4, pause_s: float = 0.0) -> Iterator[Ledger]:
     """Send requests of one to three pictures from several clients while the block runs.
 
     Args:
         urls: of gateways; a client whose gateway is gone asks the next one.
-        variants: the tiny model's variant by version; may grow meanwhile.
         num_clients: that ask at a time, each for itself.
         pause_s: between a client's requests.
-        query: of every request, such as "?model=colours".
     """
     ledger, stop = Ledger(), threading.Event()
 
@@ -145,10 +147,7 @@ def traffic(
         mine = [*urls[number % len(urls) :], *urls[: number % len(urls)]]
         while not stop.wait(pause_s):
             colours = [random_colour(chance) for _ in range(chance.randint(1, 3))]
-            started = time.monotonic()
-            reply = _ask(mine, [encode_colour(colour) for colour in colours], ledger, query)
-            if reply is not None:
-                ledger.enter(colours, reply, time.monotonic() - started, variants)
+            _ask(mine, colours, ledger)
 
     with ThreadPoolExecutor(num_clients) as pool:
         clients = [pool.submit(run, number) for number in range(num_clients)]
@@ -160,19 +159,17 @@ def traffic(
                 client.result(2 * PATIENCE_S)
 
 
-def _ask(urls: list[str], images: list[bytes], ledger: Ledger, query: str) -> tuple[int, Any, bool] | None:
-    for attempt, url in enumerate(urls):
+def _ask(urls: list[str], colours: list[Colour], ledger: Ledger) -> None:
+    images = [encode_colour(colour) for colour in colours]
+    for url in urls:
+        started = time.monotonic()
         try:
-            reply = post_images(url, images, query=query)
+            reply = post_images(url, images)
         except (OSError, http.client.HTTPException) as err:
-            if attempt + 1 == len(urls):
-                with ledger.lock:
-                    ledger.lost.append(f"{url}: {err!r}")
+            with ledger.lock:
+                ledger.lost.append(f"{url}: {err!r}") if url == urls[-1] else ledger.moved.update([type(err).__name__])
             continue
-        with ledger.lock:
-            ledger.moved += attempt > 0
-        return reply
-    return None
+        return ledger.enter(url, colours, reply, time.monotonic() - started)
 
 
 def wait_until(condition: Any, *, timeout_s: float = 90.0) -> None:

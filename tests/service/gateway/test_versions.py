@@ -83,6 +83,25 @@ def test_version_that_vanishes_between_describe_and_predict_is_replaced(
     assert [(200, 1, colour) for colour in COLOURS] == [ask(client, colour) for colour in COLOURS]
 
 
+def test_version_that_answered_goes_on_while_two_newer_ones_load(
+    client: TestClient, backend: ScriptedBackend, index: ModelStore
+) -> None:
+    """Neither live nor previous is loaded yet: whoever published twice in a hurry has not stopped the service."""
+    assert (200, 1, "red") == ask(client)
+    publish_empty(index)
+    publish_empty(index)
+    wait_for_label(client, "live", 3)
+    before = [ask(client, colour) for colour in COLOURS]
+    wait_until_ready(client)
+    backend.versions[NAME, 2] = scripted("permuted")
+    between = [ask(client, colour) for colour in COLOURS]
+    del backend.versions[NAME, 1], backend.versions[NAME, 2]
+
+    assert [(200, 1, colour) for colour in COLOURS] == before
+    assert [(200, 2, colour) for colour in COLOURS] == between
+    assert (503, None, "model_not_ready") == ask(client)
+
+
 def test_rollback_is_followed(client: TestClient, backend: ScriptedBackend, index: ModelStore) -> None:
     """What is live is what the index says now."""
     backend.versions[NAME, 2] = scripted("permuted")
