@@ -8,11 +8,12 @@ export function showAbout(name, contract) {
   place.hidden = contract === null;
   if (contract === null) return;
   const entries = facts(contract).filter(([, value]) => value);
-  const rows = entries.flatMap(([term, value]) => {
-    const [dt, dd] = [document.createElement("dt"), document.createElement("dd")];
+  const rows = entries.map(([term, value]) => {
+    const [pair, dt, dd] = ["div", "dt", "dd"].map((name) => document.createElement(name));
     dt.textContent = term;
     dd.textContent = value;
-    return [dt, dd];
+    pair.append(dt, dd);
+    return pair;
   });
   document.getElementById("about-list").replaceChildren(...rows);
   place.querySelector("summary").textContent = `About ${name}`;
