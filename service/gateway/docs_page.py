@@ -5,18 +5,51 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
 _STYLE = """
-:root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-section { border-top: 1px solid #8886; margin-top: 2rem; }
-h2 code { font-size: 1.1rem; } h2 small { font-weight: normal; }
-table { border-collapse: collapse; width: 100%; }
-td, th { text-align: left; vertical-align: top; padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #8883; }
-pre { background: #8881; padding: .7rem; overflow-x: auto; }
+:root {
+  color-scheme: light dark; --ground: #f3f5f6; --surface: #fff; --ink: #14202a; --soft: #55636e; --line: #d3dade;
+  --accent: #0c5460; --sunken: #e9edef;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --ground: #0e1418; --surface: #172026; --ink: #e4eaed; --soft: #9fb0ba; --line: #2c3942;
+    --accent: #7fcbd6; --sunken: #212c33;
+  }
+}
+* { box-sizing: border-box; }
+body {
+  max-width: 64rem; margin: 0 auto; padding: 2rem 1.25rem 3rem; background: var(--ground); color: var(--ink);
+  font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; overflow-wrap: break-word;
+}
+a { color: var(--accent); text-underline-offset: .15em; }
+h1 { margin: 0 0 .5rem; font-size: 1.75rem; line-height: 1.2; letter-spacing: -.015em; }
+h1 small, h2 small { color: var(--soft); font-weight: 400; }
+h2 { margin: 0 0 .75rem; font-size: 1.0625rem; line-height: 1.4; } h2 small { font-size: 1rem; margin-left: .5rem; }
+h3 { margin: 1.5rem 0 .25rem; font-size: .9375rem; }
+p { margin: .5rem 0; }
+section, nav {
+  margin-top: 1.25rem; padding: 1.25rem; background: var(--surface);
+  border: 1px solid var(--line); border-radius: .875rem;
+}
+nav ul { list-style: none; margin: 0; padding: 0; }
+nav li { display: flex; flex-wrap: wrap; gap: 0 1rem; padding: .3rem 0; }
+nav a { flex: 0 1 32rem; min-width: 0; } nav span { color: var(--soft); }
+code, pre { font: .875rem/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
+code { overflow-wrap: anywhere; }
+h2 code { font-size: 1rem; font-weight: 650; }
+p code, td code { padding: .1em .3em; background: var(--sunken); border-radius: .25rem; }
+table { width: 100%; border-collapse: collapse; table-layout: fixed; }
+th { color: var(--soft); font-weight: 500; font-size: .875rem; }
+td, th { padding: .4rem .8rem .4rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
+tr:last-child td { border-bottom: 0; }
+.replies th:first-child { width: 4.5rem; }
+.parameters th:first-child { width: 32%; } .parameters th:nth-child(2) { width: 5rem; }
+pre { margin: .5rem 0; padding: .75rem; overflow-x: auto; background: var(--sunken); border-radius: .5rem; }
 """
 # The page may use its own style sheet and nothing else.
 CONTENT_SECURITY_POLICY = (
@@ -37,8 +70,8 @@ def render_docs(openapi: Document) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{escape(info['title'])} API</title><style>{_STYLE}</style></head><body>",
         f"<h1>{escape(info['title'])} API <small>{escape(info['version'])}</small></h1>",
-        f"<p>{escape(info.get('description', ''))}</p>",
-        '<p>For programs: <a href="/openapi.json">/openapi.json</a>.</p>',
+        f"<p>{_text(info.get('description', ''))}</p>",
+        '<p>For programs: <a href="openapi.json">/openapi.json</a>. For people: <a href="./">the page</a>.</p>',
         *_render_contents(openapi),
     ]
     for method, path, operation in _operations(openapi):
@@ -56,7 +89,8 @@ def _render_contents(openapi: Document) -> Iterator[str]:
     yield "<nav><ul>"
     for method, path, operation in _operations(openapi):
         anchor = escape(operation["operationId"])
-        yield f'<li><a href="#{anchor}"><code>{method} {escape(path)}</code></a> {escape(operation["summary"])}</li>'
+        link = f'<a href="#{anchor}"><code>{method} {escape(path)}</code></a>'
+        yield f"<li>{link} <span>{escape(operation['summary'])}</span></li>"
     yield "</ul></nav>"
 
 
@@ -64,34 +98,39 @@ def _render_operation(openapi: Document, operation: Document, *, title: str) -> 
     yield f'<section id="{escape(operation["operationId"])}">'
     yield f"<h2><code>{escape(title)}</code> <small>{escape(operation['summary'])}</small></h2>"
     for paragraph in operation.get("description", "").split("\n\n"):
-        yield f"<p>{escape(paragraph)}</p>"
+        yield f"<p>{_text(paragraph)}</p>"
     for sample in operation.get("x-codeSamples", ()):
         yield f"<pre>{escape(sample['source'])}</pre>"
     if operation.get("parameters"):
         yield from _render_parameters(operation["parameters"])
     if "requestBody" in operation:
         yield from _render_body(openapi, operation["requestBody"])
-    yield "<h3>Replies</h3><table><tr><th>Status</th><th>Meaning</th></tr>"
+    yield "<h3>Replies</h3><table class='replies'><tr><th>Status</th><th>Meaning</th></tr>"
     for status, reply in operation["responses"].items():
-        shown = f"{escape(reply['description'])}{_codes(reply)}{_example(openapi, reply)}"
+        shown = f"{_text(reply['description'])}{_codes(reply)}{_example(openapi, reply)}"
         yield f"<tr><td>{escape(status)}</td><td>{shown}</td></tr>"
     yield "</table></section>"
 
 
 def _render_parameters(parameters: list[Document]) -> Iterator[str]:
-    yield "<h3>Parameters</h3><table><tr><th>Name</th><th>In</th><th>Meaning</th></tr>"
+    yield "<h3>Parameters</h3><table class='parameters'><tr><th>Name</th><th>In</th><th>Meaning</th></tr>"
     for item in parameters:
         name = f"<code>{escape(item['name'])}</code>{' (required)' if item.get('required') else ''}"
-        yield f"<tr><td>{name}</td><td>{escape(item['in'])}</td><td>{escape(item.get('description', ''))}</td></tr>"
+        yield f"<tr><td>{name}</td><td>{escape(item['in'])}</td><td>{_text(item.get('description', ''))}</td></tr>"
     yield "</table>"
 
 
 def _render_body(openapi: Document, body: Document) -> Iterator[str]:
-    yield f"<h3>Body</h3><p>{escape(body.get('description', ''))}</p>"
+    yield f"<h3>Body</h3><p>{_text(body.get('description', ''))}</p>"
     for kind, content in body["content"].items():
         examples = [item["value"] for item in content.get("examples", {}).values()]
         for example in examples or [content.get("example") or _resolve(openapi, content["schema"])]:
             yield f"<p><code>{escape(kind)}</code></p>{_pretty(example)}"
+
+
+def _text(text: str) -> str:
+    """Return prose, with what stands between backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def _codes(reply: Document) -> str:
