@@ -96,6 +96,14 @@ async def describe_label(model: Model, label: Label, wired: Wired) -> Response:
     return await _describe(Choice(model, label=label), wired)
 
 
+@router.post("/v1/models/{path:path}:classify", include_in_schema=False)
+@router.post("/v1/models/{path:path}:regress", include_in_schema=False)
+async def refuse(request: Request) -> Response:
+    """Say what to call instead: these two take tf.Example records, which no image model has a signature for."""
+    verb = request.url.path.rpartition(":")[2]
+    raise InvalidArgumentError(f"expected :predict, or /v1/predict for named classes. Received: :{verb}")
+
+
 async def _predict(request: Request, choice: Choice, wired: Wired) -> Response:
     body = await read_body(request, UploadLimits(wired.settings.max_body_bytes, wired.settings.max_images))
     async with wired.admission.place():

@@ -283,3 +283,13 @@ def test_both_formats_give_the_same_inputs() -> None:
     columns = parse_request(b'{"inputs": {"a": [1, 3], "b": [[2], [4]]}}')
 
     assert {"a": [1, 3], "b": [[2], [4]]} == split_inputs(rows, ["a", "b"]) == split_inputs(columns, ["a", "b"])
+
+
+@pytest.mark.parametrize("verb", ["classify", "regress"])
+@pytest.mark.parametrize("where", ["colours", "colours/versions/1", "colours/labels/live"])
+def test_the_other_calls_of_tensorflow_serving_are_refused_in_words(rest: TestClient, where: str, verb: str) -> None:
+    """They take records that no image model has a signature for; the answer names what to call instead."""
+    reply = rest.post(f"/v1/models/{where}:{verb}", json={"examples": []})
+
+    assert 400 == reply.status_code
+    assert {"error": f"expected :predict, or /v1/predict for named classes. Received: :{verb}"} == reply.json()
