@@ -69,13 +69,22 @@ def _format_image(prediction: ImagePrediction, width: int) -> list[str]:
     name, blank = prediction.name.ljust(width), " " * width
     if prediction.error is not None:
         return [f"{name}  refused: {prediction.error}"]
-    texts = [f"{100 * item.probability:6.2f} %  {item.label}" for item in prediction.top]
+    texts = [f"{_percent(item.probability):>8}  {item.label}" for item in prediction.top]
     texts += [
         f"{item.label}: {'called' if item.called else 'not called'}, threshold {100 * item.threshold:.2f} %"
         for item in prediction.decisions
     ]
     texts += [f"warning: {warning.replace('_', ' ')}" for warning in prediction.warnings]
     return [f"{name if number == 0 else blank}  {text}" for number, text in enumerate(texts)]
+
+
+def _percent(probability: float) -> str:
+    """Return a probability as a percentage that never rounds doubt away."""
+    if 0 < probability < 1e-4:
+        return "<0.01 %"
+    if 1 - 1e-4 < probability < 1:
+        return ">99.99 %"
+    return f"{100 * probability:.2f} %"
 
 
 def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

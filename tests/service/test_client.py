@@ -13,8 +13,9 @@ import pytest
 
 from contract.store import ModelStore
 from service.client import AsyncFoveaClient, FoveaClient, FoveaError
+from service.client_replies import ClassProbability, ImagePrediction, PredictResult
 from service.key import main as key_command
-from service.predict import main
+from service.predict import format_table, main
 from tests.helpers.gateway_process import ServiceProcess
 from tests.helpers.pictures import COLOURS, encode, truncated_jpeg
 from tests.helpers.scripted_backend import ScriptedBackend, scripted
@@ -155,6 +156,15 @@ def test_command_prints_a_table(url: str, pictures: list[str], capsys: pytest.Ca
     assert (0, "colours version 1", 7) == (status, lines[0], len(lines))
     assert ["red.png", "99.89", "%", "Red"] == lines[1].split()
     assert lines[2].startswith(" " * 9)
+
+
+def test_the_table_never_rounds_doubt_away() -> None:
+    """Neither to certainty nor to nothing; only what is certain is shown so."""
+    top = tuple(ClassProbability(0, "a", "A", value) for value in (1.0, 0.99996, 0.5, 0.00004, 0.0))
+    table = format_table(PredictResult("m", 1, "", "", {}, (ImagePrediction("eye.png", top, None),)))
+
+    shown = [line.removeprefix("eye.png").rpartition("A")[0].strip() for line in table.splitlines()[1:]]
+    assert ["100.00 %", ">99.99 %", "50.00 %", "<0.01 %", "0.00 %"] == shown
 
 
 def test_command_prints_json(url: str, pictures: list[str], capsys: pytest.CaptureFixture[str]) -> None:
