@@ -58,7 +58,15 @@ def run(size: str = "standard") -> dict[str, Any]:
             row = {"offered_to_capacity": factor, **summarise(replies, duration_s), "gateway_cpu_s": round(seconds, 2)}
             reference = (rows[0] if rows else row)["answered_p99_ms"]
             rows.append({**row, "answered_p99_to_reference": round(row["answered_p99_ms"] / reference, 2)})
-    return {"capacity_per_s": CAPACITY, "duration_s": duration_s, "reference": REFERENCE, "loads": rows}
+    return {
+        "capacity_per_s": CAPACITY,
+        "duration_s": duration_s,
+        "reference_load": REFERENCE,
+        "worst_p99_to_reference": max(row["answered_p99_to_reference"] for row in rows),
+        "refused_without_retry_after": sum(row["refused_without_retry_after"] for row in rows),
+        "without_reply": sum(row["statuses"].get("0", 0) for row in rows),
+        "loads": rows,
+    }
 
 
 def summarise(replies: list[Reply], duration_s: float) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -35,7 +36,12 @@ def run(size: str = "standard") -> dict[str, Any]:
     seconds, num_rounds = _SIZES[size]
     version = shared_workload() / "models" / "resnet50" / "1"
     rounds = [_measure(version, seconds) for _ in range(num_rounds)]
-    return {"concurrency": _CONCURRENCY, "window_s": seconds, "rounds": rounds}
+    p99 = {
+        f"p99_{name}_ms": round(statistics.median(measured["latency_ms"][name]["p99"] for measured in rounds), 1)
+        for name in ("before", "during", "after")
+    }
+    errors = sum(measured["errors"] for measured in rounds)
+    return {"concurrency": _CONCURRENCY, "window_s": seconds, **p99, "errors": errors, "rounds": rounds}
 
 
 def _measure(version: Path, seconds: float) -> dict[str, Any]:

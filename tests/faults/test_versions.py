@@ -65,6 +65,7 @@ def test_version_that_vanishes_in_a_call_answers_it_and_the_previous_one_the_nex
             client.wait_for(MODEL_NAME, 2, state=50)
         answers = {call.result() for call in calls}
 
+    print(served.server.log.read_text())
     assert {(200, 2, True)} <= answers <= {(200, 2, True), (200, 1, True)}
     assert (200, 1, True) == ask(served)
 
