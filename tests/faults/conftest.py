@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +16,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from contract.store import ModelStore
 from tests.conftest import StartModelServer
 from tests.helpers.gateway_process import ServiceProcess, fetch
-from tests.helpers.server_process import ServerProcess
-from tests.helpers.tiny_model import MODEL_NAME
+from tests.helpers.model_client import ModelClient
+from tests.helpers.server_process import ServerProcess, start_server
+from tests.helpers.tiny_model import MODEL_NAME, publish_variant
 from tests.helpers.traffic import Ledger
+from tests.helpers.wire import Wire
 from tests.service.conftest import StartProcess, backend, index, start_process
 
 __all__ = ["backend", "index", "start_process"]
@@ -103,6 +106,41 @@ def start_serving(server: ServerProcess, start_process: StartProcess, *flags: st
     url = process.wait_for_url()
     process.wait_until_ready(url)
     return Served(url, server.store, process, server)
+
+
+@pytest.fixture(scope="package")
+def wired(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, Path]) -> Iterator[tuple[Served, Wire]]:
+    """A gateway, the wire to its model server, and that: one call at a time, two may wait.
+
+    Models: `colours`; `slow`, half a second a call; `vanishing`, of which 2 is slow and live and 1 is not.
+    """
+    folder = tmp_path_factory.mktemp("wired")
+    store = ModelStore(folder / "models")
+    publish_variant(store, tiny_models["plain"])
+    publish_variant(store, tiny_models["slow"], name="slow")
+    for variant in ("plain", "slow"):
+        publish_variant(store, tiny_models[variant], name="vanishing")
+    flags = ("--num_streams=1", "--max_batch_size=1", "--max_waiting_calls=2")
+    server = start_server(store, folder / "modelserver.log", flags)
+    processes: list[ServiceProcess] = []
+
+    def start(*arguments: str) -> ServiceProcess:
+        processes.append(ServiceProcess(arguments, folder))
+        return processes[-1]
+
+    try:
+        with ModelClient(server.address) as client:
+            client.wait_for("colours", 1)
+            client.wait_for("slow", 1)
+            client.wait_for("vanishing", 2)
+        with Wire(server.address) as wire:
+            server.address = wire.address
+            yield start_serving(server, start), wire
+            assert 0 == processes[0].stop()
+    finally:
+        for process in processes:
+            process.stop()
+        server.stop()
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import grpc
 import numpy as np
@@ -13,12 +12,9 @@ import pytest
 
 from contract.store import ModelStore
 from tests.conftest import StartModelServer
-from tests.faults.conftest import Served, start_serving, stopped
+from tests.faults.conftest import Served, stopped
 from tests.helpers.gateway_process import ServiceProcess, fetch
-from tests.helpers.model_client import ModelClient
 from tests.helpers.scripted_backend import Answer, ScriptedBackend, scripted
-from tests.helpers.server_process import start_server
-from tests.helpers.tiny_model import publish_variant
 from tests.helpers.traffic import encode_colour, is_answer, post_images, traffic, wait_until
 from tests.helpers.wire import Wire
 from tests.service.conftest import publish_empty
@@ -57,35 +53,6 @@ def test_killed_and_restarted_under_load(served: Served, start_modelserver: Star
     assert seen.codes.keys() <= {"model_server_unreachable", "model_not_ready"}
     assert 0 == seen.no_retry_after
     served.check_counters(seen)
-
-
-@pytest.fixture(scope="module")
-def wired(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, Path]) -> Iterator[tuple[Served, Wire]]:
-    """Models `colours`, and `slow` that takes half a second a call, one at a time, two wait; the wire to both."""
-    folder = tmp_path_factory.mktemp("wired")
-    store = ModelStore(folder / "models")
-    publish_variant(store, tiny_models["plain"])
-    publish_variant(store, tiny_models["slow"], name="slow")
-    flags = ("--num_streams=1", "--max_batch_size=1", "--max_waiting_calls=2")
-    server = start_server(store, folder / "modelserver.log", flags)
-    processes: list[ServiceProcess] = []
-
-    def start(*arguments: str) -> ServiceProcess:
-        processes.append(ServiceProcess(arguments, folder))
-        return processes[-1]
-
-    try:
-        with ModelClient(server.address) as client:
-            client.wait_for("colours", 1)
-            client.wait_for("slow", 1)
-        with Wire(server.address) as wire:
-            server.address = wire.address
-            yield start_serving(server, start), wire
-            assert 0 == processes[0].stop()
-    finally:
-        for process in processes:
-            process.stop()
-        server.stop()
 
 
 def test_stalled_model_server_is_504_when_the_client_gives_up(wired: tuple[Served, Wire]) -> None:
