@@ -129,7 +129,7 @@ def test_from_an_empty_store_to_a_rollback_and_down(stack: Stack) -> None:
     assert stack.lives() == started, "a server was restarted"
 
     see_a_request_in_flight_answered(stack)
-    stack.run("stop", "embedded")
+    stack.run("stop", "--timeout=60", "embedded")
     assert {"gateway": 0, "embedded": 0, "seed": 0} == {
         service: container.attrs["State"]["ExitCode"] for service, container in stack.containers().items()
     }

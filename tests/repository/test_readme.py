@@ -21,8 +21,8 @@ RUN_BY = {
     r"\.venv/bin/python -m pipeline (audit|preview|sample|run|models|promote|rollback) .*": "tests/pipeline",
     r"\.venv/bin/python -m pipeline models": "tests/pipeline",
     r"\.venv/bin/python -m service (up|predict .*)": "tests/service",
-    r"(COMPOSE_PROFILES=embedded )?docker compose up": "tests/docker/test_compose.py",
-    r"FOVEA_DATA=\S+ docker compose run --rm pipeline run /data --name \w+": "tests/docker/test_compose.py",
+    r"(COMPOSE_PROFILES=embedded )?docker compose up": "tests/docker/test_compose_up.py",
+    r"FOVEA_DATA=\S+ docker compose run --rm pipeline run /data --name \w+": "tests/docker/test_compose_up.py",
 }
 
 
