@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from contract.store import ModelStore
+from contract.store_reader import FILLING_MARK
 from tests.helpers.pictures import COLOURS, encode, truncated_jpeg
 from tests.helpers.scripted_backend import ScriptedBackend, scripted
 from tests.service.conftest import publish_empty
@@ -33,15 +34,19 @@ def test_ready_gateway_says_what_answers(client: TestClient, backend: ScriptedBa
 def test_empty_store_is_not_ready_and_says_what_to_do(
     start_gateway: StartGateway, backend: ScriptedBackend, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """The first model is picked up without a restart."""
+    """The first model is picked up without a restart; while compose trains it, that is what is said."""
     store = ModelStore(tmp_path_factory.mktemp("empty"))
+    (store.root / FILLING_MARK).touch()
     client = start_gateway(backend=backend.address, models_dir=store.root)
     wait_for_code(client, "no_model")
-    message = client.get("/readyz").json()["error"]["message"]
+    filling = client.get("/readyz").json()["error"]["message"]
+    (store.root / FILLING_MARK).unlink()
     refused = client.post("/v1/predict", content=encode("red"))
+    message = refused.json()["error"]["message"]
     publish_empty(store)
     wait_until_ready(client)
 
+    assert "the store's first model is being trained" in filling
     assert "python -m pipeline run" in message
     assert (503, "no_model") == (refused.status_code, refused.json()["error"]["code"])
 
