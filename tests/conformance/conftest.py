@@ -35,9 +35,10 @@ def peer(request: pytest.FixtureRequest) -> Iterator[ModelClient]:
 
 
 @pytest.fixture(scope="session")
-def tensorflow_serving(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, Path]) -> Iterator[str]:
+def tensorflow_serving(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[str]:
     """The address of a tensorflow/serving container; skipped where no engine has its image."""
     _require_image()
+    tiny_models: dict[str, Path] = request.getfixturevalue("tiny_models")  # seconds, for nothing without the image
     root = tmp_path_factory.mktemp("tensorflow-serving") / "models"
     store = ModelStore(root)
     for variant in ("plain", "permuted"):
