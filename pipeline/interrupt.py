@@ -1,7 +1,8 @@
 """Ctrl-C that cannot get lost.
 
 Python raises KeyboardInterrupt wherever the main thread happens to be. In a finalizer or a callback from C it is
-printed and forgotten, and training goes on; so what runs for long also asks, between its steps, whether one came.
+printed and forgotten, and training goes on; so what runs for long also asks, between its steps, whether one came. A
+library may also turn it into an error of its own, which then must not be taken for the reason why the command ended.
 """
 
 from __future__ import annotations
@@ -24,10 +25,22 @@ def remembering_interrupts() -> Iterator[None]:
     _asked.clear()
     before = signal.signal(signal.SIGINT, _interrupt)
     try:
-        yield
+        with uncovered_interrupts():
+            yield
     finally:
         signal.signal(signal.SIGINT, before)
         _asked.clear()
+
+
+@contextmanager
+def uncovered_interrupts() -> Iterator[None]:
+    """Raise KeyboardInterrupt in place of an error that a library made of one, as TensorFlow does while it traces."""
+    try:
+        yield
+    except Exception as err:
+        if _asked.is_set():
+            raise KeyboardInterrupt from err
+        raise
 
 
 def check_interrupt() -> None:

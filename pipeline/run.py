@@ -24,6 +24,7 @@ from pipeline.evaluate import Evaluation, contract_points, evaluate, write_predi
 from pipeline.evaluate_settings import check_classes
 from pipeline.gate import Contender, Gatekeeper, GateOutcome
 from pipeline.ingest import Dataset, ingest
+from pipeline.interrupt import uncovered_interrupts
 from pipeline.libraries import library_versions
 from pipeline.network import Classifier
 from pipeline.pictures import draw_pictures
@@ -140,7 +141,8 @@ def _carry_out(job: _Job, stopped: Path | None) -> RunResult:
     with claimed(folder):
         RunRecord(str(job.location.resolve()), start.weights.provenance, job.force).write(folder)
         try:
-            result = _do_stages(job, start, folder)
+            with uncovered_interrupts():
+                result = _do_stages(job, start, folder)
         except KeyboardInterrupt:
             log.warning("To go on with this run: python -m pipeline resume %s/%s", job.name, folder.name)
             raise

@@ -31,3 +31,14 @@ def test_an_interrupt_is_raised_at_once_and_forgotten_with_its_command() -> None
         signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
     check_interrupt()
+
+
+def test_an_interrupt_that_a_library_made_an_error_of_is_raised() -> None:
+    """TensorFlow answers a Ctrl-C while it traces with a TypeError; without a Ctrl-C an error stays what it is."""
+    with pytest.raises(KeyboardInterrupt), remembering_interrupts():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as err:
+            raise TypeError("the two structures differ") from err
+    with pytest.raises(TypeError), remembering_interrupts():
+        raise TypeError("the two structures differ")
