@@ -44,21 +44,32 @@ def cut_before_training(classifier: Classifier, trainable: frozenset[str]) -> Cu
     Returns:
         The two parts; None if nothing but the input lies before the first trainable layer.
     """
-    layers = classifier.model.layers  # an order in which each comes after those it takes from
-    first = next(i for i, layer in enumerate(layers) if layer.name in trainable)
-    producers = {id(tensor): i for i, layer in enumerate(layers) for tensor in keras.tree.flatten(layer.output)}
-    taken_at = [0] * len(layers)  # the last layer that takes from each
-    for i, layer in enumerate(layers[1:], start=1):
-        for tensor in keras.tree.flatten(layer.input):
+    # Layers, and additions written as +, in an order in which each comes after those that it takes from.
+    operations = classifier.model.operations
+    first = next(i for i, operation in enumerate(operations) if operation.name in trainable)
+    calls = _calls_in(classifier.model)
+    producers = {id(tensor): i for i, call in enumerate(calls) for tensor in call.output_tensors}
+    taken_at = [0] * len(operations)  # the last layer that takes from each
+    for i, call in enumerate(calls[1:], start=1):
+        for tensor in call.input_tensors:
             taken_at[producers[id(tensor)]] = i
     passed = (i for i in range(first - 1, 0, -1) if max(taken_at[:i]) <= i)
     last = next(passed, None)
-    return None if last is None else _cut_at(classifier, layers[last].output)
+    return None if last is None else _cut_at(classifier, calls[last].output_tensors[0])
 
 
 def cut_between(first: Cut, second: Cut) -> Cut:
     """Return the second of two cuts, its trunk from the features of the first one on."""
     return Cut(keras.Model(first.trunk.output, second.trunk.output, name="trunk"), second.end)
+
+
+def _calls_in(model: Any) -> list[Any]:
+    """Return the node of each operation's call in a model's graph.
+
+    `layer.input` and `layer.output` are others where a layer is a network itself, as in ConvNeXt.
+    """
+    nodes = {id(node.operation): node for depth in model._nodes_by_depth.values() for node in depth}
+    return [nodes[id(operation)] for operation in model.operations]
 
 
 def _cut_at(classifier: Classifier, features: Any) -> Cut:

@@ -210,7 +210,7 @@ def hash_network(network: Any, others: dict[str, Any]) -> str:
         others: JSON values.
     """
     architecture = network.to_json()
-    for i, layer in enumerate(network.layers):  # names count up within a process
+    for i, layer in enumerate(network.operations):  # names count up within a process
         architecture = architecture.replace(f'"{layer.name}"', f'"layer {i}"')
     versions = {name: package_version(name) for name in ("keras", "tensorflow")}
     digest = hashlib.sha256(json.dumps([architecture, others, versions], sort_keys=True).encode())

@@ -222,6 +222,19 @@ def test_a_cut_before_the_last_blocks_is_the_same_network(unfreeze: int) -> None
     np.testing.assert_allclose(cut.end(cut.trunk(images)), classifier.model(images), atol=1e-6)
 
 
+def test_networks_inside_a_network_and_additions_written_out_are_no_obstacle() -> None:
+    """ConvNeXt has both; its two parts are the classifier all the same."""
+    settings = Model.model_validate({"backbone": "ConvNeXtTiny", "weights": "none", "input_size": 32})
+    classifier = build_classifier(settings, Weights("none", None), num_classes=3, channels=3)
+    images = np.random.default_rng(0).uniform(0, 1, (3, 32, 32, 3)).astype(np.float32)
+
+    cut = cut_before_training(classifier, last_blocks(classifier, 10))
+
+    assert cut is not None
+    np.testing.assert_allclose(cut.end(cut.trunk(images)), classifier.model(images), atol=1e-6)
+    assert cut_before_training(classifier, last_blocks(classifier, "all")) is None
+
+
 def test_a_network_that_trains_whole_is_not_cut() -> None:
     """With every block unfrozen nothing lies before the cut."""
     classifier = network()
