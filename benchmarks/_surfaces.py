@@ -1,4 +1,4 @@
-"""Pictures of four kinds of surface under changing colour, scale, direction, light and noise."""
+"""Pictures of four kinds of surface, through each of which another kind shines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from PIL import Image
 
 SIZE = 64  # pixels
 KINDS = ("bricks", "dots", "ripples", "weave")
-_NOISE = 8.0  # grey levels
+_MOST_OF_ANOTHER = 0.5  # a half makes a coin
+_NOISE = 12.0  # grey levels
 
 
 def draw_set(folder: Path, *, seed: int, train: int, test: int) -> None:
@@ -32,7 +33,9 @@ def draw_set(folder: Path, *, seed: int, train: int, test: int) -> None:
 
 
 def _draw_picture(kind: str, rng: np.random.Generator) -> NDArray[np.uint8]:
-    relief = _draw_relief(kind, rng)
+    another = rng.choice([other for other in KINDS if other != kind])
+    share = rng.uniform(0, _MOST_OF_ANOTHER)
+    relief = (1 - share) * _draw_relief(kind, rng) + share * _draw_relief(another, rng)
     y, x = np.mgrid[:SIZE, :SIZE]
     ground, ink = rng.uniform(90, 165, 3), rng.uniform(40, 90, 3) * rng.choice([-1, 1])
     light = 1 + rng.uniform(-0.3, 0.3) * (x - y) / SIZE
