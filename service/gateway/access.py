@@ -13,15 +13,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.gateway.api_keys import ApiKey, KeyRing, Right
 from service.gateway.errors import ForbiddenError, GatewayError, UnauthorizedError
+from service.gateway.logs import HEALTH_PATHS, QUIET_ROUTES
 from service.gateway.rate_limits import RateLimiter, name_address
 from service.gateway.replies import error_reply
 from service.gateway.request_context import name_route
 from service.gateway.settings import Settings
 
 KEY_NAME = "fovea.key"  # in the ASGI scope: the name of the key that a request came with
-OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/favicon.ico", "/healthz", "/readyz"})
+OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/favicon.ico"}) | HEALTH_PATHS
 OPEN_PREFIXES = ("/web/",)  # the page's own files
-_UNLIMITED_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})  # asked by machines, for ever
 _HEADER = b"x-api-key"
 _BEARER = b"bearer "
 _RIGHTS: dict[str, Right] = {"/metrics": "metrics", "/v1/feedback": "feedback"}
@@ -65,7 +65,7 @@ class AccessControl:
         key = self._keys.find(secret) if self._keys is not None and secret is not None else None
         if key is not None:
             scope[KEY_NAME] = key.name
-        if self._limiter is not None and path not in _UNLIMITED_PATHS:
+        if self._limiter is not None and path not in QUIET_ROUTES:
             self._limiter.check(f"key {key.name}" if key else name_address(_address(scope)))
         if self._keys is not None:
             _check_right(path, key, sent=secret is not None)

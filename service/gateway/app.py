@@ -18,7 +18,7 @@ from service.gateway.lifetime import RequestLifetime
 from service.gateway.middleware import RequestScope
 from service.gateway.openapi import install_openapi
 from service.gateway.replies import install_error_handlers
-from service.gateway.routes import docs, explain, feedback, health, models, page, predict, tensorflow
+from service.gateway.routes import docs, explain, feedback, health, models, open_inference, page, predict, tensorflow
 from service.gateway.schemas import PredictQuery
 from service.gateway.settings import Settings
 from service.gateway.tracing import TraceRequests
@@ -36,7 +36,7 @@ _NO_TELEMETRY: Any = {
     "auto_configure": False,
 }
 
-_ROUTES = (predict, explain, tensorflow, feedback, models, health, docs, page)
+_ROUTES = (predict, explain, tensorflow, open_inference, feedback, models, health, docs, page)
 _HOT_ROUTES = (HotRoute("/v1/predict", predict.predict, PredictQuery),)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic import BaseModel
+
 from service.gateway.uploads import FIELD, JsonImages
 
 # The smallest of pictures, whole: an example that can be sent as it is.
@@ -28,7 +30,7 @@ def image_body(samples: Sequence[str]) -> dict[str, Any]:
         "image/*": _BINARY,
         "multipart/form-data": {"schema": form},
         "application/json": {
-            "schema": _json_schema(),
+            "schema": inline_schema(JsonImages),
             "example": {"images": [{"b64": EXAMPLE_B64, "name": "eye.png"}]},
         },
     }
@@ -42,8 +44,19 @@ def image_body(samples: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _json_schema() -> dict[str, Any]:
-    """Return the schema of a JSON body; Pydantic nests the definition of an item, OpenAPI wants it in place."""
-    schema = JsonImages.model_json_schema(ref_template="#/components/schemas/{model}")
-    schema["properties"]["images"]["items"] = schema.pop("$defs")["JsonImage"]
-    return schema
+def inline_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the schema of a JSON body; Pydantic nests the definitions of items, OpenAPI wants them in place."""
+    schema = model.model_json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def put_in_place(node: Any) -> Any:
+        if isinstance(node, list):
+            return [put_in_place(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        if "$ref" in node:
+            return put_in_place(definitions[node["$ref"].rpartition("/")[2]])
+        return {key: put_in_place(value) for key, value in node.items()}
+
+    found: dict[str, Any] = put_in_place(schema)
+    return found

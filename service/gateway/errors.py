@@ -60,7 +60,7 @@ class MalformedRequestError(GatewayError):
 
 
 class InvalidArgumentError(GatewayError):
-    """A request of TensorFlow Serving's REST API does not fit the model's signature."""
+    """A request with tensors does not fit the model's signature."""
 
     status_code = 400
     code = "invalid_argument"

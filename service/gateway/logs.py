@@ -17,7 +17,8 @@ from service.gateway.request_context import current_request_id
 
 access_logger = logging.getLogger("fovea.access")
 
-QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics"})  # polled for ever; logged at level debug
+HEALTH_PATHS = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
+QUIET_ROUTES = HEALTH_PATHS | {"/metrics"}  # polled by machines, for ever; logged at level debug
 _FIELDS = "fields"  # of a log record: what JSON has beside the message
 
 

@@ -68,10 +68,10 @@ async def _answer(
         except NotLoadedError as err:
             contracts.drop(target.name, version)
             last = err
-    raise _missing(target) from last
+    raise missing_version(target) from last
 
 
-def _missing(target: Target) -> NotLoadedError | VersionNotFoundError:
+def missing_version(target: Target) -> NotLoadedError | VersionNotFoundError:
     """Say what is missing: a version that the catalogue promises is late, another one does not exist."""
     versions = " or ".join(str(version) for version in target.versions)
     if target.promised:

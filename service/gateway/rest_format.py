@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.gateway.errors import InvalidArgumentError
-from service.gateway.tensor_json import B64, echo, is_binary
+from service.gateway.tensor_json import B64, TensorSpec, build_array, echo, is_binary
 
 INSTANCES: Final = "instances"
 INPUTS: Final = "inputs"
@@ -36,12 +36,24 @@ class RestRequest:
     by_row: bool
     value: Any
 
+    def split(self, inputs: Mapping[str, TensorSpec], outputs: Collection[str]) -> dict[str, Any]:
+        """Return the JSON value of each input; see `split_inputs`. All outputs are sent, whichever there are."""
+        return split_inputs(self, list(inputs))
 
-def parse_request(body: bytes) -> RestRequest:
-    """Parse a body.
+    def build(self, value: Any, spec: TensorSpec) -> NDArray[Any]:
+        """Return the array of one input; see `build_array`."""
+        return build_array(value, spec)
+
+    def dump(self, name: str, version: int, outputs: Mapping[str, NDArray[Any]]) -> str:
+        """Return the reply; see `build_reply`. Model and version are in its headers only."""
+        return dump_reply(build_reply(outputs, by_row=self.by_row))
+
+
+def load_object(body: bytes) -> dict[str, Any]:
+    """Return the JSON object that a body is.
 
     Raises:
-        InvalidArgumentError: if it is not JSON, or not of either format.
+        InvalidArgumentError: if it is none.
     """
     if not body:
         raise InvalidArgumentError("JSON Parse error: The document is empty")
@@ -53,6 +65,16 @@ def parse_request(body: bytes) -> RestRequest:
         raise InvalidArgumentError("JSON Parse error: Invalid value.") from err
     if not isinstance(document, dict):
         raise InvalidArgumentError(f"JSON Value: {echo(document)} Is not object")
+    return document
+
+
+def parse_request(body: bytes) -> RestRequest:
+    """Parse a body.
+
+    Raises:
+        InvalidArgumentError: if it is not JSON, or not of either format.
+    """
+    document = load_object(body)
     signature = document.get("signature_name", "")
     if not isinstance(signature, str):
         raise InvalidArgumentError(
@@ -136,7 +158,7 @@ def build_reply(outputs: Mapping[str, NDArray[Any]], *, by_row: bool) -> dict[st
     Raises:
         InvalidArgumentError: if in row format the outputs have no batch axis, or different ones.
     """
-    values = {name: _to_json(name, array) for name, array in sorted(outputs.items())}
+    values = {name: to_json(name, array) for name, array in sorted(outputs.items())}
     if not by_row:
         return {"outputs": next(iter(values.values())) if len(values) == 1 else values}
     sizes = {array.shape[0] if array.ndim else None for array in outputs.values()}
@@ -154,7 +176,8 @@ def dump_reply(document: Mapping[str, Any]) -> str:
     return json.dumps(document, separators=(",", ":"))
 
 
-def _to_json(name: str, array: NDArray[Any]) -> Any:
+def to_json(name: str, array: NDArray[Any]) -> Any:
+    """Return an output as nested lists."""
     if array.dtype.kind == "O":
         texts = [_text_or_binary(name, item) for item in array.reshape(-1).tolist()]
         boxed = np.empty(len(texts), dtype=object)

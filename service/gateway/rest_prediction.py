@@ -1,11 +1,16 @@
-"""TensorFlow Serving's REST predict: any signature of one version, JSON in and out."""
+"""Predictions for programs that send tensors: any signature of one version, JSON in and out.
+
+The JSON is that of TensorFlow Serving's REST API (`rest_format.py`) or of the Open Inference Protocol
+(`open_inference.py`).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +30,40 @@ from service.gateway.errors import (
 )
 from service.gateway.metrics import Metrics
 from service.gateway.resolution import answer_by_one_version
-from service.gateway.rest_format import RestRequest, build_reply, dump_reply, parse_request, split_inputs
 from service.gateway.signatures import SignatureCache, read_inputs
-from service.gateway.tensor_json import TensorSpec, build_array, decode_binary, echo, is_binary
+from service.gateway.tensor_json import TensorSpec, decode_binary, echo, is_binary
 
 DEFAULT_SIGNATURE = "serving_default"
 _INLINE_BYTES = 1 << 14  # larger bodies are parsed in a thread, and one at a time: their lists take much memory
+
+
+class TensorRequest(Protocol):
+    """A parsed body, of whichever protocol."""
+
+    @property
+    def signature(self) -> str:
+        """The signature's name; empty for the default."""
+
+    def split(self, inputs: Mapping[str, TensorSpec], outputs: Collection[str]) -> dict[str, Any]:
+        """Return the JSON value of each input of a signature; in a list, `{"b64": ...}` may stand for an image.
+
+        Raises:
+            InvalidArgumentError: if the body does not fit the signature's inputs and outputs.
+        """
+
+    def build(self, value: Any, spec: TensorSpec) -> NDArray[Any]:
+        """Return the array of one such value, in which images are arrays by now.
+
+        Raises:
+            InvalidArgumentError: if the value makes no array of that type and shape.
+        """
+
+    def dump(self, name: str, version: int, outputs: Mapping[str, NDArray[Any]]) -> str:
+        """Return the reply's JSON.
+
+        Raises:
+            GatewayError: if the outputs cannot be said in it.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +82,7 @@ class RestAnswer:
 
 
 class RestPredictor:
-    """Answers TensorFlow Serving's REST predict.
+    """Answers requests with tensors.
 
     Args:
         backend: the model server.
@@ -81,8 +114,13 @@ class RestPredictor:
         self._max_images = max_images
         self._one_large_body = asyncio.Lock()
 
-    async def predict(self, body: bytes, choice: Choice) -> RestAnswer:
+    async def predict(self, body: bytes, choice: Choice, parse: Callable[[bytes], TensorRequest]) -> RestAnswer:
         """Run the signature that a body asks for.
+
+        Args:
+            body: JSON.
+            choice: the model and version.
+            parse: reads the body, by the rules of its protocol.
 
         Raises:
             InvalidArgumentError: if the body does not fit the signature.
@@ -93,7 +131,7 @@ class RestPredictor:
         is_large = len(body) > _INLINE_BYTES
         async with self._one_large_body if is_large else contextlib.nullcontext():
             with self._metrics.stage("read"):
-                request = await asyncio.to_thread(parse_request, body) if is_large else parse_request(body)
+                request = await asyncio.to_thread(parse, body) if is_large else parse(body)
 
             async def attempt(name: str, version: int) -> tuple[str, int, dict[str, NDArray[Any]]]:
                 return name, version, await self._build_inputs(request, name, version, is_large=is_large)
@@ -107,7 +145,7 @@ class RestPredictor:
             self._signatures.drop(name, version)
             raise
         with self._metrics.stage("encode"):
-            return RestAnswer(name, version, await asyncio.to_thread(_encode, outputs, request.by_row))
+            return RestAnswer(name, version, await asyncio.to_thread(request.dump, name, version, outputs))
 
     async def describe(self, choice: Choice) -> tuple[str, int, dict[str, Any]]:
         """Return the model, the version and its SignatureDef messages by signature name."""
@@ -118,20 +156,20 @@ class RestPredictor:
         return await answer_by_one_version(self._catalog, self._contracts, choice, attempt)
 
     async def _build_inputs(
-        self, request: RestRequest, name: str, version: int, *, is_large: bool
+        self, request: TensorRequest, name: str, version: int, *, is_large: bool
     ) -> dict[str, NDArray[Any]]:
         wanted = request.signature or DEFAULT_SIGNATURE
         found = (await self._signatures.fetch(name, version)).get(wanted)
         if found is None or not found.inputs:
             raise InvalidArgumentError(f"Serving signature name: {echo(wanted)} not found in signature def")
         specs = read_inputs(found)
-        values = split_inputs(request, list(specs))
+        values = request.split(specs, list(found.outputs))
         for alias, spec in specs.items():
             if spec.data_type == types_pb2.DT_UINT8 and isinstance(values[alias], list):
                 values[alias] = await self._decode_images(values[alias], spec, name, version)
         if is_large:
-            return await asyncio.to_thread(_build_arrays, values, specs)
-        return _build_arrays(values, specs)
+            return await asyncio.to_thread(_build_arrays, request, values, specs)
+        return _build_arrays(request, values, specs)
 
     async def _decode_images(self, values: list[Any], spec: TensorSpec, name: str, version: int) -> list[Any]:
         """Put prepared images in the place of encoded ones; numbers stay as they are."""
@@ -162,9 +200,7 @@ class RestPredictor:
             return None  # a model without `describe`
 
 
-def _build_arrays(values: dict[str, Any], specs: dict[str, TensorSpec]) -> dict[str, NDArray[Any]]:
-    return {alias: np.ascontiguousarray(build_array(values[alias], spec)) for alias, spec in specs.items()}
-
-
-def _encode(outputs: dict[str, NDArray[Any]], by_row: bool) -> str:
-    return dump_reply(build_reply(outputs, by_row=by_row))
+def _build_arrays(
+    request: TensorRequest, values: dict[str, Any], specs: dict[str, TensorSpec]
+) -> dict[str, NDArray[Any]]:
+    return {alias: np.ascontiguousarray(request.build(values[alias], spec)) for alias, spec in specs.items()}

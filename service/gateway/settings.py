@@ -23,6 +23,7 @@ from service.gateway.rate_limits import RATE_PATTERN
 PREFIX = "FOVEA_"
 # Variables of the same prefix that other parts of the project read; docker-compose.yml documents them.
 FOREIGN_VARIABLES = frozenset({"FOVEA_DATA", "FOVEA_UID", "FOVEA_GID"})
+MOST_IMAGES = 4096  # in one request, whatever is set
 MAX_SOCKET_PATH_BYTES = 107  # sun_path of sockaddr_un on Linux, less its closing zero
 
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
@@ -57,7 +58,7 @@ class Settings(BaseModel):
     max_held_bytes: int = Field(
         512 * 2**20, ge=1, description="most bytes of bodies that all requests together hold; more get 503 at once"
     )
-    max_images: int = Field(64, ge=1, le=4096, description="most images in one request")
+    max_images: int = Field(64, ge=1, le=MOST_IMAGES, description="most images in one request")
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="largest image, width x height by its header")
     max_batch: int = Field(32, ge=1, le=4096, description="most images in one call of the model server")
     decode_threads: int = Field(default_factory=_cpu_count, ge=1, le=64, description="images decoded at once")

@@ -44,6 +44,11 @@ def read_inputs(signature: Any) -> dict[str, TensorSpec]:
     return {alias: _read_spec(info) for alias, info in sorted(signature.inputs.items())}
 
 
+def read_outputs(signature: Any) -> dict[str, TensorSpec]:
+    """Return the outputs of a SignatureDef message by name."""
+    return {alias: _read_spec(info) for alias, info in sorted(signature.outputs.items())}
+
+
 def _read_spec(info: Any) -> TensorSpec:
     shape = None if info.tensor_shape.unknown_rank else tuple(int(dim.size) for dim in info.tensor_shape.dim)
     return TensorSpec(int(info.dtype), shape)

@@ -41,7 +41,7 @@ _KINDS: Final[dict[str, tuple[type, ...]]] = {"b": (bool,), "iu": (int,), "iuf":
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """One input of a signature.
+    """One input or output of a signature.
 
     Attributes:
         data_type: TensorFlow's DataType number.
@@ -88,9 +88,18 @@ def build_array(value: Any, spec: TensorSpec) -> NDArray[Any]:
     if dtype is None:
         raise InvalidArgumentError(f"Conversion of JSON Value: {echo(value)} to type: {spec.type_name}")
     array = _build_strings(value) if dtype.kind == "O" else _build_numbers(value, spec, dtype)
-    if spec.shape is not None and not _fits(array.shape, spec.shape):
-        raise InvalidArgumentError(f"Expecting shape {_show(spec.shape)} but got: {_show(array.shape)}")
+    check_shape(array.shape, spec)
     return array
+
+
+def check_shape(shape: Sequence[int], spec: TensorSpec) -> None:
+    """Refuse a shape that an input does not take.
+
+    Raises:
+        InvalidArgumentError: as TensorFlow Serving says it.
+    """
+    if spec.shape is not None and not _fits(shape, spec.shape):
+        raise InvalidArgumentError(f"Expecting shape {show_shape(spec.shape)} but got: {show_shape(shape)}")
 
 
 def _build_numbers(value: Any, spec: TensorSpec, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -193,7 +202,8 @@ def _fits(shape: Sequence[int], wanted: Sequence[int]) -> bool:
     return len(shape) == len(wanted) and all(b in (-1, a) for a, b in zip(shape, wanted, strict=True))
 
 
-def _show(shape: Sequence[int]) -> str:
+def show_shape(shape: Sequence[int]) -> str:
+    """Return a shape as error texts have it."""
     return f"[{','.join(map(str, shape))}]"
 
 

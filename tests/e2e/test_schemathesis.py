@@ -21,8 +21,8 @@ from tests.helpers.tiny_model import publish_variant
 
 SEED = 7
 # Statuses that are right for what a document cannot say. Valid data: 422 for a class that this model does not have,
-# 409 for feedback that contradicts other feedback, 504 for a deadline of a millisecond; where TensorFlow Serving's
-# words are spoken, 400 for values that do not fit the signature. Invalid data: never 500.
+# 409 for feedback that contradicts other feedback, 504 for a deadline of a millisecond; where tensors are sent, 400
+# for values that do not fit the signature. Invalid data: never 500.
 CONFIG = """
 seed = {seed}
 hooks = "{hooks}"
@@ -33,7 +33,7 @@ expected-statuses = ["400", "404", "405", "409", "413", "415", "422", "504"]
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "404", "409", "422", "504"]
 [[operations]]
-include-path-regex = ":predict$|/metadata$"
+include-path-regex = ":predict$|/metadata$|/infer$"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "404", "422", "504"]
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from service.gateway.schemas import ErrorReply
@@ -20,8 +21,47 @@ _MEANINGS = {
     503: "Not ready or overloaded; Retry-After says when to try again.",
     504: "The model server did not answer in time.",
 }
+_TEXT_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "description": "A text; an object, as on other routes, where keys, limits or deadlines refuse a request.",
+            "anyOf": [{"type": "string"}, {"$ref": "#/components/schemas/ErrorDetail"}],
+        }
+    },
+}
+_TEXT_MEANINGS = {
+    400: ("The request does not fit the model.", 'Serving signature name: "other" not found in signature def'),
+    404: ("No such model or version.", "glaucoma has no version 9. Served: 2, 3"),
+    413: ("Too many bytes, images or pixels.", "expected a body of at most 33554432 bytes. Received: more"),
+    415: ("A format or encoding that is not read.", "expected JPEG, PNG, WEBP, BMP, TIFF or GIF. Received: JSON"),
+    422: ("A parameter out of range.", "x-request-timeout: expected a number of seconds above 0"),
+    502: ("The model server failed.", "the model server failed"),
+    503: ("Not ready or overloaded; Retry-After says when to try again.", "the model server cannot be reached"),
+    504: ("The model server did not answer in time.", "the model server did not answer in time"),
+}
 
 
 def error_replies(*status_codes: int) -> dict[int | str, dict[str, Any]]:
     """Return FastAPI's `responses` for these statuses."""
     return {code: {"model": ErrorReply, "description": _MEANINGS[code]} for code in status_codes}
+
+
+def text_error_replies(
+    *status_codes: int, examples: Mapping[int, str] | None = None
+) -> dict[int | str, dict[str, Any]]:
+    """Return the same for routes whose errors are `{"error": text}`.
+
+    Args:
+        status_codes: of the replies.
+        examples: texts to show, where a protocol has words of its own.
+    """
+    texts = {code: text for code, (_, text) in _TEXT_MEANINGS.items()} | dict(examples or {})
+    return {
+        code: {
+            "description": _TEXT_MEANINGS[code][0],
+            "content": {"application/json": {"schema": _TEXT_ERROR, "example": {"error": texts[code]}}},
+        }
+        for code in status_codes
+    }

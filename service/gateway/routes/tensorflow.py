@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Coroutine
-from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
-from fastapi.routing import APIRoute
 from google.protobuf.json_format import MessageToDict
 
 from contract.tensors import get_model_metadata_pb2
-from service.gateway.audit import describe_bodies
 from service.gateway.catalog import Choice
 from service.gateway.components import Wired
 from service.gateway.errors import (
@@ -23,29 +19,29 @@ from service.gateway.errors import (
     ModelNotFoundError,
     VersionNotFoundError,
 )
-from service.gateway.replies import json_reply, retry_headers
+from service.gateway.replies import json_reply
+from service.gateway.rest_format import parse_request
 from service.gateway.routes.tensorflow_schemas import METADATA, PREDICT
-from service.gateway.uploads import UploadLimits, read_body
+from service.gateway.routes.tensors import TextErrorRoute, answer_tensors
 
 _MAX_VERSION = 2**63 - 1
 
 
-class TensorFlowRoute(APIRoute):
-    """A route whose errors have TensorFlow Serving's body and words."""
+class TensorFlowRoute(TextErrorRoute):
+    """A route whose errors have TensorFlow Serving's words, where it has some for them."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Wrap the handler."""
-        handle = super().get_route_handler()
-
-        async def answer(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except GatewayError as err:
-                status_code, message = _translate(err, request.path_params)
-                text = json.dumps({"error": message})
-                return json_reply(text, status_code, headers=retry_headers(err))
-
-        return answer
+    def translate(self, err: GatewayError, parameters: dict[str, Any]) -> tuple[int, str]:
+        """Return status and text of an error."""
+        model = ascii(parameters.get("model", ""))[1:-1][:64]
+        if isinstance(err, ModelNotFoundError):
+            version = parameters.get("version")
+            wanted = f"Latest({model})" if version is None else f"Specific({model}, {version[:32]})"
+            return 404, f"Servable not found for request: {wanted}"
+        if isinstance(err, VersionNotFoundError):
+            return 404, f"Servable not found for request: Specific({model}, {parameters['version'][:32]})"
+        if isinstance(err, LabelNotFoundError):
+            return 400, f"Unrecognized servable version label: {ascii(parameters['label'])[1:-1][:64]}"
+        return super().translate(err, parameters)
 
 
 router = APIRouter(tags=["tensorflow serving"], route_class=TensorFlowRoute)
@@ -105,16 +101,7 @@ async def refuse(request: Request) -> Response:
 
 
 async def _predict(request: Request, choice: Choice, wired: Wired) -> Response:
-    body = await read_body(request, UploadLimits(wired.settings.max_body_bytes, wired.settings.max_images))
-    async with wired.admission.place():
-        answer = await wired.rest_predictor.predict(body, choice)
-    if wired.audit is not None:
-        contract = wired.contracts.peek(answer.name, answer.version)
-        fields = {"model": answer.name, "version": answer.version, "contract": contract and contract.sha256}
-        hashed = partial(describe_bodies, fields, body=body, reply=answer.text)
-        await wired.audit.record(request.scope, "rest_predict", hashed)
-    headers = {"x-model-name": answer.name, "x-model-version": str(answer.version)}
-    return json_reply(answer.text, headers=headers)
+    return await answer_tensors(request, choice, wired, parse=parse_request, action="rest_predict")
 
 
 async def _describe(choice: Choice, wired: Wired) -> Response:
@@ -139,17 +126,3 @@ def _read_version(text: str, request: Request) -> int:
     if len(text) > 19 or not 1 <= int(text) <= _MAX_VERSION:
         raise InvalidArgumentError(f"Failed to convert version: {text[:32]} to numeric.")
     return int(text)
-
-
-def _translate(err: GatewayError, parameters: dict[str, Any]) -> tuple[int, str]:
-    """Return status and text of an error, in TensorFlow Serving's words where it has some for it."""
-    model = ascii(parameters.get("model", ""))[1:-1][:64]
-    if isinstance(err, ModelNotFoundError):
-        version = parameters.get("version")
-        wanted = f"Latest({model})" if version is None else f"Specific({model}, {version[:32]})"
-        return 404, f"Servable not found for request: {wanted}"
-    if isinstance(err, VersionNotFoundError):
-        return 404, f"Servable not found for request: Specific({model}, {parameters['version'][:32]})"
-    if isinstance(err, LabelNotFoundError):
-        return 400, f"Unrecognized servable version label: {ascii(parameters['label'])[1:-1][:64]}"
-    return err.status_code, str(err)

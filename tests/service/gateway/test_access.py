@@ -101,7 +101,7 @@ def test_all_but_health_and_documents_needs_a_key(start: StartGateway, keys: Key
     assert len(paths) >= 8
     closed = {path for path, code in status.items() if code == 401}
     assert {path for path in status if path not in OPEN_PATHS and not path.startswith(OPEN_PREFIXES)} == closed
-    assert 200 == status["/healthz"] == status["/readyz"] == status["/docs"]
+    assert 200 == status["/healthz"] == status["/readyz"] == status["/docs"] == status["/v2/health/ready"]
 
 
 def test_refused_requests_are_counted_by_route(start: StartGateway, keys: Keys) -> None:
@@ -125,6 +125,7 @@ def test_a_key_is_good_for_its_rights_only(start: StartGateway, keys: Keys) -> N
     assert (403, "forbidden") == predict(client, x_api_key=watch)
     assert 200 == client.get("/metrics", headers={"authorization": f"Bearer {watch}"}).status_code
     assert 403 == client.get("/metrics", headers={"x-api-key": clinic}).status_code
+    assert 403 == client.post("/v2/models/colours/infer", headers={"x-api-key": watch}).status_code
     assert 403 == client.post("/v1/feedback", headers={"x-api-key": clinic}).status_code
     assert 403 == client.delete("/v1/feedback/1", headers={"x-api-key": clinic}).status_code
 
@@ -188,7 +189,7 @@ def test_too_many_requests_are_told_when_to_come_back(start: StartGateway, keys:
     assert "expected at most 3 requests in one hour. Received: more" == reply.json()["error"]["message"]
     assert 3000 < int(reply.headers["retry-after"]) <= 3600
     assert (200, "") == predict(client, x_api_key=two)
-    assert {200} == {client.get("/healthz").status_code for _ in range(10)}
+    assert {200} == {client.get(path).status_code for path in ("/healthz", "/v2/health/live") for _ in range(10)}
     assert {200} == {client.get("/metrics", headers={"x-api-key": one}).status_code for _ in range(10)}
 
 

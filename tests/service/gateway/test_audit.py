@@ -90,16 +90,24 @@ def test_feedback_and_its_deletion_are_lines_too(audited: TestClient, log: Path)
     assert "private" not in log.read_text()
 
 
-def test_rest_predict_is_a_line_of_hashes(start_gateway: StartGateway, modelserver: ServerProcess, log: Path) -> None:
+@pytest.mark.parametrize("action", ["rest_predict", "infer"])
+def test_tensors_are_a_line_of_hashes(
+    start_gateway: StartGateway, modelserver: ServerProcess, log: Path, action: str
+) -> None:
     """Numbers in, numbers out: too large for a log, so both are hashed."""
     client = start_gateway(backend=modelserver.address, models_dir=modelserver.store.root, audit_log=log)
     wait_until_ready(client)
-    body = json.dumps({"instances": [{"b64": base64.b64encode(encode("red")).decode()}]})
-    reply = client.post("/v1/models/colours:predict", content=body)
+    image = base64.b64encode(encode("red")).decode()
+    if action == "infer":
+        inputs = [{"name": "images", "shape": [1], "datatype": "BYTES", "data": [image]}]
+        where, body = "/v2/models/colours/infer", json.dumps({"inputs": inputs})
+    else:
+        where, body = "/v1/models/colours:predict", json.dumps({"instances": [{"b64": image}]})
+    reply = client.post(where, content=body)
     (line,) = lines(log)
 
     assert 200 == reply.status_code, reply.text
-    assert ("rest_predict", "colours", 2) == (line["action"], line["model"], line["version"])
+    assert (action, "colours", 2) == (line["action"], line["model"], line["version"])
     assert hashlib.sha256(body.encode()).hexdigest() == line["body_sha256"]
     assert hashlib.sha256(reply.content).hexdigest() == line["reply_sha256"]
 

@@ -13,8 +13,10 @@ from starlette.testclient import TestClient
 from contract.errors import ImageError
 from contract.image import FORMATS, decode_image, read_header
 from contract.model import InputSpec
-from service.gateway.errors import GatewayError, InvalidArgumentError
+from contract.tensors import types_pb2
+from service.gateway.errors import GatewayError, InvalidArgumentError, TooManyImagesError
 from service.gateway.negotiation import prefers
+from service.gateway.open_inference import parse_infer
 from service.gateway.rest_format import parse_request, split_inputs
 from service.gateway.tensor_json import TensorSpec, build_array
 from tests.helpers.odd_images import picture, write
@@ -32,6 +34,19 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
     max_leaves=30,
+)
+SHAPES = st.lists(st.integers(-1, 3), max_size=3)
+TENSORS = st.fixed_dictionaries(
+    {
+        "name": st.just("a") | st.text(max_size=3),
+        "datatype": st.sampled_from(["UINT8", "FP32", "BYTES", "BOOL", "INT64"]) | JSON,
+        "shape": SHAPES | st.lists(st.integers(0, 2**64 - 1), max_size=70) | JSON,
+        "data": st.lists(JSON, max_size=6) | st.lists(st.lists(st.integers(0, 9), max_size=3), max_size=3) | JSON,
+    },
+    optional={"parameters": JSON},
+)
+INFER_REQUESTS = st.fixed_dictionaries(
+    {"inputs": st.lists(TENSORS, max_size=2) | JSON}, optional={"id": JSON, "parameters": JSON, "outputs": JSON}
 )
 
 
@@ -101,11 +116,16 @@ def test_any_form_is_answered(
 
 
 @REPEATABLE
-@given(document=JSON | st.fixed_dictionaries({"images": JSON}) | st.fixed_dictionaries({"instances": JSON}))
+@given(
+    document=JSON
+    | INFER_REQUESTS
+    | st.fixed_dictionaries({"images": JSON})
+    | st.fixed_dictionaries({"instances": JSON})
+)
 def test_any_json_is_answered(shared_client: TestClient, document: Any) -> None:
     """JSON of any form, half surrogate pairs and NaN included, on every route that reads it."""
     body = json.dumps(document)
-    for route in ("/v1/predict", "/v1/explain", "/v1/models/other:predict"):
+    for route in ("/v1/predict", "/v1/explain", "/v1/models/other:predict", "/v2/models/other/infer"):
         check(shared_client.post(route, content=body, headers={"content-type": "application/json"}))
 
 
@@ -116,6 +136,8 @@ def test_any_name_is_answered(shared_client: TestClient, name: bytes) -> None:
     path = quote_from_bytes(name, safe="")
     for where in (path, f"colours/versions/{path}", f"colours/labels/{path}", f"{path}/metadata"):
         check(shared_client.get(f"/v1/models/{where}"))
+    for where in (f"{path}/ready", f"colours/versions/{path}/ready"):
+        check(shared_client.get(f"/v2/models/{where}"))
 
 
 @REPEATABLE
@@ -135,6 +157,25 @@ def test_tensors_from_json_are_arrays_or_refused(document: Any, data_type: int, 
         json.dumps({"error": str(err)}).encode()
     else:
         assert shape is None or len(shape) == array.ndim
+
+
+@REPEATABLE
+@given(
+    document=INFER_REQUESTS,
+    data_type=st.sampled_from([types_pb2.DT_UINT8, types_pb2.DT_FLOAT, types_pb2.DT_STRING, types_pb2.DT_HALF]),
+    shape=st.none() | SHAPES.map(tuple),
+)
+def test_infer_requests_are_arrays_or_refused(document: Any, data_type: int, shape: tuple[int, ...] | None) -> None:
+    """Of the type and shape that the request says, whatever its data are."""
+    spec = TensorSpec(data_type, shape)
+    try:
+        request = parse_infer(json.dumps(document).encode())
+        value = request.split({"a": spec}, ["b"])["a"]
+        array = request.build(value, spec)
+    except (InvalidArgumentError, TooManyImagesError) as err:
+        json.dumps({"error": str(err)}).encode()
+    else:
+        assert list(array.shape) == document["inputs"][0]["shape"]
 
 
 @REPEATABLE

@@ -45,6 +45,9 @@ def test_every_route_of_the_design_is_there(document: dict[str, Any]) -> None:
         *(("POST", f"/v1/models/{{model}}{where}:predict") for where in ("", "/versions/{version}", "/labels/{label}")),
         *(("GET", f"/v1/models{where}") for where in ("", "/{model}", "/{model}/versions/{version}")),
         *(("GET", f"/{name}") for name in ("healthz", "readyz", "metrics")),
+        *(("GET", f"/v2{where}") for where in ("", "/health/live", "/health/ready")),
+        *(("GET", f"/v2/models/{{model}}{where}") for where in ("", "/ready", "/versions/{version}/ready")),
+        *(("POST", f"/v2/models/{{model}}{where}/infer") for where in ("", "/versions/{version}")),
     }
 
     assert expected <= {(method, path) for method, path, _ in operations(document)}
@@ -87,8 +90,9 @@ def test_retry_after_is_documented_where_it_is_sent(document: dict[str, Any]) ->
 
 def test_keys_are_asked_for_by_closed_routes_only(document: dict[str, Any]) -> None:
     """Health and readiness stay open."""
+    are_open = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
     for _, path, operation in operations(document):
-        assert ("security" in operation) == (path not in ("/healthz", "/readyz")), path
+        assert ("security" in operation) == (path not in are_open), path
 
 
 def test_references_lead_somewhere(document: dict[str, Any]) -> None:

@@ -1,0 +1,255 @@
+"""The Open Inference Protocol (KServe's v2 over REST): health, metadata, inference, with its own error bodies."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request, Response
+from pydantic import BaseModel
+
+from service import VERSION
+from service.gateway.backend import AVAILABLE
+from service.gateway.bodies import EXAMPLE_B64, inline_schema
+from service.gateway.catalog import Choice
+from service.gateway.components import Wired
+from service.gateway.errors import InvalidArgumentError, VersionNotFoundError
+from service.gateway.open_inference import (
+    InferRequest,
+    Tensor,
+    TensorMetadata,
+    describe_tensors,
+    parse_infer,
+    refuse_binary,
+)
+from service.gateway.resolution import missing_version
+from service.gateway.rest_prediction import DEFAULT_SIGNATURE
+from service.gateway.routes.documented import text_error_replies
+from service.gateway.routes.health import report_readiness
+from service.gateway.routes.tensors import TextErrorRoute, answer_tensors
+from service.gateway.signatures import read_inputs, read_outputs
+
+router = APIRouter(tags=["open inference protocol"], route_class=TextErrorRoute)
+
+
+class ServerLive(BaseModel):
+    """Reply of GET /v2/health/live."""
+
+    live: bool
+
+
+class ServerReady(BaseModel):
+    """Reply of GET /v2/health/ready when ready."""
+
+    ready: bool
+
+
+class ServerMetadata(BaseModel):
+    """Reply of GET /v2."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class ModelReady(BaseModel):
+    """Reply of GET /v2/models/{model}/ready when ready."""
+
+    name: str
+    ready: bool
+
+
+class ModelMetadata(BaseModel):
+    """Reply of GET /v2/models/{model}."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+
+
+class InferReply(BaseModel):
+    """Reply of POST /v2/models/{model}/infer."""
+
+    model_name: str
+    model_version: str
+    id: str
+    outputs: list[Tensor]
+
+
+_VERSION = "[1-9][0-9]{0,17}"
+_NUMBER: dict[str, Any] = {"pattern": f"^{_VERSION}$"}  # checked by hand: what is no number is not found
+Model = Annotated[str, Path(description="The model's name.", examples=["glaucoma"])]
+Version = Annotated[str, Path(description="A version number.", examples=["3"], json_schema_extra=_NUMBER)]
+
+
+def _example(example: dict[str, Any]) -> dict[str, Any]:
+    return {"content": {"application/json": {"example": example}}}
+
+
+_IMAGES = {"name": "images", "shape": [1], "datatype": "BYTES", "data": [EXAMPLE_B64]}
+_PIXELS = {"name": "images", "shape": [1, 1, 2, 3], "datatype": "UINT8", "data": [0, 0, 0, 255, 255, 255]}
+_PROBABILITIES = {"name": "probabilities", "datatype": "FP32", "shape": [1, 2]}
+_READY: dict[str, Any] = {
+    "response_model": ModelReady,
+    "responses": {200: _example({"name": "glaucoma", "ready": True}), **text_error_replies(404, 502, 503, 504)},
+}
+_METADATA: dict[str, Any] = {
+    "response_model": ModelMetadata,
+    "responses": {
+        200: _example(
+            {
+                "name": "glaucoma",
+                "versions": ["2", "3"],
+                "platform": "tensorflow_savedmodel",
+                "inputs": [{"name": "images", "datatype": "UINT8", "shape": [-1, 224, 224, 3]}],
+                "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 2]}],
+            }
+        ),
+        **text_error_replies(400, 404, 502, 503, 504),
+    },
+}
+_INFER: dict[str, Any] = {
+    "response_model": InferReply,
+    "responses": {
+        200: _example(
+            {
+                "model_name": "glaucoma",
+                "model_version": "3",
+                "id": "42",
+                "outputs": [{**_PROBABILITIES, "data": [0.9312847, 0.0687153]}],
+            }
+        ),
+        **text_error_replies(
+            400,
+            404,
+            413,
+            415,
+            422,
+            502,
+            503,
+            504,
+            examples={400: 'input "images": expected datatype UINT8. Received: "FP32"'},
+        ),
+    },
+    "openapi_extra": {
+        "requestBody": {
+            "required": True,
+            "description": "JSON, whatever the content type says.",
+            "content": {
+                "application/json": {
+                    "schema": inline_schema(InferRequest),
+                    "examples": {
+                        "images": {"value": {"id": "42", "inputs": [_IMAGES]}},
+                        "numbers": {"value": {"inputs": [_PIXELS], "outputs": [{"name": "probabilities"}]}},
+                    },
+                }
+            },
+        },
+    },
+}
+
+
+@router.get(
+    "/v2",
+    summary="Which server is this?",
+    responses={200: _example({"name": "fovea", "version": VERSION, "extensions": []})},
+)
+@router.get("/v2/", include_in_schema=False)
+async def describe_server() -> ServerMetadata:
+    """Return name, version and extensions of the protocol, of which there are none."""
+    return ServerMetadata(name="fovea", version=VERSION, extensions=[])
+
+
+@router.get("/v2/health/live", summary="/healthz of the Open Inference Protocol")
+async def report_live() -> ServerLive:
+    """Say that the process answers; says nothing about models."""
+    return ServerLive(live=True)
+
+
+@router.get("/v2/health/ready", summary="/readyz of the Open Inference Protocol", responses=text_error_replies(503))
+async def report_ready(wired: Wired) -> ServerReady:
+    """Say whether a model is live and has made a warm prediction; a 503 says what is missing."""
+    await report_readiness(wired)
+    return ServerReady(ready=True)
+
+
+@router.get("/v2/models/{model}", summary="What does a model take and give?", **_METADATA)
+async def describe(model: Model, wired: Wired) -> ModelMetadata:
+    """Return the versions that may be asked for, and the live one's inputs and outputs."""
+    return await _describe(Choice(model), wired)
+
+
+@router.get("/v2/models/{model}/versions/{version}", summary="The same of exactly this version", **_METADATA)
+async def describe_version(model: Model, version: Version, wired: Wired) -> ModelMetadata:
+    """Return the versions that may be asked for, and this one's inputs and outputs."""
+    return await _describe(_choose(model, version), wired)
+
+
+@router.get("/v2/models/{model}/ready", summary="Can a model answer?", **_READY)
+async def report_model(model: Model, wired: Wired) -> ModelReady:
+    """Say whether a version is loaded that answers for the model now; 503 if not."""
+    return await _report(Choice(model), wired)
+
+
+@router.get("/v2/models/{model}/versions/{version}/ready", summary="Can this version answer?", **_READY)
+async def report_version(model: Model, version: Version, wired: Wired) -> ModelReady:
+    """Say whether this version is loaded; 503 if not."""
+    return await _report(_choose(model, version), wired)
+
+
+@router.post("/v2/models/{model}/infer", summary="Infer, as the Open Inference Protocol has it", **_INFER)
+async def infer(request: Request, model: Model, wired: Wired) -> Response:
+    """Run a signature of the live version: `serving_default`, or the one that `parameters.signature_name` names.
+
+    Numbers go to the model as they are. Where a model of Fovea takes pixels, `BYTES` are image files in base64, decoded
+    and resized as the model's contract says. Data are JSON; Triton's extension for binary data is refused.
+    """
+    return await _infer(request, Choice(model), wired)
+
+
+@router.post("/v2/models/{model}/versions/{version}/infer", summary="The same, by exactly this version", **_INFER)
+async def infer_by_version(request: Request, model: Model, version: Version, wired: Wired) -> Response:
+    """Run a signature of one version; see the route without a version."""
+    return await _infer(request, _choose(model, version), wired)
+
+
+async def _infer(request: Request, choice: Choice, wired: Wired) -> Response:
+    if "inference-header-content-length" in request.headers:
+        raise refuse_binary()
+    return await answer_tensors(request, choice, wired, parse=parse_infer, action="infer")
+
+
+async def _describe(choice: Choice, wired: Wired) -> ModelMetadata:
+    name, version, signatures = await wired.rest_predictor.describe(choice)
+    if DEFAULT_SIGNATURE not in signatures:
+        raise InvalidArgumentError(f"expected a model with the signature {DEFAULT_SIGNATURE!r}. Received: one without")
+    signature = signatures[DEFAULT_SIGNATURE]
+    roles = await wired.catalog.roles(name)
+    return ModelMetadata(
+        name=name,
+        versions=[str(number) for number in sorted({version, *roles.values()})],
+        platform="tensorflow_savedmodel",
+        inputs=describe_tensors(read_inputs(signature)),
+        outputs=describe_tensors(read_outputs(signature)),
+    )
+
+
+async def _report(choice: Choice, wired: Wired) -> ModelReady:
+    target = await wired.catalog.resolve(choice)
+    states = {status.version: status.state for status in await wired.backend.status(target.name)}
+    if not any(states.get(version) == AVAILABLE for version in target.versions):
+        raise missing_version(target)
+    return ModelReady(name=target.name, ready=True)
+
+
+def _choose(model: str, version: str) -> Choice:
+    """Return what a path asks for.
+
+    Raises:
+        VersionNotFoundError: if the version is no number, as all versions are.
+    """
+    if not re.fullmatch(_VERSION, version):
+        raise VersionNotFoundError(f"expected a version number from 1 on. Received: {version[:64]!r}")
+    return Choice(model, version=int(version))
