@@ -59,9 +59,8 @@ def decode_webp(
 
 def _decode_canvas(data: bytes, mode: str, size: tuple[int, int]) -> Image.Image:
     left, top, start, end = _find_picture(data)
-    width, height = _picture_size(
-        data, start, end
-    )  # not a frame's head, which Pillow's decoder does not believe either
+    # A frame's head also says a size, which Pillow's decoder does not believe either.
+    width, height = _picture_size(data, start, end)
     if left + width > size[0] or top + height > size[1]:
         raise ValueError("the picture is not within its canvas")
     picture = _decode(data, start, end, mode, (width, height))

@@ -194,7 +194,7 @@ def select_faster(capabilities: Collection[str], *, machine: str, flags: Collect
     """Return which of the plugin's capabilities are faster than float32, the fastest first.
 
     On x86 the plugin also offers float16 where there are vector units for it alone (AVX512-FP16): ResNet50 then takes
-    1.8 times as long as at float32 (docs/decisions/0012-models-run-on-openvino.md). It pays with matrix units for it.
+    1.6 times as long as at float32 (docs/decisions/0012-models-run-on-openvino.md). It pays with matrix units for it.
 
     Args:
         capabilities: in OpenVINO's words, such as "BF16".

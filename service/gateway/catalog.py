@@ -158,7 +158,7 @@ class StoreCatalog:
         if label == "live":
             # Versions may be published faster than they load: then neither live nor previous is there yet.
             stand_ins = (roles.get("previous"), self._answering.get(name))
-            versions += [version for version in stand_ins if version is not None and version not in versions]
+            versions += [version for version in stand_ins if version is not None]
         return Target(name, tuple(dict.fromkeys(versions)))
 
     def doubt(self, name: str) -> None:
