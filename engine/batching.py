@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from engine.errors import DeadlineError, RunError
 from engine.model import Arrays
-from engine.saved_model import SignatureDef
 
 
 @dataclass(eq=False, slots=True)
@@ -103,15 +102,17 @@ class Lane:
     """Calls that can be joined with each other, from callers that take turns.
 
     Args:
-        key: what they have in common; the signature's name comes first.
+        key: what they have in common: the signature's name, the shapes of a row, and whether there are rows.
         max_batch: rows of the largest batch.
 
     Attributes:
+        joins_rows: whether its calls have rows at all.
         num_calls: how many wait.
     """
 
     def __init__(self, key: tuple[str, object, bool], max_batch: int) -> None:
         self.key = key
+        self.joins_rows = key[2]
         self.num_calls = 0
         self._max_batch = max_batch
         self._callers: OrderedDict[Hashable, deque[Call]] = OrderedDict()
@@ -127,10 +128,15 @@ class Lane:
         if call in calls:
             self._remove(call)
 
-    def take(self, now: float) -> list[Piece]:
-        """Return the next batch, from each caller in its turn; none if nobody waits any more."""
+    @property
+    def first(self) -> Call:
+        """The call whose turn it is."""
+        return next(iter(self._callers.values()))[0]
+
+    def take(self, now: float, room: int) -> list[Piece]:
+        """Return the next batch of at most `room` rows, from each caller in its turn; none if nobody waits any more."""
         pieces: list[Piece] = []
-        room = self._max_batch
+        room = min(room, self._max_batch)
         while room and self._callers:
             caller, calls = next(iter(self._callers.items()))
             call = calls[0]
@@ -147,15 +153,6 @@ class Lane:
         self.num_calls -= 1
         if not self._callers[call.caller]:
             del self._callers[call.caller]
-
-
-def is_batched(signature: SignatureDef) -> bool:
-    """Return whether every input and output of a signature has a free first axis, and so can be joined along it."""
-    infos = [*signature.inputs.values(), *signature.outputs.values()]
-    shapes = [info.tensor_shape for info in infos]
-    return bool(signature.inputs) and all(
-        not shape.unknown_rank and len(shape.dim) > 0 and shape.dim[0].size == -1 for shape in shapes
-    )
 
 
 def join(pieces: Sequence[Piece]) -> Mapping[str, NDArray[Any]]:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import logging
 from pathlib import Path
+from typing import Any
 
 from contract.store import WARMUP_FILE
 from contract.tensors import predict_pb2
@@ -59,6 +60,7 @@ def load_engine(
     warm_up: bool = False,
     num_threads: int = 0,
     num_streams: int = 0,
+    single_row: bool = False,
 ) -> Engine:
     """Load a SavedModel.
 
@@ -72,6 +74,7 @@ def load_engine(
         num_threads: that the model may use; 0 means one for each core.
         num_streams: runs that are computed at a time, each on its share of the threads; 0 means 1, which suits single
             calls best. More calls than that may run; they wait for each other.
+        single_row: whether it is made for batches of one, where that is faster; it runs others row by row.
 
     Raises:
         ModelLoadError: if the model cannot be loaded or a warm-up record fails.
@@ -81,7 +84,13 @@ def load_engine(
             f"engine: expected one of {', '.join(ENGINES)}. Received: {engine}", code="INVALID_ARGUMENT"
         )
     loaded = _load(
-        directory, engine, precision=precision, num_threads=num_threads, num_streams=num_streams, prepare=warm_up
+        directory,
+        engine,
+        precision=precision,
+        num_threads=num_threads,
+        num_streams=num_streams,
+        single_row=single_row,
+        prepare=warm_up,
     )
     if warm_up:
         try:
@@ -93,16 +102,12 @@ def load_engine(
     return loaded
 
 
-def _load(directory: Path, engine: str, *, precision: str, num_threads: int, num_streams: int, prepare: bool) -> Engine:
-    on_tensorflow = functools.partial(
-        load_tensorflow, directory, precision=precision, num_threads=num_threads, num_streams=num_streams
-    )
+def _load(directory: Path, engine: str, *, single_row: bool, prepare: bool, **settings: Any) -> Engine:
+    on_tensorflow = functools.partial(load_tensorflow, directory, **settings)
     if engine == TensorFlowEngine.name:
         return on_tensorflow()
     try:
-        return load_openvino(
-            directory, precision=precision, num_threads=num_threads, num_streams=num_streams, prepare=prepare
-        )
+        return load_openvino(directory, single_row=single_row, prepare=prepare, **settings)
     except UnreadableError as err:
         if engine == OpenVINOEngine.name:
             raise

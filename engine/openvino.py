@@ -29,7 +29,7 @@ from engine.model import Arrays, Engine
 from engine.precision import AUTO, FLOAT32, choose_precision
 from engine.processor import processor_flags
 from engine.saved_model import DEFAULT_SIGNATURE, SignatureDef, Signatures, copy_as_default, read_signatures
-from engine.signatures import data_type_of
+from engine.signatures import data_type_of, is_batched
 
 logger = logging.getLogger(__name__)
 
@@ -61,16 +61,26 @@ class OpenVINOEngine(Engine):
         precision: of the arithmetic, such as "float32".
         num_threads: of all streams together; 0 means one for each core.
         num_streams: runs that are computed at a time, each on its share of the threads; more of them wait in line.
+        single_row: whether what can be batched is compiled for batches of one, and others are run row by row: that
+            spares the runtime its work on shapes at each run, 1 to 2 ms of ResNet50's 20.
     """
 
     name = "openvino"
 
     def __init__(
-        self, directory: Path, signatures: Signatures, *, precision: str, num_threads: int = 0, num_streams: int = 1
+        self,
+        directory: Path,
+        signatures: Signatures,
+        *,
+        precision: str,
+        num_threads: int = 0,
+        num_streams: int = 1,
+        single_row: bool = False,
     ) -> None:
         super().__init__(signatures)
         self.precision = precision
         self._directory = directory
+        self._single_row = single_row
         self._settings = _compile_settings(precision, num_threads, num_streams)
         self._contract = _read_contract(directory, signatures)
         self._graphs: dict[str, _Graph] = {}
@@ -92,11 +102,23 @@ class OpenVINOEngine(Engine):
             (rows,) = inputs.values()
             return {alias: np.full(len(rows), self._contract, np.object_) for alias in outputs}
         try:
+            if self._single_row and is_batched(self.signatures[signature]):
+                return self._run_row_by_row(signature, inputs, outputs)
             return self._graph(signature).run(inputs, outputs)
         except ModelLoadError as err:
             raise RunError(f"{signature}: {err}", code=err.code) from err
         except RuntimeError as err:
             raise RunError(f"OpenVINO: {_reason(err)}") from err
+
+    def _run_row_by_row(self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
+        (num_rows,) = {len(array) for array in inputs.values()}
+        if num_rows <= 1:
+            return self._graph(signature).run(inputs, outputs)
+        rows = [
+            self._graph(signature).run({alias: array[row : row + 1] for alias, array in inputs.items()}, outputs)
+            for row in range(num_rows)
+        ]
+        return {alias: np.concatenate([row[alias] for row in rows]) for alias in outputs}
 
     def close(self) -> None:
         """Free the compiled signatures."""
@@ -124,6 +146,8 @@ class OpenVINOEngine(Engine):
                 with tempfile.TemporaryDirectory(prefix="fovea-") as folder:
                     copy_as_default(self._directory, signature, Path(folder))
                     model = core.read_model(folder)
+            if self._single_row and is_batched(self.signatures[signature]):
+                model.reshape({port: _one_row(port.get_partial_shape()) for port in model.inputs})
             compiled = core.compile_model(model, "CPU", self._settings)
         except RuntimeError as err:
             raise UnreadableError(f"OpenVINO cannot read {signature}: {_reason(err)}") from err
@@ -210,7 +234,13 @@ def select_faster(capabilities: Collection[str], *, machine: str, flags: Collect
 
 
 def load_openvino(
-    directory: Path, *, precision: str = "auto", num_threads: int = 0, num_streams: int = 0, prepare: bool = False
+    directory: Path,
+    *,
+    precision: str = "auto",
+    num_threads: int = 0,
+    num_streams: int = 0,
+    single_row: bool = False,
+    prepare: bool = False,
 ) -> OpenVINOEngine:
     """Load a SavedModel.
 
@@ -219,6 +249,7 @@ def load_openvino(
         precision: "auto", "float32" or one of `faster_precisions`.
         num_threads: of all streams together; 0 means one for each core.
         num_streams: runs that are computed at a time; 0 means 1, which gives each all threads.
+        single_row: whether it only takes batches of one, as `OpenVINOEngine` says.
         prepare: whether every signature is compiled now, or only `serving_default` and the others when they first run.
 
     Raises:
@@ -229,7 +260,12 @@ def load_openvino(
     chosen = choose_precision(directory, precision, engine=OpenVINOEngine.name, offered=faster_precisions())
     wanted = None if prepare else [name for name in signatures if name == DEFAULT_SIGNATURE]
     build = functools.partial(
-        OpenVINOEngine, directory, signatures, num_threads=num_threads, num_streams=num_streams or 1
+        OpenVINOEngine,
+        directory,
+        signatures,
+        num_threads=num_threads,
+        num_streams=num_streams or 1,
+        single_row=single_row,
     )
     engine = build(precision=chosen)
     try:
@@ -241,6 +277,11 @@ def load_openvino(
         engine = build(precision=FLOAT32)
         engine.prepare(wanted)
     return engine
+
+
+def _one_row(shape: Any) -> Any:
+    """Return a shape with 1 as its first dimension, the others as they are."""
+    return import_openvino().PartialShape([1, *list(shape)[1:]])
 
 
 def _compile_settings(precision: str, num_threads: int, num_streams: int) -> dict[str, Any]:

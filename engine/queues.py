@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 from collections.abc import Callable
@@ -55,34 +56,41 @@ class QueueOpener:
             ModelLoadError: if it cannot be loaded or a warm-up record fails.
         """
         _import_runtime(self._settings.engine)
-        engine, lone_engine = self._load(directory, 1), None
-        try:
-            can_stream = engine.name == OpenVINOEngine.name
-            plan = self._plan(directory, engine, can_stream)
-            if plan.num_streams > 1 and can_stream:
-                engine, lone_engine = self._load(directory, plan.num_streams), engine
+        may_stream = 1 not in (self._settings.num_streams, self._scheduler.num_cores)
+        with contextlib.ExitStack() as loaded:
+            engine = first = self._load(directory, 1, single_row=may_stream)
+            loaded.callback(first.close)
+            may_stream = may_stream and first.name == OpenVINOEngine.name
+            plan = self._plan(directory, first, may_stream)
+            if may_stream:
+                engine = self._load(directory, plan.num_streams)
+                loaded.callback(engine.close)
             if self._settings.warm_up:
                 warm_up_batches(engine, plan)
-        except BaseException:
-            engine.close()
-            raise
-        return ModelQueue(self._scheduler, engine, plan, observe, lone_engine=lone_engine)
+            loaded.pop_all()  # until here a failure closes them
+        if plan.num_streams > 1 and engine is not first:
+            return ModelQueue(self._scheduler, engine, plan, observe, lone_engine=first)
+        if engine is not first:
+            first.close()
+        return ModelQueue(self._scheduler, engine, plan, observe)
 
-    def _load(self, directory: Path, num_streams: int) -> Engine:
+    def _load(self, directory: Path, num_streams: int, *, single_row: bool = False, warm_up: bool = True) -> Engine:
         return load_engine(
             directory,
             engine=self._settings.engine,
             precision=self._settings.precision,
-            warm_up=self._settings.warm_up,
+            warm_up=self._settings.warm_up and warm_up,
             num_threads=self._scheduler.num_cores,
             num_streams=num_streams,
+            single_row=single_row,
         )
 
-    def _plan(self, directory: Path, engine: Engine, can_stream: bool) -> Plan:
+    def _plan(self, directory: Path, engine: Engine, may_stream: bool) -> Plan:
         num_streams, max_batch = self._settings.num_streams, self._settings.max_batch
         if num_streams and max_batch:
             return Plan(num_streams, max_batch)
-        found = self._tuner.plan(directory, engine, functools.partial(self._load, directory) if can_stream else None)
+        load_streams = functools.partial(self._load, directory, warm_up=False) if may_stream else None
+        found = self._tuner.plan(directory, engine, load_streams)
         return Plan(num_streams or found.num_streams, max_batch or found.max_batch)
 
 

@@ -18,10 +18,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from engine.batching import Call, Lane, Piece, cut, is_batched, join
+from engine.batching import Call, Lane, Piece, cut, join
 from engine.errors import OverloadedError
 from engine.model import Arrays, Engine
-from engine.signatures import check_input_names, check_inputs, find_signature, resolve_outputs
+from engine.signatures import check_input_names, check_inputs, find_signature, is_batched, resolve_outputs
 
 logger = logging.getLogger(__name__)
 
@@ -151,8 +151,8 @@ class ModelQueue:
         engine: the model; nobody else closes it.
         plan: how it is run.
         observe: is told of every batch, on the thread that ran it.
-        lone_engine: the same model loaded to use all cores for one run, for a call that comes alone; without it such a
-            call gets its stream's share of them.
+        lone_engine: the same model loaded to use all cores for one row, for a call of one that comes alone; without it
+            such a call gets its stream's share of them.
     """
 
     def __init__(
@@ -242,8 +242,8 @@ class ModelQueue:
         """Return the next batch; the scheduler holds the lock."""
         engine = self._lone_engine if self._is_lone and self._lone_engine is not None else self.engine
         num_cores = self.num_cores_wanted
-        lane = next(iter(self._lanes.values()))
-        pieces = lane.take(time.monotonic())
+        lane = self._next_lane
+        pieces = lane.take(time.monotonic(), self._room)
         self._num_running += bool(pieces)
         self._lanes.move_to_end(lane.key)
         self._forget_if_empty(lane)
@@ -268,7 +268,26 @@ class ModelQueue:
 
     @property
     def _is_lone(self) -> bool:
-        return self._lone_engine is not None and not self._num_running and self._num_waiting == 1
+        """Whether the next batch is a call of one row, nothing runs and nothing else waits."""
+        if self._lone_engine is None or not self._is_only_call:
+            return False
+        return self._next_lane.joins_rows and self._next_lane.first.rows == 1
+
+    @property
+    def _is_only_call(self) -> bool:
+        return not self._num_running and self._num_waiting == 1
+
+    @property
+    def _room(self) -> int:
+        """Rows that the next batch may take; the streams share a call that comes alone."""
+        share = self.plan.max_batch
+        if self._is_only_call:
+            share = min(share, math.ceil(self._next_lane.first.rows / self.plan.num_streams))
+        return share
+
+    @property
+    def _next_lane(self) -> Lane:
+        return next(iter(self._lanes.values()))
 
     @property
     def _num_waiting(self) -> int:

@@ -119,6 +119,15 @@ def _check_shape(alias: str, expected: Sequence[int], received: Sequence[int]) -
         raise InputError(f"{alias}: expected shape {list(expected)}. Received: {list(received)}")
 
 
+def is_batched(signature: SignatureDef) -> bool:
+    """Return whether every input and output of a signature has a free first axis, and so can be joined along it."""
+    infos = [*signature.inputs.values(), *signature.outputs.values()]
+    shapes = [info.tensor_shape for info in infos]
+    return bool(signature.inputs) and all(
+        not shape.unknown_rank and len(shape.dim) > 0 and shape.dim[0].size == -1 for shape in shapes
+    )
+
+
 @functools.lru_cache(maxsize=64)
 def data_type_of(dtype: np.dtype[Any]) -> int:
     """Return the DataType number that a dtype crosses the wire as; 0 (DT_INVALID) if it cannot."""

@@ -23,21 +23,22 @@ from numpy.typing import NDArray
 
 from contract.durable import replace_file
 from contract.tensors import decode_tensor, tensor_pb2
-from engine.batching import is_batched
 from engine.errors import EngineError
 from engine.model import Engine
 from engine.processor import processor_name
 from engine.saved_model import DEFAULT_SIGNATURE
 from engine.scheduling import Plan
+from engine.signatures import is_batched
 
 logger = logging.getLogger(__name__)
 
 _UNMEASURED_BATCH = 8
 _BATCHES = (1, 2, 4, 8, 16)
 _BUDGET_S = 4.0  # for the batch sizes; those that do not fit in are not tried
+_ROUNDS = 3
 _ENOUGH = 0.95  # of the best rate: the smallest batch that reaches it is taken, since callers wait for less
-# Of the rate on one stream. Streams are taken unless they are slower: one run on several cores waits for whichever of
-# them is disturbed, and beside a gateway each is (docs/decisions/0014-batches-without-waiting.md).
+# Streams are taken unless they are slower than this share of one: a run on several cores waits for whichever of them is
+# disturbed, and beside a gateway each is (docs/decisions/0014-batches-without-waiting.md).
 _NO_WORSE = 0.95
 _QUIET = 2 / 3  # share of the cores that is idle
 _MEBIBYTE = 1 << 20
@@ -65,7 +66,7 @@ class Tuner:
 
         Args:
             directory: the SavedModel's folder.
-            engine: it, loaded with one stream.
+            engine: it, loaded; measured only where there are no streams.
             load_streams: loads it with a number of streams; None if its runtime cannot.
         """
         if not is_measurable(engine):
@@ -86,25 +87,22 @@ class Tuner:
 
     def _measure(self, engine: Engine, load_streams: Callable[[int], Engine] | None) -> tuple[Plan, bool]:
         """Return the best plan, and whether it was measured."""
-        rates: dict[int, float] = {}
-        end = time.monotonic() + _BUDGET_S
         if self._is_busy():
             plan = self._guess(load_streams)
             logger.info("not measured, others need the cores: %s", plan)
             return plan, False
-        for batch in _BATCHES:
-            if time.monotonic() > end or (rates and rates[max(rates)] < 0.9 * max(rates.values())):
-                break
-            rates[batch] = batch * _measure_rate(engine, _build_inputs(engine, batch))
-        max_batch = min(batch for batch, rate in rates.items() if rate >= _ENOUGH * max(rates.values()))
         num_streams = self._guess(load_streams).num_streams
-        if load_streams is not None and num_streams > 1:
-            rate = _measure_streams(load_streams(num_streams), num_streams, _build_inputs(engine, max_batch))
-            if rate * max_batch < _NO_WORSE * rates[max_batch]:
-                num_streams = 1
+        with contextlib.ExitStack() as loaded:
+            if load_streams is not None:
+                engine = loaded.enter_context(contextlib.closing(load_streams(num_streams)))
+            rates = _measure_batches(engine, num_streams)
+            if load_streams is not None and num_streams > 1:
+                one = loaded.enter_context(contextlib.closing(load_streams(1)))
+                if not _streams_pay(engine, num_streams, one, batch=_choose_batch(rates)):
+                    num_streams, rates = 1, _measure_batches(one, 1)
         measured = ", ".join(f"{batch}: {rate:.1f}" for batch, rate in rates.items())
         logger.info("measured rows a second by batch: %s; %d streams", measured, num_streams)
-        return Plan(num_streams=num_streams, max_batch=max_batch), True
+        return Plan(num_streams=num_streams, max_batch=_choose_batch(rates)), True
 
     def _guess(self, load_streams: Callable[[int], Engine] | None) -> Plan:
         """Return what suits most models: a stream for each core, or for every four of many."""
@@ -165,24 +163,54 @@ def is_measurable(engine: Engine) -> bool:
     return DEFAULT_SIGNATURE in engine.signatures and is_batched(engine.signatures[DEFAULT_SIGNATURE])
 
 
-def _measure_rate(engine: Engine, inputs: Inputs) -> float:
-    """Return runs a second, one after the other: the best of three, as other programs only ever slow it down."""
-    engine.run(DEFAULT_SIGNATURE, inputs)  # a runtime prepares for a shape when it meets it
-    seconds = []
-    for _ in range(3):
-        started = time.perf_counter()
-        engine.run(DEFAULT_SIGNATURE, inputs)
-        seconds.append(time.perf_counter() - started)
-    return 1 / max(min(seconds), 1e-9)
+def _measure_batches(engine: Engine, num_streams: int) -> dict[int, float]:
+    """Return rows a second by batch, all streams together: the best of several rounds, as others only slow it down.
+
+    A round runs every batch once, so that a slow second of the machine falls on all of them.
+    """
+    inputs: dict[int, Inputs] = {}
+    rates: dict[int, float] = {}
+    end = time.monotonic() + _BUDGET_S
+    with ThreadPoolExecutor(num_streams) as pool:
+        for batch in _BATCHES:
+            if time.monotonic() > end:
+                break
+            inputs[batch] = _build_inputs(engine, batch)
+            _run_streams(pool, engine, inputs[batch], num_streams)  # a runtime prepares for a shape when it meets it
+            rates[batch] = num_streams * batch / _run_streams(pool, engine, inputs[batch], num_streams)
+        for _ in range(_ROUNDS - 1):
+            for batch in inputs:
+                if time.monotonic() < end:
+                    seconds = _run_streams(pool, engine, inputs[batch], num_streams)
+                    rates[batch] = max(rates[batch], num_streams * batch / seconds)
+    return rates
 
 
-def _measure_streams(engine: Engine, num_streams: int, inputs: Inputs) -> float:
-    """Return runs a second, all streams together, and close the engine."""
-    try:
-        with ThreadPoolExecutor(num_streams) as pool:
-            return num_streams * min(pool.map(lambda _: _measure_rate(engine, inputs), range(num_streams)))
-    finally:
-        engine.close()
+def _choose_batch(rates: Mapping[int, float]) -> int:
+    """Return the smallest batch that is nearly as fast as the best."""
+    return min(batch for batch, rate in rates.items() if rate >= _ENOUGH * max(rates.values()))
+
+
+def _streams_pay(many: Engine, num_streams: int, one: Engine, *, batch: int) -> bool:
+    """Return whether several streams are not slower than one with all cores; they are measured in turns."""
+    inputs = _build_inputs(one, batch)
+    one.run(DEFAULT_SIGNATURE, inputs)
+    together, alone = [], []
+    with ThreadPoolExecutor(num_streams) as pool:
+        for _ in range(_ROUNDS):
+            together.append(_run_streams(pool, many, inputs, num_streams))
+            alone.append(sum(_run_streams(pool, one, inputs, 1) for _ in range(num_streams)))
+    return _NO_WORSE * min(together) <= min(alone)
+
+
+def _run_streams(pool: ThreadPoolExecutor, engine: Engine, inputs: Inputs, num_streams: int) -> float:
+    """Run a batch on every stream at the same time, and return the seconds until the last of them ended."""
+    started = time.perf_counter()
+    others = [pool.submit(engine.run, DEFAULT_SIGNATURE, inputs) for _ in range(num_streams - 1)]
+    engine.run(DEFAULT_SIGNATURE, inputs)  # on this thread: one stream is not charged with another's waking
+    for other in others:
+        other.result()
+    return max(time.perf_counter() - started, 1e-9)
 
 
 def _build_inputs(engine: Engine, batch: int) -> Inputs:

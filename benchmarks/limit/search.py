@@ -1,7 +1,12 @@
-"""The setting at which OpenVINO's own `benchmark_app` runs the network fastest."""
+"""The setting at which OpenVINO's own `benchmark_app` runs the network fastest.
+
+All settings are tried twice, one after the other, and the better time of each counts: on a shared machine whatever is
+measured in a slow minute would lose, and the limit with it.
+"""
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
@@ -11,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 SHORT_NAMES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}  # as OpenVINO's tools write precisions
+_PASSES = 2
 _START_S = 120.0  # that compiling may take, beyond the seconds that are measured
 
 
@@ -21,7 +27,7 @@ class Setting:
     Attributes:
         streams: runs computed at a time.
         batch: images a run.
-        images_per_s: what benchmark_app measured.
+        images_per_s: the best that benchmark_app measured.
     """
 
     streams: int
@@ -36,14 +42,15 @@ def search_settings(model: Path, precision: str, *, side: int, seconds: int) -> 
         model: an OpenVINO IR (.xml) with a free batch axis.
         precision: such as "float32".
         side: height and width of the network's input, pixels.
-        seconds: for each setting.
+        seconds: for each setting and pass.
     """
     cores = os.cpu_count() or 1
-    tried = [
-        Setting(streams, batch, _measure(model, precision, streams, (batch, side), seconds))
-        for streams in sorted({1, max(1, cores // 2), cores})
-        for batch in (1, 4, 8, 16)
-    ]
+    rates: dict[tuple[int, int], float] = {}
+    for _ in range(_PASSES):
+        for streams, batch in itertools.product(sorted({1, max(1, cores // 2), cores}), (1, 4, 8, 16)):
+            rate = _measure(model, precision, streams, (batch, side), seconds)
+            rates[streams, batch] = max(rate, rates.get((streams, batch), 0.0))
+    tried = [Setting(streams, batch, rate) for (streams, batch), rate in rates.items()]
     best = max(tried, key=lambda setting: setting.images_per_s)
     return {"settings": [asdict(setting) for setting in tried], "best": asdict(best)}
 

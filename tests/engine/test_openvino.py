@@ -102,6 +102,21 @@ def test_both_engines_give_the_same(engine: Engine, tiny_models: dict[str, Path]
         other.close()
 
 
+def test_a_model_for_single_rows_gives_the_same(engine: Engine, tiny_models: dict[str, Path]) -> None:
+    """One row and several: the same numbers as from the model that takes any batch, in the same order."""
+    single = load_engine(tiny_models["plain"], single_row=True, warm_up=True)
+    try:
+        images = np.random.default_rng(5).integers(0, 256, (3, 16, 16, 3), np.uint8)
+        for num_rows in (1, 3):
+            asked = {"images": images[:num_rows], "class_index": np.arange(num_rows, dtype=np.int32)}
+            one, two = single.run("explain", asked), engine.run("explain", asked)
+            assert one.keys() == two.keys()
+            for name in one:
+                np.testing.assert_allclose(one[name], two[name], rtol=0, atol=1e-6)
+    finally:
+        single.close()
+
+
 @pytest.mark.parametrize("kind", ["read-only", "not contiguous", "no rows"])
 def test_arrays_of_any_kind_are_taken(engine: Engine, kind: str) -> None:
     """What shares memory with somebody else's bytes, or with every second row of an array, is read right."""

@@ -349,3 +349,25 @@ def test_a_lone_call_gets_all_cores_and_many_share_them(scheduler: Scheduler) ->
     queue.close()
     assert lone.batches[0] == ("echo", [0]) and streams.batches
     assert lone.is_closed and streams.is_closed
+
+
+def test_the_streams_share_a_lone_call_of_many_rows(scheduler: Scheduler) -> None:
+    """One row is what the other engine is for; more are cut into as many batches as there are streams."""
+    streams, lone = EchoEngine(), EchoEngine()
+    queue = ModelQueue(scheduler, streams, Plan(num_streams=2, max_batch=8), lone_engine=lone)
+    rows = np.arange(10).reshape(5, 2)
+    doubled = queue.submit("echo", {"numbers": rows}, ("doubled",)).result(60)["doubled"]
+    np.testing.assert_array_equal(doubled, 2 * rows)
+    assert sorted(streams.batches) == [("echo", [0, 2, 4]), ("echo", [6, 8])] and not lone.batches
+    queue.close()
+
+
+@pytest.mark.parametrize(("signature", "num_rows"), [("echo", 0), ("whole", 1)])
+def test_what_has_no_rows_stays_off_the_engine_for_one_row(scheduler: Scheduler, signature: str, num_rows: int) -> None:
+    """No rows at all, and a signature whose outputs are not by row: both run as they are."""
+    streams, lone = EchoEngine(), EchoEngine()
+    queue = ModelQueue(scheduler, streams, Plan(num_streams=2, max_batch=8), lone_engine=lone)
+    numbers = np.ones((num_rows, 2), np.int64)
+    assert len(queue.submit(signature, {"numbers": numbers}, ("doubled",)).result(60)["doubled"]) == num_rows
+    assert len(streams.batches) == 1 and not lone.batches
+    queue.close()
