@@ -1,12 +1,13 @@
 """Requests a second, latency and CPU of Fovea, of its peers and of the machine's limit, in one interleaved run.
 
 Every round starts each system anew, checks its answer, measures it at each concurrency and stops it; the order moves on
-from round to round. Numbers are medians over the rounds. Fairness rules: docs/decisions/0025-serving-benchmarks.md.
+from round to round. Numbers are medians over all windows. Fairness rules: docs/decisions/0025-serving-benchmarks.md.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -38,7 +39,8 @@ class Size:
     """How much is measured.
 
     Attributes:
-        rounds: how often.
+        rounds: how often each system is started.
+        windows: at each concurrency after a start, in turns.
         seconds: of each window.
         warm_up_s: before each window.
         settle_s: at concurrency 8, once after a start; graphs are traced for the batches that occur.
@@ -46,6 +48,7 @@ class Size:
     """
 
     rounds: int
+    windows: int
     seconds: float
     warm_up_s: float
     settle_s: float
@@ -53,9 +56,9 @@ class Size:
 
 
 SIZES = {
-    "quick": Size(rounds=1, seconds=1.5, warm_up_s=0.5, settle_s=1.0, search_s=1),
-    "standard": Size(rounds=3, seconds=3.0, warm_up_s=0.75, settle_s=1.5, search_s=2),
-    "full": Size(rounds=5, seconds=10.0, warm_up_s=2.0, settle_s=4.0, search_s=5),
+    "quick": Size(rounds=1, windows=1, seconds=1.5, warm_up_s=0.5, settle_s=1.0, search_s=1),
+    "standard": Size(rounds=3, windows=2, seconds=3.0, warm_up_s=0.75, settle_s=1.5, search_s=2),
+    "full": Size(rounds=5, windows=2, seconds=10.0, warm_up_s=2.0, settle_s=4.0, search_s=5),
 }
 
 
@@ -71,6 +74,7 @@ def run(size: str = "standard") -> dict[str, Any]:
     return {
         "size": size,
         "rounds": SIZES[size].rounds,
+        "windows": SIZES[size].windows,
         "window_s": SIZES[size].seconds,
         "took_s": round(time.monotonic() - began),
         "picture_bytes": (workload / "picture.jpg").stat().st_size,
@@ -83,14 +87,15 @@ def run(size: str = "standard") -> dict[str, Any]:
 def _run_rounds(
     systems: Sequence[System], limits: Sequence[Limit], workload: Path, size: Size
 ) -> dict[str, list[dict[str, Any]]]:
-    """Measure the limits and each system once a round, and return what each system did by its name."""
+    """Start and measure each system once a round, and return what each did by its name; the limits as often."""
     began = time.monotonic()
     rounds: dict[str, list[dict[str, Any]]] = {system.name: [] for system in systems}
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
         for number in range(size.rounds):
-            for limit in limits:
-                limit.measure(size.seconds)
             for turn in range(len(systems)):
+                if turn % math.ceil(len(systems) / size.windows) == 0:
+                    for limit in limits:
+                        limit.measure(size.seconds)
                 system = systems[(turn + number) % len(systems)]
                 earlier = rounds[system.name]
                 if sum("failed" in one for one in earlier) < _MAX_FAILURES:
@@ -109,7 +114,7 @@ def _try(system: System, workload: Path, folder: Path, size: Size) -> dict[str, 
 
 
 def measure(running: Running, size: Size) -> dict[str, Any]:
-    """Measure a started system once at each concurrency."""
+    """Measure a started system at each concurrency."""
     payload = running.system.payload(running.place.workload / "picture.jpg", running.place.folder)
     index = json.loads((running.place.workload / "expected.json").read_text())["index"]
     plan = Plan(
@@ -123,10 +128,10 @@ def measure(running: Running, size: Size) -> dict[str, Any]:
         protocol=running.system.protocol,
     )
     run_load(plan)
-    windows = {}
-    for concurrency in CONCURRENCIES:
+    windows: dict[str, list[dict[str, Any]]] = {str(concurrency): [] for concurrency in CONCURRENCIES}
+    for concurrency in CONCURRENCIES * size.windows:
         changed = replace(plan, concurrency=concurrency, seconds=size.seconds, warm_up_s=size.warm_up_s)
-        windows[str(concurrency)] = run_load(changed)
+        windows[str(concurrency)].append(run_load(changed))
     return {"start_s": round(running.start_s, 2), "memory_mb": running.memory_mb(), "concurrency": windows}
 
 
@@ -141,7 +146,7 @@ def run_load(plan: Plan) -> dict[str, Any]:
 
 
 def summarize(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return medians over the rounds that did not fail, and the rounds themselves."""
+    """Return medians over the windows of rounds that did not fail, and the rounds themselves."""
     good = [one for one in rounds if "failed" not in one]
     document: dict[str, Any] = {"failures": [one["failed"] for one in rounds if "failed" in one]}
     if good:
@@ -149,7 +154,8 @@ def summarize(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
         document["start_s"] = median(one["start_s"] for one in good)
         document["memory_mb"] = {name: median(one["memory_mb"][name] for one in good) for name in groups}
         document["concurrency"] = {
-            key: summarize_windows([one["concurrency"][key] for one in good]) for key in good[0]["concurrency"]
+            key: summarize_windows([window for one in good for window in one["concurrency"][key]])
+            for key in good[0]["concurrency"]
         }
     return {**document, "rounds": [one for one in rounds if "failed" not in one]}
 

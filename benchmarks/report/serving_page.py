@@ -31,7 +31,8 @@ def _setup(serving: Mapping[str, Any]) -> str:
     facts = [
         f"`python -m benchmarks serving --size {serving['size']}`, {serving['measured'][:10]}",
         f"{machine['cpu']}, {machine['cores']} cores ({units}), Python {machine['python']}, {machine['system']}",
-        f"{serving['rounds']} rounds, {serving['window_s']:g} s a window, {serving['took_s'] / 60:.0f} minutes in all",
+        f"{serving['rounds']} rounds, {serving['windows']} windows of {serving['window_s']:g} s in each, "
+        f"{serving['took_s'] / 60:.0f} minutes in all",
         f"a JPEG of {serving['picture_bytes'] / 1e3:.0f} KB",
     ]
     lines = "\n".join(f"- {fact}" for fact in facts)
@@ -73,7 +74,7 @@ def _systems(serving: Mapping[str, Any]) -> str:
     header = (
         "system",
         *(f"requests/s at {c}" for c in _CONCURRENCIES),
-        "range of rounds at 8",
+        "range of windows at 8",
         "p50 at 1, ms",
         "p50 at 8",
         "p99 at 8",
@@ -120,7 +121,7 @@ def _row(system: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _range(system: Mapping[str, Any], concurrency: str) -> str:
-    rates = [one["concurrency"][concurrency]["rate"] for one in system["rounds"]]
+    rates = [window["rate"] for one in system["rounds"] for window in one["concurrency"][concurrency]]
     return f"{min(rates):.1f}–{max(rates):.1f}"
 
 
