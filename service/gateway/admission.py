@@ -24,12 +24,18 @@ class Admission:
     """
 
     def __init__(self, *, max_working: int, max_waiting: int, max_held_bytes: int, metrics: Metrics) -> None:
+        self._max_working = max_working
         self._free = max_working
         self._max_waiting = max_waiting
         self._max_held_bytes = max_held_bytes
         self._held_bytes = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._metrics = metrics
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether at most one request is worked on."""
+        return self._free >= self._max_working - 1
 
     def check(self) -> None:
         """Refuse a request before its body is read if it would be refused afterwards.

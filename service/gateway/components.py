@@ -58,7 +58,6 @@ def build_components(settings: Settings) -> Components:
     backend = Backend(settings.backend, timeout_s=settings.predict_timeout_s, metadata=metadata)
     catalog = build_catalog(settings, backend)
     contracts = ContractCache(backend)
-    decoder = Decoder(threads=settings.decode_threads, max_pixels=settings.max_pixels)
     metrics = Metrics(None if tracing is None else tracing.tracer)
     metrics.show_models(lambda: {(n, str(v), c.sha256): 1 for (n, v), c in contracts.known().items()})
     admission = Admission(
@@ -66,6 +65,9 @@ def build_components(settings: Settings) -> Components:
         max_waiting=settings.max_queue,
         max_held_bytes=settings.max_held_bytes,
         metrics=metrics,
+    )
+    decoder = Decoder(
+        threads=settings.decode_threads, max_pixels=settings.max_pixels, is_quiet=lambda: admission.is_quiet
     )
     return Components(
         settings=settings,

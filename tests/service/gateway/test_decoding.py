@@ -59,6 +59,40 @@ def test_no_more_are_decoded_at_once_than_there_are_threads(monkeypatch: pytest.
     assert 1 <= most <= 2
 
 
+@pytest.mark.parametrize(("size", "is_quiet", "on_loop"), [(40, True, True), (40, False, False), (900, True, False)])
+def test_a_small_image_is_decoded_on_the_loop_while_nobody_else_is_here(
+    monkeypatch: pytest.MonkeyPatch, size: int, is_quiet: bool, on_loop: bool
+) -> None:
+    """A large one, or one of many, goes to a thread; the pixels are the same."""
+    threads: list[threading.Thread] = []
+
+    def watch(data: bytes, spec: InputSpec, **limits: int) -> np.ndarray:
+        pixels = decode_image(data, spec, **limits)
+        threads.append(threading.current_thread())
+        return pixels
+
+    monkeypatch.setattr(service.gateway.decoding, "decode_image", watch)
+    decoder = Decoder(threads=1, max_pixels=1_000_000, is_quiet=lambda: is_quiet)
+    image = encode("red", size=size)
+    (pixels,) = asyncio.run(decoder.decode([image], SPEC))
+    decoder.close()
+    np.testing.assert_array_equal(decode_image(image, SPEC), pixels)
+    assert on_loop == (threads == [threading.main_thread()])
+
+
+@pytest.mark.parametrize("image", [b"not an image", encode("red", size=101)], ids=["broken", "too large"])
+def test_what_is_refused_is_refused_on_the_loop_as_well(image: bytes) -> None:
+    """With the same error as from a thread."""
+    errors = []
+    for is_quiet in (True, False):
+        decoder = Decoder(threads=1, max_pixels=10_000, is_quiet=lambda is_quiet=is_quiet: is_quiet)
+        (refused,) = asyncio.run(decoder.decode([image], SPEC))
+        decoder.close()
+        assert isinstance(refused, RefusedImageError)
+        errors.append(str(refused))
+    assert errors[0] == errors[1]
+
+
 def test_images_of_a_caller_that_left_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits is dropped; what has begun ends, and nobody minds."""
     begun, go_on = threading.Event(), threading.Event()
