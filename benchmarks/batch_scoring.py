@@ -17,7 +17,7 @@ from benchmarks.systems.program import ROOT
 from benchmarks.workload.picture import write_picture
 from benchmarks.workload.shared import shared_workload
 
-COUNTS = {"quick": (20,), "standard": (100, 1000), "full": (100, 1000, 10_000)}
+COUNTS = {"quick": (20,), "standard": (100, 1000, 10_000), "full": (100, 1000, 10_000, 50_000)}
 SIDE = 512  # pixels
 _TIMEOUT_S = 7200.0
 

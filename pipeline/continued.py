@@ -98,7 +98,7 @@ def _go_on_from(classifier: Classifier, earlier: Earlier, labels: Sequence[str])
     if not _fits(source.backbone_layers, classifier.backbone_layers):
         raise WeightsError(
             f"model.weights: {earlier.reference} is a {settings.backbone} for {earlier.channels} channels, whose "
-            "layers do not fit this recipe's model.backbone and data.color"
+            "layers do not fit this recipe's model.backbone, model.last_layer and data.color"
         )
     _copy(source.backbone_layers, classifier.backbone_layers)
     heads = [model.layers[len(backbone) :] for model, backbone in _parts(source, classifier)]

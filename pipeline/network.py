@@ -48,7 +48,7 @@ def build_classifier(settings: Model, weights: Weights, *, num_classes: int, cha
     """Build the network of a recipe, its backbone's weights loaded and its head's random.
 
     Raises:
-        RecipeError: if the input is too small for the backbone, or it cannot take grey images.
+        RecipeError: if the input is too small for the backbone, or it cannot take grey images, or has no such layer.
         WeightsError: if the weights do not fit.
     """
     import keras
@@ -63,11 +63,37 @@ def build_classifier(settings: Model, weights: Weights, *, num_classes: int, cha
     size = input_size(settings, backbone)
     network = backbone.build((size, size, channels))
     load_weights(network, weights)
+    if settings.last_layer is not None:
+        network = _end_with(network, settings.last_layer)
     head = settings.head or backbone.head
     hidden = head_names(backbone) if head == "flatten-dense" else ()
     outputs = _head(network.output, backbone, hidden, num_classes=num_classes, dropout=settings.dropout)
     model = keras.Model(network.input, outputs, name="classifier")
     return Classifier(model, network.layers, network.output, backbone.preprocessing, head)
+
+
+def _end_with(network: Any, name: str) -> Any:
+    """Return the part of a backbone that ends with one of its layers.
+
+    Raises:
+        RecipeError: if there is no such layer, or its output is no feature map.
+    """
+    import keras
+
+    ends = [layer.name for layer in network.layers if _gives_feature_map(layer)]
+    if name not in ends:
+        raise RecipeError(
+            f"model.last_layer: expected a layer of {network.name} that gives a feature map, such as "
+            f"{', '.join(ends[-5:])}. Received: {name!r}"
+        )
+    return keras.Model(network.input, network.get_layer(name).output, name=network.name)
+
+
+def _gives_feature_map(layer: Any) -> bool:
+    import keras
+
+    is_input = isinstance(layer, keras.layers.InputLayer)
+    return not is_input and hasattr(layer.output, "shape") and len(layer.output.shape) == 4
 
 
 def head_names(backbone: Backbone) -> tuple[str, ...]:

@@ -19,6 +19,8 @@ class Model(Section):
         weights: "imagenet", "none", a weights file of the backbone (.h5 or .weights.h5), or NAME/VERSION of a model in
             the store to go on from: its backbone, and its head too where labels and shapes are the same.
         input_size: height and width of the input, pixels; None: the backbone's own.
+        last_layer: the backbone's layer whose output is the feature map; what comes after it is left out, as
+            suits pictures unlike those of the weights (docs/train.md). None: all of the backbone.
         resize: interpolation, as in the contract.
         fit: what happens to the aspect ratio, as in the contract.
         head: "gap" (global average pooling, dropout, Dense) or "flatten-dense" (Flatten, the backbone's hidden layers,
@@ -29,6 +31,7 @@ class Model(Section):
     backbone: str = "ResNet50"
     weights: str = "imagenet"
     input_size: Annotated[int, Field(ge=16, le=2048)] | None = None
+    last_layer: str | None = None
     resize: Literal["nearest", "bilinear", "bicubic", "area"] = "bilinear"
     fit: Literal["stretch", "crop", "pad"] = "stretch"
     head: Literal["gap", "flatten-dense"] | None = None

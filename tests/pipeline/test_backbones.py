@@ -107,3 +107,30 @@ def test_list_is_printed_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(BACKBONES) + 1 == len(lines)
     (vgg,) = [line for line in lines if line.startswith("VGG16")]
     assert ["VGG16", "224", "32", "14,714,688", "imagenet", "rgb", "BGR"] == vgg.split()[:7]
+
+
+def test_a_backbone_can_end_early() -> None:
+    """The feature map is that of the named layer, by the same weights, and the later layers are gone."""
+    settings = Model(backbone="VGG16", weights="none", input_size=32)
+    keras.utils.set_random_seed(1)
+    whole = build_classifier(settings, Weights("none", None), num_classes=3, channels=3)
+    keras.utils.set_random_seed(1)
+    early = build_classifier(
+        settings.model_copy(update={"last_layer": "block4_pool"}), Weights("none", None), num_classes=3, channels=3
+    )
+
+    assert (None, 2, 2, 512) == early.feature_map.shape
+    assert "block4_pool" == early.backbone_layers[-1].name
+    image = np.random.default_rng(0).uniform(-100, 100, (1, 32, 32, 3)).astype(np.float32)
+    at_pool = keras.Model(whole.model.input, whole.model.get_layer("block4_pool").output)
+    ended = keras.Model(early.model.input, early.feature_map)
+    np.testing.assert_array_equal(at_pool(image), ended(image))
+    keras.backend.clear_session()
+
+
+@pytest.mark.parametrize("name", ["block6_pool", "input_layer"])
+def test_a_layer_that_gives_no_feature_map_is_refused(name: str) -> None:
+    """The error names some that do."""
+    settings = Model(backbone="VGG16", weights="none", input_size=32, last_layer=name)
+    with pytest.raises(RecipeError, match=f"such as .*block5_conv3, block5_pool. Received: '{name}'"):
+        build_classifier(settings, Weights("none", None), num_classes=3, channels=3)

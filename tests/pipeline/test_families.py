@@ -43,15 +43,24 @@ ALL = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for n
 @pytest.mark.parametrize("name", ALL)
 def test_family_trains_exports_verifies_and_explains(tmp_path: Path, name: str) -> None:
     """A version is published whose probabilities are the Keras model's, with a map for each image and class."""
-    backbone, size = find_backbone(name), FAMILIES[name]
+    check_run(tmp_path, name, FAMILIES[name], ["train.freeze_backbone=false", "train.fine_tune.epochs=0"])
+
+
+def test_what_ends_early_trains_on_kept_features_and_is_published(tmp_path: Path) -> None:
+    """Head and last convolutions of a part of VGG16: two stages on features, and the same checks."""
+    check_run(tmp_path, "VGG16", 32, ["model.last_layer=block2_pool", "train.fine_tune={epochs: 1, unfreeze: 1}"])
+
+
+def check_run(tmp_path: Path, name: str, size: int, extras: list[str]) -> None:
+    """Train for an epoch a stage, and look at what is published."""
+    backbone = find_backbone(name)
     settings = [
         f"model.backbone={name}",
         f"model.input_size={size}",
         "model.weights=none",
         "train.epochs=1",
         "train.batch_size=6",
-        "train.freeze_backbone=false",
-        "train.fine_tune.epochs=0",
+        *extras,
     ]
     dataset = write_files(tmp_path / "colors", color_files(train=4, test=2))
 
