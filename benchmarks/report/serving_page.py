@@ -67,7 +67,24 @@ def _limit(serving: Mapping[str, Any]) -> str:
         "decoding) "
         "an image. Raw inference is OpenVINO's own queue at the setting that its `benchmark_app` found best."
     )
-    return f"{text}\n\n{table(header, rows)}"
+    return f"{text}\n\n{table(header, rows)}\n\n{_settings(serving['limit'])}"
+
+
+def _settings(limits: Mapping[str, Any]) -> str:
+    """Tell what benchmark_app found at each setting: servers reach the best only where callers fill its batches."""
+    batches = sorted({setting["batch"] for limit in limits.values() for setting in limit["settings"]})
+    rows = []
+    for precision, limit in limits.items():
+        rates = {(setting["streams"], setting["batch"]): setting["images_per_s"] for setting in limit["settings"]}
+        rows += [
+            (precision, str(streams), *(number(rates.get((streams, batch))) for batch in batches))
+            for streams in sorted({streams for streams, _ in rates})
+        ]
+    text = (
+        "What `benchmark_app` found, images a second. A server comes near the best of them only where its callers fill "
+        "such batches: of 8 callers on two streams some are at the gateway and most batches hold two or three images."
+    )
+    return f"{text}\n\n{table(('precision', 'streams', *(f'batch {batch}' for batch in batches)), rows)}"
 
 
 def _systems(serving: Mapping[str, Any]) -> str:

@@ -64,6 +64,7 @@ def results() -> dict[str, Any]:
         "limit": {
             "float32": {
                 "precision": "float32",
+                "settings": [{"streams": 2, "batch": 4, "images_per_s": 36.0}],
                 "best": {"streams": 2, "batch": 4, "images_per_s": 36.0},
                 **summarize_limit(limit_rounds, cores=2),
             }
