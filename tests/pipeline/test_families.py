@@ -48,7 +48,12 @@ def test_family_trains_exports_verifies_and_explains(tmp_path: Path, name: str) 
 
 def test_what_ends_early_trains_on_kept_features_and_is_published(tmp_path: Path) -> None:
     """Head and last convolutions of a part of VGG16: two stages on features, and the same checks."""
-    check_run(tmp_path, "VGG16", 32, ["model.last_layer=block2_pool", "train.fine_tune={epochs: 1, unfreeze: 1}"])
+    check_run(
+        tmp_path,
+        "VGG16",
+        32,
+        ["model.last_layer=block2_pool", "train.fine_tune.epochs=1", "train.fine_tune.unfreeze=1"],
+    )
 
 
 def check_run(tmp_path: Path, name: str, size: int, extras: list[str]) -> None:
