@@ -15,7 +15,7 @@ from pipeline.run import run
 from tests.helpers.image_sets import color_files, write_files
 
 # The hand-made backward pass through several hidden layers in every test run, where tests of runs cover the other head.
-QUICK = {"LeNet"}
+QUICK = {"LeNet", "MnistCNN"}
 FAMILIES = {
     "AlexNet": 67,
     "ConvNeXtTiny": 32,
