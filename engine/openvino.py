@@ -249,7 +249,7 @@ def load_openvino(
         precision: "auto", "float32" or one of `faster_precisions`.
         num_threads: of all streams together; 0 means one for each core.
         num_streams: runs that are computed at a time; 0 means 1, which gives each all threads.
-        single_row: whether it only takes batches of one, as `OpenVINOEngine` says.
+        single_row: whether it is made for batches of one, as `OpenVINOEngine` says.
         prepare: whether every signature is compiled now, or only `serving_default` and the others when they first run.
 
     Raises:

@@ -68,11 +68,10 @@ class QueueOpener:
             if self._settings.warm_up:
                 warm_up_batches(engine, plan)
             loaded.pop_all()  # until here a failure closes them
-        if plan.num_streams > 1 and engine is not first:
-            return ModelQueue(self._scheduler, engine, plan, observe, lone_engine=first)
-        if engine is not first:
+        lone_engine = first if may_stream and plan.num_streams > 1 else None
+        if may_stream and lone_engine is None:
             first.close()
-        return ModelQueue(self._scheduler, engine, plan, observe)
+        return ModelQueue(self._scheduler, engine, plan, observe, lone_engine=lone_engine)
 
     def _load(self, directory: Path, num_streams: int, *, single_row: bool = False, warm_up: bool = True) -> Engine:
         return load_engine(
