@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,8 @@ def load_engine(
         num_threads: that the model may use; 0 means one for each core.
         num_streams: runs that are computed at a time, each on its share of the threads; 0 means 1, which suits single
             calls best. More calls than that may run; they wait for each other.
-        single_row: whether it is made for batches of one, where that is faster; it runs others row by row.
+        single_row: whether it is made for one row of `serving_default`, where that is faster: it runs more rows one by
+            one, and on OpenVINO holds no other signature, each of which would take as much memory again.
 
     Raises:
         ModelLoadError: if the model cannot be loaded or a warm-up record fails.
@@ -94,7 +96,8 @@ def load_engine(
     )
     if warm_up:
         try:
-            replay_warmup(loaded, directory)
+            held = loaded.signatures if single_row and loaded.name == OpenVINOEngine.name else None
+            replay_warmup(loaded, directory, held)
         except BaseException:
             loaded.close()
             raise
@@ -119,8 +122,8 @@ def _load(directory: Path, engine: str, *, single_row: bool, prepare: bool, **se
         return on_tensorflow()
 
 
-def replay_warmup(engine: Engine, directory: Path) -> int:
-    """Run every warm-up record of a version and return how many there were.
+def replay_warmup(engine: Engine, directory: Path, signatures: Collection[str] | None = None) -> int:
+    """Run every warm-up record of a version, or those of some signatures, and return how many there were.
 
     Signatures that no record asks (`describe` is one) are then run once on zeros, because a graph is optimized at its
     first call, which takes seconds; that those zeros make sense to a stranger's model is not expected.
@@ -128,7 +131,11 @@ def replay_warmup(engine: Engine, directory: Path) -> int:
     Raises:
         ModelLoadError: if the records cannot be read or one of them fails.
     """
-    requests = read_warmup_records(directory / WARMUP_FILE)
+    requests = [
+        request
+        for request in read_warmup_records(directory / WARMUP_FILE)
+        if signatures is None or signature_name(request) in signatures
+    ]
     for number, request in enumerate(requests, start=1):
         try:
             run_request(engine, request)

@@ -65,11 +65,13 @@ class QueueOpener:
             if may_stream:
                 engine = self._load(directory, plan.num_streams)
                 loaded.callback(engine.close)
+            if engine.name != first.name:  # OpenVINO reads `serving_default`, but not all signatures
+                plan = self._plan(directory, engine, may_stream=False)
             if self._settings.warm_up:
                 warm_up_batches(engine, plan)
             loaded.pop_all()  # until here a failure closes them
-        lone_engine = first if may_stream and plan.num_streams > 1 else None
-        if may_stream and lone_engine is None:
+        lone_engine = first if plan.num_streams > 1 and engine is not first and engine.name == first.name else None
+        if engine is not first and lone_engine is None:
             first.close()
         return ModelQueue(self._scheduler, engine, plan, observe, lone_engine=lone_engine)
 

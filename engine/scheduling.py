@@ -151,8 +151,8 @@ class ModelQueue:
         engine: the model; nobody else closes it.
         plan: how it is run.
         observe: is told of every batch, on the thread that ran it.
-        lone_engine: the same model loaded to use all cores for one row, for a call of one that comes alone; without it
-            such a call gets its stream's share of them.
+        lone_engine: the same model loaded to use all cores for one row, for a call of one that comes alone and asks for
+            a signature that it holds; others get their stream's share of them.
     """
 
     def __init__(
@@ -271,7 +271,8 @@ class ModelQueue:
         """Whether the next batch is a call of one row, nothing runs and nothing else waits."""
         if self._lone_engine is None or not self._is_only_call:
             return False
-        return self._next_lane.joins_rows and self._next_lane.first.rows == 1
+        lane = self._next_lane
+        return lane.joins_rows and lane.first.rows == 1 and lane.key[0] in self._lone_engine.signatures
 
     @property
     def _is_only_call(self) -> bool:
