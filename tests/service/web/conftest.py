@@ -24,9 +24,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(skip)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright's event loop runs as long: no test elsewhere may meet it
 def browser() -> Iterator[Browser]:
-    """One Chromium for all; each test has a profile of its own."""
+    """One Chromium for a module; each test has a profile of its own."""
     flags = ["--no-sandbox", "--disable-quic", "--disable-component-update", "--disable-background-networking"]
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
