@@ -70,7 +70,8 @@ class QueueOpener:
             if self._settings.warm_up:
                 warm_up_batches(engine, plan)
             loaded.pop_all()  # until here a failure closes them
-        lone_engine = first if plan.num_streams > 1 and engine is not first and engine.name == first.name else None
+        is_alike = engine is not first and (engine.name, engine.precision) == (first.name, first.precision)
+        lone_engine = first if is_alike and plan.num_streams > 1 else None
         if engine is not first and lone_engine is None:
             first.close()
         return ModelQueue(self._scheduler, engine, plan, observe, lone_engine=lone_engine)
