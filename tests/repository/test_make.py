@@ -33,7 +33,7 @@ def test_plain_make_lists_the_commands() -> None:
     [
         pytest.param("demo", "scripts/demo.py", id="demo"),
         pytest.param("serve", "-m service up", id="serve"),
-        pytest.param("test", '-m pytest -m "not slow and not docker" --cov', id="test"),
+        pytest.param("test", '-m pytest -m "not slow and not docker" --numprocesses=logical', id="test"),
         pytest.param("test-all", '-m pytest -m "not docker" --cov', id="test-all"),
         pytest.param("test-docker", "-m pytest -m docker", id="test-docker"),
         pytest.param("lint", "lint-imports", id="lint"),
