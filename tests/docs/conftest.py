@@ -46,6 +46,7 @@ def fixture_visitor(models: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     reader = build_reader(tmp_path_factory.mktemp("visitor"), models)
     try:
         reader.follow([block for block in read_blocks(DOCS / "watch.md") if block.mark == "server"])
+        reader.wait_for("/v1/predict?model=eyes&version=1", (reader.folder / "eye.jpg").read_bytes())
         yield reader
     finally:
         reader.stop()

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import httpx2
 from playwright._impl._driver import compute_driver_executable
 
 from tests.docs.blocks import Block, shape_of
@@ -55,6 +56,13 @@ class Reader:
                 self._start(block)
             elif block.language in LANGUAGES:
                 self._run(block)
+
+    def wait_for(self, path: str, body: bytes) -> None:
+        """Post until it is answered: a service is ready with its live version, and others may still load."""
+        deadline = time.monotonic() + 120
+        while httpx2.post(f"http://{self._address}{path}", content=body).status_code != 200:
+            assert time.monotonic() < deadline, f"{path}: not answered"
+            time.sleep(0.1)
 
     def stop(self) -> None:
         """Stop the servers that blocks started, the last one first."""

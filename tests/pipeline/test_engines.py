@@ -13,7 +13,7 @@ from pipeline.export import export_saved_model
 from pipeline.network import LOGITS, Classifier, build_classifier, preprocess
 from pipeline.training_settings import Model
 from pipeline.weights import Weights
-from tests.pipeline.test_families import FAMILIES
+from tests.pipeline.test_families import SIZES
 
 CLASSES, TEMPERATURE, SPREAD = 5, 1.37, 4.0
 HEADS = {"gap": "cam", "flatten-dense": "grad-cam"}
@@ -21,7 +21,7 @@ HEADS = {"gap": "cam", "flatten-dense": "grad-cam"}
 QUICK = {("ResNet", "gap"), ("LeNet", "flatten-dense")}
 CASES = [
     pytest.param(name, head, marks=() if (name, head) in QUICK else pytest.mark.slow, id=f"{name}-{head}")
-    for name in FAMILIES
+    for name in SIZES
     for head in HEADS
 ]
 
@@ -60,7 +60,7 @@ def answers(directory: Path, engine: str, images: np.ndarray) -> dict[str, Any]:
 @pytest.mark.parametrize(("name", "head"), CASES)
 def test_engines_agree_with_keras(tmp_path: Path, name: str, head: str) -> None:
     """At float32 no probability is 1e-4 from the Keras model's; maps have as many digits in common."""
-    size = FAMILIES[name]
+    size = SIZES[name]
     images = np.random.default_rng(0).integers(0, 256, (3, size, size, 3), np.uint8)
     classifier, logits = build(name, head, images)
     exponents = np.exp(logits / TEMPERATURE)
