@@ -257,14 +257,13 @@ def load_openvino(
         UnreadableError: if OpenVINO cannot read it.
     """
     signatures = read_signatures(directory)
-    if single_row:
-        signatures = {name: signatures[name] for name in signatures if name == DEFAULT_SIGNATURE}
+    default = {name: signature for name, signature in signatures.items() if name == DEFAULT_SIGNATURE}
     chosen = choose_precision(directory, precision, engine=OpenVINOEngine.name, offered=faster_precisions())
-    wanted = None if prepare else [name for name in signatures if name == DEFAULT_SIGNATURE]
+    wanted = None if prepare else list(default)
     build = functools.partial(
         OpenVINOEngine,
         directory,
-        signatures,
+        default if single_row else signatures,
         num_threads=num_threads,
         num_streams=num_streams or 1,
         single_row=single_row,

@@ -236,12 +236,12 @@ class ModelQueue:
     @property
     def num_cores_wanted(self) -> int:
         """Cores that the next batch takes; the scheduler holds the lock."""
-        return self._scheduler.num_cores if self._is_lone else self._scheduler.num_cores // self.plan.num_streams or 1
+        num_cores = self._scheduler.num_cores
+        return num_cores if self._next_engine is self._lone_engine else num_cores // self.plan.num_streams or 1
 
     def take(self) -> Batch:
         """Return the next batch; the scheduler holds the lock."""
-        engine = self._lone_engine if self._is_lone and self._lone_engine is not None else self.engine
-        num_cores = self.num_cores_wanted
+        engine, num_cores = self._next_engine, self.num_cores_wanted
         lane = self._next_lane
         pieces = lane.take(time.monotonic(), self._room)
         self._num_running += bool(pieces)
@@ -267,12 +267,14 @@ class ModelQueue:
             self._observe(BatchRecord(batch.signature, waits_s, rows, time.monotonic() - started))
 
     @property
-    def _is_lone(self) -> bool:
-        """Whether the next batch is a call of one row, nothing runs and nothing else waits."""
-        if self._lone_engine is None or not self._is_only_call:
-            return False
+    def _next_engine(self) -> Engine:
+        """The engine for lone rows if the next batch is a call of one row, nothing runs and nothing else waits."""
+        lone = self._lone_engine
+        if lone is None or not self._is_only_call:
+            return self.engine
         lane = self._next_lane
-        return lane.joins_rows and lane.first.rows == 1 and lane.key[0] in self._lone_engine.signatures
+        is_lone_row = lane.joins_rows and lane.first.rows == 1
+        return lone if is_lone_row and lane.key[0] in lone.signatures else self.engine
 
     @property
     def _is_only_call(self) -> bool:
