@@ -6,8 +6,8 @@ PY := $(VENV)/bin/python
 BOOTSTRAP := $(firstword $(foreach name,$(PYTHON) python3 python3.13 python3.12 python3.11 python,$(shell command -v $(name) 2>/dev/null)))
 PYTEST := $(PY) -m pytest
 COVERAGE := --cov --cov-report=term
-# A file at a time on each core, in their order, which has the longest in the middle. More than four would take more memory
-# than they save minutes.
+# A file at a time on each core, in their order, the longest first. More than four would take more memory than they save
+# minutes.
 PARALLEL := --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 export PYTHON
 

@@ -15,6 +15,7 @@ import httpx2
 from playwright._impl._driver import compute_driver_executable
 
 from tests.docs.blocks import Block, shape_of
+from tests.helpers.traffic import wait_until
 from tests.repository.project import LOCKS, PACKAGES, ROOT
 
 ADDRESS = "127.0.0.1:8000"  # as the pages have it
@@ -59,10 +60,7 @@ class Reader:
 
     def wait_for(self, path: str, body: bytes) -> None:
         """Post until it is answered: a service is ready with its live version, and others may still load."""
-        deadline = time.monotonic() + 120
-        while httpx2.post(f"http://{self._address}{path}", content=body).status_code != 200:
-            assert time.monotonic() < deadline, f"{path}: not answered"
-            time.sleep(0.1)
+        wait_until(lambda: httpx2.post(f"http://{self._address}{path}", content=body).status_code == 200)
 
     def stop(self) -> None:
         """Stop the servers that blocks started, the last one first."""
