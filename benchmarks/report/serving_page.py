@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report.tables import number, table
-from benchmarks.report.targets import find_targets, split_cpu
+from benchmarks.report.targets import OVERHEAD_MS, find_targets, split_cpu
 
 _CONCURRENCIES = ("1", "8", "32")
 
@@ -21,6 +21,8 @@ def serving_sections(serving: Mapping[str, Any]) -> Iterator[str]:
         rows = [(t.text, number(t.measured), number(t.wanted), t.unit, t.verdict) for t in targets]
         yield f"## Targets at {precision}\n\n" + table(("target", "measured", "wanted", "unit", "verdict"), rows)
         yield _profile(serving, precision)
+        if alone := _profile_alone(serving, precision):
+            yield alone
     if missing := _not_measured(serving):
         yield missing
 
@@ -31,8 +33,8 @@ def _setup(serving: Mapping[str, Any]) -> str:
     facts = [
         f"`python -m benchmarks serving --size {serving['size']}`, {serving['measured'][:10]}",
         f"{machine['cpu']}, {machine['cores']} cores ({units}), Python {machine['python']}, {machine['system']}",
-        f"{serving['rounds']} rounds, {serving['windows']} windows of {serving['window_s']:g} s in each, "
-        f"{serving['took_s'] / 60:.0f} minutes in all",
+        f"{serving['rounds']} rounds, {serving['windows']} windows of {serving['window_s']:g} s in each "
+        f"({serving['pairs']} where a limit is measured in turns), {serving['took_s'] / 60:.0f} minutes in all",
         f"a JPEG of {serving['picture_bytes'] / 1e3:.0f} KB",
     ]
     lines = "\n".join(f"- {fact}" for fact in facts)
@@ -65,7 +67,8 @@ def _limit(serving: Mapping[str, Any]) -> str:
     text = (
         "### The limit\n\nNo server can do better than cores / (CPU seconds of raw inference + CPU seconds of "
         "decoding) "
-        "an image. Raw inference is OpenVINO's own queue at the setting that its `benchmark_app` found best."
+        "an image. Raw inference is OpenVINO's own queue at the setting that its `benchmark_app` found best. It is "
+        "measured in turns with Fovea's windows at that precision, since the machine's speed changes within minutes."
     )
     return f"{text}\n\n{table(header, rows)}\n\n{_settings(serving['limit'])}"
 
@@ -164,9 +167,26 @@ def _profile(serving: Mapping[str, Any], precision: str) -> str:
         "a request; "
         f"{limit['inference_cpu_ms'] + limit['decode_cpu_ms']:.1f} ms of it are in the limit. The largest part "
         "beyond it: "
-        f"{largest}, {beyond[largest]:.1f} ms. A negative part is noise: the limit is measured in other seconds "
-        "than the "
-        f"service.\n\n{table(('part', 'core ms a request', 'share'), rows)}"
+        f"{largest}, {beyond[largest]:.1f} ms. A negative part is noise.\n\n"
+        f"{table(('part', 'core ms a request', 'share'), rows)}"
+    )
+
+
+def _profile_alone(serving: Mapping[str, Any], precision: str) -> str:
+    """Tell where the time of a call goes that is the only one; nothing if its parts were not measured."""
+    parts = serving["systems"][f"fovea-{precision}"]["concurrency"]["1"].get("parts_ms")
+    if parts is None:
+        return ""
+    limit = serving["limit"][precision]
+    alone = {"gateway: decoding": limit["decode_ms"], "model server: inference": limit["engine_ms"]}
+    rows = [(part, number(value, 2), number(alone.get(part), 2)) for part, value in parts.items()]
+    beside = {part: value for part, value in parts.items() if part not in alone}
+    largest = max(beside, key=lambda part: beside[part])
+    return (
+        f"### One caller at {precision}\n\nOf the {sum(parts.values()):.1f} ms that a call takes in the mean "
+        f"{sum(beside.values()):.1f} ms are neither decoding nor inference; {OVERHEAD_MS:g} ms are allowed. The largest "
+        f"part of them: {largest}, {beside[largest]:.1f} ms.\n\n"
+        f"{table(('part', 'ms a call', 'by itself, ms'), rows)}"
     )
 
 

@@ -44,7 +44,14 @@ def fovea(name: str, title: str, *flags: str) -> System:
         return {"modelserver": _model_server(place, flags), "gateway": [*_PROGRAM, *gateway]}
 
     return System(
-        name, title, commands, path=PATH, read=read_answer, ready="/readyz", names_index='"top":[{{"index":{}'
+        name,
+        title,
+        commands,
+        path=PATH,
+        read=read_answer,
+        ready="/readyz",
+        names_index='"top":[{{"index":{}',
+        metrics=lambda place: [f"http://127.0.0.1:{port}/metrics" for port in (place.port, place.metrics_port)],
     )
 
 
@@ -85,7 +92,7 @@ def _model_server(place: Place, flags: Sequence[str]) -> list[str]:
     command = ["modelserver", f"--grpc_socket_path={_socket(place)}", f"--model_config_file={store}/models.config"]
     # What it measures of the machine when it first loads the model is kept from round to round, as a user's is.
     command += ["--path-map", f"{CONTAINER_ROOT}={store}", f"--tuning_cache={place.workload / 'tuning'}"]
-    return [*_PROGRAM, *command, *flags]
+    return [*_PROGRAM, *command, f"--monitoring_port={place.metrics_port}", *flags]
 
 
 def _socket(place: Place) -> str:

@@ -14,6 +14,7 @@ import grpc
 
 from benchmarks.load.plan import Payload
 from benchmarks.systems.program import Program, free_port, wait_until
+from benchmarks.systems.stages import read_totals
 from benchmarks.systems.system import Place, System
 
 _START_TIMEOUT_S = 300.0
@@ -57,6 +58,10 @@ class Running:
     def memory_mb(self) -> dict[str, float]:
         """Return the memory of each program, megabytes."""
         return {name: round(program.memory_mb(), 1) for name, program in self._told().items()}
+
+    def call_totals(self) -> dict[str, tuple[float, float]]:
+        """Return what its metrics have counted; nothing for a system that has none."""
+        return read_totals(self.system.metrics(self.place))
 
     def _told(self) -> dict[str, Program]:
         return {name: program for name, program in self._programs.items() if name not in self.system.untold}
@@ -112,7 +117,7 @@ def started(system: System, workload: Path, folder: Path) -> Iterator[Running]:
         BrokenSystemError: if it does not start in time, or answers wrongly.
     """
     folder.mkdir(parents=True)
-    place = Place(folder, free_port(), workload)
+    place = Place(folder, free_port(), free_port(), workload)
     programs: dict[str, Program] = {}
     running = Running(system, place, programs)
     began = time.monotonic()

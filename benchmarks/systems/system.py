@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,13 @@ class Place:
     Attributes:
         folder: for sockets and logs; its own.
         port: free TCP port for HTTP.
+        metrics_port: another one, for metrics.
         workload: what `python -m benchmarks.workload` wrote.
     """
 
     folder: Path
     port: int
+    metrics_port: int
     workload: Path
 
 
@@ -55,6 +57,7 @@ class System:
         checked: whether its answers must be the network's; not so where nothing computes.
         names_index: how its replies name the class index, with {} for the number; what does not hold it is no answer.
             Empty where replies are not text.
+        metrics: given a place, URLs of metrics by which `stages` can tell where the time of a call goes.
         untold: programs whose CPU means nothing, such as a client of another server that does the work.
     """
 
@@ -71,6 +74,7 @@ class System:
     directory: Path | None = None
     checked: bool = True
     names_index: str = ""
+    metrics: Callable[[Place], Sequence[str]] = lambda _: ()
     untold: tuple[str, ...] = ()
 
     def expects(self, index: int) -> str:

@@ -58,7 +58,7 @@ def test_latencies_are_the_servers(tmp_path: Path) -> None:
     assert latency["p50"] >= 20
     assert latency["p99"] >= 200
     assert latency["p50"] < latency["p99"] <= latency["max"]
-    assert 38 <= latency["mean"]
+    assert latency["mean"] >= 30  # 38 in whole turns of ten; a window may end with nine quick ones
 
 
 @pytest.mark.parametrize("behaviour", [Behaviour(chunked=True), Behaviour(closes=True)], ids=["chunks", "closes"])

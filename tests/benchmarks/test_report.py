@@ -48,9 +48,10 @@ def measured(title: str, rate: float, **cpu_s: float) -> dict[str, Any]:
 
 def results() -> dict[str, Any]:
     """Return the results of a whole serving run."""
-    limit_rounds = [
-        {"inference": {"cpu_ms": 55.0, "images_per_s": 36.0}, "decode": {"cpu_ms": 5.0, "ms": 5.0}, "engine_ms": 40.0}
-    ]
+    turns = {
+        "full": [{"images_per_s": 36.0, "inference_cpu_ms": 55.0, "decode_cpu_ms": 5.0}],
+        "alone": [{"engine_ms": 40.0, "decode_ms": 5.0}],
+    }
     return {
         "benchmark": "serving",
         "measured": "2026-01-01T00:00:00+00:00",
@@ -58,6 +59,7 @@ def results() -> dict[str, Any]:
         "size": "standard",
         "rounds": 2,
         "windows": 1,
+        "pairs": 1,
         "window_s": 10.0,
         "took_s": 600,
         "picture_bytes": 40_000,
@@ -66,7 +68,7 @@ def results() -> dict[str, Any]:
                 "precision": "float32",
                 "settings": [{"streams": 2, "batch": 4, "images_per_s": 36.0}],
                 "best": {"streams": 2, "batch": 4, "images_per_s": 36.0},
-                **summarize_limit(limit_rounds, cores=2),
+                **summarize_limit(turns, cores=2),
             }
         },
         "systems": {

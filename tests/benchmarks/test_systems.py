@@ -125,5 +125,5 @@ def test_peers_are_pinned(name: str, tmp_path: Path) -> None:
 def test_every_peer_has_its_server(tmp_path: Path) -> None:
     """The commands name files that exist."""
     for peer in peers(tmp_path, ["float32"]):
-        (command,) = peer.commands(Place(tmp_path, 1, tmp_path)).values()
+        (command,) = peer.commands(Place(tmp_path, 1, 2, tmp_path)).values()
         assert Path(command[1]).is_file()

@@ -1,0 +1,63 @@
+"""Where a call's time goes, read from the metrics of a real gateway's and a real model server's registry."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.systems.stages import read_totals, split_call
+from engine.scheduling import BatchRecord
+from engine.versions import ServedVersion
+from service.gateway.metrics import Metrics as GatewayMetrics
+from service.modelserver.monitoring import Metrics as ServerMetrics
+
+
+@pytest.fixture
+def gateway() -> Iterator[tuple[GatewayMetrics, str]]:
+    """The gateway's metrics, and where they are read."""
+    metrics = GatewayMetrics()
+    url, close = metrics.listen("127.0.0.1", 0)
+    yield metrics, url
+    close()
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[ServerMetrics, str]]:
+    """The model server's."""
+    metrics = ServerMetrics()
+    listener = metrics.listen("127.0.0.1", 0)
+    yield metrics, f"http://127.0.0.1:{listener.server_port}/metrics"
+    listener.shutdown()
+    listener.server_close()
+
+
+def test_the_parts_of_a_call_add_up(gateway: tuple[GatewayMetrics, str], server: tuple[ServerMetrics, str]) -> None:
+    """What happened before the first reading, and what is no prediction, is in none of them."""
+    urls = [gateway[1], server[1]]
+    count_call(gateway[0], server[0], run_s=9.0)
+    before = read_totals(urls)
+    for _ in range(2):
+        count_call(gateway[0], server[0], run_s=0.02)
+    gateway[0].count_request("/readyz", "GET", code=200, seconds=5.0)
+    parts = split_call(before, read_totals(urls), client_ms=50.0)
+    assert sum(parts.values()) == pytest.approx(50.0)
+    assert parts["model server: inference"] == pytest.approx(20.0)
+    assert parts["model server: waking the thread that runs"] == pytest.approx(1.0)
+    assert parts["client, kernel and HTTP"] == pytest.approx(10.0)
+    assert parts["gateway: decoding"] >= 2.0
+
+
+def count_call(gateway: GatewayMetrics, server: ServerMetrics, *, run_s: float) -> None:
+    """Count one call: 40 ms in the gateway, of which at least 2 ms are decoding; a millisecond of waiting."""
+    for stage in ("read", "queue", "model", "encode"):
+        with gateway.stage(stage):
+            pass
+    with gateway.stage("decode"):
+        time.sleep(0.002)
+    gateway.count_request("/v1/predict", "POST", code=200, seconds=0.04)
+    with server.call() as labels:
+        labels.model, labels.version = "eyes", "1"
+    server.count_batch(ServedVersion("eyes", 1, Path()), BatchRecord("serving_default", [0.001], 1, run_s))
