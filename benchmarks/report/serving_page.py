@@ -184,8 +184,8 @@ def _profile_alone(serving: Mapping[str, Any], precision: str) -> str:
     largest = max(beside, key=lambda part: beside[part])
     return (
         f"### One caller at {precision}\n\nOf the {sum(parts.values()):.1f} ms that a call takes in the mean "
-        f"{sum(beside.values()):.1f} ms are neither decoding nor inference; {OVERHEAD_MS:g} ms are allowed. The largest "
-        f"part of them: {largest}, {beside[largest]:.1f} ms.\n\n"
+        f"{sum(beside.values()):.1f} ms are neither decoding nor inference; {OVERHEAD_MS:g} ms are allowed. The "
+        f"largest part of them: {largest}, {beside[largest]:.1f} ms.\n\n"
         f"{table(('part', 'ms a call', 'by itself, ms'), rows)}"
     )
 
