@@ -1,9 +1,9 @@
 """`python -m benchmarks.limit`: raw inference and decoding at one setting, whenever stdin asks for it.
 
 The first line is the setting, each other one what to measure and for how long; each is answered by a line of JSON, the
-first when everything is compiled.
-Between them this process sleeps, so that its measurements and a service's can take turns within the same minute.
-Nothing but OpenVINO's own queue runs here: no server, no batching layer, nothing of engine/.
+first when everything is compiled. Between them this process sleeps, so that its measurements and a service's can take
+turns within the same minute. Nothing but OpenVINO's own queue runs here: no server, no batching layer, nothing of
+engine/.
 """
 
 from __future__ import annotations

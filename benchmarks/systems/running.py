@@ -60,8 +60,12 @@ class Running:
         return {name: round(program.memory_mb(), 1) for name, program in self._told().items()}
 
     def call_totals(self) -> dict[str, tuple[float, float]]:
-        """Return what its metrics have counted; nothing for a system that has none."""
-        return read_totals(self.system.metrics(self.place))
+        """Return what its metrics have counted; nothing for a system that has none.
+
+        Raises:
+            OSError: if they cannot be read.
+        """
+        return read_totals(map(_get, self.system.metrics(self.place)))
 
     def _told(self) -> dict[str, Program]:
         return {name: program for name, program in self._programs.items() if name not in self.system.untold}
@@ -102,6 +106,12 @@ class Running:
                 return bool(reply.status == 200)
         except (OSError, ValueError):
             return False
+
+
+def _get(url: str) -> str:
+    with _LOOPBACK.open(url, timeout=_ANSWER_TIMEOUT_S) as reply:
+        text: str = reply.read().decode()
+    return text
 
 
 @contextlib.contextmanager

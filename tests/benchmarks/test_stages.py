@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client import generate_latest
 
 from benchmarks.systems.stages import read_totals, split_call
 from engine.scheduling import BatchRecord
@@ -15,34 +15,19 @@ from service.gateway.metrics import Metrics as GatewayMetrics
 from service.modelserver.monitoring import Metrics as ServerMetrics
 
 
-@pytest.fixture
-def gateway() -> Iterator[tuple[GatewayMetrics, str]]:
-    """The gateway's metrics, and where they are read."""
-    metrics = GatewayMetrics()
-    url, close = metrics.listen("127.0.0.1", 0)
-    yield metrics, url
-    close()
-
-
-@pytest.fixture
-def server() -> Iterator[tuple[ServerMetrics, str]]:
-    """The model server's."""
-    metrics = ServerMetrics()
-    listener = metrics.listen("127.0.0.1", 0)
-    yield metrics, f"http://127.0.0.1:{listener.server_port}/metrics"
-    listener.shutdown()
-    listener.server_close()
-
-
-def test_the_parts_of_a_call_add_up(gateway: tuple[GatewayMetrics, str], server: tuple[ServerMetrics, str]) -> None:
+def test_the_parts_of_a_call_add_up() -> None:
     """What happened before the first reading, and what is no prediction, is in none of them."""
-    urls = [gateway[1], server[1]]
-    count_call(gateway[0], server[0], run_s=9.0)
-    before = read_totals(urls)
+    gateway, server = GatewayMetrics(), ServerMetrics()
+
+    def read() -> dict[str, tuple[float, float]]:
+        return read_totals([gateway.expose().decode(), generate_latest(server.registry).decode()])
+
+    count_call(gateway, server, run_s=9.0)
+    before = read()
     for _ in range(2):
-        count_call(gateway[0], server[0], run_s=0.02)
-    gateway[0].count_request("/readyz", "GET", code=200, seconds=5.0)
-    parts = split_call(before, read_totals(urls), client_ms=50.0)
+        count_call(gateway, server, run_s=0.02)
+    gateway.count_request("/readyz", "GET", code=200, seconds=5.0)
+    parts = split_call(before, read(), client_ms=50.0)
     assert sum(parts.values()) == pytest.approx(50.0)
     assert parts["model server: inference"] == pytest.approx(20.0)
     assert parts["model server: waking the thread that runs"] == pytest.approx(1.0)
