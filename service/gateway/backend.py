@@ -56,7 +56,7 @@ class PredictReply:
 
     Attributes:
         version: the version that really answered.
-        probabilities: float32, shape (batch, num_classes), not checked yet.
+        probabilities: float32, shape (batch, num_classes), not checked yet but for the batch axis.
     """
 
     version: int
@@ -131,7 +131,7 @@ class Backend:
 
         Raises:
             NotLoadedError: if that version is not loaded.
-            BrokenContractError: if the reply lacks probabilities or another version answered.
+            BrokenContractError: if the reply lacks probabilities of an image or another version answered.
             GatewayError: if the model server fails, by `call_errors`.
         """
         reply = await self._predict(
@@ -141,6 +141,11 @@ class Backend:
         if probabilities.dtype.kind != "f":
             raise BrokenContractError(
                 f"{name}: expected floating-point probabilities from the model server. Received: {probabilities.dtype}"
+            )
+        if probabilities.ndim != 2 or len(probabilities) != len(images):
+            raise BrokenContractError(
+                f"expected probabilities of {len(images)} images from the model server. "
+                f"Received: shape {probabilities.shape}"
             )
         return PredictReply(int(reply.model_spec.version.value), probabilities)
 

@@ -17,6 +17,7 @@ from service.gateway.decoding import Decoder
 from service.gateway.explanation import Explainer
 from service.gateway.feedback import FeedbackDesk
 from service.gateway.feedback_store import FeedbackStore
+from service.gateway.joining import CallJoiner
 from service.gateway.metrics import Metrics
 from service.gateway.prediction import Predictor
 from service.gateway.readiness import Readiness
@@ -78,7 +79,14 @@ def build_components(settings: Settings) -> Components:
         decoder=decoder,
         metrics=metrics,
         predictor=Predictor(
-            backend, catalog, contracts=contracts, decoder=decoder, metrics=metrics, max_batch=settings.max_batch
+            backend,
+            catalog,
+            contracts=contracts,
+            decoder=decoder,
+            metrics=metrics,
+            # A span of the model server belongs to one trace.
+            joiner=CallJoiner(backend, max_batch=settings.max_batch, may_join=tracing is None),
+            max_batch=settings.max_batch,
         ),
         explainer=Explainer(
             backend, catalog, contracts=contracts, decoder=decoder, metrics=metrics, max_batch=settings.max_batch

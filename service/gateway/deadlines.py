@@ -34,6 +34,11 @@ def set_deadline(timeout_s: float | None) -> None:
     _deadline.set(None if timeout_s is None else time.monotonic() + timeout_s)
 
 
+def has_deadline() -> bool:
+    """Say whether the current request has an end of its own."""
+    return _deadline.get() is not None
+
+
 def limit_to_deadline(timeout_s: float) -> float:
     """Return the smaller of a time limit and what the client still waits, seconds above 0.
 

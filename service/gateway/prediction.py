@@ -18,6 +18,7 @@ from service.gateway.catalog import Catalog, Choice, Target
 from service.gateway.contracts import ContractCache
 from service.gateway.decoding import Decoder
 from service.gateway.errors import BrokenContractError, InvalidValueError
+from service.gateway.joining import CallJoiner
 from service.gateway.metrics import Metrics
 from service.gateway.request_images import RequestImages
 from service.gateway.resolution import answer_by_one_version
@@ -35,6 +36,7 @@ class Predictor:
         contracts: what each version promises.
         decoder: bytes to pixels.
         metrics: where stages, images and predictions are counted.
+        joiner: calls the model server for a request's first images.
         max_batch: most images in one call of the model server.
     """
 
@@ -46,9 +48,11 @@ class Predictor:
         contracts: ContractCache,
         decoder: Decoder,
         metrics: Metrics,
+        joiner: CallJoiner,
         max_batch: int,
     ) -> None:
         self._backend = backend
+        self._joiner = joiner
         self._catalog = catalog
         self._contracts = contracts
         self._decoder = decoder
@@ -85,13 +89,14 @@ class Predictor:
         """Answer by exactly this version."""
         contract = await self._contracts.fetch(name, version)
         top = check_top(top, contract)
-        batches = await images.batches(contract.input)
-        with self._metrics.stage("model"):
-            if len(batches) == 1:  # nearly always: no task for it
-                replies = [await self._backend.predict(name, batches[0], version=version)]
-            else:
-                calls = (self._backend.predict(name, batch, version=version) for batch in batches)
-                replies = await asyncio.gather(*calls)
+        with self._joiner.member(name, version, contract.input) as member:
+            batches = await images.batches(contract.input)
+            with self._metrics.stage("model"):
+                if len(batches) == 1:  # nearly always: no task for it
+                    replies = [await member.predict(batches[0])]
+                else:
+                    rest = [self._backend.predict(name, batch, version=version) for batch in batches[1:]]
+                    replies = await asyncio.gather(member.predict(batches[0]), *rest)
         probabilities = [reply.probabilities for reply in replies]
         return Answer(
             name,
@@ -105,9 +110,10 @@ class Predictor:
         name, guess = target.name, target.versions[0]
         contract = await self._contracts.fetch(name, guess)
         num_top = check_top(top, contract)
-        batches = await images.batches(contract.input)
-        with self._metrics.stage("model"):
-            first = await self._backend.predict(name, batches[0])
+        with self._joiner.member(name, None, contract.input) as member:
+            batches = await images.batches(contract.input)
+            with self._metrics.stage("model"):
+                first = await member.predict(batches[0])
         if first.version != guess:
             self._catalog.doubt(name)
             actual = await self._contracts.fetch(name, first.version)
@@ -136,10 +142,6 @@ def _classify(
     """Name the classes of each image of all batches, in order."""
     classified: list[Classified] = []
     for batch, rows in zip(batches, probabilities, strict=True):
-        if rows.ndim != 2 or len(rows) != len(batch):
-            raise BrokenContractError(
-                f"expected probabilities of {len(batch)} images from the model server. Received: shape {rows.shape}"
-            )
         ranked = name_classes(rows, contract, top)
         warnings = find_warnings(batch, contract)
         for row, classes, found in zip(rows, ranked, warnings, strict=True):

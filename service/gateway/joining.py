@@ -1,0 +1,183 @@
+"""Images that requests bring at the same time go to the model server in one call.
+
+A request that nobody else is preparing for goes at once, alone. Where others are still decoding theirs, it waits for
+them, some milliseconds at most: one call of four images costs both programs less than four calls, and a batch that is
+full costs less than four that are not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.model import InputSpec
+from service.gateway.backend import Backend, PredictReply
+from service.gateway.deadlines import has_deadline
+
+MAX_WAIT_S: Final = 0.01  # about what decoding a photograph takes; one that is still decoded then is waited for no more
+MAX_JOINED: Final = 8  # beyond that a call saves next to nothing, and its first image waits for the last
+
+_Key = tuple[str, int | None, InputSpec]
+_Waiting = tuple[NDArray[np.uint8], "asyncio.Future[PredictReply]"]
+
+
+class CallJoiner:
+    """Joins calls of `serving_default`.
+
+    Args:
+        backend: the model server.
+        max_batch: most images in one call.
+        may_join: whether calls may be joined at all.
+    """
+
+    def __init__(self, backend: Backend, *, max_batch: int, may_join: bool = True) -> None:
+        self._backend = backend
+        self._max_joined = min(MAX_JOINED, max_batch) if may_join else 1
+        self._crowds: dict[_Key, Crowd] = {}
+
+    def member(self, name: str, version: int | None, spec: InputSpec) -> Member:
+        """Return a request's place among those for the same version, a context manager: enter it before decoding.
+
+        Args:
+            name: the model.
+            version: which version must answer; None leaves it to the model server.
+            spec: how its images are prepared.
+        """
+        key = (name, version, spec)
+        crowd = self._crowds.get(key)
+        if crowd is None:
+            crowd = Crowd(self._backend, name, version, self._max_joined, on_empty=lambda: self._crowds.pop(key, None))
+            self._crowds[key] = crowd
+        return Member(crowd)
+
+
+class Crowd:
+    """The requests for one version that are decoding, waiting or being answered.
+
+    Args:
+        backend: the model server.
+        name: the model.
+        version: which version must answer, or None.
+        max_joined: most requests in one call.
+        on_empty: called when the last one has left.
+    """
+
+    def __init__(
+        self, backend: Backend, name: str, version: int | None, max_joined: int, *, on_empty: Callable[[], object]
+    ) -> None:
+        self._backend = backend
+        self._name = name
+        self._version = version
+        self._max_joined = max_joined
+        self._on_empty = on_empty
+        self._num_here = 0
+        self._num_preparing = 0
+        self._waiting: list[_Waiting] = []
+        self._last_wait: asyncio.TimerHandle | None = None
+        self._calls: set[asyncio.Task[None]] = set()  # the event loop itself does not keep them
+
+    def enter(self) -> None:
+        """Count a request that prepares its images."""
+        self._num_here += 1
+        self._num_preparing += 1
+
+    def finish_preparing(self) -> None:
+        """Count a request that does so no longer; those who waited for it need not."""
+        self._num_preparing -= 1
+        self._send_if_due()
+
+    def leave(self) -> None:
+        """Count a request that has ended."""
+        self._num_here -= 1
+        self._send_if_due()
+        if not self._num_here:
+            self._on_empty()
+
+    async def predict(self, images: NDArray[np.uint8]) -> PredictReply:
+        """Call the model server for a request that has prepared its images, with others if that is better."""
+        if self._goes_alone(images):
+            self.finish_preparing()
+            return await self._backend.predict(self._name, images, version=self._version)
+        future: asyncio.Future[PredictReply] = asyncio.get_running_loop().create_future()
+        self._waiting.append((images, future))
+        if self._last_wait is None:
+            self._last_wait = future.get_loop().call_later(MAX_WAIT_S, self._send)
+        self.finish_preparing()
+        return await future
+
+    @property
+    def _room(self) -> int:
+        """Requests that a call may have: while the model server works on one half, the other half can be decoded."""
+        return min(self._max_joined, (self._num_here + 1) // 2)
+
+    def _goes_alone(self, images: NDArray[np.uint8]) -> bool:
+        """Say whether a request is a batch already, ends at another time than others, or is the only one."""
+        is_only = not self._waiting and self._num_preparing == 1
+        return is_only or self._room == 1 or len(images) != 1 or has_deadline()
+
+    def _send_if_due(self) -> None:
+        if self._waiting and (not self._num_preparing or len(self._waiting) >= self._room):
+            self._send()
+
+    def _send(self) -> None:
+        """Start a call for all who wait."""
+        if self._last_wait is not None:
+            self._last_wait.cancel()
+            self._last_wait = None
+        waiting, self._waiting = self._waiting, []
+        # Everybody's call: it has no one's context, and ends early only if all have left.
+        call = asyncio.create_task(self._call(waiting), context=contextvars.Context())
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
+        for _, future in waiting:
+            future.add_done_callback(lambda _: call.cancel() if all(one.done() for _, one in waiting) else None)
+
+    async def _call(self, waiting: list[_Waiting]) -> None:
+        """Make one call and give each its row, or all the error."""
+        waiting = [(images, future) for images, future in waiting if not future.done()]
+        if not waiting:
+            return
+        batch = np.concatenate([images for images, _ in waiting])
+        try:
+            reply = await self._backend.predict(self._name, batch, version=self._version)
+        except Exception as err:  # noqa: BLE001 - whatever it is, those who wait get it
+            for _, future in waiting:
+                if not future.done():
+                    future.set_exception(err)
+            return
+        for row, (_, future) in enumerate(waiting):
+            if not future.done():
+                future.set_result(PredictReply(reply.version, reply.probabilities[row : row + 1]))
+
+
+class Member:
+    """One request in its crowd, from before decoding until it is answered."""
+
+    __slots__ = ("_crowd", "_is_preparing")
+
+    def __init__(self, crowd: Crowd) -> None:
+        self._crowd = crowd
+        self._is_preparing = True
+
+    def __enter__(self) -> Member:
+        self._crowd.enter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_preparing:
+            self._crowd.finish_preparing()
+        self._crowd.leave()
+
+    async def predict(self, images: NDArray[np.uint8]) -> PredictReply:
+        """Run `serving_default` as `Backend.predict` does, once for each member.
+
+        Args:
+            images: uint8, shape (batch, height, width, channels).
+        """
+        self._is_preparing = False
+        return await self._crowd.predict(images)
