@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.systems.bodies import base64_json, form
+from benchmarks.systems.pairs import engine_peer
 from benchmarks.systems.program import ROOT
 from benchmarks.systems.system import Place, System, read_flat
 
@@ -55,7 +56,7 @@ def _keras(cache: Path, name: str, title: str, **settings: object) -> System:
 def _engine(cache: Path, name: str, precision: str, **settings: object) -> System:
     title = f"{_PRODUCTS[name]} on Fovea's engine, {precision}"
     command = _command(cache, name, f"{name}_engine_server.py", str(VERSION))
-    return System(f"{name}-engine-{precision}", title, command, **_common(BENCHMARK_PRECISION=precision), **settings)  # type: ignore[arg-type]
+    return System(engine_peer(name, precision), title, command, **_common(BENCHMARK_PRECISION=precision), **settings)  # type: ignore[arg-type]
 
 
 def _common(**variables: str) -> dict[str, object]:
