@@ -143,9 +143,9 @@ def _run_rounds(systems: Sequence[System], bench: Bench) -> dict[str, list[dict[
 
 def _try(system: System, folder: Path, bench: Bench) -> dict[str, Any]:
     """Measure a system once; a failure is a result too."""
-    take_turn = bench.rivals.against(system.name, rivals_of(system.name, precisions()))
     try:
         with started(system, bench.workload, folder) as running:
+            take_turn = bench.rivals.against(running, rivals_of(system.name, precisions()))
             return measure(running, bench.size, bench.limits.get(system.name), take_turn)
     except FAILURES as err:
         return {"failed": failure_text(err)}

@@ -39,11 +39,14 @@ def peers(cache: Path, precisions: Sequence[str]) -> list[System]:
     """
     return [
         _keras(cache, "fastapi", "FastAPI + model.predict", wrap=form("file")),
-        _keras(cache, "litserve", "LitServe", wrap=base64_json("image_data")),
+        _keras(cache, "litserve", "LitServe", wrap=base64_json("image_data"), polls=True),
         _keras(cache, "bentoml", "BentoML", wrap=form("images"), read=lambda reply: read_flat(reply[0])),
         _keras(cache, "ray", "Ray Serve"),
         _keras(cache, "mosec", "mosec", path="/inference"),
-        *(_engine(cache, "litserve", precision, wrap=base64_json("image_data")) for precision in precisions),
+        *(
+            _engine(cache, "litserve", precision, wrap=base64_json("image_data"), polls=True)
+            for precision in precisions
+        ),
         *(_engine(cache, "mosec", precision, path="/inference") for precision in precisions),
     ]
 

@@ -36,22 +36,24 @@ class Rivals:
         """Take one more, which has started; the plan is how it is asked."""
         self._up[running.system.name] = (running, plan)
 
-    def against(self, peer: str, names: Sequence[str]) -> TakeTurn | None:
+    def against(self, peer: Running, names: Sequence[str]) -> TakeTurn | None:
         """Return what runs a plan of a peer in turns with some of these systems; None where there are none."""
         return functools.partial(self._take_turn, peer, names) if names else None
 
-    def _take_turn(self, peer: str, names: Sequence[str], plan: Plan) -> tuple[dict[str, Any], Rates]:
+    def _take_turn(self, peer: Running, names: Sequence[str], plan: Plan) -> tuple[dict[str, Any], Rates]:
         """Run the plan, and the same load on the others: the peer comes first in one turn and last in the next.
 
         Returns:
             The peer's window, and the rates of all that were measured.
         """
-        order = [peer, *names]
-        if self._turns[peer] % 2:
-            order.reverse()
-        self._turns[peer] += 1
-        windows = {name: run_load(plan) if name == peer else self._run(name, plan) for name in order}
-        return windows[peer], {name: window["rate"] for name, window in windows.items() if window}
+        is_first = not self._turns[peer.system.name] % 2
+        self._turns[peer.system.name] += 1
+        window = run_load(plan) if is_first else {}
+        with peer.standing_still():
+            windows = {name: self._run(name, plan) for name in (names if is_first else reversed(names))}
+        window = window or run_load(plan)
+        windows[peer.system.name] = window
+        return window, {name: measured["rate"] for name, measured in windows.items() if measured}
 
     def _run(self, name: str, load: Plan) -> dict[str, Any]:
         """Return a system's window under the load of another's plan; empty if it fails."""

@@ -95,6 +95,18 @@ class Running:
     def _told(self) -> dict[str, Program]:
         return {name: program for name, program in self._programs.items() if name not in self.system.untold}
 
+    @contextlib.contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """While the block runs, nothing of a system that polls computes."""
+        polling = [*self._programs.values()] if self.system.polls else []
+        try:
+            for program in polling:
+                program.pause()
+            yield
+        finally:
+            for program in polling:
+                program.resume()
+
     def has_ended(self) -> bool:
         """Whether one of its programs is gone."""
         return any(program.has_ended for program in self._programs.values())

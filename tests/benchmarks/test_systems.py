@@ -167,13 +167,24 @@ def test_the_peer_is_first_in_one_turn_and_last_in_the_next(
         started(system(RIGHT, name="peer"), workload, tmp_path / "peer") as running,
     ):
         monkeypatch.setattr(rivals_module, "run_load", noted)
-        measured = measure(running, SIZE, take_turn=rivals.against("peer", ["a", "b"]))
+        measured = measure(running, SIZE, take_turn=rivals.against(running, ["a", "b"]))
     peer, a, b = asked[:3]
     assert running.address == peer
     assert [peer, a, b, b, a, peer] * (SIZE.turns // 2) == asked
     assert all({"a", "b", "peer"} == turn.keys() and all(turn.values()) for turn in measured["turns"])
     assert [turn["peer"] for turn in measured["turns"]] == [window["rate"] for window in measured["concurrency"]["8"]]
     assert [1, 1] == [len(measured["concurrency"][concurrency]) for concurrency in ("1", "32")]
+
+
+def test_what_polls_stands_still_while_others_are_measured(workload: Path, tmp_path: Path) -> None:
+    """And answers again afterwards."""
+    polling = replace(system(RIGHT, name="peer"), polls=True)
+    with started(polling, workload, tmp_path / "peer") as running:
+        (pid,) = [pid for pids in running.groups().values() for pid in pids]
+        with running.standing_still():
+            assert wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, timeout_s=TIMEOUT_S)
+        plan = running.plan(concurrency=2, seconds=0.1, warm_up_s=0.0)
+        assert run_load(plan)["requests"]
 
 
 def test_a_rival_that_fails_is_told_and_the_peer_is_measured(workload: Path, tmp_path: Path) -> None:
@@ -185,7 +196,7 @@ def test_a_rival_that_fails_is_told_and_the_peer_is_measured(workload: Path, tmp
         standing_by([broken, mortal], workload, tmp_path, SETTLE) as rivals,
         started(system(RIGHT, name="peer"), workload, tmp_path / "peer") as running,
     ):
-        take_turn = rivals.against("peer", ["broken", "mortal"])
+        take_turn = rivals.against(running, ["broken", "mortal"])
         assert take_turn is not None
         plan = running.plan(concurrency=2, seconds=0.1, warm_up_s=0.0)
         assert {"peer", "mortal"} == set(take_turn(plan)[1])
