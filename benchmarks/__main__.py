@@ -1,7 +1,7 @@
 """`python -m benchmarks [NAME ...]`: measure this machine, into benchmarks/results/ and docs/benchmarks.md.
 
 Each benchmark is a module here with `run() -> dict`, which measures whole commands, several times where it is short.
-Without names those of serving run, which takes half an hour; `all` takes hours. They are never part of the tests. Those
+Without names those of serving run, which takes an hour; `all` takes hours. They are never part of the tests. Those
 whose `run` takes a size can be run at `--size quick` (to see that they work: the numbers are only printed), `standard`
 or `full`.
 """

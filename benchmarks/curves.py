@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.load.plan import Plan
-from benchmarks.serving import run_load, say, summarize_windows
+from benchmarks.load.process import run_load
+from benchmarks.serving import say, summarize_windows
 from benchmarks.systems.bodies import form
 from benchmarks.systems.choice import precisions
 from benchmarks.systems.fovea import PATH, fovea

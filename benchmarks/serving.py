@@ -1,17 +1,16 @@
 """Requests a second, latency and CPU of Fovea, of its peers and of the machine's limit, in one interleaved run.
 
 Every round starts each system anew, checks its answer, measures it at each concurrency and stops it; the order moves on
-from round to round. Where a limit is known for a system the two are measured in turns, window by window. Numbers are
-medians over all windows. Fairness rules: docs/decisions/0025-serving-benchmarks.md.
+from round to round. Where a limit is known for a system the two are measured in turns, window by window, and so is each
+peer with Foveas that stay up for the whole run. Numbers are medians over all windows, ratios medians over all turns.
+Fairness rules: docs/decisions/0025-serving-benchmarks.md.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,19 +21,19 @@ from typing import Any
 
 from benchmarks.limit.measure import Limit
 from benchmarks.load.plan import Plan
-from benchmarks.systems.choice import choose_systems, precisions
-from benchmarks.systems.program import ROOT
-from benchmarks.systems.running import BrokenSystemError, Running, started
+from benchmarks.load.process import run_load
+from benchmarks.systems.choice import choose_rivals, choose_systems, precisions
+from benchmarks.systems.pairs import fovea_at, rivals_of
+from benchmarks.systems.rivals import Rates, Rivals, TakeTurn, compare, standing_by
+from benchmarks.systems.running import FAILURES, MAX_FAILURES, Running, failure_text, started
 from benchmarks.systems.stages import split_call
 from benchmarks.systems.system import System
 from benchmarks.workload.shared import shared_workload
 
 CONCURRENCIES = (1, 8, 32)
+_BUSY = 8  # the concurrency at which peers are measured in turns, and systems settle
 _LIMIT_PARTS = {1: "alone", 8: "full"}  # what is measured after a window at a concurrency
 _SIDE = 224  # of the network's input, pixels
-_LOAD_GRACE_S = 120.0
-_MAX_FAILURES = 2  # of a system, before the other rounds go on without it
-_ERROR_CHARACTERS = 2000
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,7 @@ class Size:
         rounds: how often each system is started.
         windows: at each concurrency after a start, in turns.
         pairs: windows at 1 and at 8 where a limit is measured after each.
+        turns: windows at 8 of a peer and of each Fovea that it is held against.
         seconds: of each window.
         warm_up_s: before each window.
         limit_s: of each measurement of the limit.
@@ -55,6 +55,7 @@ class Size:
     rounds: int
     windows: int
     pairs: int
+    turns: int
     seconds: float
     warm_up_s: float
     limit_s: float
@@ -63,93 +64,131 @@ class Size:
 
 
 SIZES = {
-    "quick": Size(rounds=1, windows=1, pairs=1, seconds=1.5, warm_up_s=0.5, limit_s=0.5, settle_s=1.0, search_s=1),
-    "standard": Size(rounds=3, windows=2, pairs=6, seconds=3.0, warm_up_s=0.75, limit_s=1.5, settle_s=1.5, search_s=2),
-    "full": Size(rounds=5, windows=2, pairs=6, seconds=10.0, warm_up_s=2.0, limit_s=4.0, settle_s=4.0, search_s=5),
+    "quick": Size(
+        rounds=1, windows=1, pairs=1, turns=1, seconds=1.5, warm_up_s=0.5, limit_s=0.5, settle_s=1.0, search_s=1
+    ),
+    "standard": Size(
+        rounds=3, windows=2, pairs=6, turns=3, seconds=3.0, warm_up_s=0.75, limit_s=1.5, settle_s=1.5, search_s=2
+    ),
+    "full": Size(
+        rounds=5, windows=2, pairs=6, turns=4, seconds=10.0, warm_up_s=2.0, limit_s=4.0, settle_s=4.0, search_s=5
+    ),
 }
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all systems of a run are measured with.
+
+    Attributes:
+        size: how much.
+        workload: what `python -m benchmarks.workload` wrote.
+        folder: for a folder of each start.
+        limits: by the system that is held against each.
+        rivals: that peers are held against.
+    """
+
+    size: Size
+    workload: Path
+    folder: Path
+    limits: Mapping[str, Limit]
+    rivals: Rivals
 
 
 def run(size: str = "standard") -> dict[str, Any]:
     """Measure everything; `BENCHMARK_SYSTEMS=name,name` leaves out the other systems."""
-    began = time.monotonic()
+    began, chosen = time.monotonic(), SIZES[size]
     systems, skipped = choose_systems(os.environ.get("BENCHMARK_SYSTEMS", ""))
     workload = shared_workload()
-    limits = {f"fovea-{name}": Limit(name, workload, side=_SIDE) for name in precisions()}
+    limits = {fovea_at(name): Limit(name, workload, side=_SIDE) for name in precisions()}
     for name in {system.name for system in systems} & limits.keys():
-        limits[name].search(SIZES[size].search_s)
-    rounds = _run_rounds(systems, limits, workload, SIZES[size])
+        limits[name].search(chosen.search_s)
+    with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
+        folder = Path(temporary)
+        with standing_by(choose_rivals(systems), workload, folder, _settling(chosen)) as rivals:
+            say("rivals are up", began)
+            rounds = _run_rounds(systems, Bench(chosen, workload, folder, limits, rivals))
     return {
         "size": size,
-        "rounds": SIZES[size].rounds,
-        "windows": SIZES[size].windows,
-        "pairs": SIZES[size].pairs,
-        "window_s": SIZES[size].seconds,
+        "rounds": chosen.rounds,
+        "windows": chosen.windows,
+        "pairs": chosen.pairs,
+        "turns": chosen.turns,
+        "window_s": chosen.seconds,
         "took_s": round(time.monotonic() - began),
         "picture_bytes": (workload / "picture.jpg").stat().st_size,
         "limit": {limit.precision: limit.document() for limit in limits.values() if limit.is_measured},
-        "systems": {s.name: {"title": s.title, **summarize(rounds[s.name])} for s in systems},
+        "systems": {
+            s.name: {"title": s.title, **summarize(s.name, rounds[s.name], rivals_of(s.name, precisions()))}
+            for s in systems
+        },
+        "rival_failures": rivals.failures,
         "skipped": skipped,
     }
 
 
-def _run_rounds(
-    systems: Sequence[System], limits: Mapping[str, Limit], workload: Path, size: Size
-) -> dict[str, list[dict[str, Any]]]:
+def _run_rounds(systems: Sequence[System], bench: Bench) -> dict[str, list[dict[str, Any]]]:
     """Start and measure each system once a round, and return what each did by its name."""
     began = time.monotonic()
     rounds: dict[str, list[dict[str, Any]]] = {system.name: [] for system in systems}
-    with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
-        for number in range(size.rounds):
-            for turn in range(len(systems)):
-                system = systems[(turn + number) % len(systems)]
-                earlier = rounds[system.name]
-                if sum("failed" in one for one in earlier) < _MAX_FAILURES:
-                    folder = Path(temporary) / f"{system.name}-{number}"
-                    earlier.append(_try(system, workload, folder, size, limits.get(system.name)))
-                say(f"round {number + 1}/{size.rounds}: {system.name}", began)
+    for number in range(bench.size.rounds):
+        for turn in range(len(systems)):
+            system = systems[(turn + number) % len(systems)]
+            earlier = rounds[system.name]
+            if sum("failed" in one for one in earlier) < MAX_FAILURES:
+                earlier.append(_try(system, bench.folder / f"{system.name}-{number}", bench))
+            say(f"round {number + 1}/{bench.size.rounds}: {system.name}", began)
     return rounds
 
 
-def _try(system: System, workload: Path, folder: Path, size: Size, limit: Limit | None) -> dict[str, Any]:
+def _try(system: System, folder: Path, bench: Bench) -> dict[str, Any]:
     """Measure a system once; a failure is a result too."""
     try:
-        with started(system, workload, folder) as running:
-            return measure(running, size, limit)
-    except (BrokenSystemError, subprocess.SubprocessError, OSError, ValueError) as err:
-        return {"failed": str(err)[-_ERROR_CHARACTERS:]}
+        with started(system, bench.workload, folder) as running:
+            take_turn = bench.rivals.against(running, rivals_of(system.name, precisions()))
+            return measure(running, bench.size, bench.limits.get(system.name), take_turn)
+    except FAILURES as err:
+        return {"failed": failure_text(err)}
 
 
-def measure(running: Running, size: Size, limit: Limit | None = None) -> dict[str, Any]:
-    """Measure a started system at each concurrency, in turns with its limit."""
-    payload = running.system.payload(running.place.workload / "picture.jpg", running.place.folder)
-    index = json.loads((running.place.workload / "expected.json").read_text())["index"]
-    plan = Plan(
-        running.address,
-        (payload,),
-        concurrency=8,
-        seconds=size.settle_s,
-        warm_up_s=0.0,
-        expect=running.system.expects(index),
-        groups=running.groups(),
-        protocol=running.system.protocol,
-    )
+def _settling(size: Size) -> dict[str, Any]:
+    """Return the load that a system gets once it has started."""
+    return {"concurrency": _BUSY, "seconds": size.settle_s, "warm_up_s": 0.0}
+
+
+def measure(
+    running: Running, size: Size, limit: Limit | None = None, take_turn: TakeTurn | None = None
+) -> dict[str, Any]:
+    """Measure a started system at each concurrency, in turns with its limit or with what it is held against."""
+    plan = running.plan(**_settling(size))
     run_load(plan)
     windows: dict[str, list[dict[str, Any]]] = {str(concurrency): [] for concurrency in CONCURRENCIES}
+    turns: list[Rates] = []
     with limit.measuring() if limit else contextlib.nullcontext() as measure_limit:
-        for concurrency in _order(size, paired=limit is not None):
+        for concurrency in _order(size, limited=limit is not None, in_turns=take_turn is not None):
             changed = replace(plan, concurrency=concurrency, seconds=size.seconds, warm_up_s=size.warm_up_s)
-            windows[str(concurrency)].append(_run_window(running, changed))
+            if take_turn is not None and concurrency == _BUSY:
+                window, rates = take_turn(changed)
+                turns.append(rates)
+            else:
+                window = _run_window(running, changed)
+            windows[str(concurrency)].append(window)
             if measure_limit is not None and concurrency in _LIMIT_PARTS:
                 measure_limit(_LIMIT_PARTS[concurrency], size.limit_s)
-    return {"start_s": round(running.start_s, 2), "memory_mb": running.memory_mb(), "concurrency": windows}
+    document = {"start_s": round(running.start_s, 2), "memory_mb": running.memory_mb(), "concurrency": windows}
+    return {**document, "turns": turns} if turns else document
 
 
-def _order(size: Size, *, paired: bool) -> list[int]:
+def _order(size: Size, *, limited: bool, in_turns: bool) -> list[int]:
     """Return the concurrencies of all windows after one start."""
-    if not paired:
-        return [*CONCURRENCIES] * size.windows
-    rest = [concurrency for concurrency in CONCURRENCIES if concurrency not in _LIMIT_PARTS]
-    return [*_LIMIT_PARTS] * size.pairs + rest * size.windows
+    paired: list[int] = []
+    count = 0
+    if limited:
+        paired, count = [*_LIMIT_PARTS], size.pairs
+    elif in_turns:
+        paired, count = [_BUSY], size.turns
+    rest = [concurrency for concurrency in CONCURRENCIES if concurrency not in paired]
+    return paired * count + rest * size.windows
 
 
 def _run_window(running: Running, plan: Plan) -> dict[str, Any]:
@@ -163,18 +202,14 @@ def _run_window(running: Running, plan: Plan) -> dict[str, Any]:
     return window
 
 
-def run_load(plan: Plan) -> dict[str, Any]:
-    """Run one plan in a process of its own and return what it tells."""
-    command = [sys.executable, "-m", "benchmarks.load"]
-    limit_s = plan.warm_up_s + plan.seconds + 3 * plan.timeout_s + _LOAD_GRACE_S
-    pipes: dict[str, Any] = {"input": plan.to_json(), "capture_output": True, "text": True}
-    done = subprocess.run(command, check=True, cwd=ROOT, timeout=limit_s, **pipes)
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
+def summarize(name: str, rounds: Sequence[dict[str, Any]], rivals: Sequence[str] = ()) -> dict[str, Any]:
+    """Return medians over the windows of a system's rounds that did not fail, and the rounds themselves.
 
-
-def summarize(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return medians over the windows of rounds that did not fail, and the rounds themselves."""
+    Args:
+        name: of the system.
+        rounds: what `measure` returned, or why it could not.
+        rivals: names of those that it was measured in turns with.
+    """
     good = [one for one in rounds if "failed" not in one]
     document: dict[str, Any] = {"failures": [one["failed"] for one in rounds if "failed" in one]}
     if good:
@@ -185,6 +220,9 @@ def summarize(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
             key: summarize_windows([window for one in good for window in one["concurrency"][key]])
             for key in good[0]["concurrency"]
         }
+    if good and rivals:
+        turns = [turn for one in good for turn in one["turns"]]
+        document["against"] = {rival: compare(turns, name, rival) for rival in rivals}
     return {**document, "rounds": [one for one in rounds if "failed" not in one]}
 
 

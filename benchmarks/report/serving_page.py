@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.report.tables import number, table
 from benchmarks.report.targets import OVERHEAD_MS, find_targets, split_cpu
+from benchmarks.systems.pairs import fovea_at, precision_of
 
 _CONCURRENCIES = ("1", "8", "32")
 
@@ -17,8 +18,10 @@ def serving_sections(serving: Mapping[str, Any]) -> Iterator[str]:
     yield _setup(serving)
     yield _limit(serving)
     yield _systems(serving)
+    if in_turns := _in_turns(serving):
+        yield in_turns
     for precision, targets in find_targets(serving):
-        rows = [(t.text, number(t.measured), number(t.wanted), t.unit, t.verdict) for t in targets]
+        rows = [(t.text, number(t.measured, t.digits), number(t.wanted, t.digits), t.unit, t.verdict) for t in targets]
         yield f"## Targets at {precision}\n\n" + table(("target", "measured", "wanted", "unit", "verdict"), rows)
         yield _profile(serving, precision)
         if alone := _profile_alone(serving, precision):
@@ -34,7 +37,8 @@ def _setup(serving: Mapping[str, Any]) -> str:
         f"`python -m benchmarks serving --size {serving['size']}`, {serving['measured'][:10]}",
         f"{machine['cpu']}, {machine['cores']} cores ({units}), Python {machine['python']}, {machine['system']}",
         f"{serving['rounds']} rounds, {serving['windows']} windows of {serving['window_s']:g} s in each "
-        f"({serving['pairs']} where a limit is measured in turns), {serving['took_s'] / 60:.0f} minutes in all",
+        f"({serving['pairs']} where a limit is measured in turns, {serving.get('turns', 0)} at concurrency 8 where a "
+        f"peer is measured in turns with Fovea), {serving['took_s'] / 60:.0f} minutes in all",
         f"a JPEG of {serving['picture_bytes'] / 1e3:.0f} KB",
     ]
     lines = "\n".join(f"- {fact}" for fact in facts)
@@ -87,7 +91,23 @@ def _settings(limits: Mapping[str, Any]) -> str:
         "What `benchmark_app` found, images a second. A server comes near the best of them only where its callers fill "
         "such batches: of 8 callers on two streams some are at the gateway and most batches hold two or three images."
     )
-    return f"{text}\n\n{table(('precision', 'streams', *(f'batch {batch}' for batch in batches)), rows)}"
+    settings = table(("precision", "streams", *(f"batch {batch}" for batch in batches)), rows)
+    return "\n\n".join(part for part in (text, settings, _finalists(limits)) if part)
+
+
+def _finalists(limits: Mapping[str, Any]) -> str:
+    """Tell by what the best setting was chosen; nothing where no finalists were measured."""
+    told = [
+        f"{precision} {number(setting['images_per_s'])} ({setting['streams']} streams, batch {setting['batch']})"
+        for precision, limit in limits.items()
+        for setting in limit.get("finalists", ())
+    ]
+    if not told:
+        return ""
+    return (
+        "The fastest setting of each number of streams was measured again, these in turns; the best median decides: "
+        f"{', '.join(told)}."
+    )
 
 
 def _systems(serving: Mapping[str, Any]) -> str:
@@ -120,6 +140,38 @@ def _systems(serving: Mapping[str, Any]) -> str:
     if failures := _failures(serving):
         text += f"\n\n{failures}"
     return text
+
+
+def _in_turns(serving: Mapping[str, Any]) -> str:
+    """Tell how Fovea compares with each peer; nothing where none was measured in turns with it."""
+    compared = [
+        (precision_of(fovea), system["title"], one)
+        for system in serving["systems"].values()
+        for fovea, one in system.get("against", {}).items()
+    ]
+    if not compared:
+        return ""
+    header = ("peer", "Fovea's precision", "Fovea / peer", "middle half of the turns", "turns", "left out")
+    rows = [
+        (title, precision, number(one["ratio"], 2), _span(one), str(one["turns"]), str(one["left_out"]))
+        for precision, title, one in sorted(compared, key=lambda row: (row[0], row[2]["ratio"] or 0.0))
+    ]
+    text = (
+        "### In turns with its peers\n\nRequests a second at concurrency 8, Fovea's over the peer's in the same turn; "
+        f"the median of all turns. In a turn each has a window of {serving['window_s']:g} s, one after the other, "
+        "the peer first in one turn and last in the next. These Foveas stay up for the whole run, idle while it is not "
+        "their turn. A turn in which one of the two answered nothing is left out."
+    )
+    failed = [
+        f"- {fovea}, which stays up: failed {len(failures)} times ({failures[0].splitlines()[0]})"
+        for fovea, failures in serving["rival_failures"].items()
+        if failures
+    ]
+    return "\n\n".join(part for part in (text, table(header, rows), "\n".join(failed)) if part)
+
+
+def _span(compared: Mapping[str, Any]) -> str:
+    return f"{number(compared['low'], 2)}–{number(compared['high'], 2)}" if compared["turns"] else "–"
 
 
 def _row(system: Mapping[str, Any]) -> tuple[str, ...]:
@@ -156,7 +208,7 @@ def _failures(serving: Mapping[str, Any]) -> str:
 
 
 def _profile(serving: Mapping[str, Any], precision: str) -> str:
-    own, limit = serving["systems"][f"fovea-{precision}"]["concurrency"], serving["limit"][precision]
+    own, limit = serving["systems"][fovea_at(precision)]["concurrency"], serving["limit"][precision]
     parts = split_cpu(own, limit, serving["machine"]["cores"])
     whole = sum(parts.values())
     rows = [(part, number(value, 2), f"{value / whole:.1%}") for part, value in parts.items()]
@@ -174,7 +226,7 @@ def _profile(serving: Mapping[str, Any], precision: str) -> str:
 
 def _profile_alone(serving: Mapping[str, Any], precision: str) -> str:
     """Tell where the time of a call goes that is the only one; nothing if its parts were not measured."""
-    parts = serving["systems"][f"fovea-{precision}"]["concurrency"]["1"].get("parts_ms")
+    parts = serving["systems"][fovea_at(precision)]["concurrency"]["1"].get("parts_ms")
     if parts is None:
         return ""
     limit = serving["limit"][precision]

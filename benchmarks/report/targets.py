@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-PYTHON_PEERS = ("litserve", "bentoml", "ray", "mosec")
-ENGINE_PEERS = ("litserve-engine", "mosec-engine")  # each with its precision behind it
+from benchmarks.systems.pairs import PLAIN_PEER, PYTHON_PEERS, engine_peers, fovea_at
+
 SHARE_OF_LIMIT = 0.75
 OVER_FASTAPI = {"float32": 2.5, "fast": 6.0}
 OVER_PEERS = {"float32": 1.5, "fast": 4.0}
@@ -24,7 +24,7 @@ class Target:
         text: what is asked.
         measured: in `unit`.
         wanted: in `unit`.
-        unit: such as "requests/s".
+        unit: such as "requests/s"; "times" is Fovea's rate over a peer's.
         at_least: whether more is better.
     """
 
@@ -33,6 +33,11 @@ class Target:
     wanted: float
     unit: str
     at_least: bool = True
+
+    @property
+    def digits(self) -> int:
+        """How many tell `measured` from `wanted`, after the point."""
+        return 2 if self.unit == "times" else 1
 
     @property
     def is_met(self) -> bool:
@@ -54,42 +59,44 @@ def find_targets(serving: Mapping[str, Any]) -> Iterator[tuple[str, list[Target]
         serving: the results of `python -m benchmarks serving`.
     """
     for precision, limit in serving["limit"].items():
-        own = serving["systems"].get(f"fovea-{precision}", {}).get("concurrency")
+        own = serving["systems"].get(fovea_at(precision), {}).get("concurrency")
         if own:
             yield precision, list(_targets(own, limit, serving["systems"], precision))
 
 
-def rate_of(systems: Mapping[str, Any], name: str, concurrency: str = BUSY) -> float | None:
-    """Return a system's requests a second; None where it was not measured."""
-    windows = systems.get(name, {}).get("concurrency")
-    return windows[concurrency]["rate"] if windows else None
-
-
-def best_of(systems: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, float] | None:
-    """Return the fastest of some systems under load, by title, and its rate."""
-    rates = {systems[name]["title"]: rate for name in names if (rate := rate_of(systems, name))}
-    return max(rates.items(), key=lambda item: item[1]) if rates else None
+def closest_of(systems: Mapping[str, Any], names: Iterable[str], fovea: str) -> tuple[str, float] | None:
+    """Return which of some peers a Fovea is least ahead of in their turns, and its rate over that peer's."""
+    compared = {name: systems.get(name, {}).get("against", {}).get(fovea, {}).get("ratio") for name in names}
+    ratios = {name: ratio for name, ratio in compared.items() if ratio is not None}
+    return min(ratios.items(), key=lambda item: item[1]) if ratios else None
 
 
 def _targets(own: Mapping[str, Any], limit: Mapping[str, Any], systems: Any, precision: str) -> Iterator[Target]:
-    kind = "float32" if precision == "float32" else "fast"
-    rate, unit = own[BUSY]["rate"], "requests/s"
     share = SHARE_OF_LIMIT * limit["images_per_s"]
-    yield Target(f"{SHARE_OF_LIMIT} of the limit ({limit['images_per_s']:.1f})", rate, share, unit)
-    if plain := rate_of(systems, "fastapi"):
-        factor = OVER_FASTAPI[kind]
-        yield Target(f"{factor} times FastAPI + model.predict ({plain:.1f})", rate, factor * plain, unit)
-    if peer := best_of(systems, PYTHON_PEERS):
-        factor = OVER_PEERS[kind]
-        yield Target(f"{factor} times the best Python peer ({peer[0]}, {peer[1]:.1f})", rate, factor * peer[1], unit)
-    if peer := best_of(systems, tuple(f"{name}-{precision}" for name in ENGINE_PEERS)):
-        yield Target(f"not slower than the best peer on our engine ({peer[0]})", rate, peer[1], unit)
+    text = f"{SHARE_OF_LIMIT} of the limit ({limit['images_per_s']:.1f})"
+    yield Target(text, own[BUSY]["rate"], share, "requests/s")
+    yield from _peer_targets(systems, precision)
     floor = limit["engine_ms"] + limit["decode_ms"]
     text = f"p50 at concurrency 1: engine {limit['engine_ms']:.1f} + decode {limit['decode_ms']:.1f} + {OVERHEAD_MS} ms"
     yield Target(text, own[QUIET]["latency_ms"]["p50"], floor + OVERHEAD_MS, "ms", at_least=False)
     latency = own[BUSY]["latency_ms"]
     text = f"p99 at concurrency 8: at most {TAIL:.0f} times p50 ({latency['p50']:.0f})"
     yield Target(text, latency["p99"], TAIL * latency["p50"], "ms", at_least=False)
+
+
+def _peer_targets(systems: Mapping[str, Any], precision: str) -> Iterator[Target]:
+    """Yield those that are told by turns of peers and Fovea; none where there were no such turns."""
+    kind = "float32" if precision == "float32" else "fast"
+    asked = [
+        ((PLAIN_PEER,), OVER_FASTAPI[kind], f"{OVER_FASTAPI[kind]} times"),
+        (PYTHON_PEERS, OVER_PEERS[kind], f"{OVER_PEERS[kind]} times the best Python peer:"),
+        (engine_peers(precision), 1.0, "not slower than the best peer on our engine:"),
+    ]
+    for names, factor, text in asked:
+        if closest := closest_of(systems, names, fovea_at(precision)):
+            peer, ratio = closest
+            title, rate = systems[peer]["title"], systems[peer]["concurrency"][BUSY]["rate"]
+            yield Target(f"{text} {title} ({rate:.1f})", ratio, factor, "times")
 
 
 def split_cpu(own: Mapping[str, Any], limit: Mapping[str, Any], cores: int) -> dict[str, float]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 
 from benchmarks.systems.fovea import fovea, gateway_alone, model_server_alone
+from benchmarks.systems.pairs import fovea_at, rivals_of
 from benchmarks.systems.peers import PEERS, build_environment, default_cache, peers
 from benchmarks.systems.system import System
 from benchmarks.systems.tfserving import find_image, tensorflow_serving
@@ -16,6 +18,17 @@ def precisions() -> tuple[str, ...]:
     return list_precisions("openvino")[:2]
 
 
+def foveas() -> list[System]:
+    """Return Fovea at each of these precisions."""
+    return [fovea(fovea_at(name), f"Fovea, {name}", f"--precision={name}") for name in precisions()]
+
+
+def choose_rivals(systems: Sequence[System]) -> list[System]:
+    """Return the Foveas that some of these systems are measured in turns with."""
+    names = {rival for system in systems for rival in rivals_of(system.name, precisions())}
+    return [system for system in foveas() if system.name in names]
+
+
 def choose_systems(wanted: str) -> tuple[list[System], dict[str, str]]:
     """Return what is measured, and for what is not the reason.
 
@@ -24,7 +37,7 @@ def choose_systems(wanted: str) -> tuple[list[System], dict[str, str]]:
     """
     skipped: dict[str, str] = {}
     systems = [
-        *(fovea(f"fovea-{name}", f"Fovea, {name}", f"--precision={name}") for name in precisions()),
+        *foveas(),
         fovea("fovea-tensorflow", "Fovea on its TensorFlow engine", "--engine=tensorflow"),
         model_server_alone(precisions()[-1]),
         gateway_alone(),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.systems.bodies import base64_json, form
+from benchmarks.systems.pairs import engine_peer
 from benchmarks.systems.program import ROOT
 from benchmarks.systems.system import Place, System, read_flat
 
@@ -38,11 +39,14 @@ def peers(cache: Path, precisions: Sequence[str]) -> list[System]:
     """
     return [
         _keras(cache, "fastapi", "FastAPI + model.predict", wrap=form("file")),
-        _keras(cache, "litserve", "LitServe", wrap=base64_json("image_data")),
+        _keras(cache, "litserve", "LitServe", wrap=base64_json("image_data"), polls=True),
         _keras(cache, "bentoml", "BentoML", wrap=form("images"), read=lambda reply: read_flat(reply[0])),
         _keras(cache, "ray", "Ray Serve"),
         _keras(cache, "mosec", "mosec", path="/inference"),
-        *(_engine(cache, "litserve", precision, wrap=base64_json("image_data")) for precision in precisions),
+        *(
+            _engine(cache, "litserve", precision, wrap=base64_json("image_data"), polls=True)
+            for precision in precisions
+        ),
         *(_engine(cache, "mosec", precision, path="/inference") for precision in precisions),
     ]
 
@@ -55,7 +59,7 @@ def _keras(cache: Path, name: str, title: str, **settings: object) -> System:
 def _engine(cache: Path, name: str, precision: str, **settings: object) -> System:
     title = f"{_PRODUCTS[name]} on Fovea's engine, {precision}"
     command = _command(cache, name, f"{name}_engine_server.py", str(VERSION))
-    return System(f"{name}-engine-{precision}", title, command, **_common(BENCHMARK_PRECISION=precision), **settings)  # type: ignore[arg-type]
+    return System(engine_peer(name, precision), title, command, **_common(BENCHMARK_PRECISION=precision), **settings)  # type: ignore[arg-type]
 
 
 def _common(**variables: str) -> dict[str, object]:

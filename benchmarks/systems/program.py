@@ -76,6 +76,18 @@ class Program:
                 total += psutil.Process(pid).memory_full_info().pss
         return total / 1e6
 
+    def pause(self) -> None:
+        """Let none of its processes compute until `resume`."""
+        for pid in self.pids():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self._seen[pid].suspend()
+
+    def resume(self) -> None:
+        """Let all its processes compute again."""
+        for process in self._seen.values():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
+
     def log_tail(self) -> str:
         """Return the end of what it has printed."""
         return self._log.read_text(errors="replace")[-_LOG_TAIL:].strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,7 @@ from typing import Any
 
 import grpc
 
-from benchmarks.load.plan import Payload
+from benchmarks.load.plan import Payload, Plan
 from benchmarks.systems.program import Program, free_port, wait_until
 from benchmarks.systems.stages import read_totals
 from benchmarks.systems.system import Place, System
@@ -20,12 +21,23 @@ from benchmarks.systems.system import Place, System
 _START_TIMEOUT_S = 300.0
 _ANSWER_TIMEOUT_S = 60.0
 _TOLERANCE = 0.05  # of the probability: decoders and precisions differ, another picture or network would by more
+_ERROR_CHARACTERS = 2000
+MAX_FAILURES = 2  # of a system, before a run goes on without it
 
 _LOOPBACK = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever proxy the environment names
 
 
 class BrokenSystemError(Exception):
     """A system did not start, or answers wrongly; the text says which."""
+
+
+# By which a system fails, and not the run.
+FAILURES = (BrokenSystemError, subprocess.SubprocessError, OSError, ValueError)
+
+
+def failure_text(err: Exception) -> str:
+    """Return what results tell of a failure."""
+    return str(err)[-_ERROR_CHARACTERS:]
 
 
 class Running:
@@ -59,6 +71,19 @@ class Running:
         """Return the memory of each program, megabytes."""
         return {name: round(program.memory_mb(), 1) for name, program in self._told().items()}
 
+    def plan(self, *, concurrency: int, seconds: float, warm_up_s: float) -> Plan:
+        """Return a load of callers that send the picture and expect its class."""
+        return Plan(
+            self.address,
+            (self.system.payload(self.place.workload / "picture.jpg", self.place.folder),),
+            concurrency=concurrency,
+            seconds=seconds,
+            warm_up_s=warm_up_s,
+            expect=self.system.expects(_expected(self.place.workload)["index"]),
+            groups=self.groups(),
+            protocol=self.system.protocol,
+        )
+
     def call_totals(self) -> dict[str, tuple[float, float]]:
         """Return what its metrics have counted; nothing for a system that has none.
 
@@ -69,6 +94,18 @@ class Running:
 
     def _told(self) -> dict[str, Program]:
         return {name: program for name, program in self._programs.items() if name not in self.system.untold}
+
+    @contextlib.contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """While the block runs, nothing of a system that polls computes."""
+        polling = [*self._programs.values()] if self.system.polls else []
+        try:
+            for program in polling:
+                program.pause()
+            yield
+        finally:
+            for program in polling:
+                program.resume()
 
     def has_ended(self) -> bool:
         """Whether one of its programs is gone."""
@@ -114,6 +151,12 @@ def _get(url: str) -> str:
     return text
 
 
+def _expected(workload: Path) -> dict[str, Any]:
+    """Return `index` and `probability` of the class that every checked answer names."""
+    expected: dict[str, Any] = json.loads((workload / "expected.json").read_text())
+    return expected
+
+
 @contextlib.contextmanager
 def started(system: System, workload: Path, folder: Path) -> Iterator[Running]:
     """Start a system, wait until it gives the right answer, and stop it afterwards.
@@ -152,7 +195,7 @@ def _wait_for_answer(running: Running, payload: Payload) -> None:
         index, probability = system.read(running.ask(payload))
     except (OSError, ValueError, LookupError, TypeError) as err:
         raise BrokenSystemError(f"{system.name} does not answer: {err}\n{running.logs()}") from err
-    expected = json.loads((running.place.workload / "expected.json").read_text())
+    expected = _expected(running.place.workload)
     if system.checked and (index != expected["index"] or abs(probability - expected["probability"]) > _TOLERANCE):
         received = f"class {index}, probability {probability}"
         raise BrokenSystemError(f"{system.name}: expected {expected}. Received: {received}")

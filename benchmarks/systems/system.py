@@ -58,6 +58,7 @@ class System:
         names_index: how its replies name the class index, with {} for the number; what does not hold it is no answer.
             Empty where replies are not text.
         metrics: given a place, URLs of metrics by which `stages` can tell where the time of a call goes.
+        polls: whether it computes while nobody asks, so that it must be stopped while another system is measured.
         untold: programs whose CPU means nothing, such as a client of another server that does the work.
     """
 
@@ -75,6 +76,7 @@ class System:
     checked: bool = True
     names_index: str = ""
     metrics: Callable[[Place], Sequence[str]] = lambda _: ()
+    polls: bool = False
     untold: tuple[str, ...] = ()
 
     def expects(self, index: int) -> str:

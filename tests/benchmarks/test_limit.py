@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.limit.search import search_settings
+from benchmarks.limit.search import FINAL_TURNS, choose_setting, search_settings
 from tests.helpers.pictures import encode
 from tests.repository.project import ROOT
 
@@ -45,9 +45,29 @@ def test_raw_inference_and_decoding_are_measured(network: Path, tmp_path: Path) 
     assert alone["decode_ms"] > 0
 
 
+def test_the_median_of_the_finalists_decides() -> None:
+    """One lucky minute makes a setting the fastest of its streams, and no more than that."""
+    asked: list[tuple[int, int]] = []
+
+    def rate(streams: int, batch: int) -> float:
+        asked.append((streams, batch))
+        is_lucky = (streams, batch) == (1, 8) and asked.count((1, 8)) in (2, 4)
+        return 100.0 if is_lucky else 10.0 * streams + batch
+
+    found = choose_setting(rate, [1, 2])
+    assert 8 == len(found["settings"])
+    assert {"streams": 1, "batch": 8, "images_per_s": 100.0} in found["settings"]
+    assert [
+        {"streams": 1, "batch": 8, "images_per_s": 18.0},
+        {"streams": 2, "batch": 16, "images_per_s": 36.0},
+    ] == found["finalists"]
+    assert found["best"] == found["finalists"][1]
+    assert [(1, 8), (2, 16)] * FINAL_TURNS == asked[-2 * FINAL_TURNS :]
+
+
 @pytest.mark.slow
 def test_the_best_setting_is_one_that_was_tried(network: Path) -> None:
     """benchmark_app runs at every setting, and its rates are read."""
     found = search_settings(network, "float32", side=SIDE, seconds=1)
     assert all(setting["images_per_s"] > 0 for setting in found["settings"])
-    assert found["best"] == max(found["settings"], key=lambda setting: setting["images_per_s"])
+    assert found["best"] == max(found["finalists"], key=lambda setting: setting["images_per_s"])

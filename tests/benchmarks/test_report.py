@@ -13,6 +13,7 @@ from benchmarks.report.page import build_page, read_results
 from benchmarks.report.plots import draw_curves, draw_serving
 from benchmarks.report.targets import Target, find_targets, split_cpu
 from benchmarks.serving import summarize, summarize_windows
+from benchmarks.systems.rivals import compare
 from tests.repository.project import ROOT
 
 MACHINE = {"cpu": "A CPU", "cores": 2, "vector_units": ["avx2"], "python": "3.11", "system": "Linux"}
@@ -33,17 +34,21 @@ def window(rate: float, *, p50: float = 100.0, p99: float = 200.0, **cpu_s: floa
     }
 
 
-def measured(title: str, rate: float, **cpu_s: float) -> dict[str, Any]:
-    """Return a system's results: two rounds, the second a tenth faster."""
+def measured(
+    title: str, rate: float, *, name: str = "", times: tuple[float, ...] = (), **cpu_s: float
+) -> dict[str, Any]:
+    """Return a system's results: two rounds, the second a tenth faster; in each Fovea is so many times as fast."""
+    turns = [{name: rate, "fovea-float32": factor * rate} for factor in times]
     rounds = [
         {
             "start_s": 1.0,
             "memory_mb": dict.fromkeys(cpu_s, 100.0),
             "concurrency": {c: [window(factor * rate, **cpu_s)] for c in ("1", "8", "32")},
+            "turns": turns,
         }
         for factor in (1.0, 1.1)
     ]
-    return {"title": title, **summarize(rounds)}
+    return {"title": title, **summarize(name, rounds, ["fovea-float32"] if turns else [])}
 
 
 def results() -> dict[str, Any]:
@@ -60,6 +65,7 @@ def results() -> dict[str, Any]:
         "rounds": 2,
         "windows": 1,
         "pairs": 1,
+        "turns": 3,
         "window_s": 10.0,
         "took_s": 600,
         "picture_bytes": 40_000,
@@ -67,17 +73,22 @@ def results() -> dict[str, Any]:
             "float32": {
                 "precision": "float32",
                 "settings": [{"streams": 2, "batch": 4, "images_per_s": 36.0}],
-                "best": {"streams": 2, "batch": 4, "images_per_s": 36.0},
+                "finalists": [{"streams": 2, "batch": 4, "images_per_s": 35.0}],
+                "best": {"streams": 2, "batch": 4, "images_per_s": 35.0},
                 **summarize_limit(turns, cores=2),
             }
         },
         "systems": {
             "fovea-float32": measured("Fovea, float32", 20.0, gateway=2.0, modelserver=12.0),
-            "fastapi": measured("FastAPI + model.predict", 8.0, server=15.0),
-            "mosec": measured("mosec", 10.0, server=15.0),
-            "mosec-engine-float32": measured("mosec on Fovea's engine, float32", 24.0, server=15.0),
+            "fastapi": measured("FastAPI", 8.0, name="fastapi", times=(2.0, 3.0, 9.0), server=15.0),
+            "litserve": measured("LitServe", 11.0, name="litserve", times=(1.8,), server=15.0),
+            "mosec": measured("mosec", 10.0, name="mosec", times=(1.4, 1.2, 1.3), server=15.0),
+            "mosec-engine-float32": measured(
+                "mosec on Fovea's engine, float32", 24.0, name="mosec-engine-float32", times=(0.98,), server=15.0
+            ),
             "ray": {"title": "Ray Serve", "failures": ["did not start:\nlog"], "rounds": []},
         },
+        "rival_failures": {"fovea-float32": ["fovea-float32 has ended:\nlog"]},
         "skipped": {"tfserving-rest": "there is no docker command"},
     }
 
@@ -109,11 +120,37 @@ def test_targets_are_judged_both_ways() -> None:
 
 
 def test_targets_come_from_the_results() -> None:
-    """0.75 of 33.3; 2.5 times 8.4; 1.5 times 10.5; 25.2; 40 + 5 + 3 ms; three times p50."""
+    """0.75 of 33.3; ratios to FastAPI, a Python peer and one on our engine; 40 + 5 + 3 ms; three times p50."""
     ((precision, targets),) = find_targets(results())
     assert "float32" == precision
-    assert [25.0, 21.0, 15.75, 25.2, 48.0, 300.0] == [round(target.wanted, 2) for target in targets]
-    assert [False, True, True, False, False, True] == [target.is_met for target in targets]
+    assert [25.0, 2.5, 1.5, 1.0, 48.0, 300.0] == [round(target.wanted, 2) for target in targets]
+    assert [21.0, 3.0, 1.3, 0.98, 100.0, 200.0] == [target.measured for target in targets]
+    assert [False, True, False, False, False, True] == [target.is_met for target in targets]
+    assert "1.5 times the best Python peer: mosec (10.5)" == targets[2].text
+
+
+def test_no_turns_no_target() -> None:
+    """Peers that took no turns with Fovea, or answered in none of them, are no target's."""
+    run = results()
+    for system in run["systems"].values():
+        system.pop("against", None)
+    run["systems"]["mosec"]["against"] = {"fovea-float32": compare([{"mosec": 9.0}], "mosec", "fovea-float32")}
+    ((_, targets),) = find_targets(run)
+    assert ["requests/s", "ms", "ms"] == [target.unit for target in targets]
+
+
+def test_a_ratio_is_of_one_turn() -> None:
+    """The machine's speed falls by four from turn to turn; turns in which one of the two was silent are left out."""
+    turns = [
+        {"peer": 40.0, "fovea": 80.0, "other": 7.0},
+        {"fovea": 60.0, "peer": 20.0},
+        {"peer": 10.0, "fovea": 40.0},
+        {"peer": 0.0, "fovea": 40.0},
+        {"peer": 10.0},
+    ]
+    assert {"ratio": 3.0, "low": 2.5, "high": 3.5, "turns": 3, "left_out": 2} == compare(turns, "peer", "fovea")
+    assert {"ratio": 0.175, "low": 0.175, "high": 0.175, "turns": 1, "left_out": 4} == compare(turns, "peer", "other")
+    assert {"ratio": None, "low": None, "high": None, "turns": 0, "left_out": 1} == compare(turns[-1:], "peer", "fovea")
 
 
 def test_the_parts_of_a_request_add_up() -> None:
@@ -130,6 +167,9 @@ def test_the_page_names_every_system_and_what_was_skipped() -> None:
     for text in ("Fovea, float32", "mosec on Fovea's engine", "1 of 2 starts failed (did not start:)", "no docker"):
         assert text in page
     assert "missed by" in page
+    assert "| LitServe | float32 | 1.80 | 1.80–1.80 | 2 | 0 |" in page
+    assert "failed 1 times (fovea-float32 has ended:)" in page
+    assert "float32 35.0 (2 streams, batch 4)" in page
 
 
 def test_the_page_is_what_the_generator_writes() -> None:

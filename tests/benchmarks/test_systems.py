@@ -1,25 +1,37 @@
-"""How measured systems are started, asked and stopped."""
+"""How measured systems are started, asked and stopped, and how they take turns."""
 
 from __future__ import annotations
 
 import json
 import re
 import sys
+from dataclasses import replace
 from email.parser import BytesParser
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from benchmarks.load.plan import Plan
+from benchmarks.load.process import run_load
+from benchmarks.serving import SIZES, measure
+from benchmarks.systems import rivals as rivals_module
 from benchmarks.systems.bodies import base64_json, form, pixels_json, pixels_proto, raw
+from benchmarks.systems.pairs import precision_of, rivals_of
 from benchmarks.systems.peers import FOLDER, PEERS, environment_path, peers
 from benchmarks.systems.program import Program, wait_until
-from benchmarks.systems.running import BrokenSystemError, started
+from benchmarks.systems.rivals import standing_by
+from benchmarks.systems.running import MAX_FAILURES, BrokenSystemError, started
 from benchmarks.systems.system import Place, System
 from contract.tensors import decode_tensor, predict_pb2
 from tests.helpers.pictures import encode
 
 TIMEOUT_S = 60.0
+RIGHT = '{"index": 7, "probability": 0.9}'
+PRECISIONS = ("float32", "bfloat16")
+SIZE = replace(SIZES["quick"], turns=4, seconds=0.2, warm_up_s=0.05, settle_s=0.1)
+SETTLE = {"concurrency": 2, "seconds": 0.1, "warm_up_s": 0.0}
 
 # A server that answers every POST alike, in a process of its own.
 SERVER = """
@@ -36,13 +48,13 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 
 
-def system(reply: str, code: str = SERVER) -> System:
+def system(reply: str, code: str = SERVER, *, name: str = "test") -> System:
     """Return a system that answers `reply`."""
 
     def commands(place: Place) -> dict[str, list[str]]:
         return {"server": [sys.executable, "-c", code, str(place.port), reply]}
 
-    return System("test", "A test", commands, names_index='"index":{}')
+    return System(name, "A test", commands, names_index='"index":{}')
 
 
 @pytest.fixture
@@ -127,3 +139,70 @@ def test_every_peer_has_its_server(tmp_path: Path) -> None:
     for peer in peers(tmp_path, ["float32"]):
         (command,) = peer.commands(Place(tmp_path, 1, 2, tmp_path)).values()
         assert Path(command[1]).is_file()
+
+
+def test_each_peer_has_its_rivals(tmp_path: Path) -> None:
+    """One on Keras every Fovea, one on Fovea's engine that of its precision; what is no peer has none."""
+    for peer in peers(tmp_path, PRECISIONS):
+        found = [precision_of(rival) for rival in rivals_of(peer.name, PRECISIONS)]
+        own = [precision for precision in PRECISIONS if peer.name.endswith(f"-engine-{precision}")]
+        assert found == (own or list(PRECISIONS))
+    assert [] == rivals_of("fovea-float32", PRECISIONS)
+    assert [] == rivals_of("gateway-alone", PRECISIONS)
+
+
+def test_the_peer_is_first_in_one_turn_and_last_in_the_next(
+    workload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each system has a window in each turn, and the peer's windows at 8 are those."""
+    asked: list[str] = []
+
+    def noted(plan: Plan) -> dict[str, Any]:
+        asked.append(plan.address)
+        return run_load(plan)
+
+    foveas = [system(RIGHT, name=name) for name in ("a", "b")]
+    with (
+        standing_by(foveas, workload, tmp_path, SETTLE) as rivals,
+        started(system(RIGHT, name="peer"), workload, tmp_path / "peer") as running,
+    ):
+        monkeypatch.setattr(rivals_module, "run_load", noted)
+        measured = measure(running, SIZE, take_turn=rivals.against(running, ["a", "b"]))
+    peer, a, b = asked[:3]
+    assert running.address == peer
+    assert [peer, a, b, b, a, peer] * (SIZE.turns // 2) == asked
+    assert all({"a", "b", "peer"} == turn.keys() and all(turn.values()) for turn in measured["turns"])
+    assert [turn["peer"] for turn in measured["turns"]] == [window["rate"] for window in measured["concurrency"]["8"]]
+    assert [1, 1] == [len(measured["concurrency"][concurrency]) for concurrency in ("1", "32")]
+
+
+def test_what_polls_stands_still_while_others_are_measured(workload: Path, tmp_path: Path) -> None:
+    """And answers again afterwards."""
+    polling = replace(system(RIGHT, name="peer"), polls=True)
+    with started(polling, workload, tmp_path / "peer") as running:
+        (pid,) = [pid for pids in running.groups().values() for pid in pids]
+        with running.standing_still():
+            assert wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, timeout_s=TIMEOUT_S)
+        plan = running.plan(concurrency=2, seconds=0.1, warm_up_s=0.0)
+        assert run_load(plan)["requests"]
+
+
+def test_a_rival_that_fails_is_told_and_the_peer_is_measured(workload: Path, tmp_path: Path) -> None:
+    """One that never starts, and one that ends: turns go on without them."""
+    broken = system("", "raise SystemExit('no such model')", name="broken")
+    reply = RIGHT.replace("0.9", "0.91")  # by which its process is known
+    mortal = system(reply, name="mortal")
+    with (
+        standing_by([broken, mortal], workload, tmp_path, SETTLE) as rivals,
+        started(system(RIGHT, name="peer"), workload, tmp_path / "peer") as running,
+    ):
+        take_turn = rivals.against(running, ["broken", "mortal"])
+        assert take_turn is not None
+        plan = running.plan(concurrency=2, seconds=0.1, warm_up_s=0.0)
+        assert {"peer", "mortal"} == set(take_turn(plan)[1])
+        (process,) = (child for child in psutil.Process().children() if reply in child.cmdline())
+        process.kill()
+        assert wait_until(lambda: process.status() == psutil.STATUS_ZOMBIE, timeout_s=TIMEOUT_S)
+        assert [{"peer"}] * 4 == [set(take_turn(plan)[1]) for _ in range(4)]
+    assert ["broken did not start:\nno such model"] == rivals.failures["broken"]
+    assert MAX_FAILURES == len(rivals.failures["mortal"])
