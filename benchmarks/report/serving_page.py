@@ -37,7 +37,7 @@ def _setup(serving: Mapping[str, Any]) -> str:
         f"`python -m benchmarks serving --size {serving['size']}`, {serving['measured'][:10]}",
         f"{machine['cpu']}, {machine['cores']} cores ({units}), Python {machine['python']}, {machine['system']}",
         f"{serving['rounds']} rounds, {serving['windows']} windows of {serving['window_s']:g} s in each "
-        f"({serving['pairs']} where a limit is measured in turns, {serving.get('turns', 0)} at concurrency 8 where a "
+        f"({serving['pairs']} where a limit is measured in turns, {serving['turns']} at concurrency 8 where a "
         f"peer is measured in turns with Fovea), {serving['took_s'] / 60:.0f} minutes in all",
         f"a JPEG of {serving['picture_bytes'] / 1e3:.0f} KB",
     ]
@@ -92,18 +92,16 @@ def _settings(limits: Mapping[str, Any]) -> str:
         "such batches: of 8 callers on two streams some are at the gateway and most batches hold two or three images."
     )
     settings = table(("precision", "streams", *(f"batch {batch}" for batch in batches)), rows)
-    return "\n\n".join(part for part in (text, settings, _finalists(limits)) if part)
+    return f"{text}\n\n{settings}\n\n{_finalists(limits)}"
 
 
 def _finalists(limits: Mapping[str, Any]) -> str:
-    """Tell by what the best setting was chosen; nothing where no finalists were measured."""
+    """Tell by what the best setting was chosen."""
     told = [
-        f"{precision} {number(setting['images_per_s'])} ({setting['streams']} streams, batch {setting['batch']})"
+        f"{precision} {number(setting['images_per_s'])} (streams: {setting['streams']}, batch: {setting['batch']})"
         for precision, limit in limits.items()
-        for setting in limit.get("finalists", ())
+        for setting in limit["finalists"]
     ]
-    if not told:
-        return ""
     return (
         "The fastest setting of each number of streams was measured again, these in turns; the best median decides: "
         f"{', '.join(told)}."
