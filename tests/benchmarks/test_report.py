@@ -169,7 +169,7 @@ def test_the_page_names_every_system_and_what_was_skipped() -> None:
     assert "missed by" in page
     assert "| LitServe | float32 | 1.80 | 1.80–1.80 | 2 | 0 |" in page
     assert "failed 1 times (fovea-float32 has ended:)" in page
-    assert "float32 35.0 (2 streams, batch 4)" in page
+    assert "float32 35.0 (streams: 2, batch: 4)" in page
 
 
 def test_the_page_is_what_the_generator_writes() -> None:
