@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+import functools
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import numpy as np
@@ -19,10 +20,11 @@ from contract.model import InputSpec
 from service.gateway.backend import Backend, PredictReply
 from service.gateway.deadlines import has_deadline
 
-MAX_WAIT_S: Final = 0.01  # about what decoding a photograph takes; one that is still decoded then is waited for no more
+MAX_WAIT_S: Final = 0.01  # about what decoding a photograph takes; one that takes longer is waited for no more
 MAX_JOINED: Final = 8  # beyond that a call saves next to nothing, and its first image waits for the last
 
 _Key = tuple[str, int | None, InputSpec]
+_Predict = Callable[[NDArray[np.uint8]], Awaitable[PredictReply]]
 _Waiting = tuple[NDArray[np.uint8], "asyncio.Future[PredictReply]"]
 
 
@@ -33,11 +35,15 @@ class CallJoiner:
         backend: the model server.
         max_batch: most images in one call.
         may_join: whether calls may be joined at all.
+        max_wait_s: longest wait for others, seconds.
     """
 
-    def __init__(self, backend: Backend, *, max_batch: int, may_join: bool = True) -> None:
+    def __init__(
+        self, backend: Backend, *, max_batch: int, may_join: bool = True, max_wait_s: float = MAX_WAIT_S
+    ) -> None:
         self._backend = backend
         self._max_joined = min(MAX_JOINED, max_batch) if may_join else 1
+        self._max_wait_s = max_wait_s
         self._crowds: dict[_Key, Crowd] = {}
 
     def member(self, name: str, version: int | None, spec: InputSpec) -> Member:
@@ -51,8 +57,13 @@ class CallJoiner:
         key = (name, version, spec)
         crowd = self._crowds.get(key)
         if crowd is None:
-            crowd = Crowd(self._backend, name, version, self._max_joined, on_empty=lambda: self._crowds.pop(key, None))
-            self._crowds[key] = crowd
+            predict = functools.partial(self._backend.predict, name, version=version)
+            crowd = self._crowds[key] = Crowd(
+                predict,
+                max_joined=self._max_joined,
+                max_wait_s=self._max_wait_s,
+                on_empty=lambda: self._crowds.pop(key, None),
+            )
         return Member(crowd)
 
 
@@ -60,20 +71,18 @@ class Crowd:
     """The requests for one version that are decoding, waiting or being answered.
 
     Args:
-        backend: the model server.
-        name: the model.
-        version: which version must answer, or None.
+        predict: calls the model server for that version.
         max_joined: most requests in one call.
+        max_wait_s: longest wait for others, seconds.
         on_empty: called when the last one has left.
     """
 
     def __init__(
-        self, backend: Backend, name: str, version: int | None, max_joined: int, *, on_empty: Callable[[], object]
+        self, predict: _Predict, *, max_joined: int, max_wait_s: float, on_empty: Callable[[], object]
     ) -> None:
-        self._backend = backend
-        self._name = name
-        self._version = version
+        self._predict = predict
         self._max_joined = max_joined
+        self._max_wait_s = max_wait_s
         self._on_empty = on_empty
         self._num_here = 0
         self._num_preparing = 0
@@ -102,11 +111,11 @@ class Crowd:
         """Call the model server for a request that has prepared its images, with others if that is better."""
         if self._goes_alone(images):
             self.finish_preparing()
-            return await self._backend.predict(self._name, images, version=self._version)
+            return await self._predict(images)
         future: asyncio.Future[PredictReply] = asyncio.get_running_loop().create_future()
         self._waiting.append((images, future))
         if self._last_wait is None:
-            self._last_wait = future.get_loop().call_later(MAX_WAIT_S, self._send)
+            self._last_wait = future.get_loop().call_later(self._max_wait_s, self._send)
         self.finish_preparing()
         return await future
 
@@ -144,7 +153,7 @@ class Crowd:
             return
         batch = np.concatenate([images for images, _ in waiting])
         try:
-            reply = await self._backend.predict(self._name, batch, version=self._version)
+            reply = await self._predict(batch)
         except Exception as err:  # noqa: BLE001 - whatever it is, those who wait get it
             for _, future in waiting:
                 if not future.done():

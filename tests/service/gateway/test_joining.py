@@ -15,11 +15,10 @@ import pytest
 from numpy.typing import NDArray
 
 from contract.store import ModelStore
-from service.gateway import joining
 from service.gateway.backend import Backend, PredictReply
 from service.gateway.deadlines import set_deadline
 from service.gateway.errors import BrokenContractError, GatewayError
-from service.gateway.joining import CallJoiner, Member
+from service.gateway.joining import MAX_WAIT_S, CallJoiner, Member
 from tests.helpers.pictures import COLOURS, encode
 from tests.helpers.scripted_backend import ScriptedBackend, scripted
 from tests.helpers.tiny_model import VARIANTS, build_contract, build_image, expected_probabilities
@@ -37,13 +36,13 @@ def image(colour: str, *, strength: int = 200) -> NDArray[np.uint8]:
 
 
 def run(backend: ScriptedBackend, test: Test, **settings: Any) -> None:
-    """Run a coroutine with a joiner that is connected to the scripted model server."""
+    """Run a coroutine with a joiner on the scripted model server; who waits for others does so for ever by default."""
 
     async def connected() -> None:
         client = Backend(backend.address, timeout_s=PATIENCE_S)
         await client.open()
         try:
-            await test(CallJoiner(client, **{"max_batch": 32, **settings}))
+            await test(CallJoiner(client, **{"max_batch": 32, "max_wait_s": 3600.0, **settings}))
         finally:
             await client.close()
 
@@ -57,13 +56,6 @@ async def members(joiner: CallJoiner, number: int) -> AsyncIterator[list[Member]
         yield [stack.enter_context(joiner.member("colours", 1, SPEC)) for _ in range(number)]
 
 
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who waits for others does so for ever."""
-    monkeypatch.setattr(joining, "MAX_WAIT_S", 3600.0)
-
-
-@pytest.mark.usefixtures("patient")
 def test_a_request_that_nobody_else_prepares_for_goes_at_once(backend: ScriptedBackend) -> None:
     """Alone, or while the others are already with the model server."""
 
@@ -81,7 +73,6 @@ def test_a_request_that_nobody_else_prepares_for_goes_at_once(backend: ScriptedB
     assert [("colours", 1, 1)] * 3 == backend.predictions
 
 
-@pytest.mark.usefixtures("patient")
 def test_requests_that_prepare_together_share_calls_and_each_gets_its_own_row(backend: ScriptedBackend) -> None:
     """Eight make two calls of four: while one is computed the other half can be decoded."""
     images = [image(colour, strength=90 + 20 * i) for i, colour in enumerate((*COLOURS, *COLOURS, "red", "blue"))]
@@ -102,11 +93,10 @@ def test_nobody_waits_long_for_one_that_still_decodes(backend: ScriptedBackend) 
         async with members(joiner, 6) as (first, second, *_):
             await asyncio.gather(first.predict(image("red")), second.predict(image("blue")))
 
-    run(backend, test)
+    run(backend, test, max_wait_s=MAX_WAIT_S)
     assert [2] == [number for _, _, number in backend.predictions]
 
 
-@pytest.mark.usefixtures("patient")
 def test_one_whose_image_cannot_be_decoded_keeps_nobody_waiting(backend: ScriptedBackend) -> None:
     async def test(joiner: CallJoiner) -> None:
         async with members(joiner, 5) as (first, second, *_):
@@ -120,7 +110,6 @@ def test_one_whose_image_cannot_be_decoded_keeps_nobody_waiting(backend: Scripte
     assert [2] == [number for _, _, number in backend.predictions]
 
 
-@pytest.mark.usefixtures("patient")
 def test_a_batch_goes_alone_and_keeps_nobody_waiting(backend: ScriptedBackend) -> None:
     async def test(joiner: CallJoiner) -> None:
         async with members(joiner, 4) as (first, *others):
@@ -135,7 +124,6 @@ def test_a_batch_goes_alone_and_keeps_nobody_waiting(backend: ScriptedBackend) -
     assert [1, 2, 2, 2] == sorted(number for _, _, number in backend.predictions)
 
 
-@pytest.mark.usefixtures("patient")
 def test_a_request_with_an_end_of_its_own_goes_alone(backend: ScriptedBackend) -> None:
     """The model server is told that end, and only that request's."""
 
@@ -155,7 +143,6 @@ def test_a_request_with_an_end_of_its_own_goes_alone(backend: ScriptedBackend) -
     assert 4 == sum(number for _, _, number in backend.predictions)
 
 
-@pytest.mark.usefixtures("patient")
 def test_other_versions_and_other_sizes_never_meet(backend: ScriptedBackend) -> None:
     backend.versions["colours", 2] = scripted("small")
     small = build_contract(VARIANTS["small"]).input
@@ -175,7 +162,6 @@ def test_other_versions_and_other_sizes_never_meet(backend: ScriptedBackend) -> 
     }
 
 
-@pytest.mark.usefixtures("patient")
 def test_where_calls_may_not_be_joined_each_goes_alone(backend: ScriptedBackend) -> None:
     async def test(joiner: CallJoiner) -> None:
         async with members(joiner, 4) as asking:
@@ -186,7 +172,6 @@ def test_where_calls_may_not_be_joined_each_goes_alone(backend: ScriptedBackend)
     assert [1] * 8 == [number for _, _, number in backend.predictions]
 
 
-@pytest.mark.usefixtures("patient")
 def test_a_failure_is_told_to_all_who_share_the_call(backend: ScriptedBackend) -> None:
     async def test(joiner: CallJoiner) -> None:
         async with members(joiner, 4) as asking:
@@ -197,7 +182,6 @@ def test_a_failure_is_told_to_all_who_share_the_call(backend: ScriptedBackend) -
     run(backend, test)
 
 
-@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("num_rows", [1, 3])
 def test_a_reply_without_a_row_for_each_is_nobodys(backend: ScriptedBackend, num_rows: int) -> None:
     """A row too many or too few may be anyone's: nobody gets one."""
@@ -211,7 +195,6 @@ def test_a_reply_without_a_row_for_each_is_nobodys(backend: ScriptedBackend, num
     run(backend, test)
 
 
-@pytest.mark.usefixtures("patient")
 def test_one_who_leaves_takes_nothing_from_the_others(backend: ScriptedBackend) -> None:
     async def test(joiner: CallJoiner) -> None:
         async with members(joiner, 4) as asking:
@@ -230,7 +213,6 @@ def test_one_who_leaves_takes_nothing_from_the_others(backend: ScriptedBackend) 
     assert [2, 2] == [number for _, _, number in backend.predictions]
 
 
-@pytest.mark.usefixtures("patient")
 def test_who_leaves_before_the_call_is_not_in_it(backend: ScriptedBackend) -> None:
     async def test(joiner: CallJoiner) -> None:
         async with members(joiner, 6) as (first, second, *_):
@@ -244,9 +226,8 @@ def test_who_leaves_before_the_call_is_not_in_it(backend: ScriptedBackend) -> No
     assert [1] == [number for _, _, number in backend.predictions]
 
 
-@pytest.mark.usefixtures("patient")
 def test_a_call_that_everybody_has_left_is_given_up(backend: ScriptedBackend) -> None:
-    """The model server learns it, and need not compute what nobody reads."""
+    """Long before the model server would have answered."""
 
     async def test(joiner: CallJoiner) -> None:
         before = asyncio.all_tasks()
