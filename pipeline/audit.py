@@ -12,10 +12,10 @@ from os import cpu_count
 from contract.errors import ImageError
 from contract.image import decode_image, read_header
 from pipeline.data_settings import Data
-from pipeline.duplicates import NearPair, near_pairs
+from pipeline.duplicates import near_pairs
 from pipeline.errors import DatasetError
 from pipeline.findings import Finding, Level, counted, each
-from pipeline.groups import is_grouped
+from pipeline.groups import NearPair, is_grouped
 from pipeline.ingest import Dataset, Example
 from pipeline.leakage import find_copies, find_near_copies, find_split_groups
 from pipeline.look import Look, look_at

@@ -8,29 +8,15 @@ one kind, and a band of them would hold the whole set.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.groups import NearPair
+
 _BLOCK = 1 << 16  # pairs compared at a time: bounds memory when very many images share a band
-
-
-@dataclass(frozen=True, slots=True)
-class NearPair:
-    """Two images that look the same.
-
-    Attributes:
-        first: index of the one.
-        second: index of the other, greater.
-        distance: bits of their hashes that differ.
-    """
-
-    first: int
-    second: int
-    distance: int
 
 
 def near_pairs(fingerprints: Sequence[bytes], max_distance: int) -> list[NearPair]:
@@ -56,22 +42,6 @@ def near_pairs(fingerprints: Sequence[bytes], max_distance: int) -> list[NearPai
         (NearPair(min(pair), max(pair), distance) for pair, distance in found.items()),
         key=lambda pair: (pair.first, pair.second),
     )
-
-
-def join(size: int, links: Iterable[tuple[int, int]]) -> list[int]:
-    """Return for each of `size` items the smallest item that links lead to, over any number of steps."""
-    parent = list(range(size))
-
-    def root(item: int) -> int:
-        while parent[item] != item:
-            parent[item] = parent[parent[item]]
-            item = parent[item]
-        return item
-
-    for one, other in links:
-        low, high = sorted((root(one), root(other)))
-        parent[high] = low
-    return [root(item) for item in range(size)]
 
 
 def _close(hashes: NDArray[np.uint8], max_distance: int) -> Iterator[tuple[int, int, int]]:

@@ -5,12 +5,27 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from pipeline.data_settings import NEAR_DUPLICATES, Data
-from pipeline.duplicates import NearPair, join
 from pipeline.errors import DatasetError
 from pipeline.ingest import Example
+
+
+@dataclass(frozen=True, slots=True)
+class NearPair:
+    """Two images that look the same.
+
+    Attributes:
+        first: index of the one.
+        second: index of the other, greater.
+        distance: bits of their hashes that differ.
+    """
+
+    first: int
+    second: int
+    distance: int
 
 
 def is_grouped(examples: Sequence[Example], data: Data) -> bool:
@@ -57,6 +72,22 @@ def group_images(
     links += _equal(pixels_sha256)
     roots = join(len(names), ((number[named[one]], number[named[other]]) for one, other in links))
     return [names[roots[number[name]]] for name in named]
+
+
+def join(size: int, links: Iterable[tuple[int, int]]) -> list[int]:
+    """Return for each of `size` items the smallest item that links lead to, over any number of steps."""
+    parent = list(range(size))
+
+    def root(item: int) -> int:
+        while parent[item] != item:
+            parent[item] = parent[parent[item]]
+            item = parent[item]
+        return item
+
+    for one, other in links:
+        low, high = sorted((root(one), root(other)))
+        parent[high] = low
+    return [root(item) for item in range(size)]
 
 
 def _equal(keys: Sequence[str]) -> list[tuple[int, int]]:

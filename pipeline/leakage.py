@@ -6,9 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from pipeline.data_settings import NEAR_DUPLICATES, Data
-from pipeline.duplicates import NearPair
 from pipeline.findings import Finding, counted
-from pipeline.groups import group_of
+from pipeline.groups import NearPair, group_of
 from pipeline.ingest import Example
 
 Entries = list[tuple[str, ...]]

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from pipeline.audit import AuditedImage
 from pipeline.data_settings import Data
-from pipeline.duplicates import NearPair
 from pipeline.errors import DatasetError
-from pipeline.groups import group_images
+from pipeline.groups import NearPair, group_images
 from pipeline.ingest import Split
 
 _TRIES = 100

@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from pipeline.duplicates import NearPair, join, near_pairs
+from pipeline.duplicates import near_pairs
+from pipeline.groups import NearPair, join
 
 
 def flip(fingerprint: bytes, bits: int, *, seed: int = 0) -> bytes:

@@ -10,8 +10,8 @@ import pytest
 from contract.image import ImageHeader
 from pipeline.audit import AuditedImage
 from pipeline.data_settings import Data
-from pipeline.duplicates import NearPair
 from pipeline.errors import DatasetError
+from pipeline.groups import NearPair
 from pipeline.ingest import Example, Split
 from pipeline.look import Look
 from pipeline.split import Manifest, earlier_sides, split_images, split_table, taken_from_test
