@@ -18,7 +18,7 @@ from pipeline.findings import Finding, Level, counted, each
 from pipeline.groups import NearPair, is_grouped
 from pipeline.ingest import Dataset, Example
 from pipeline.leakage import find_copies, find_near_copies, find_split_groups
-from pipeline.look import Look, look_at
+from pipeline.look import AuditedImage, look_at
 from pipeline.pixels import Pixels
 from pipeline.progress import progress_bar
 from pipeline.quality import FLAT, find_quality
@@ -31,21 +31,6 @@ _WAYS_ROUND = {
     "two_labels": "decide which label is right and remove the other copy",
     "leaked_copies": "remove them from one side, or go on with numbers that are worth nothing with --allow-leakage",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class AuditedImage:
-    """A readable image.
-
-    Attributes:
-        example: the image's path, label and split.
-        sha256: hex digest of the file's bytes.
-        look: what was measured.
-    """
-
-    example: Example
-    sha256: str
-    look: Look
 
 
 @dataclass(frozen=True, slots=True)

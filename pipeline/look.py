@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from contract.image import ImageHeader
+from pipeline.ingest import Example
 
 HASH_SIDE = 16  # the hash has 16 x 16 bits: 64 do not tell one fundus photograph from the next (decision 0009)
 _DARKEST, _BRIGHTEST = 0.01, 0.99  # shares of the pixels that count as outliers when brightness is judged
@@ -40,6 +41,21 @@ class Look:
     def contrast(self) -> int:
         """Grey levels between the darkest and the brightest."""
         return self.brightest - self.darkest
+
+
+@dataclass(frozen=True, slots=True)
+class AuditedImage:
+    """A readable image.
+
+    Attributes:
+        example: the image's path, label and split.
+        sha256: hex digest of the file's bytes.
+        look: what was measured.
+    """
+
+    example: Example
+    sha256: str
+    look: Look
 
 
 def look_at(header: ImageHeader, pixels: NDArray[np.uint8]) -> Look:
