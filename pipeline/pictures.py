@@ -15,9 +15,9 @@ from PIL import Image
 
 from contract.heatmap import draw_heatmap
 from pipeline.evaluate import Evaluation, draft_contract
-from pipeline.export import explain_function
 from pipeline.network import Classifier, preprocess
 from pipeline.pixels import Pixels
+from pipeline.saved_model import explain_function
 from pipeline.split import ManifestRow
 
 TOP_LOSSES = 12

@@ -17,11 +17,11 @@ from scipy.stats import spearmanr
 from contract.image import decode_image
 from contract.model import ModelContract
 from contract.store import ModelStore
-from pipeline.export import explain_function
 from pipeline.network import build_classifier
 from pipeline.recipe import load_recipe
 from pipeline.run import run
 from pipeline.sample import EyePlan, plan_glaucoma_set
+from pipeline.saved_model import explain_function
 from pipeline.weights import Weights
 from tests.e2e.conftest import Demo
 from tests.helpers.gateway_process import ServiceProcess
