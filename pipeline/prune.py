@@ -16,7 +16,7 @@ from contract.errors import ContractError
 from contract.store import ModelStore
 from pipeline.errors import ResumeError
 from pipeline.lineage import MANIFEST_FILE, find_run
-from pipeline.resume import claimed
+from pipeline.run_folder import claimed
 
 CACHE = ".cache"  # below the runs folder
 FINISHED_FILE = "metrics.json"  # the last thing that a run writes

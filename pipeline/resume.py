@@ -6,11 +6,8 @@ the other stages nothing is kept: they are done again, and give the same.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,24 +58,6 @@ def read_record(folder: Path) -> tuple[RunRecord, Recipe]:
         return RunRecord(document["location"], document["weights"], document["force"]), recipe
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, ValidationError) as err:
         raise ResumeError(f"the run {folder.name} cannot be gone on with: {err}. Start it anew") from err
-
-
-@contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Hold a run's folder: two processes never write to one.
-
-    Raises:
-        ResumeError: if another process holds it, so that the run is still going on.
-    """
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as err:
-            raise ResumeError(f"the run {folder.name} is still going on in another process") from err
-        yield
-    finally:
-        os.close(handle)  # which also lets go of the lock
 
 
 def check_unfinished(folder: Path, name: str, store: ModelStore) -> None:

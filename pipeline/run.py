@@ -32,8 +32,8 @@ from pipeline.preparation import Images, input_spec, prepare_images
 from pipeline.publish import Artifact, Replay, publish
 from pipeline.recipe import Recipe
 from pipeline.report import write_reports
-from pipeline.resume import RunRecord, check_same, check_unfinished, claimed, read_record
-from pipeline.run_folder import new_folder
+from pipeline.resume import RunRecord, check_same, check_unfinished, read_record
+from pipeline.run_folder import claimed, new_folder
 from pipeline.saliency import saliency_method
 from pipeline.train import make_repeatable, train
 from pipeline.verify import Deviation

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +24,24 @@ def new_folder(parent: Path) -> Path:
     folder = parent / f"{now}-{secrets.token_hex(3)}"
     folder.mkdir(parents=True)
     return folder
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Hold a run's folder: two processes never write to one.
+
+    Raises:
+        ResumeError: if another process holds it, so that the run is still going on.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            raise ResumeError(f"the run {folder.name} is still going on in another process") from err
+        yield
+    finally:
+        os.close(handle)  # which also lets go of the lock
 
 
 def default_name(dataset: Path) -> str:

@@ -151,7 +151,7 @@ def test_killed_and_resumed_run_gives_the_same_probabilities(
 def test_run_that_is_going_on_is_not_joined(killed: Path, tmp_path: Path) -> None:
     """A folder that another process holds is refused."""
     from pipeline.errors import ResumeError
-    from pipeline.resume import claimed
+    from pipeline.run_folder import claimed
 
     with claimed(tmp_path), pytest.raises(ResumeError, match="still going on"), claimed(tmp_path):
         pytest.fail("two runs hold one folder")
