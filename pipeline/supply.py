@@ -11,7 +11,8 @@ from typing import Any, Protocol
 from pipeline.augment import make_augmentation
 from pipeline.batches import Batches
 from pipeline.cut import Cut, cut_before_head, cut_before_training, cut_between
-from pipeline.features import FeatureBatches, FeatureExtractor
+from pipeline.feature_batches import FeatureBatches
+from pipeline.features import FeatureExtractor
 from pipeline.network import Classifier
 from pipeline.pixels import Pixels
 from pipeline.recipe import Recipe

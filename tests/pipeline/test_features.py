@@ -15,8 +15,9 @@ from contract.model import InputSpec
 from contract.store import ModelStore
 from engine.loading import list_precisions
 from pipeline.cut import cut_before_head, cut_before_training
+from pipeline.feature_batches import FeatureBatches
 from pipeline.feature_store import FOLDER
-from pipeline.features import FeatureBatches, FeatureExtractor, hash_network
+from pipeline.features import FeatureExtractor, hash_network
 from pipeline.ingest import ingest
 from pipeline.network import Classifier, build_classifier, preprocess
 from pipeline.pixels import Pixels
