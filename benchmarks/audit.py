@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.sample import write_glaucoma_set
+from pipeline.sample.sample import write_glaucoma_set
 
 FILES = 10_000
 PLANTED = 50  # of each kind

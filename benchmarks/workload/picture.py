@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.fundus import draw_eye
+from pipeline.sample.fundus import draw_eye
 
 QUALITY = 84
 _GRAIN = 3.5  # standard deviation of the noise, of 255: as much detail as a photograph has

@@ -17,7 +17,7 @@ def add(commands: Any) -> None:
 
 
 def _sample(arguments: argparse.Namespace) -> None:
-    from pipeline.sample import write_glaucoma_set
+    from pipeline.sample.sample import write_glaucoma_set
 
     write_glaucoma_set(arguments.out, seed=arguments.seed)
     print(f"written: {arguments.out}")

@@ -18,7 +18,7 @@ from PIL import Image
 
 from contract.model import ModelContract
 from engine.loading import load_engine
-from pipeline.fundus import draw_eye
+from pipeline.sample.fundus import draw_eye
 from tests.e2e.conftest import Demo, run_demo
 
 pytestmark = pytest.mark.timeout(1500)

@@ -20,7 +20,7 @@ from contract.store import ModelStore
 from pipeline.network import build_classifier
 from pipeline.recipe import load_recipe
 from pipeline.run import run
-from pipeline.sample import EyePlan, plan_glaucoma_set
+from pipeline.sample.sample import EyePlan, plan_glaucoma_set
 from pipeline.saved_model import explain_function
 from pipeline.weights import Weights
 from tests.e2e.conftest import Demo

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.fundus import SIZES, Side, _draw_disc, _scene_grid
+from pipeline.sample.fundus import SIZES, Side, _draw_disc, _scene_grid
 
 
 def disc_mask(*, seed: int, patient: int, side: Side, size: int) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from pipeline.vessels import bend_at_cup, grow_vessels, paint_vessels
+from pipeline.sample.vessels import bend_at_cup, grow_vessels, paint_vessels
 
 Side = Literal["OD", "OS"]
 

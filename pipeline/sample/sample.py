@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.errors import PipelineError
-from pipeline.fundus import Side, draw_eye
+from pipeline.sample.fundus import Side, draw_eye
 
 # Gaps between the classes: a ratio on a boundary would be a coin toss for the label, as it is for graders.
 RATIOS = {"glaucoma": (0.73, 0.90), "normal": (0.20, 0.47), "suspect": (0.52, 0.68)}

@@ -9,8 +9,8 @@ from PIL import Image
 from sklearn.ensemble import RandomForestClassifier
 
 from pipeline.errors import PipelineError
-from pipeline.fundus import SIZES, draw_eye
-from pipeline.sample import RATIOS, plan_glaucoma_set, write_glaucoma_set
+from pipeline.sample.fundus import SIZES, draw_eye
+from pipeline.sample.sample import RATIOS, plan_glaucoma_set, write_glaucoma_set
 
 CLASSES = ["glaucoma", "normal", "suspect"]
 
