@@ -53,7 +53,7 @@ def _measure(folder: Path, engine: str, overrides: list[str]) -> dict[str, float
     from pipeline.batches import Batches
     from pipeline.ingest import ingest
     from pipeline.pixels import Pixels
-    from pipeline.recipe import load_recipe
+    from pipeline.recipe.recipe import load_recipe
     from pipeline.split import ManifestRow
 
     dataset = ingest(folder)

@@ -221,7 +221,7 @@ def _prepare(folder: Path, weights: Path, way: str, share: float = 1.0) -> tuple
     from pipeline.ingest import ingest
     from pipeline.network import build_classifier
     from pipeline.pixels import Pixels
-    from pipeline.recipe import load_recipe
+    from pipeline.recipe.recipe import load_recipe
     from pipeline.split import Manifest, ManifestRow
     from pipeline.weights import find_weights
 

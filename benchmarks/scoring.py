@@ -45,7 +45,7 @@ def _measure_network(name: str, rounds: int) -> dict[str, Any]:
     from engine.loading import list_precisions, load_engine
     from pipeline.cut import cut_before_head
     from pipeline.network import build_classifier
-    from pipeline.training_settings import Model
+    from pipeline.recipe.training_settings import Model
     from pipeline.trunk import Trunk
     from pipeline.weights import Weights
 

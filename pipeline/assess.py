@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from contract.model import ModelContract
 from contract.store import ModelStore
-from pipeline.data_settings import Data
 from pipeline.errors import DatasetError
 from pipeline.groups import group_of
 from pipeline.ingest import Example, ingest
 from pipeline.lineage import seen_by, trained_data
 from pipeline.metrics import measure
+from pipeline.recipe.data_settings import Data
 from pipeline.scoring import BATCH, LoadedVersion, batched, decode_files, loaded_version
 from pipeline.split import ManifestRow
 

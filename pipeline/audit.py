@@ -11,7 +11,6 @@ from os import cpu_count
 
 from contract.errors import ImageError
 from contract.image import decode_image, read_header
-from pipeline.data_settings import Data
 from pipeline.duplicates import near_pairs
 from pipeline.errors import DatasetError
 from pipeline.findings import Finding, Level, counted, each
@@ -22,6 +21,7 @@ from pipeline.look import AuditedImage, look_at
 from pipeline.pixels import Pixels
 from pipeline.progress import progress_bar
 from pipeline.quality import FLAT, find_quality
+from pipeline.recipe.data_settings import Data
 
 _SHOWN = 20  # problems named in an error; all of them are in the run's audit.json
 _IMBALANCE = 5  # times as many images in the largest class as in the smallest

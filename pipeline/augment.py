@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.augment_settings import Augment
+from pipeline.recipe.augment_settings import Augment
 
 
 class Augmentation(Protocol):

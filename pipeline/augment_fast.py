@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from pipeline.augment_settings import Augment
+from pipeline.recipe.augment_settings import Augment
 
 _FILL = {"nearest": "NEAREST", "reflect": "REFLECT", "constant": "CONSTANT"}
 _DRAWS = 10

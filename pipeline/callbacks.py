@@ -14,8 +14,8 @@ import keras
 from pipeline.checkpoint import Checkpoints, TrainingState, save_best
 from pipeline.errors import TrainingError
 from pipeline.interrupt import check_interrupt
+from pipeline.recipe.training_settings import Train
 from pipeline.stages import Stage
-from pipeline.training_settings import Train
 
 CURVES = ("stage", "epoch", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy")
 

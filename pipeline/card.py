@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from pipeline.errors import RecipeError
-from pipeline.evaluate_settings import Card
+from pipeline.recipe.evaluate_settings import Card
 
 NOT_A_DEVICE = "Not a medical device: not for diagnosis, nor for deciding about the care of anybody."
 _LIMITS = (

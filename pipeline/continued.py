@@ -17,7 +17,7 @@ from pipeline.backbones import find_backbone
 from pipeline.errors import WeightsError
 from pipeline.lineage import find_run
 from pipeline.network import Classifier, build_classifier
-from pipeline.training_settings import Model
+from pipeline.recipe.training_settings import Model
 from pipeline.weights import Earlier, Weights, find_weights
 
 MODEL_FILE = "model.keras"

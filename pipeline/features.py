@@ -18,7 +18,7 @@ from pipeline.feature_store import FeatureStore, make_key
 from pipeline.network import Classifier
 from pipeline.pixels import Pixels
 from pipeline.progress import note, progress_bar
-from pipeline.recipe import Recipe
+from pipeline.recipe.recipe import Recipe
 from pipeline.split import ManifestRow
 from pipeline.trunk import Trunk
 

@@ -25,10 +25,10 @@ from contract.errors import ContractError
 from contract.store import ModelEntry, ModelStore
 from engine.errors import EngineError
 from pipeline.errors import PipelineError
-from pipeline.gate_settings import LOWER_IS_BETTER, MIN_IMAGES, Gate
 from pipeline.ingest import Source
 from pipeline.lineage import Seen, seen_by, seen_by_ancestors, seen_in
 from pipeline.metrics import measure
+from pipeline.recipe.gate_settings import LOWER_IS_BETTER, MIN_IMAGES, Gate
 from pipeline.scoring import LoadedVersion, loaded_version, predict_files
 from pipeline.split import Manifest, ManifestRow
 

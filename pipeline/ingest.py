@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal, Protocol
 
-from pipeline.data_settings import Column
 from pipeline.errors import DatasetError
+from pipeline.recipe.data_settings import Column
 from pipeline.tables import TABLE_SUFFIXES, TableRow, TableSource, read_rows
 
 Split = Literal["train", "val", "test"]

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from contract.errors import ContractError
 from contract.model import ModelContract
 from contract.store import NAME_PATTERN, ModelStore
-from pipeline.data_settings import Data
 from pipeline.errors import DatasetError
+from pipeline.recipe.data_settings import Data
 from pipeline.split import Manifest, ManifestRow, read_manifest
 
 MANIFEST_FILE = "manifest.csv"

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.backbones import BACKBONES, Backbone, Preprocessing, find_backbone
 from pipeline.errors import RecipeError
-from pipeline.training_settings import Model
+from pipeline.recipe.training_settings import Model
 from pipeline.weights import Weights, load_weights
 
 LOGITS = "logits"

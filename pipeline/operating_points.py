@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluate_settings import OperatingPointRule
+from pipeline.recipe.evaluate_settings import OperatingPointRule
 
 _FEW = 20  # images of the class, or of the others, below which a chosen threshold is mostly chance
 

@@ -16,7 +16,7 @@ from pipeline.backbones import find_backbone
 from pipeline.ingest import Dataset
 from pipeline.network import input_size
 from pipeline.pixels import Pixels
-from pipeline.recipe import Recipe
+from pipeline.recipe.recipe import Recipe
 from pipeline.resume import kept_manifest, write_manifest
 from pipeline.split import Manifest, earlier_sides, split_images, split_table, taken_from_test
 

@@ -15,7 +15,7 @@ from pipeline.augment import make_augmentation
 from pipeline.errors import DatasetError
 from pipeline.ingest import Dataset, Example
 from pipeline.pixels import Pixels
-from pipeline.recipe import Recipe
+from pipeline.recipe.recipe import Recipe
 
 _LARGEST = 224  # pixels that one picture takes on the sheet, at most
 _GAP = 4

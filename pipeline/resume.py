@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from contract.store import ModelStore
 from pipeline.errors import ResumeError
 from pipeline.look import AuditedImage
-from pipeline.recipe import Recipe
+from pipeline.recipe.recipe import Recipe
 from pipeline.run_folder import RUN_FILE
 from pipeline.split import Manifest, read_manifest
 

@@ -21,7 +21,6 @@ from pipeline.card import read_card
 from pipeline.checkpoint import Checkpoints
 from pipeline.continued import MODEL_FILE, find_start, start_classifier
 from pipeline.evaluate import Evaluation, contract_points, evaluate, write_predictions
-from pipeline.evaluate_settings import check_classes
 from pipeline.gate import Contender, Gatekeeper, GateOutcome
 from pipeline.ingest import Dataset, ingest
 from pipeline.interrupt import uncovered_interrupts
@@ -30,7 +29,8 @@ from pipeline.network import Classifier
 from pipeline.pictures import draw_pictures
 from pipeline.preparation import Images, input_spec, prepare_images
 from pipeline.publish import Artifact, Replay, publish
-from pipeline.recipe import Recipe
+from pipeline.recipe.evaluate_settings import check_classes
+from pipeline.recipe.recipe import Recipe
 from pipeline.report import write_reports
 from pipeline.resume import RunRecord, check_same, check_unfinished, read_record
 from pipeline.run_folder import claimed, new_folder

@@ -8,8 +8,8 @@ from typing import Any
 
 import keras
 
+from pipeline.recipe.training_settings import Train
 from pipeline.stages import Stage
-from pipeline.training_settings import Train
 
 
 @dataclass

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.bootstrap import GroupBootstrap
-from pipeline.evaluate_settings import Evaluate
 from pipeline.metrics import measure_ranking
 from pipeline.ranking import Ranking
+from pipeline.recipe.evaluate_settings import Evaluate
 
 SPECIFICITIES = (0.95, 0.85)
 _PARTIAL_SPECIFICITY = 0.9

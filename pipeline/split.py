@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data_settings import Data
 from pipeline.errors import DatasetError
 from pipeline.groups import NearPair, group_images
 from pipeline.ingest import Split
 from pipeline.look import AuditedImage
+from pipeline.recipe.data_settings import Data
 
 _TRIES = 100
 # The side that wins when one group had several: a patient whom a model was tested on never trains one.

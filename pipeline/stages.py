@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import keras
 
 from pipeline.network import Classifier
-from pipeline.training_settings import Train
+from pipeline.recipe.training_settings import Train
 
 
 @dataclass(frozen=True)

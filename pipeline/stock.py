@@ -24,7 +24,7 @@ from pipeline.label_files import read_labels
 from pipeline.libraries import library_versions
 from pipeline.network import PROBABILITIES, Classifier, preprocess
 from pipeline.publish import build_warmup_requests, publish_judged
-from pipeline.recipe import Export
+from pipeline.recipe.recipe import Export
 from pipeline.saliency import saliency_method
 from pipeline.synthetic import build_synthetic_images
 from pipeline.verify import verify_alone

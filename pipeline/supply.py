@@ -15,7 +15,7 @@ from pipeline.feature_batches import FeatureBatches
 from pipeline.features import FeatureExtractor
 from pipeline.network import Classifier
 from pipeline.pixels import Pixels
-from pipeline.recipe import Recipe
+from pipeline.recipe.recipe import Recipe
 from pipeline.split import Manifest
 from pipeline.stages import plan_stages
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, get_args
 
-from pipeline.data_settings import Column
 from pipeline.errors import DatasetError
+from pipeline.recipe.data_settings import Column
 
 TABLE_SUFFIXES = (".csv", ".parquet")
 COLUMNS: tuple[Column, ...] = get_args(Column)

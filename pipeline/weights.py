@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.backbones import Backbone, find_backbone
 from pipeline.errors import RecipeError, WeightsError
 from pipeline.imagenet_files import IMAGENET_FILES, ImageNetFile
-from pipeline.training_settings import Model
+from pipeline.recipe.training_settings import Model
 
 
 @dataclass(frozen=True, slots=True)

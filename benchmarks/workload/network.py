@@ -21,7 +21,7 @@ from pipeline.backbones import find_backbone
 from pipeline.export import export_saved_model
 from pipeline.network import LOGITS, Classifier, build_classifier, preprocess
 from pipeline.publish import build_warmup_requests
-from pipeline.training_settings import Model
+from pipeline.recipe.training_settings import Model
 from pipeline.weights import find_weights
 
 NAME = "resnet50"

@@ -8,7 +8,7 @@ from typing import Any
 
 from contract.store import check_name
 from pipeline.commands.folders import add_folders
-from pipeline.recipe import load_recipe, shipped_recipes
+from pipeline.recipe.recipe import load_recipe, shipped_recipes
 from pipeline.run_folder import default_name, new_folder
 
 

@@ -45,8 +45,8 @@ def _size(text: str) -> tuple[int, int]:
 
 def _import(arguments: argparse.Namespace) -> None:
     from pipeline.gate import Gatekeeper
-    from pipeline.gate_settings import Gate
     from pipeline.imports import ImportSettings, import_model
+    from pipeline.recipe.gate_settings import Gate
 
     store = ModelStore(arguments.models_dir)
     settings = ImportSettings(

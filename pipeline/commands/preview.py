@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
-from pipeline.recipe import load_recipe, shipped_recipes
+from pipeline.recipe.recipe import load_recipe, shipped_recipes
 
 
 def add(commands: Any) -> None:

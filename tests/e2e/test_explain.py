@@ -18,7 +18,7 @@ from contract.image import decode_image
 from contract.model import ModelContract
 from contract.store import ModelStore
 from pipeline.network import build_classifier
-from pipeline.recipe import load_recipe
+from pipeline.recipe.recipe import load_recipe
 from pipeline.run import run
 from pipeline.sample.sample import EyePlan, plan_glaucoma_set
 from pipeline.saved_model import explain_function

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from pipeline.augment import make_augmentation
 from pipeline.augment_fast import FastAugmentation, Transform, draw_transform, encode_transform
-from pipeline.augment_settings import Augment
 from pipeline.errors import RecipeError
-from pipeline.recipe import load_recipe
+from pipeline.recipe.augment_settings import Augment
+from pipeline.recipe.recipe import load_recipe
 
 OFF: dict[str, Any] = {
     "rotation_range": 0,

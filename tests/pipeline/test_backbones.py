@@ -10,7 +10,7 @@ from pipeline.__main__ import main
 from pipeline.backbones import BACKBONES, find_backbone
 from pipeline.errors import RecipeError
 from pipeline.network import build_classifier
-from pipeline.recipe import Model
+from pipeline.recipe.recipe import Model
 from pipeline.weights import Weights
 
 FROM_SCRATCH = [name for name, backbone in BACKBONES.items() if not backbone.imagenet]

@@ -14,7 +14,7 @@ from pipeline.augment import make_augmentation
 from pipeline.batches import Batches
 from pipeline.ingest import ingest
 from pipeline.pixels import Pixels
-from pipeline.recipe import load_recipe
+from pipeline.recipe.recipe import load_recipe
 from pipeline.split import ManifestRow
 from tests.helpers.image_sets import color_files, write_files
 

@@ -5,8 +5,8 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.calibration import TEMPERATURES, fit_temperature, reliability, softmax
-from pipeline.evaluate_settings import OperatingPointRule
 from pipeline.operating_points import Predictions, apply_threshold, choose_points, choose_threshold
+from pipeline.recipe.evaluate_settings import OperatingPointRule
 
 
 def overconfident(images: int, *, factor: float, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -11,7 +11,7 @@ from contract.model import InputSpec, Label, ModelContract, build_document
 from engine.loading import load_engine
 from pipeline.export import export_saved_model
 from pipeline.network import LOGITS, Classifier, build_classifier, preprocess
-from pipeline.training_settings import Model
+from pipeline.recipe.training_settings import Model
 from pipeline.weights import Weights
 from tests.pipeline.test_families import SIZES
 

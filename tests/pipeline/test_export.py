@@ -12,7 +12,7 @@ from contract.model import InputSpec, Label, ModelContract, build_document
 from contract.store import CONTRACT_FILE
 from pipeline.export import export_saved_model
 from pipeline.network import Classifier, build_classifier, preprocess
-from pipeline.recipe import Model
+from pipeline.recipe.recipe import Model
 from pipeline.saliency import saliency_method
 from pipeline.weights import Weights
 

@@ -21,7 +21,7 @@ from pipeline.features import FeatureExtractor, hash_network
 from pipeline.ingest import ingest
 from pipeline.network import Classifier, build_classifier, preprocess
 from pipeline.pixels import Pixels
-from pipeline.recipe import Model, Recipe, load_recipe
+from pipeline.recipe.recipe import Model, Recipe, load_recipe
 from pipeline.run import run
 from pipeline.split import Manifest, ManifestRow
 from pipeline.stages import last_blocks

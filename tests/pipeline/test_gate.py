@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from contract.store import ModelEntry, ModelStore
 from pipeline.errors import RecipeError
 from pipeline.gate import Contender, Gatekeeper, GateOutcome
-from pipeline.gate_settings import Gate
 from pipeline.ingest import FolderSource
-from pipeline.recipe import load_recipe
+from pipeline.recipe.gate_settings import Gate
+from pipeline.recipe.recipe import load_recipe
 from tests.helpers.tiny_model import MODEL_NAME
 from tests.helpers.versions import ColorSet, publish_trained
 

@@ -14,9 +14,9 @@ from sklearn.metrics import (
 )
 
 from pipeline.bootstrap import GroupBootstrap
-from pipeline.evaluate_settings import Evaluate
 from pipeline.metrics import measure
 from pipeline.ranking import Ranking, draw_curves
+from pipeline.recipe.evaluate_settings import Evaluate
 from pipeline.screening import measure_screening
 
 LABELS = ["glaucoma", "normal", "suspect"]

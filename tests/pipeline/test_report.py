@@ -15,12 +15,12 @@ from pipeline.bootstrap import GroupBootstrap
 from pipeline.calibration import reliability
 from pipeline.card import NOT_A_DEVICE, read_card
 from pipeline.errors import RecipeError
-from pipeline.evaluate_settings import Card, Evaluate, check_classes
 from pipeline.metrics import measure
 from pipeline.network import build_classifier
 from pipeline.pictures import FeatureMaps, Pictures, WorstImage
 from pipeline.ranking import draw_curves
-from pipeline.recipe import Model, Recipe, load_recipe
+from pipeline.recipe.evaluate_settings import Card, Evaluate, check_classes
+from pipeline.recipe.recipe import Model, Recipe, load_recipe
 from pipeline.report import without_names, write_report, write_reports
 from pipeline.screening import measure_screening
 from pipeline.split import ManifestRow

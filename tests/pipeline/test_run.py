@@ -19,7 +19,7 @@ from contract.model import ModelContract
 from contract.store import CONTRACT_FILE, VERIFICATION_FILE, WARMUP_FILE, ModelStore
 from engine.loading import load_engine
 from pipeline.__main__ import main
-from pipeline.recipe import load_recipe
+from pipeline.recipe.recipe import load_recipe
 from pipeline.run import RunResult, run
 from tests.helpers.image_sets import color_files, png, write_files
 

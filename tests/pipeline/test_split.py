@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from contract.image import ImageHeader
-from pipeline.data_settings import Data
 from pipeline.errors import DatasetError
 from pipeline.groups import NearPair
 from pipeline.ingest import Example, Split
 from pipeline.look import AuditedImage, Look
+from pipeline.recipe.data_settings import Data
 from pipeline.split import Manifest, earlier_sides, split_images, split_table, taken_from_test
 
 BY_PATIENT = Data(group=r"^(P\d+)_", val_fraction=0.2, test_fraction=0.2)

@@ -17,7 +17,7 @@ from pipeline.continued import find_start, start_classifier
 from pipeline.errors import RecipeError, WeightsError
 from pipeline.imagenet_files import IMAGENET_FILES
 from pipeline.network import Classifier, build_classifier
-from pipeline.training_settings import Model
+from pipeline.recipe.training_settings import Model
 from pipeline.weights import find_weights, imagenet_file, load_weights, rescale_as_published
 from tests.helpers.tiny_model import MODEL_NAME
 from tests.helpers.versions import ColorSet, publish_trained

@@ -13,7 +13,7 @@ from tests.repository.project import ROOT
 EXPECTED = [
     "README.md", "Dockerfile", "docker-compose.yml", "Makefile", "pyproject.toml", "requirements.lock", "CHANGELOG.md",
     "LICENSE", "contract/model.py", "contract/image.py", "contract/predictions.py", "contract/tensors.py",
-    "contract/store.py", "engine", "pipeline/recipes", "service/gateway", "service/modelserver", "benchmarks",
+    "contract/store.py", "engine", "pipeline/recipe/recipes", "service/gateway", "service/modelserver", "benchmarks",
     "docs/architecture.md", "docs/decisions", "datasets/README.md", "models/.gitkeep", "runs/.gitkeep",
     "datasets/.gitkeep", ".ci/run",
 ]  # fmt: skip

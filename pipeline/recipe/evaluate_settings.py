@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pydantic import Field, model_validator
 
 from pipeline.errors import RecipeError
-from pipeline.gate_settings import Gate
-from pipeline.section import Fraction, Section
+from pipeline.recipe.gate_settings import Gate
+from pipeline.recipe.section import Fraction, Section
 
 
 class OperatingPointRule(Section):

@@ -1,6 +1,6 @@
 """Recipes: every setting of a run, checked before anything else happens.
 
-A recipe is YAML; `extends: NAME` starts from a shipped one. Shipped recipes are the files in `pipeline/recipes/`; each
+A recipe is YAML; `extends: NAME` starts from a shipped one. Shipped recipes are the files in `pipeline/recipe/recipes/`; each
 opens with its command and what it reaches. `--set train.epochs=5` overrides one key. Unknown keys are errors.
 """
 
@@ -14,12 +14,12 @@ from typing import Annotated, Any, cast
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from pipeline.augment_settings import Augment, Cache
-from pipeline.data_settings import Data
 from pipeline.errors import RecipeError
-from pipeline.evaluate_settings import Evaluate
-from pipeline.section import Section
-from pipeline.training_settings import Model, Train
+from pipeline.recipe.augment_settings import Augment, Cache
+from pipeline.recipe.data_settings import Data
+from pipeline.recipe.evaluate_settings import Evaluate
+from pipeline.recipe.section import Section
+from pipeline.recipe.training_settings import Model, Train
 
 RECIPES = Path(__file__).parent / "recipes"
 

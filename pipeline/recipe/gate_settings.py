@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pipeline.section import Fraction, Section
+from pipeline.recipe.section import Fraction, Section
 
 MIN_IMAGES = 30  # fewer say too little about which of two versions is better
 

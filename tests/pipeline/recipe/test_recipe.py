@@ -1,11 +1,11 @@
-"""pipeline/recipe.py: every setting is checked before anything happens, and mistakes are named."""
+"""pipeline/recipe/recipe.py: every setting is checked before anything happens, and mistakes are named."""
 
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import RecipeError
-from pipeline.recipe import load_recipe, shipped_recipes
+from pipeline.recipe.recipe import load_recipe, shipped_recipes
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
@@ -13,7 +13,7 @@ def test_shipped_recipes_are_valid(name: str) -> None:
     """Each shipped recipe loads, and says in its first lines what it is and how to run it."""
     load_recipe(name)
 
-    text = (Path("pipeline/recipes") / f"{name}.yaml").read_text()
+    text = (Path("pipeline/recipe/recipes") / f"{name}.yaml").read_text()
     assert text.startswith("# ")
     assert "python -m pipeline run" in text
 

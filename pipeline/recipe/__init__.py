@@ -1,0 +1,1 @@
+"""The recipe of a run: its sections, their defaults and limits, and the recipes that are shipped."""
