@@ -51,10 +51,10 @@ def _measure(folder: Path, engine: str, overrides: list[str]) -> dict[str, float
     from contract.model import InputSpec
     from pipeline.augment import make_augmentation
     from pipeline.batches import Batches
-    from pipeline.ingest import ingest
-    from pipeline.pixels import Pixels
+    from pipeline.data.ingest import ingest
+    from pipeline.data.pixels import Pixels
+    from pipeline.data.split import ManifestRow
     from pipeline.recipe.recipe import load_recipe
-    from pipeline.split import ManifestRow
 
     dataset = ingest(folder)
     rows = [

@@ -218,11 +218,11 @@ def _prepare(folder: Path, weights: Path, way: str, share: float = 1.0) -> tuple
 
     from contract.model import InputSpec
     from pipeline.backbones import find_backbone
-    from pipeline.ingest import ingest
+    from pipeline.data.ingest import ingest
+    from pipeline.data.pixels import Pixels
+    from pipeline.data.split import Manifest, ManifestRow
     from pipeline.network import build_classifier
-    from pipeline.pixels import Pixels
     from pipeline.recipe.recipe import load_recipe
-    from pipeline.split import Manifest, ManifestRow
     from pipeline.weights import find_weights
 
     overrides = ["model.backbone=VGG16", f"model.weights={weights}", f"model.input_size={SIZE}"]

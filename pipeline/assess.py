@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from contract.model import ModelContract
 from contract.store import ModelStore
+from pipeline.data.groups import group_of
+from pipeline.data.ingest import Example, ingest
+from pipeline.data.lineage import seen_by, trained_data
+from pipeline.data.split import ManifestRow
 from pipeline.errors import DatasetError
-from pipeline.groups import group_of
-from pipeline.ingest import Example, ingest
-from pipeline.lineage import seen_by, trained_data
 from pipeline.metrics import measure
 from pipeline.recipe.data_settings import Data
 from pipeline.scoring import BATCH, LoadedVersion, batched, decode_files, loaded_version
-from pipeline.split import ManifestRow
 
 log = logging.getLogger(__name__)
 

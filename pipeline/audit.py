@@ -11,14 +11,14 @@ from os import cpu_count
 
 from contract.errors import ImageError
 from contract.image import decode_image, read_header
+from pipeline.data.groups import NearPair, is_grouped
+from pipeline.data.ingest import Dataset, Example
+from pipeline.data.look import AuditedImage, look_at
+from pipeline.data.pixels import Pixels
 from pipeline.duplicates import near_pairs
 from pipeline.errors import DatasetError
 from pipeline.findings import Finding, Level, counted, each
-from pipeline.groups import NearPair, is_grouped
-from pipeline.ingest import Dataset, Example
 from pipeline.leakage import find_copies, find_near_copies, find_split_groups
-from pipeline.look import AuditedImage, look_at
-from pipeline.pixels import Pixels
 from pipeline.progress import progress_bar
 from pipeline.quality import FLAT, find_quality
 from pipeline.recipe.data_settings import Data

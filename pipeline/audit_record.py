@@ -16,10 +16,10 @@ from PIL import Image
 
 from contract.errors import ImageError
 from pipeline.audit import Audit
+from pipeline.data.ingest import Dataset, Source
+from pipeline.data.pixels import Pixels
 from pipeline.errors import DatasetError
 from pipeline.findings import Finding
-from pipeline.ingest import Dataset, Source
-from pipeline.pixels import Pixels
 
 _SIZES = 20  # image sizes named in audit.json
 _ENTRIES = 24  # images or pairs shown of each finding

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from pipeline.augment import Augmentation
 from pipeline.backbones import Preprocessing
+from pipeline.data.pixels import Pixels
+from pipeline.data.split import ManifestRow
 from pipeline.network import preprocess
-from pipeline.pixels import Pixels
-from pipeline.split import ManifestRow
 
 _AHEAD = 2  # batches
 

@@ -14,10 +14,10 @@ from scipy.stats import binomtest
 from contract.store import ModelStore
 from pipeline.assess import Answers, answer
 from pipeline.bootstrap import GroupBootstrap
+from pipeline.data.lineage import MANIFEST_FILE, Seen, find_run, seen_by
+from pipeline.data.split import read_manifest
 from pipeline.errors import DatasetError
-from pipeline.lineage import MANIFEST_FILE, Seen, find_run, seen_by
 from pipeline.replay import PREDICTIONS_FILE
-from pipeline.split import read_manifest
 
 Reference = tuple[str, int]  # a model's name and a version's number
 

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from contract.errors import StoreError
 from contract.store import NAME_PATTERN, ModelStore
 from pipeline.backbones import find_backbone
+from pipeline.data.lineage import find_run
 from pipeline.errors import WeightsError
-from pipeline.lineage import find_run
 from pipeline.network import Classifier, build_classifier
 from pipeline.recipe.training_settings import Model
 from pipeline.weights import Earlier, Weights, find_weights

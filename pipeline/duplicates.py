@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.groups import NearPair
+from pipeline.data.groups import NearPair
 
 _BLOCK = 1 << 16  # pairs compared at a time: bounds memory when very many images share a band
 

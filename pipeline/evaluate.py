@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from contract.model import Label, ModelContract, build_document
 from pipeline.bootstrap import GroupBootstrap
 from pipeline.calibration import fit_temperature, reliability, softmax
+from pipeline.data.pixels import Pixels
+from pipeline.data.split import Manifest, ManifestRow
 from pipeline.metrics import measure
 from pipeline.network import Classifier, preprocess
 from pipeline.operating_points import Predictions, choose_points
-from pipeline.pixels import Pixels
 from pipeline.ranking import draw_curves
 from pipeline.recipe.evaluate_settings import Evaluate
 from pipeline.saved_model import serving_function
 from pipeline.screening import measure_screening
-from pipeline.split import Manifest, ManifestRow
 
 _BATCH = 32
 _MAX_CURVES = 20  # classes whose ROC and precision-recall points are written down

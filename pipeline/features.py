@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.augment import make_augmentation
+from pipeline.data.pixels import Pixels
+from pipeline.data.split import ManifestRow
 from pipeline.feature_store import FeatureStore, make_key
 from pipeline.network import Classifier
-from pipeline.pixels import Pixels
 from pipeline.progress import note, progress_bar
 from pipeline.recipe.recipe import Recipe
-from pipeline.split import ManifestRow
 from pipeline.trunk import Trunk
 
 _BATCH = 32  # always full: one traced shape, and the same arithmetic however many images are new

@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 from contract.errors import ContractError
 from contract.store import ModelEntry, ModelStore
 from engine.errors import EngineError
+from pipeline.data.ingest import Source
+from pipeline.data.lineage import Seen, seen_by, seen_by_ancestors, seen_in
+from pipeline.data.split import Manifest, ManifestRow
 from pipeline.errors import PipelineError
-from pipeline.ingest import Source
-from pipeline.lineage import Seen, seen_by, seen_by_ancestors, seen_in
 from pipeline.metrics import measure
 from pipeline.recipe.gate_settings import LOWER_IS_BETTER, MIN_IMAGES, Gate
 from pipeline.scoring import LoadedVersion, loaded_version, predict_files
-from pipeline.split import Manifest, ManifestRow
 
 log = logging.getLogger(__name__)
 

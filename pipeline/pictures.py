@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from contract.heatmap import draw_heatmap
+from pipeline.data.pixels import Pixels
+from pipeline.data.split import ManifestRow
 from pipeline.evaluate import Evaluation, draft_contract
 from pipeline.network import Classifier, preprocess
-from pipeline.pixels import Pixels
 from pipeline.saved_model import explain_function
-from pipeline.split import ManifestRow
 
 TOP_LOSSES = 12
 _PICTURE_PIXELS = 224

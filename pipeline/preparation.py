@@ -13,12 +13,12 @@ from contract.model import InputSpec
 from pipeline.audit import Audit, audit, check_audit
 from pipeline.audit_record import write_audit
 from pipeline.backbones import find_backbone
-from pipeline.ingest import Dataset
+from pipeline.data.ingest import Dataset
+from pipeline.data.pixels import Pixels
+from pipeline.data.split import Manifest, earlier_sides, split_images, split_table, taken_from_test
 from pipeline.network import input_size
-from pipeline.pixels import Pixels
 from pipeline.recipe.recipe import Recipe
 from pipeline.resume import kept_manifest, write_manifest
-from pipeline.split import Manifest, earlier_sides, split_images, split_table, taken_from_test
 
 log = logging.getLogger(__name__)
 

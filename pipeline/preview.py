@@ -12,9 +12,9 @@ from PIL import Image, ImageDraw
 
 from contract.errors import ImageError
 from pipeline.augment import make_augmentation
+from pipeline.data.ingest import Dataset, Example
+from pipeline.data.pixels import Pixels
 from pipeline.errors import DatasetError
-from pipeline.ingest import Dataset, Example
-from pipeline.pixels import Pixels
 from pipeline.recipe.recipe import Recipe
 
 _LARGEST = 224  # pixels that one picture takes on the sheet, at most

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from contract.errors import ContractError
 from contract.store import ModelStore
+from pipeline.data.lineage import MANIFEST_FILE, find_run
 from pipeline.errors import ResumeError
-from pipeline.lineage import MANIFEST_FILE, find_run
 from pipeline.run_folder import claimed
 
 CACHE = ".cache"  # below the runs folder

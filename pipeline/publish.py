@@ -17,10 +17,10 @@ from contract.errors import LiveChangedError
 from contract.model import ModelContract
 from contract.store import REPORT_FILE, VERIFICATION_FILE, WARMUP_FILE
 from engine.warmup import build_warmup_request, write_warmup_records
+from pipeline.data.pixels import Pixels
 from pipeline.export import export_saved_model
 from pipeline.gate import Contender, Gatekeeper, GateOutcome
 from pipeline.network import Classifier
-from pipeline.pixels import Pixels
 from pipeline.synthetic import build_synthetic_images
 from pipeline.verify import Deviation, Verification, verify
 

@@ -17,12 +17,12 @@ from contract.errors import ImageError
 from contract.model import ModelContract
 from contract.store import VERIFICATION_FILE, ModelStore
 from engine.model import Engine
+from pipeline.data.ingest import ingest
+from pipeline.data.lineage import MANIFEST_FILE, find_run, trained_data
+from pipeline.data.split import read_manifest
 from pipeline.errors import DatasetError, VerificationError
-from pipeline.ingest import ingest
-from pipeline.lineage import MANIFEST_FILE, find_run, trained_data
 from pipeline.run_folder import RUN_FILE
 from pipeline.scoring import BATCH, batched, decode_files
-from pipeline.split import read_manifest
 from pipeline.verify import Deviation, call, check_engines, compare
 
 PREDICTIONS_FILE = "predictions.csv"

@@ -16,11 +16,11 @@ import yaml
 from pydantic import ValidationError
 
 from contract.store import ModelStore
+from pipeline.data.look import AuditedImage
+from pipeline.data.split import Manifest, read_manifest
 from pipeline.errors import ResumeError
-from pipeline.look import AuditedImage
 from pipeline.recipe.recipe import Recipe
 from pipeline.run_folder import RUN_FILE
-from pipeline.split import Manifest, read_manifest
 
 _RECIPE_FILE, _MANIFEST_FILE, _METRICS_FILE = "recipe.yaml", "manifest.csv", "metrics.json"
 

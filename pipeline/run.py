@@ -20,9 +20,9 @@ from pipeline.baseline import fit_to_images
 from pipeline.card import read_card
 from pipeline.checkpoint import Checkpoints
 from pipeline.continued import MODEL_FILE, find_start, start_classifier
+from pipeline.data.ingest import Dataset, ingest
 from pipeline.evaluate import Evaluation, contract_points, evaluate, write_predictions
 from pipeline.gate import Contender, Gatekeeper, GateOutcome
-from pipeline.ingest import Dataset, ingest
 from pipeline.interrupt import uncovered_interrupts
 from pipeline.libraries import library_versions
 from pipeline.network import Classifier

@@ -15,8 +15,8 @@ from contract.errors import ImageError
 from contract.predictions import decode_predictions
 from contract.store import ModelStore
 from engine.precision import AUTO
+from pipeline.data.ingest import IMAGE_SUFFIXES
 from pipeline.errors import DatasetError
-from pipeline.ingest import IMAGE_SUFFIXES
 from pipeline.progress import progress_bar
 from pipeline.scoring import BATCH, Decoded, LoadedVersion, batched, decode_files, loaded_version
 

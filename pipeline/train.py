@@ -12,14 +12,14 @@ import keras
 
 from pipeline.callbacks import EpochEnd, Logbook, Progress, TensorBoard
 from pipeline.checkpoint import BEST, Checkpoints, TrainingState, restore_optimizer
+from pipeline.data.pixels import Pixels
+from pipeline.data.split import Manifest
 from pipeline.feature_store import FOLDER
 from pipeline.network import Classifier
-from pipeline.pixels import Pixels
 from pipeline.progress import progress_bar
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.training_settings import Train
 from pipeline.schedule import LearningRates
-from pipeline.split import Manifest
 from pipeline.stages import Stage, plan_stages, set_trainable
 from pipeline.supply import Fitting, Supply
 

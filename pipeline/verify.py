@@ -24,8 +24,8 @@ from engine.model import Arrays, Engine
 from engine.openvino import OpenVINOEngine, UnreadableError
 from engine.precision import FLOAT32
 from engine.tensorflow import TensorFlowEngine
+from pipeline.data.pixels import Pixels
 from pipeline.errors import VerificationError
-from pipeline.pixels import Pixels
 from pipeline.synthetic import build_synthetic_images
 
 log = logging.getLogger(__name__)

@@ -32,10 +32,10 @@ def _audit(arguments: argparse.Namespace) -> None:
     check_name(name)
     from pipeline.audit import audit, check_audit
     from pipeline.audit_record import audit_table, quarantine, write_audit
-    from pipeline.ingest import ingest
-    from pipeline.pixels import Pixels
+    from pipeline.data.ingest import ingest
+    from pipeline.data.pixels import Pixels
+    from pipeline.data.split import earlier_sides, split_images
     from pipeline.preparation import input_spec
-    from pipeline.split import earlier_sides, split_images
 
     dataset = ingest(arguments.dataset, recipe.data.columns)
     pixels = Pixels(dataset.source, input_spec(recipe), cache_bytes=0)

@@ -26,8 +26,8 @@ def add(commands: Any) -> None:
 
 def _preview(arguments: argparse.Namespace) -> None:
     recipe = load_recipe(arguments.recipe, arguments.set)
-    from pipeline.ingest import ingest
-    from pipeline.pixels import Pixels
+    from pipeline.data.ingest import ingest
+    from pipeline.data.pixels import Pixels
     from pipeline.preparation import input_spec
     from pipeline.preview import draw_preview
 

@@ -17,7 +17,7 @@ import numpy as np
 from contract.image import decode_image
 from contract.model import ModelContract
 from contract.store import CONTRACT_FILE, ModelStore
-from pipeline.split import Manifest, ManifestRow
+from pipeline.data.split import Manifest, ManifestRow
 from tests.helpers.image_sets import COLORS, png
 from tests.helpers.tiny_model import MODEL_NAME, expected_probabilities
 

@@ -13,9 +13,9 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 from contract.model import InputSpec
 from pipeline.__main__ import main
 from pipeline.audit import Audit, audit, check_audit
+from pipeline.data.ingest import ingest
+from pipeline.data.pixels import Pixels
 from pipeline.errors import DatasetError
-from pipeline.ingest import ingest
-from pipeline.pixels import Pixels
 from pipeline.recipe.data_settings import Data
 from tests.helpers.image_sets import color_files, png, write_files
 

@@ -21,9 +21,9 @@ from contract.baseline import Baseline, measure_images
 from contract.image import decode_image
 from contract.model import InputSpec
 from pipeline.baseline import FALSE_ALARMS, choose_threshold, fit_baseline, fit_to_images
-from pipeline.ingest import FolderSource
-from pipeline.pixels import Pixels
-from pipeline.split import Manifest, ManifestRow
+from pipeline.data.ingest import FolderSource
+from pipeline.data.pixels import Pixels
+from pipeline.data.split import Manifest, ManifestRow
 
 SPEC = InputSpec(96, 96)
 

@@ -12,10 +12,10 @@ import pytest
 from contract.model import InputSpec
 from pipeline.augment import make_augmentation
 from pipeline.batches import Batches
-from pipeline.ingest import ingest
-from pipeline.pixels import Pixels
+from pipeline.data.ingest import ingest
+from pipeline.data.pixels import Pixels
+from pipeline.data.split import ManifestRow
 from pipeline.recipe.recipe import load_recipe
-from pipeline.split import ManifestRow
 from tests.helpers.image_sets import color_files, write_files
 
 LABELS = ("blue", "green", "red")

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
+from pipeline.data.groups import NearPair, join
 from pipeline.duplicates import near_pairs
-from pipeline.groups import NearPair, join
 
 
 def flip(fingerprint: bytes, bits: int, *, seed: int = 0) -> bytes:

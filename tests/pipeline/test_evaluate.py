@@ -11,8 +11,8 @@ from contract.model import ModelContract
 from contract.store import CONTRACT_FILE, ModelStore
 from engine.loading import load_engine
 from pipeline.__main__ import main
-from pipeline.ingest import ingest
-from pipeline.pixels import Pixels
+from pipeline.data.ingest import ingest
+from pipeline.data.pixels import Pixels
 from pipeline.recipe.recipe import load_recipe
 from pipeline.run import RunResult, run
 from tests.helpers.image_sets import COLORS, color_files, write_files

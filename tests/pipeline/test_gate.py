@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 from contract.store import ModelEntry, ModelStore
+from pipeline.data.ingest import FolderSource
 from pipeline.errors import RecipeError
 from pipeline.gate import Contender, Gatekeeper, GateOutcome
-from pipeline.ingest import FolderSource
 from pipeline.recipe.gate_settings import Gate
 from pipeline.recipe.recipe import load_recipe
 from tests.helpers.tiny_model import MODEL_NAME

@@ -11,14 +11,14 @@ import pytest
 
 from contract.model import InputSpec
 from pipeline.checkpoint import Checkpoints, TrainingState
+from pipeline.data.ingest import ingest
+from pipeline.data.pixels import Pixels
+from pipeline.data.split import Manifest, ManifestRow
 from pipeline.errors import TrainingError
-from pipeline.ingest import ingest
 from pipeline.network import Classifier, build_classifier
-from pipeline.pixels import Pixels
 from pipeline.recipe.recipe import Recipe, load_recipe
 from pipeline.recipe.training_settings import Train
 from pipeline.schedule import Patience, Plateau, learning_rate
-from pipeline.split import Manifest, ManifestRow
 from pipeline.stages import Stage, last_blocks, plan_stages
 from pipeline.train import History, make_repeatable, train
 from pipeline.weights import Weights

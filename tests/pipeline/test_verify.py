@@ -17,9 +17,9 @@ from contract.model import InputSpec, Label, ModelContract, build_document
 from contract.store import CONTRACT_FILE, VERIFICATION_FILE, WARMUP_FILE, ModelStore
 from engine.warmup import build_warmup_request, write_warmup_records
 from pipeline.__main__ import main
+from pipeline.data.ingest import FolderSource
+from pipeline.data.pixels import Pixels
 from pipeline.errors import VerificationError
-from pipeline.ingest import FolderSource
-from pipeline.pixels import Pixels
 from pipeline.synthetic import build_synthetic_images
 from pipeline.verify import Verification, verify, verify_alone
 from tests.helpers.versions import ColorSet

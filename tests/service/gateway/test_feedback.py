@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 
 from contract.image import decode_image
 from contract.store import ModelStore
-from pipeline.ingest import ingest
+from pipeline.data.ingest import ingest
 from service.gateway.clean_images import CleanImage
 from service.gateway.errors import StorageError
 from service.gateway.feedback_store import Feedback, FeedbackStore, is_folder_name

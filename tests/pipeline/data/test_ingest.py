@@ -1,4 +1,4 @@
-"""pipeline/ingest.py: folders and zips become examples, or a clear refusal."""
+"""pipeline/data/ingest.py: folders and zips become examples, or a clear refusal."""
 
 import stat
 import zipfile
@@ -9,8 +9,8 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from pipeline.data.ingest import ingest
 from pipeline.errors import DatasetError
-from pipeline.ingest import ingest
 from tests.helpers.image_sets import png, write_files
 
 IMAGE = png()

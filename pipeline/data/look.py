@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from contract.image import ImageHeader
-from pipeline.ingest import Example
+from pipeline.data.ingest import Example
 
 HASH_SIDE = 16  # the hash has 16 x 16 bits: 64 do not tell one fundus photograph from the next (decision 0009)
 _DARKEST, _BRIGHTEST = 0.01, 0.99  # shares of the pixels that count as outliers when brightness is judged

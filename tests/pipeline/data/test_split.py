@@ -1,4 +1,4 @@
-"""pipeline/split.py: seeded, by class, and never one group on two sides."""
+"""pipeline/data/split.py: seeded, by class, and never one group on two sides."""
 
 import csv
 import hashlib
@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from contract.image import ImageHeader
+from pipeline.data.groups import NearPair
+from pipeline.data.ingest import Example, Split
+from pipeline.data.look import AuditedImage, Look
+from pipeline.data.split import Manifest, earlier_sides, split_images, split_table, taken_from_test
 from pipeline.errors import DatasetError
-from pipeline.groups import NearPair
-from pipeline.ingest import Example, Split
-from pipeline.look import AuditedImage, Look
 from pipeline.recipe.data_settings import Data
-from pipeline.split import Manifest, earlier_sides, split_images, split_table, taken_from_test
 
 BY_PATIENT = Data(group=r"^(P\d+)_", val_fraction=0.2, test_fraction=0.2)
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from pipeline.data.ingest import Example
 from pipeline.errors import DatasetError
-from pipeline.ingest import Example
 from pipeline.recipe.data_settings import NEAR_DUPLICATES, Data
 
 

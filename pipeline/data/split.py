@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.groups import NearPair, group_images
+from pipeline.data.ingest import Split
+from pipeline.data.look import AuditedImage
 from pipeline.errors import DatasetError
-from pipeline.groups import NearPair, group_images
-from pipeline.ingest import Split
-from pipeline.look import AuditedImage
 from pipeline.recipe.data_settings import Data
 
 _TRIES = 100

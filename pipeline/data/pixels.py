@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from contract.image import decode_image
 from contract.model import InputSpec
-from pipeline.ingest import Source
+from pipeline.data.ingest import Source
 
 CACHE_BYTES = 4 * 10**9  # as cache.memory_gb
 

@@ -4,7 +4,7 @@ Understood layouts, inside any depth of wrapping folders that hold nothing else:
 
     train/<class>/**   test/<class>/** (optional)   val/<class>/** (optional)
     <class>/**
-    a CSV or Parquet file with the columns path, label and, if wanted, group and split (pipeline/tables.py)
+    a CSV or Parquet file with the columns path, label and, if wanted, group and split (pipeline/data/tables.py)
 
 Hidden files and folders and what macOS and Windows add are passed over. A zip is read in place, never unpacked, so a
 hostile name can write nothing; such names are refused all the same, because an archive that has them is not what its
@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal, Protocol
 
+from pipeline.data.tables import TABLE_SUFFIXES, TableRow, TableSource, read_rows
 from pipeline.errors import DatasetError
 from pipeline.recipe.data_settings import Column
-from pipeline.tables import TABLE_SUFFIXES, TableRow, TableSource, read_rows
 
 Split = Literal["train", "val", "test"]
 

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from contract.errors import ContractError
 from contract.model import ModelContract
 from contract.store import NAME_PATTERN, ModelStore
+from pipeline.data.split import Manifest, ManifestRow, read_manifest
 from pipeline.errors import DatasetError
 from pipeline.recipe.data_settings import Data
-from pipeline.split import Manifest, ManifestRow, read_manifest
 
 MANIFEST_FILE = "manifest.csv"
 
