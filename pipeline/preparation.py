@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from contract.model import InputSpec
-from pipeline.audit import Audit, audit, check_audit
-from pipeline.audit_record import write_audit
+from pipeline.audit.audit import Audit, audit, check_audit
+from pipeline.audit.audit_record import write_audit
 from pipeline.backbones import find_backbone
 from pipeline.data.ingest import Dataset
 from pipeline.data.pixels import Pixels

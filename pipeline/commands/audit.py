@@ -30,8 +30,8 @@ def _audit(arguments: argparse.Namespace) -> None:
     recipe = load_recipe(arguments.recipe, overrides)
     name = arguments.name or default_name(arguments.dataset)
     check_name(name)
-    from pipeline.audit import audit, check_audit
-    from pipeline.audit_record import audit_table, quarantine, write_audit
+    from pipeline.audit.audit import audit, check_audit
+    from pipeline.audit.audit_record import audit_table, quarantine, write_audit
     from pipeline.data.ingest import ingest
     from pipeline.data.pixels import Pixels
     from pipeline.data.split import earlier_sides, split_images

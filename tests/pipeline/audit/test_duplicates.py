@@ -1,12 +1,12 @@
-"""pipeline/duplicates.py: the pairs that comparing every image with every other would find."""
+"""pipeline/audit/duplicates.py: the pairs that comparing every image with every other would find."""
 
 import itertools
 
 import numpy as np
 import pytest
 
+from pipeline.audit.duplicates import near_pairs
 from pipeline.data.groups import NearPair, join
-from pipeline.duplicates import near_pairs
 
 
 def flip(fingerprint: bytes, bits: int, *, seed: int = 0) -> bytes:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+from pipeline.audit.findings import Finding, counted
 from pipeline.data.groups import NearPair, group_of
 from pipeline.data.ingest import Example
-from pipeline.findings import Finding, counted
 from pipeline.recipe.data_settings import NEAR_DUPLICATES, Data
 
 Entries = list[tuple[str, ...]]

@@ -11,16 +11,16 @@ from os import cpu_count
 
 from contract.errors import ImageError
 from contract.image import decode_image, read_header
+from pipeline.audit.duplicates import near_pairs
+from pipeline.audit.findings import Finding, Level, counted, each
+from pipeline.audit.leakage import find_copies, find_near_copies, find_split_groups
+from pipeline.audit.quality import FLAT, find_quality
 from pipeline.data.groups import NearPair, is_grouped
 from pipeline.data.ingest import Dataset, Example
 from pipeline.data.look import AuditedImage, look_at
 from pipeline.data.pixels import Pixels
-from pipeline.duplicates import near_pairs
 from pipeline.errors import DatasetError
-from pipeline.findings import Finding, Level, counted, each
-from pipeline.leakage import find_copies, find_near_copies, find_split_groups
 from pipeline.progress import progress_bar
-from pipeline.quality import FLAT, find_quality
 from pipeline.recipe.data_settings import Data
 
 _SHOWN = 20  # problems named in an error; all of them are in the run's audit.json

@@ -9,8 +9,8 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from contract.model import InputSpec
+from pipeline.audit.findings import Finding, counted, each
 from pipeline.data.look import Look
-from pipeline.findings import Finding, counted, each
 
 _SUFFIXES: Mapping[str, tuple[str, ...]] = {
     "JPEG": (".jpg", ".jpeg"),

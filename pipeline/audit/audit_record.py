@@ -15,11 +15,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from PIL import Image
 
 from contract.errors import ImageError
-from pipeline.audit import Audit
+from pipeline.audit.audit import Audit
+from pipeline.audit.findings import Finding
 from pipeline.data.ingest import Dataset, Source
 from pipeline.data.pixels import Pixels
 from pipeline.errors import DatasetError
-from pipeline.findings import Finding
 
 _SIZES = 20  # image sizes named in audit.json
 _ENTRIES = 24  # images or pairs shown of each finding

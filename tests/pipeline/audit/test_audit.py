@@ -1,4 +1,4 @@
-"""pipeline/audit.py and the audit command: what is wrong with a set is found, named, shown and set aside."""
+"""pipeline/audit/audit.py and the audit command: what is wrong with a set is found, named, shown and set aside."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
 from contract.model import InputSpec
 from pipeline.__main__ import main
-from pipeline.audit import Audit, audit, check_audit
+from pipeline.audit.audit import Audit, audit, check_audit
 from pipeline.data.ingest import ingest
 from pipeline.data.pixels import Pixels
 from pipeline.errors import DatasetError

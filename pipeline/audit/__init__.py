@@ -1,0 +1,1 @@
+"""The audit of a set before training: unreadable, doubtful and duplicated images, leaks between splits."""
