@@ -217,13 +217,13 @@ def _prepare(folder: Path, weights: Path, way: str, share: float = 1.0) -> tuple
     import keras
 
     from contract.model import InputSpec
-    from pipeline.backbones import find_backbone
     from pipeline.data.ingest import ingest
     from pipeline.data.pixels import Pixels
     from pipeline.data.split import Manifest, ManifestRow
-    from pipeline.network import build_classifier
+    from pipeline.networks.backbones import find_backbone
+    from pipeline.networks.network import build_classifier
+    from pipeline.networks.weights import find_weights
     from pipeline.recipe.recipe import load_recipe
-    from pipeline.weights import find_weights
 
     overrides = ["model.backbone=VGG16", f"model.weights={weights}", f"model.input_size={SIZE}"]
     recipe_name, settings = WAYS[way]
@@ -248,8 +248,8 @@ def _test_accuracy(classifier: Any, manifest: Any, labels: Any, pixels: Any, *, 
 
     What is frozen in every stage computes them once, by Keras at float32 as the rest.
     """
-    from pipeline.cut import cut_before_head
-    from pipeline.network import preprocess
+    from pipeline.networks.cut import cut_before_head
+    from pipeline.networks.network import preprocess
 
     rows = manifest.of("test")
     targets = np.array([labels.index(row.label) for row in rows])
@@ -263,8 +263,8 @@ def _test_accuracy(classifier: Any, manifest: Any, labels: Any, pixels: Any, *, 
 
 def _second_run(folder: Path, weights: Path) -> dict[str, float]:
     """Time the features of nine tenths of a larger set, then of all of it."""
-    from pipeline.cut import cut_before_head
     from pipeline.features import FeatureExtractor
+    from pipeline.networks.cut import cut_before_head
 
     draw_set(folder / "set", seed=SEEDS["quick"][0], train=SECOND, test=1)
     seconds = []

@@ -43,11 +43,11 @@ def _measure_network(name: str, rounds: int) -> dict[str, Any]:
     import keras
 
     from engine.loading import list_precisions, load_engine
-    from pipeline.cut import cut_before_head
-    from pipeline.network import build_classifier
+    from pipeline.networks.cut import cut_before_head
+    from pipeline.networks.network import build_classifier
+    from pipeline.networks.weights import Weights
     from pipeline.recipe.training_settings import Model
     from pipeline.trunk import Trunk
-    from pipeline.weights import Weights
 
     keras.utils.set_random_seed(0)
     settings = Model.model_validate({"backbone": name, "weights": "none"})
@@ -102,7 +102,7 @@ def _engine_run(engine: Any) -> Way:
 
 
 def _keras_predict(model: Any, preprocessing: Any) -> Way:
-    from pipeline.network import preprocess
+    from pipeline.networks.network import preprocess
 
     return lambda images: model.predict(
         preprocess(images.astype(np.float32), preprocessing), batch_size=BATCH, verbose=0
@@ -112,7 +112,7 @@ def _keras_predict(model: Any, preprocessing: Any) -> Way:
 def _keras_graph(model: Any, preprocessing: Any) -> Way:
     import tensorflow as tf
 
-    from pipeline.network import preprocess
+    from pipeline.networks.network import preprocess
 
     graph = tf.function(lambda images: model(preprocess(images, preprocessing), training=False), autograph=False)
     return lambda images: graph(tf.cast(images, tf.float32)).numpy()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.network import Classifier
+from pipeline.networks.network import Classifier
 
 _NO_BLOCK = frozenset({"InputLayer", "ZeroPadding2D", "Cropping2D"})
 

@@ -10,10 +10,10 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from pipeline.augment import Augmentation
-from pipeline.backbones import Preprocessing
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import ManifestRow
-from pipeline.network import preprocess
+from pipeline.networks.backbones import Preprocessing
+from pipeline.networks.network import preprocess
 
 _AHEAD = 2  # batches
 

@@ -13,12 +13,12 @@ from pydantic import ValidationError
 
 from contract.errors import StoreError
 from contract.store import NAME_PATTERN, ModelStore
-from pipeline.backbones import find_backbone
 from pipeline.data.lineage import find_run
 from pipeline.errors import WeightsError
-from pipeline.network import Classifier, build_classifier
+from pipeline.networks.backbones import find_backbone
+from pipeline.networks.network import Classifier, build_classifier
+from pipeline.networks.weights import Earlier, Weights, find_weights
 from pipeline.recipe.training_settings import Model
-from pipeline.weights import Earlier, Weights, find_weights
 
 MODEL_FILE = "model.keras"
 log = logging.getLogger(__name__)

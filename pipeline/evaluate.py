@@ -18,11 +18,11 @@ from pipeline.calibration import fit_temperature, reliability, softmax
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest, ManifestRow
 from pipeline.metrics import measure
-from pipeline.network import Classifier, preprocess
+from pipeline.networks.network import Classifier, preprocess
+from pipeline.networks.saved_model import serving_function
 from pipeline.operating_points import Predictions, choose_points
 from pipeline.ranking import draw_curves
 from pipeline.recipe.evaluate_settings import Evaluate
-from pipeline.saved_model import serving_function
 from pipeline.screening import measure_screening
 
 _BATCH = 32

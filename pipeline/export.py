@@ -1,6 +1,6 @@
 """A trained classifier to a SavedModel with three signatures, loadable by TensorFlow Serving.
 
-`serving_default` and `explain` are those of pipeline/saved_model.py; `describe` returns the contract.
+`serving_default` and `explain` are those of pipeline/networks/saved_model.py; `describe` returns the contract.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from contract.model import ModelContract
 from contract.store import CONTRACT_FILE
-from pipeline.network import Classifier
-from pipeline.saved_model import explain_function, serving_function
+from pipeline.networks.network import Classifier
+from pipeline.networks.saved_model import explain_function, serving_function
 
 
 def export_saved_model(classifier: Classifier, contract: ModelContract, directory: Path) -> None:

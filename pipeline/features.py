@@ -17,7 +17,7 @@ from pipeline.augment import make_augmentation
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import ManifestRow
 from pipeline.feature_store import FeatureStore, make_key
-from pipeline.network import Classifier
+from pipeline.networks.network import Classifier
 from pipeline.progress import note, progress_bar
 from pipeline.recipe.recipe import Recipe
 from pipeline.trunk import Trunk

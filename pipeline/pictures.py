@@ -17,8 +17,8 @@ from contract.heatmap import draw_heatmap
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import ManifestRow
 from pipeline.evaluate import Evaluation, draft_contract
-from pipeline.network import Classifier, preprocess
-from pipeline.saved_model import explain_function
+from pipeline.networks.network import Classifier, preprocess
+from pipeline.networks.saved_model import explain_function
 
 TOP_LOSSES = 12
 _PICTURE_PIXELS = 224

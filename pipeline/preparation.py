@@ -12,11 +12,11 @@ import yaml
 from contract.model import InputSpec
 from pipeline.audit.audit import Audit, audit, check_audit
 from pipeline.audit.audit_record import write_audit
-from pipeline.backbones import find_backbone
 from pipeline.data.ingest import Dataset
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest, earlier_sides, split_images, split_table, taken_from_test
-from pipeline.network import input_size
+from pipeline.networks.backbones import find_backbone
+from pipeline.networks.network import input_size
 from pipeline.recipe.recipe import Recipe
 from pipeline.resume import kept_manifest, write_manifest
 

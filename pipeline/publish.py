@@ -20,7 +20,7 @@ from engine.warmup import build_warmup_request, write_warmup_records
 from pipeline.data.pixels import Pixels
 from pipeline.export import export_saved_model
 from pipeline.gate import Contender, Gatekeeper, GateOutcome
-from pipeline.network import Classifier
+from pipeline.networks.network import Classifier
 from pipeline.synthetic import build_synthetic_images
 from pipeline.verify import Deviation, Verification, verify
 

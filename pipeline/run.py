@@ -25,7 +25,9 @@ from pipeline.evaluate import Evaluation, contract_points, evaluate, write_predi
 from pipeline.gate import Contender, Gatekeeper, GateOutcome
 from pipeline.interrupt import uncovered_interrupts
 from pipeline.libraries import library_versions
-from pipeline.network import Classifier
+from pipeline.networks.network import Classifier
+from pipeline.networks.saliency import saliency_method
+from pipeline.networks.weights import Weights
 from pipeline.pictures import draw_pictures
 from pipeline.preparation import Images, input_spec, prepare_images
 from pipeline.publish import Artifact, Replay, publish
@@ -34,10 +36,8 @@ from pipeline.recipe.recipe import Recipe
 from pipeline.report import write_reports
 from pipeline.resume import RunRecord, check_same, check_unfinished, read_record
 from pipeline.run_folder import claimed, new_folder
-from pipeline.saliency import saliency_method
 from pipeline.train import make_repeatable, train
 from pipeline.verify import Deviation
-from pipeline.weights import Weights
 
 log = logging.getLogger(__name__)
 

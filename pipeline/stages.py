@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import keras
 
-from pipeline.network import Classifier
+from pipeline.networks.network import Classifier
 from pipeline.recipe.training_settings import Train
 
 

@@ -15,20 +15,20 @@ import numpy as np
 from contract.model import Fit, InputSpec, Label, ModelContract, Resize, build_document
 from contract.store import WARMUP_FILE, check_name
 from engine.warmup import write_warmup_records
-from pipeline.backbones import Backbone
 from pipeline.errors import RecipeError, WeightsError
 from pipeline.export import export_saved_model
 from pipeline.gate import Gatekeeper, GateOutcome
-from pipeline.imagenet_files import CLASS_INDEX, CLASSIFIER_FILES
 from pipeline.label_files import read_labels
 from pipeline.libraries import library_versions
-from pipeline.network import PROBABILITIES, Classifier, preprocess
+from pipeline.networks.backbones import Backbone
+from pipeline.networks.imagenet_files import CLASS_INDEX, CLASSIFIER_FILES
+from pipeline.networks.network import PROBABILITIES, Classifier, preprocess
+from pipeline.networks.saliency import saliency_method
+from pipeline.networks.weights import Weights, fetch_published, load_weights, weights_of_file
 from pipeline.publish import build_warmup_requests, publish_judged
 from pipeline.recipe.recipe import Export
-from pipeline.saliency import saliency_method
 from pipeline.synthetic import build_synthetic_images
 from pipeline.verify import verify_alone
-from pipeline.weights import Weights, fetch_published, load_weights, weights_of_file
 
 log = logging.getLogger(__name__)
 

@@ -10,12 +10,12 @@ from typing import Any, Protocol
 
 from pipeline.augment import make_augmentation
 from pipeline.batches import Batches
-from pipeline.cut import Cut, cut_before_head, cut_before_training, cut_between
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest
 from pipeline.feature_batches import FeatureBatches
 from pipeline.features import FeatureExtractor
-from pipeline.network import Classifier
+from pipeline.networks.cut import Cut, cut_before_head, cut_before_training, cut_between
+from pipeline.networks.network import Classifier
 from pipeline.recipe.recipe import Recipe
 from pipeline.stages import plan_stages
 

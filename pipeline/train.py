@@ -15,7 +15,7 @@ from pipeline.checkpoint import BEST, Checkpoints, TrainingState, restore_optimi
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest
 from pipeline.feature_store import FOLDER
-from pipeline.network import Classifier
+from pipeline.networks.network import Classifier
 from pipeline.progress import progress_bar
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.training_settings import Train

@@ -18,8 +18,8 @@ from engine.loading import list_precisions, load_engine
 from engine.openvino import OpenVINOEngine
 from engine.precision import FLOAT32
 from engine.saved_model import DEFAULT_SIGNATURE
-from pipeline.backbones import Preprocessing
-from pipeline.network import preprocess
+from pipeline.networks.backbones import Preprocessing
+from pipeline.networks.network import preprocess
 
 log = logging.getLogger(__name__)
 

@@ -17,12 +17,12 @@ from contract.image import decode_image
 from contract.model import InputSpec, Label, ModelContract, build_document
 from contract.store import WARMUP_FILE
 from engine.warmup import write_warmup_records
-from pipeline.backbones import find_backbone
 from pipeline.export import export_saved_model
-from pipeline.network import LOGITS, Classifier, build_classifier, preprocess
+from pipeline.networks.backbones import find_backbone
+from pipeline.networks.network import LOGITS, Classifier, build_classifier, preprocess
+from pipeline.networks.weights import find_weights
 from pipeline.publish import build_warmup_requests
 from pipeline.recipe.training_settings import Model
-from pipeline.weights import find_weights
 
 NAME = "resnet50"
 BACKBONE = "ResNet50"

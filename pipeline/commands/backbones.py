@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from pipeline.backbones import BACKBONES
+from pipeline.networks.backbones import BACKBONES
 
 _PREPROCESSING = {
     "caffe": "BGR minus the ImageNet mean",

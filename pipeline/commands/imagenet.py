@@ -30,8 +30,8 @@ def add(commands: Any) -> None:
 
 
 def _imagenet(arguments: argparse.Namespace) -> None:
-    from pipeline.backbones import find_backbone
     from pipeline.gate import Gatekeeper
+    from pipeline.networks.backbones import find_backbone
     from pipeline.recipe.gate_settings import Gate
     from pipeline.stock import StockSettings, publish_stock
 

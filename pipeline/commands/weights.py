@@ -14,6 +14,6 @@ def add(commands: Any) -> None:
 
 
 def _weights(arguments: argparse.Namespace) -> None:
-    from pipeline.weights import imagenet_file
+    from pipeline.networks.weights import imagenet_file
 
     print(f"ImageNet weights of {arguments.backbone}: {imagenet_file(arguments.backbone)}")

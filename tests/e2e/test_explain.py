@@ -17,12 +17,12 @@ from scipy.stats import spearmanr
 from contract.image import decode_image
 from contract.model import ModelContract
 from contract.store import ModelStore
-from pipeline.network import build_classifier
+from pipeline.networks.network import build_classifier
+from pipeline.networks.saved_model import explain_function
+from pipeline.networks.weights import Weights
 from pipeline.recipe.recipe import load_recipe
 from pipeline.run import run
 from pipeline.sample.sample import EyePlan, plan_glaucoma_set
-from pipeline.saved_model import explain_function
-from pipeline.weights import Weights
 from tests.e2e.conftest import Demo
 from tests.helpers.gateway_process import ServiceProcess
 from tests.helpers.optic_discs import disc_mask

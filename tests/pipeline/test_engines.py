@@ -10,10 +10,10 @@ import pytest
 from contract.model import InputSpec, Label, ModelContract, build_document
 from engine.loading import load_engine
 from pipeline.export import export_saved_model
-from pipeline.network import LOGITS, Classifier, build_classifier, preprocess
+from pipeline.networks.network import LOGITS, Classifier, build_classifier, preprocess
+from pipeline.networks.weights import Weights
 from pipeline.recipe.training_settings import Model
-from pipeline.weights import Weights
-from tests.pipeline.test_families import SIZES
+from tests.pipeline.networks.test_families import SIZES
 
 CLASSES, TEMPERATURE, SPREAD = 5, 1.37, 4.0
 HEADS = {"gap": "cam", "flatten-dense": "grad-cam"}

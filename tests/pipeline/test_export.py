@@ -11,10 +11,10 @@ import tensorflow as tf
 from contract.model import InputSpec, Label, ModelContract, build_document
 from contract.store import CONTRACT_FILE
 from pipeline.export import export_saved_model
-from pipeline.network import Classifier, build_classifier, preprocess
+from pipeline.networks.network import Classifier, build_classifier, preprocess
+from pipeline.networks.saliency import saliency_method
+from pipeline.networks.weights import Weights
 from pipeline.recipe.recipe import Model
-from pipeline.saliency import saliency_method
-from pipeline.weights import Weights
 
 SIZE = 64
 TEMPERATURE = 1.5
@@ -143,7 +143,7 @@ def test_contract_stands_beside_the_graph(exported: Exported) -> None:
 @pytest.mark.parametrize("backbone", ["ResNet50", "ResNet", "MobileNetV2", "DenseNet121", "EfficientNetB0"])
 def test_preprocessing_in_the_graph_is_keras_own(backbone: str) -> None:
     """Pixels reach the network as the backbone's own preprocess_input makes them."""
-    from pipeline.backbones import find_backbone
+    from pipeline.networks.backbones import find_backbone
 
     modules = {
         "ResNet50": keras.applications.resnet50,

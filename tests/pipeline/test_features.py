@@ -14,19 +14,19 @@ import pytest
 from contract.model import InputSpec
 from contract.store import ModelStore
 from engine.loading import list_precisions
-from pipeline.cut import cut_before_head, cut_before_training
 from pipeline.data.ingest import ingest
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest, ManifestRow
 from pipeline.feature_batches import FeatureBatches
 from pipeline.feature_store import FOLDER
 from pipeline.features import FeatureExtractor, hash_network
-from pipeline.network import Classifier, build_classifier, preprocess
+from pipeline.networks.cut import cut_before_head, cut_before_training
+from pipeline.networks.network import Classifier, build_classifier, preprocess
+from pipeline.networks.weights import Weights
 from pipeline.recipe.recipe import Model, Recipe, load_recipe
 from pipeline.run import run
 from pipeline.stages import last_blocks
 from pipeline.supply import Supply
-from pipeline.weights import Weights
 from tests.helpers.image_sets import color_files, png, write_files
 
 LABELS = ("blue", "green", "red")

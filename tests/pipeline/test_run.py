@@ -149,7 +149,7 @@ def test_report_shows_aggregates_only(result: RunResult) -> None:
 
 def test_saved_keras_model_is_the_published_one(result: RunResult) -> None:
     """model.keras can be loaded for continued training and gives the published probabilities."""
-    from pipeline.network import preprocess
+    from pipeline.networks.network import preprocess
 
     contract = ModelContract.from_json((result.directory / CONTRACT_FILE).read_text())
     images = np.random.default_rng(0).integers(0, 256, (5, *contract.input.shape), np.uint8)
@@ -280,7 +280,7 @@ def test_wrong_use_has_its_exit_status(
 
 def test_diverging_training_stops_with_epoch_and_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A loss that is not finite (here: from damaged weights) names epoch and batch; nothing is published."""
-    from pipeline.backbones import find_backbone
+    from pipeline.networks.backbones import find_backbone
 
     write_files(tmp_path / "set", color_files(train=4, test=2))
     network = find_backbone("ResNet").build((32, 32, 3))

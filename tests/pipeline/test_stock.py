@@ -17,12 +17,12 @@ from contract.predictions import decode_predictions
 from contract.store import VERIFICATION_FILE, ModelStore
 from engine.loading import load_engine
 from pipeline.__main__ import main
-from pipeline.backbones import find_backbone
-from pipeline.imagenet_files import CLASS_INDEX, CLASSIFIER_FILES, IMAGENET_FILES
-from pipeline.network import preprocess
+from pipeline.networks.backbones import find_backbone
+from pipeline.networks.imagenet_files import CLASS_INDEX, CLASSIFIER_FILES, IMAGENET_FILES
+from pipeline.networks.network import preprocess
+from pipeline.networks.weights import Weights
 from pipeline.stock import build_stock_classifier
 from pipeline.synthetic import build_synthetic_images
-from pipeline.weights import Weights
 from service.client import FoveaClient
 from tests.helpers.gateway_process import ServiceProcess
 from tests.helpers.pictures import encode

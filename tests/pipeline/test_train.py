@@ -15,13 +15,13 @@ from pipeline.data.ingest import ingest
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest, ManifestRow
 from pipeline.errors import TrainingError
-from pipeline.network import Classifier, build_classifier
+from pipeline.networks.network import Classifier, build_classifier
+from pipeline.networks.weights import Weights
 from pipeline.recipe.recipe import Recipe, load_recipe
 from pipeline.recipe.training_settings import Train
 from pipeline.schedule import Patience, Plateau, learning_rate
 from pipeline.stages import Stage, last_blocks, plan_stages
 from pipeline.train import History, make_repeatable, train
-from pipeline.weights import Weights
 from tests.helpers.image_sets import color_files, write_files
 
 LABELS = ["blue", "green", "red"]

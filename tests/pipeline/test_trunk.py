@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from pipeline.network import preprocess
+from pipeline.networks.network import preprocess
 from pipeline.trunk import Trunk
 
 

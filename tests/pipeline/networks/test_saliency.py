@@ -1,4 +1,4 @@
-"""pipeline/saliency.py: a head carried back by hand gives tf.GradientTape's numbers, whatever stands in it."""
+"""pipeline/networks/saliency.py: a head carried back by hand gives tf.GradientTape's numbers, whatever stands in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras import layers
 
 from pipeline.errors import RecipeError
-from pipeline.saliency import carry_back, saliency_method
+from pipeline.networks.saliency import carry_back, saliency_method
 
 NUM_CLASSES = 5
 SHAPE = (3, 4, 6)  # rows, columns, channels

@@ -1,7 +1,7 @@
 """The functions of a classifier's SavedModel: `serving_default` and `explain`.
 
 `serving_default` holds its weights as constants, so that a runtime can fold and fuse them. `explain` stays on
-variables and holds no gradient op (pipeline/saliency.py).
+variables and holds no gradient op (pipeline/networks/saliency.py).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from contract.model import InputSpec, ModelContract
-from pipeline.network import Classifier, preprocess
-from pipeline.saliency import carry_back
+from pipeline.networks.network import Classifier, preprocess
+from pipeline.networks.saliency import carry_back
 
 
 def serving_function(classifier: Classifier, contract: ModelContract) -> Any:

@@ -9,7 +9,7 @@ import pytest
 
 from contract.store import CONTRACT_FILE, VERIFICATION_FILE, ModelStore
 from engine.loading import load_engine
-from pipeline.backbones import find_backbone
+from pipeline.networks.backbones import find_backbone
 from pipeline.recipe.recipe import load_recipe
 from pipeline.run import run
 from tests.helpers.image_sets import color_files, write_files

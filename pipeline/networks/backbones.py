@@ -6,8 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pipeline.classic_nets import build_alexnet, build_googlenet, build_lenet, build_mnist_cnn, build_small_resnet
 from pipeline.errors import RecipeError
+from pipeline.networks.classic_nets import (
+    build_alexnet,
+    build_googlenet,
+    build_lenet,
+    build_mnist_cnn,
+    build_small_resnet,
+)
 
 # How a network's weights expect 0-255 RGB pixels to arrive (keras.applications.imagenet_utils.preprocess_input):
 # "caffe" is BGR minus the ImageNet mean, "tf" is [-1, 1], "torch" is ImageNet-normalised, "none" is done inside.

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from pipeline.network import Classifier
+from pipeline.networks.network import Classifier
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""pipeline/weights.py: pretrained weights are found and checked, or it is said what to put where."""
+"""pipeline/networks/weights.py: pretrained weights are found and checked, or it is said what to put where."""
 
 import hashlib
 from pathlib import Path
@@ -12,13 +12,13 @@ from keras.src.legacy.saving import legacy_h5_format
 
 from contract.store import ModelStore
 from pipeline.__main__ import main
-from pipeline.backbones import BACKBONES, find_backbone
 from pipeline.continued import find_start, start_classifier
 from pipeline.errors import RecipeError, WeightsError
-from pipeline.imagenet_files import IMAGENET_FILES
-from pipeline.network import Classifier, build_classifier
+from pipeline.networks.backbones import BACKBONES, find_backbone
+from pipeline.networks.imagenet_files import IMAGENET_FILES
+from pipeline.networks.network import Classifier, build_classifier
+from pipeline.networks.weights import find_weights, imagenet_file, load_weights, rescale_as_published
 from pipeline.recipe.training_settings import Model
-from pipeline.weights import find_weights, imagenet_file, load_weights, rescale_as_published
 from tests.helpers.tiny_model import MODEL_NAME
 from tests.helpers.versions import ColorSet, publish_trained
 

@@ -1,4 +1,4 @@
-"""pipeline/backbones.py: every network that a recipe can name, what it is fed, and what the list says of it."""
+"""pipeline/networks/backbones.py: every network that a recipe can name, what it is fed, and what the list says of it."""
 
 import time
 
@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from pipeline.__main__ import main
-from pipeline.backbones import BACKBONES, find_backbone
 from pipeline.errors import RecipeError
-from pipeline.network import build_classifier
+from pipeline.networks.backbones import BACKBONES, find_backbone
+from pipeline.networks.network import build_classifier
+from pipeline.networks.weights import Weights
 from pipeline.recipe.recipe import Model
-from pipeline.weights import Weights
 
 FROM_SCRATCH = [name for name, backbone in BACKBONES.items() if not backbone.imagenet]
 # One of each family in every test run; the rest is slow.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.backbones import BACKBONES, Backbone, Preprocessing, find_backbone
 from pipeline.errors import RecipeError
+from pipeline.networks.backbones import BACKBONES, Backbone, Preprocessing, find_backbone
+from pipeline.networks.weights import Weights, load_weights
 from pipeline.recipe.training_settings import Model
-from pipeline.weights import Weights, load_weights
 
 LOGITS = "logits"
 PROBABILITIES = "probabilities"

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.backbones import Backbone, find_backbone
 from pipeline.errors import RecipeError, WeightsError
-from pipeline.imagenet_files import IMAGENET_FILES, ImageNetFile
+from pipeline.networks.backbones import Backbone, find_backbone
+from pipeline.networks.imagenet_files import IMAGENET_FILES, ImageNetFile
 from pipeline.recipe.training_settings import Model
 
 
