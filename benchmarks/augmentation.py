@@ -49,7 +49,7 @@ def run() -> dict[str, Any]:
 
 def _measure(folder: Path, engine: str, overrides: list[str]) -> dict[str, float]:
     from contract.model import InputSpec
-    from pipeline.augment import make_augmentation
+    from pipeline.augmentation.augment import make_augmentation
     from pipeline.batches import Batches
     from pipeline.data.ingest import ingest
     from pipeline.data.pixels import Pixels

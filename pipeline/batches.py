@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from pipeline.augment import Augmentation
+from pipeline.augmentation.augment import Augmentation
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import ManifestRow
 from pipeline.networks.backbones import Preprocessing

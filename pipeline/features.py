@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.augment import make_augmentation
+from pipeline.augmentation.augment import make_augmentation
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import ManifestRow
 from pipeline.feature_store import FeatureStore, make_key

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.augment import make_augmentation
+from pipeline.augmentation.augment import make_augmentation
 from pipeline.batches import Batches
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest

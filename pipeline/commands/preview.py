@@ -26,10 +26,10 @@ def add(commands: Any) -> None:
 
 def _preview(arguments: argparse.Namespace) -> None:
     recipe = load_recipe(arguments.recipe, arguments.set)
+    from pipeline.augmentation.preview import draw_preview
     from pipeline.data.ingest import ingest
     from pipeline.data.pixels import Pixels
     from pipeline.preparation import input_spec
-    from pipeline.preview import draw_preview
 
     dataset = ingest(arguments.dataset)
     pixels = Pixels(dataset.source, input_spec(recipe), cache_bytes=0)

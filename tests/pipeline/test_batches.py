@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from contract.model import InputSpec
-from pipeline.augment import make_augmentation
+from pipeline.augmentation.augment import make_augmentation
 from pipeline.batches import Batches
 from pipeline.data.ingest import ingest
 from pipeline.data.pixels import Pixels

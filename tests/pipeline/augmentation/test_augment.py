@@ -9,8 +9,8 @@ import pytest
 from keras._tf_keras.keras.preprocessing.image import ImageDataGenerator
 from numpy.typing import NDArray
 
-from pipeline.augment import make_augmentation
-from pipeline.augment_fast import FastAugmentation, Transform, draw_transform, encode_transform
+from pipeline.augmentation.augment import make_augmentation
+from pipeline.augmentation.augment_fast import FastAugmentation, Transform, draw_transform, encode_transform
 from pipeline.errors import RecipeError
 from pipeline.recipe.augment_settings import Augment
 from pipeline.recipe.recipe import load_recipe

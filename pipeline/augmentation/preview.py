@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from contract.errors import ImageError
-from pipeline.augment import make_augmentation
+from pipeline.augmentation.augment import make_augmentation
 from pipeline.data.ingest import Dataset, Example
 from pipeline.data.pixels import Pixels
 from pipeline.errors import DatasetError

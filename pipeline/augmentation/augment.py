@@ -32,7 +32,7 @@ def make_augmentation(settings: Augment, seed: int) -> Augmentation:
     """Return the engine that a recipe names."""
     if settings.engine == "keras":
         return KerasAugmentation(settings, seed)
-    from pipeline.augment_fast import FastAugmentation
+    from pipeline.augmentation.augment_fast import FastAugmentation
 
     return FastAugmentation(settings, seed)
 

@@ -1,0 +1,1 @@
+"""Random changes to training images: the engines that make them, and a preview."""
