@@ -263,7 +263,7 @@ def _test_accuracy(classifier: Any, manifest: Any, labels: Any, pixels: Any, *, 
 
 def _second_run(folder: Path, weights: Path) -> dict[str, float]:
     """Time the features of nine tenths of a larger set, then of all of it."""
-    from pipeline.features import FeatureExtractor
+    from pipeline.features.features import FeatureExtractor
     from pipeline.networks.cut import cut_before_head
 
     draw_set(folder / "set", seed=SEEDS["quick"][0], train=SECOND, test=1)

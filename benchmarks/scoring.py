@@ -43,11 +43,11 @@ def _measure_network(name: str, rounds: int) -> dict[str, Any]:
     import keras
 
     from engine.loading import list_precisions, load_engine
+    from pipeline.features.trunk import Trunk
     from pipeline.networks.cut import cut_before_head
     from pipeline.networks.network import build_classifier
     from pipeline.networks.weights import Weights
     from pipeline.recipe.training_settings import Model
-    from pipeline.trunk import Trunk
 
     keras.utils.set_random_seed(0)
     settings = Model.model_validate({"backbone": name, "weights": "none"})

@@ -10,8 +10,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from pipeline.batches import draw_order, ordered
-from pipeline.feature_store import FeatureStore
-from pipeline.features import View
+from pipeline.features.feature_store import FeatureStore
+from pipeline.features.features import View
 
 
 class FeatureBatches:

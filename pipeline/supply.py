@@ -13,7 +13,7 @@ from pipeline.batches import Batches
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest
 from pipeline.feature_batches import FeatureBatches
-from pipeline.features import FeatureExtractor
+from pipeline.features.features import FeatureExtractor
 from pipeline.networks.cut import Cut, cut_before_head, cut_before_training, cut_between
 from pipeline.networks.network import Classifier
 from pipeline.recipe.recipe import Recipe

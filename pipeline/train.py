@@ -14,7 +14,7 @@ from pipeline.callbacks import EpochEnd, Logbook, Progress, TensorBoard
 from pipeline.checkpoint import BEST, Checkpoints, TrainingState, restore_optimizer
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest
-from pipeline.feature_store import FOLDER
+from pipeline.features.feature_store import FOLDER
 from pipeline.networks.network import Classifier
 from pipeline.progress import progress_bar
 from pipeline.recipe.recipe import Recipe

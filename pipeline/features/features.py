@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from pipeline.augmentation.augment import make_augmentation
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import ManifestRow
-from pipeline.feature_store import FeatureStore, make_key
+from pipeline.features.feature_store import FeatureStore, make_key
+from pipeline.features.trunk import Trunk
 from pipeline.networks.network import Classifier
 from pipeline.progress import note, progress_bar
 from pipeline.recipe.recipe import Recipe
-from pipeline.trunk import Trunk
 
 _BATCH = 32  # always full: one traced shape, and the same arithmetic however many images are new
 # Written at once; what a kill loses.

@@ -1,4 +1,4 @@
-"""pipeline/trunk.py: OpenVINO's features are Keras's, or Keras computes them."""
+"""pipeline/features/trunk.py: OpenVINO's features are Keras's, or Keras computes them."""
 
 from importlib.metadata import version
 from typing import Any
@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import pytest
 
+from pipeline.features.trunk import Trunk
 from pipeline.networks.network import preprocess
-from pipeline.trunk import Trunk
 
 
 def small_network() -> Any:

@@ -1,4 +1,4 @@
-"""pipeline/features.py: frozen features are computed once per image and view, and train the classifier itself."""
+"""pipeline/features/features.py: frozen features are computed once per image and view, and train the classifier itself."""
 
 import hashlib
 import json
@@ -18,8 +18,8 @@ from pipeline.data.ingest import ingest
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest, ManifestRow
 from pipeline.feature_batches import FeatureBatches
-from pipeline.feature_store import FOLDER
-from pipeline.features import FeatureExtractor, hash_network
+from pipeline.features.feature_store import FOLDER
+from pipeline.features.features import FeatureExtractor, hash_network
 from pipeline.networks.cut import cut_before_head, cut_before_training
 from pipeline.networks.network import Classifier, build_classifier, preprocess
 from pipeline.networks.weights import Weights
@@ -101,7 +101,7 @@ def test_features_are_what_the_trunk_computes(tmp_path: Path, rows: Sequence[Man
     images = pixels(tmp_path / "colors").batch([row.path for row in rows]).astype(np.float32)
     expected = cut_before_head(classifier).trunk(preprocess(images, classifier.preprocessing), training=False)
     features = first.store.batch([view.key for view in views]).reshape(len(rows), 3, -1).astype(np.float32)
-    allowed = 0.02 if list_precisions("openvino")[1:] else 2e-3  # of the largest: pipeline/trunk.py
+    allowed = 0.02 if list_precisions("openvino")[1:] else 2e-3  # of the largest: pipeline/features/trunk.py
     np.testing.assert_allclose(expected, features[:, 0], rtol=0, atol=allowed * float(np.max(expected)))
     for one, two in ((0, 1), (0, 2), (1, 2)):
         assert (np.abs(features[:, one] - features[:, two]).max(axis=1) > 0).all()

@@ -1,4 +1,4 @@
-"""pipeline/feature_store.py: features survive kills, full disks and other runs, and stay within their limit."""
+"""pipeline/features/feature_store.py: features survive kills, full disks and other runs, and stay within their limit."""
 
 import os
 import resource
@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.errors import CacheError
-from pipeline.feature_store import FeatureStore, make_key
+from pipeline.features.feature_store import FeatureStore, make_key
 
 SHAPE = (100,)
 RECORD = 64 + 2 * 100
@@ -129,7 +129,7 @@ WRITER = """
 import sys
 from pathlib import Path
 import numpy as np
-from pipeline.feature_store import FeatureStore, make_key
+from pipeline.features.feature_store import FeatureStore, make_key
 folder, name = Path(sys.argv[1]), sys.argv[2]
 features = FeatureStore(folder, "network", shape=(100,), max_bytes=60 * 264)
 for i in range(100_000):
