@@ -50,11 +50,11 @@ def run() -> dict[str, Any]:
 def _measure(folder: Path, engine: str, overrides: list[str]) -> dict[str, float]:
     from contract.model import InputSpec
     from pipeline.augmentation.augment import make_augmentation
-    from pipeline.batches import Batches
     from pipeline.data.ingest import ingest
     from pipeline.data.pixels import Pixels
     from pipeline.data.split import ManifestRow
     from pipeline.recipe.recipe import load_recipe
+    from pipeline.training.batches import Batches
 
     dataset = ingest(folder)
     rows = [

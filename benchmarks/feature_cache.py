@@ -145,9 +145,9 @@ def train(folder: Path, weights: Path, way: str, *, mark: float | None = None) -
     """Train all stages and return, for each epoch, time since the start and test accuracy; stop at the mark."""
     import keras
 
-    from pipeline.schedule import LearningRates, Patience, Plateau
-    from pipeline.stages import plan_stages, set_trainable
-    from pipeline.supply import Supply
+    from pipeline.training.schedule import LearningRates, Patience, Plateau
+    from pipeline.training.stages import plan_stages, set_trainable
+    from pipeline.training.supply import Supply
 
     recipe, classifier, manifest, labels, pixels = _prepare(folder, weights, way)
     stages = plan_stages(classifier, recipe.train)

@@ -18,8 +18,6 @@ from contract.store import ModelStore, check_name
 from pipeline.architecture import describe_network
 from pipeline.baseline import fit_to_images
 from pipeline.card import read_card
-from pipeline.checkpoint import Checkpoints
-from pipeline.continued import MODEL_FILE, find_start, start_classifier
 from pipeline.data.ingest import Dataset, ingest
 from pipeline.evaluate import Evaluation, contract_points, evaluate, write_predictions
 from pipeline.gate import Contender, Gatekeeper, GateOutcome
@@ -36,7 +34,9 @@ from pipeline.recipe.recipe import Recipe
 from pipeline.report import write_reports
 from pipeline.resume import RunRecord, check_same, check_unfinished, read_record
 from pipeline.run_folder import claimed, new_folder
-from pipeline.train import make_repeatable, train
+from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.continued import MODEL_FILE, find_start, start_classifier
+from pipeline.training.train import make_repeatable, train
 from pipeline.verify import Deviation
 
 log = logging.getLogger(__name__)

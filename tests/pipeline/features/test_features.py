@@ -17,7 +17,6 @@ from engine.loading import list_precisions
 from pipeline.data.ingest import ingest
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest, ManifestRow
-from pipeline.feature_batches import FeatureBatches
 from pipeline.features.feature_store import FOLDER
 from pipeline.features.features import FeatureExtractor, hash_network
 from pipeline.networks.cut import cut_before_head, cut_before_training
@@ -25,8 +24,9 @@ from pipeline.networks.network import Classifier, build_classifier, preprocess
 from pipeline.networks.weights import Weights
 from pipeline.recipe.recipe import Model, Recipe, load_recipe
 from pipeline.run import run
-from pipeline.stages import last_blocks
-from pipeline.supply import Supply
+from pipeline.training.feature_batches import FeatureBatches
+from pipeline.training.stages import last_blocks
+from pipeline.training.supply import Supply
 from tests.helpers.image_sets import color_files, png, write_files
 
 LABELS = ("blue", "green", "red")

@@ -12,13 +12,13 @@ from keras.src.legacy.saving import legacy_h5_format
 
 from contract.store import ModelStore
 from pipeline.__main__ import main
-from pipeline.continued import find_start, start_classifier
 from pipeline.errors import RecipeError, WeightsError
 from pipeline.networks.backbones import BACKBONES, find_backbone
 from pipeline.networks.imagenet_files import IMAGENET_FILES
 from pipeline.networks.network import Classifier, build_classifier
 from pipeline.networks.weights import find_weights, imagenet_file, load_weights, rescale_as_published
 from pipeline.recipe.training_settings import Model
+from pipeline.training.continued import find_start, start_classifier
 from tests.helpers.tiny_model import MODEL_NAME
 from tests.helpers.versions import ColorSet, publish_trained
 

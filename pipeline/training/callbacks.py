@@ -11,11 +11,11 @@ from typing import Any
 
 import keras
 
-from pipeline.checkpoint import Checkpoints, TrainingState, save_best
 from pipeline.errors import TrainingError
 from pipeline.interrupt import check_interrupt
 from pipeline.recipe.training_settings import Train
-from pipeline.stages import Stage
+from pipeline.training.checkpoint import Checkpoints, TrainingState, save_best
+from pipeline.training.stages import Stage
 
 CURVES = ("stage", "epoch", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy")
 

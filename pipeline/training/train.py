@@ -10,8 +10,6 @@ from typing import Any
 
 import keras
 
-from pipeline.callbacks import EpochEnd, Logbook, Progress, TensorBoard
-from pipeline.checkpoint import BEST, Checkpoints, TrainingState, restore_optimizer
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest
 from pipeline.features.feature_store import FOLDER
@@ -19,9 +17,11 @@ from pipeline.networks.network import Classifier
 from pipeline.progress import progress_bar
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.training_settings import Train
-from pipeline.schedule import LearningRates
-from pipeline.stages import Stage, plan_stages, set_trainable
-from pipeline.supply import Fitting, Supply
+from pipeline.training.callbacks import EpochEnd, Logbook, Progress, TensorBoard
+from pipeline.training.checkpoint import BEST, Checkpoints, TrainingState, restore_optimizer
+from pipeline.training.schedule import LearningRates
+from pipeline.training.stages import Stage, plan_stages, set_trainable
+from pipeline.training.supply import Fitting, Supply
 
 TENSORBOARD = "tensorboard"
 

@@ -1,4 +1,4 @@
-"""pipeline/batches.py: what training sees is a function of manifest, recipe and seed; validation is never changed."""
+"""pipeline/training/batches.py: what training sees is a function of manifest, recipe and seed; validation is never changed."""
 
 import hashlib
 import subprocess
@@ -11,11 +11,11 @@ import pytest
 
 from contract.model import InputSpec
 from pipeline.augmentation.augment import make_augmentation
-from pipeline.batches import Batches
 from pipeline.data.ingest import ingest
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import ManifestRow
 from pipeline.recipe.recipe import load_recipe
+from pipeline.training.batches import Batches
 from tests.helpers.image_sets import color_files, write_files
 
 LABELS = ("blue", "green", "red")
@@ -94,7 +94,7 @@ def test_validation_is_neither_changed_nor_shuffled(colors: Path) -> None:
 IN_ANOTHER_PROCESS = """
 import sys
 from pathlib import Path
-from tests.pipeline.test_batches import digest, make_batches
+from tests.pipeline.training.test_batches import digest, make_batches
 from pipeline.networks.cut import cut_before_head
 from tests.pipeline.features.test_features import network
 from pipeline.features.features import hash_network

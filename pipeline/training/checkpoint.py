@@ -24,7 +24,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from pipeline.errors import TrainingError
-from pipeline.schedule import Patience, Plateau
+from pipeline.training.schedule import Patience, Plateau
 
 FOLDER = "checkpoints"
 BEST = "best.weights.h5"

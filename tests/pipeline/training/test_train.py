@@ -1,4 +1,4 @@
-"""pipeline/train.py and what it stands on: what moves and what does not, rates, weights of classes, records."""
+"""pipeline/training/train.py and what it stands on: what moves and what does not, rates, weights of classes, records."""
 
 import hashlib
 import math
@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from contract.model import InputSpec
-from pipeline.checkpoint import Checkpoints, TrainingState
 from pipeline.data.ingest import ingest
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest, ManifestRow
@@ -19,9 +18,10 @@ from pipeline.networks.network import Classifier, build_classifier
 from pipeline.networks.weights import Weights
 from pipeline.recipe.recipe import Recipe, load_recipe
 from pipeline.recipe.training_settings import Train
-from pipeline.schedule import Patience, Plateau, learning_rate
-from pipeline.stages import Stage, last_blocks, plan_stages
-from pipeline.train import History, make_repeatable, train
+from pipeline.training.checkpoint import Checkpoints, TrainingState
+from pipeline.training.schedule import Patience, Plateau, learning_rate
+from pipeline.training.stages import Stage, last_blocks, plan_stages
+from pipeline.training.train import History, make_repeatable, train
 from tests.helpers.image_sets import color_files, write_files
 
 LABELS = ["blue", "green", "red"]
@@ -178,7 +178,7 @@ def test_early_stopping_ends_the_stage_and_keeps_the_best(tmp_path: Path) -> Non
 
 def test_class_weights_balance_the_classes(tmp_path: Path) -> None:
     """Each class weighs the same in sum, an image 1 on average."""
-    from pipeline.train import _class_weights
+    from pipeline.training.train import _class_weights
 
     rows = [ManifestRow(f"{i}", "", "red" if i < 2 else "blue", "", "train") for i in range(8)]
 

@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from pipeline.batches import draw_order, ordered
 from pipeline.features.feature_store import FeatureStore
 from pipeline.features.features import View
+from pipeline.training.batches import draw_order, ordered
 
 
 class FeatureBatches:

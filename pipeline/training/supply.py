@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.augmentation.augment import make_augmentation
-from pipeline.batches import Batches
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest
-from pipeline.feature_batches import FeatureBatches
 from pipeline.features.features import FeatureExtractor
 from pipeline.networks.cut import Cut, cut_before_head, cut_before_training, cut_between
 from pipeline.networks.network import Classifier
 from pipeline.recipe.recipe import Recipe
-from pipeline.stages import plan_stages
+from pipeline.training.batches import Batches
+from pipeline.training.feature_batches import FeatureBatches
+from pipeline.training.stages import plan_stages
 
 log = logging.getLogger(__name__)
 

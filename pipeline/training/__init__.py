@@ -1,0 +1,1 @@
+"""Training: the stages, their data, learning rates, callbacks, checkpoints and warm start."""
