@@ -20,7 +20,7 @@ from sklearn.datasets import load_sample_images
 from contract.baseline import Baseline, measure_images
 from contract.image import decode_image
 from contract.model import InputSpec
-from pipeline.baseline import fit_baseline
+from pipeline.evaluation.baseline import fit_baseline
 
 SIZES = (80, 224)
 SEED = "7"

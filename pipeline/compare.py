@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from contract.store import ModelStore
-from pipeline.assess import Answers, answer
-from pipeline.bootstrap import GroupBootstrap
 from pipeline.data.lineage import MANIFEST_FILE, Seen, find_run, seen_by
 from pipeline.data.split import read_manifest
 from pipeline.errors import DatasetError
+from pipeline.evaluation.assess import Answers, answer
+from pipeline.evaluation.bootstrap import GroupBootstrap
 from pipeline.replay import PREDICTIONS_FILE
 
 Reference = tuple[str, int]  # a model's name and a version's number

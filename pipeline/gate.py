@@ -28,9 +28,9 @@ from pipeline.data.ingest import Source
 from pipeline.data.lineage import Seen, seen_by, seen_by_ancestors, seen_in
 from pipeline.data.split import Manifest, ManifestRow
 from pipeline.errors import PipelineError
-from pipeline.metrics import measure
+from pipeline.evaluation.metrics import measure
+from pipeline.evaluation.scoring import LoadedVersion, loaded_version, predict_files
 from pipeline.recipe.gate_settings import LOWER_IS_BETTER, MIN_IMAGES, Gate
-from pipeline.scoring import LoadedVersion, loaded_version, predict_files
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from PIL import Image
 from contract.heatmap import draw_heatmap
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import ManifestRow
-from pipeline.evaluate import Evaluation, draft_contract
+from pipeline.evaluation.evaluate import Evaluation, draft_contract
 from pipeline.networks.network import Classifier, preprocess
 from pipeline.networks.saved_model import explain_function
 

@@ -21,8 +21,8 @@ from pipeline.data.ingest import ingest
 from pipeline.data.lineage import MANIFEST_FILE, find_run, trained_data
 from pipeline.data.split import read_manifest
 from pipeline.errors import DatasetError, VerificationError
+from pipeline.evaluation.scoring import BATCH, batched, decode_files
 from pipeline.run_folder import RUN_FILE
-from pipeline.scoring import BATCH, batched, decode_files
 from pipeline.verify import Deviation, call, check_engines, compare
 
 PREDICTIONS_FILE = "predictions.csv"

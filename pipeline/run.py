@@ -16,10 +16,10 @@ from typing import Any
 from contract.model import InputSpec, Label, ModelContract, build_document
 from contract.store import ModelStore, check_name
 from pipeline.architecture import describe_network
-from pipeline.baseline import fit_to_images
 from pipeline.card import read_card
 from pipeline.data.ingest import Dataset, ingest
-from pipeline.evaluate import Evaluation, contract_points, evaluate, write_predictions
+from pipeline.evaluation.baseline import fit_to_images
+from pipeline.evaluation.evaluate import Evaluation, contract_points, evaluate, write_predictions
 from pipeline.gate import Contender, Gatekeeper, GateOutcome
 from pipeline.interrupt import uncovered_interrupts
 from pipeline.libraries import library_versions

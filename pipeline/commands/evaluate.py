@@ -35,8 +35,8 @@ def add(commands: Any) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from pipeline.assess import assess
     from pipeline.errors import PipelineError
+    from pipeline.evaluation.assess import assess
 
     store = ModelStore(arguments.models_dir)
     name, version = store.resolve(arguments.model)

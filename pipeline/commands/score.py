@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
 
 
 def _score(arguments: argparse.Namespace) -> None:
-    from pipeline.score import score_folder
+    from pipeline.evaluation.score import score_folder
 
     store = ModelStore(arguments.models_dir)
     name, version = store.resolve(arguments.model)

@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 
 from pipeline.architecture import describe_network
-from pipeline.bootstrap import GroupBootstrap
-from pipeline.calibration import reliability
 from pipeline.card import NOT_A_DEVICE, read_card
 from pipeline.data.split import ManifestRow
 from pipeline.errors import RecipeError
-from pipeline.metrics import measure
+from pipeline.evaluation.bootstrap import GroupBootstrap
+from pipeline.evaluation.calibration import reliability
+from pipeline.evaluation.metrics import measure
+from pipeline.evaluation.ranking import draw_curves
+from pipeline.evaluation.screening import measure_screening
 from pipeline.networks.network import build_classifier
 from pipeline.networks.weights import Weights
 from pipeline.pictures import FeatureMaps, Pictures, WorstImage
-from pipeline.ranking import draw_curves
 from pipeline.recipe.evaluate_settings import Card, Evaluate, check_classes
 from pipeline.recipe.recipe import Model, Recipe, load_recipe
 from pipeline.report import without_names, write_report, write_reports
-from pipeline.screening import measure_screening
 from tests.helpers.browser import CHROMIUM, measure_page, run_chromium, serve_folder
 
 LABELS = ["glaucoma", "normal", "suspect"]

@@ -17,8 +17,8 @@ from contract.store import ModelStore
 from engine.precision import AUTO
 from pipeline.data.ingest import IMAGE_SUFFIXES
 from pipeline.errors import DatasetError
+from pipeline.evaluation.scoring import BATCH, Decoded, LoadedVersion, batched, decode_files, loaded_version
 from pipeline.progress import progress_bar
-from pipeline.scoring import BATCH, Decoded, LoadedVersion, batched, decode_files, loaded_version
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.bootstrap import GroupBootstrap
-from pipeline.calibration import reliability
-from pipeline.ranking import Ranking
+from pipeline.evaluation.bootstrap import GroupBootstrap
+from pipeline.evaluation.calibration import reliability
+from pipeline.evaluation.ranking import Ranking
 
 # Above, a thousand draws for every class take minutes; the AUC then comes without its interval.
 MAX_BOOTSTRAP_CELLS = 2_000_000

@@ -1,4 +1,4 @@
-"""pipeline/metrics.py, bootstrap.py, ranking.py and screening.py against scikit-learn, by hand and by simulation."""
+"""pipeline/evaluation/metrics.py, bootstrap.py, ranking.py and screening.py against scikit-learn, by hand and by simulation."""
 
 import time
 
@@ -13,11 +13,11 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from pipeline.bootstrap import GroupBootstrap
-from pipeline.metrics import measure
-from pipeline.ranking import Ranking, draw_curves
+from pipeline.evaluation.bootstrap import GroupBootstrap
+from pipeline.evaluation.metrics import measure
+from pipeline.evaluation.ranking import Ranking, draw_curves
+from pipeline.evaluation.screening import measure_screening
 from pipeline.recipe.evaluate_settings import Evaluate
-from pipeline.screening import measure_screening
 
 LABELS = ["glaucoma", "normal", "suspect"]
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.bootstrap import GroupBootstrap
-from pipeline.metrics import measure_ranking
-from pipeline.ranking import Ranking
+from pipeline.evaluation.bootstrap import GroupBootstrap
+from pipeline.evaluation.metrics import measure_ranking
+from pipeline.evaluation.ranking import Ranking
 from pipeline.recipe.evaluate_settings import Evaluate
 
 SPECIFICITIES = (0.95, 0.85)

@@ -1,4 +1,4 @@
-"""pipeline/evaluate.py in a real run: what the report says is what the published model answers."""
+"""pipeline/evaluation/evaluate.py in a real run: what the report says is what the published model answers."""
 
 import csv
 import json

@@ -19,9 +19,9 @@ from pipeline.data.ingest import Example, ingest
 from pipeline.data.lineage import seen_by, trained_data
 from pipeline.data.split import ManifestRow
 from pipeline.errors import DatasetError
-from pipeline.metrics import measure
+from pipeline.evaluation.metrics import measure
+from pipeline.evaluation.scoring import BATCH, LoadedVersion, batched, decode_files, loaded_version
 from pipeline.recipe.data_settings import Data
-from pipeline.scoring import BATCH, LoadedVersion, batched, decode_files, loaded_version
 
 log = logging.getLogger(__name__)
 

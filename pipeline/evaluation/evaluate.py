@@ -13,17 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.model import Label, ModelContract, build_document
-from pipeline.bootstrap import GroupBootstrap
-from pipeline.calibration import fit_temperature, reliability, softmax
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest, ManifestRow
-from pipeline.metrics import measure
+from pipeline.evaluation.bootstrap import GroupBootstrap
+from pipeline.evaluation.calibration import fit_temperature, reliability, softmax
+from pipeline.evaluation.metrics import measure
+from pipeline.evaluation.operating_points import Predictions, choose_points
+from pipeline.evaluation.ranking import draw_curves
+from pipeline.evaluation.screening import measure_screening
 from pipeline.networks.network import Classifier, preprocess
 from pipeline.networks.saved_model import serving_function
-from pipeline.operating_points import Predictions, choose_points
-from pipeline.ranking import draw_curves
 from pipeline.recipe.evaluate_settings import Evaluate
-from pipeline.screening import measure_screening
 
 _BATCH = 32
 _MAX_CURVES = 20  # classes whose ROC and precision-recall points are written down

@@ -1,11 +1,11 @@
-"""pipeline/calibration.py and operating_points.py: probabilities that mean what they say, thresholds that hold."""
+"""pipeline/evaluation/calibration.py and operating_points.py: probabilities that mean what they say, thresholds that hold."""
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.calibration import TEMPERATURES, fit_temperature, reliability, softmax
-from pipeline.operating_points import Predictions, apply_threshold, choose_points, choose_threshold
+from pipeline.evaluation.calibration import TEMPERATURES, fit_temperature, reliability, softmax
+from pipeline.evaluation.operating_points import Predictions, apply_threshold, choose_points, choose_threshold
 from pipeline.recipe.evaluate_settings import OperatingPointRule
 
 

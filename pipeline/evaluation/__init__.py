@@ -1,0 +1,1 @@
+"""Evaluation of trained and published models: metrics, intervals, calibration, operating points, novelty."""
