@@ -15,8 +15,6 @@ from typing import Any
 
 from contract.model import InputSpec, Label, ModelContract, build_document
 from contract.store import ModelStore, check_name
-from pipeline.architecture import describe_network
-from pipeline.card import read_card
 from pipeline.data.ingest import Dataset, ingest
 from pipeline.evaluation.baseline import fit_to_images
 from pipeline.evaluation.evaluate import Evaluation, contract_points, evaluate, write_predictions
@@ -26,12 +24,14 @@ from pipeline.libraries import library_versions
 from pipeline.networks.network import Classifier
 from pipeline.networks.saliency import saliency_method
 from pipeline.networks.weights import Weights
-from pipeline.pictures import draw_pictures
 from pipeline.preparation import Images, input_spec, prepare_images
 from pipeline.publish import Artifact, Replay, publish
 from pipeline.recipe.evaluate_settings import check_classes
 from pipeline.recipe.recipe import Recipe
-from pipeline.report import write_reports
+from pipeline.report.architecture import describe_network
+from pipeline.report.card import read_card
+from pipeline.report.pictures import draw_pictures
+from pipeline.report.report import write_reports
 from pipeline.resume import RunRecord, check_same, check_unfinished, read_record
 from pipeline.run_folder import claimed, new_folder
 from pipeline.training.checkpoint import Checkpoints

@@ -12,8 +12,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from pipeline.data.split import ManifestRow
 from pipeline.evaluation.calibration import MIN_CALIBRATION_IMAGES
 from pipeline.evaluation.screening import SPECIFICITIES
-from pipeline.figures import draw_learning_curve, draw_precision_recall, draw_reliability, draw_roc
-from pipeline.pictures import Pictures
+from pipeline.report.figures import draw_learning_curve, draw_precision_recall, draw_reliability, draw_roc
+from pipeline.report.pictures import Pictures
 
 _MAX_MATRIX = 15  # classes; of more, the pairs that are confused most
 _MAX_CONFUSED = 20

@@ -1,4 +1,4 @@
-"""pipeline/report.py and what it shows: a run's report in full, the model's copy without names and pictures."""
+"""pipeline/report/report.py and what it shows: a run's report in full, the model's copy without names and pictures."""
 
 import base64
 import json
@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.architecture import describe_network
-from pipeline.card import NOT_A_DEVICE, read_card
 from pipeline.data.split import ManifestRow
 from pipeline.errors import RecipeError
 from pipeline.evaluation.bootstrap import GroupBootstrap
@@ -21,10 +19,12 @@ from pipeline.evaluation.ranking import draw_curves
 from pipeline.evaluation.screening import measure_screening
 from pipeline.networks.network import build_classifier
 from pipeline.networks.weights import Weights
-from pipeline.pictures import FeatureMaps, Pictures, WorstImage
 from pipeline.recipe.evaluate_settings import Card, Evaluate, check_classes
 from pipeline.recipe.recipe import Model, Recipe, load_recipe
-from pipeline.report import without_names, write_report, write_reports
+from pipeline.report.architecture import describe_network
+from pipeline.report.card import NOT_A_DEVICE, read_card
+from pipeline.report.pictures import FeatureMaps, Pictures, WorstImage
+from pipeline.report.report import without_names, write_report, write_reports
 from tests.helpers.browser import CHROMIUM, measure_page, run_chromium, serve_folder
 
 LABELS = ["glaucoma", "normal", "suspect"]
