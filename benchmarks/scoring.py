@@ -88,7 +88,7 @@ def _measure_network(name: str, rounds: int) -> dict[str, Any]:
 
 def _export(classifier: Any, directory: Path) -> Path:
     from contract.model import InputSpec, Label, ModelContract, build_document
-    from pipeline.export import export_saved_model
+    from pipeline.publishing.export import export_saved_model
 
     height, width = classifier.model.input.shape[1:3]
     labels = [Label(str(i), str(i)) for i in range(CLASSES)]

@@ -18,14 +18,15 @@ from contract.store import ModelStore, check_name
 from pipeline.data.ingest import Dataset, ingest
 from pipeline.evaluation.baseline import fit_to_images
 from pipeline.evaluation.evaluate import Evaluation, contract_points, evaluate, write_predictions
-from pipeline.gate import Contender, Gatekeeper, GateOutcome
 from pipeline.interrupt import uncovered_interrupts
-from pipeline.libraries import library_versions
 from pipeline.networks.network import Classifier
 from pipeline.networks.saliency import saliency_method
 from pipeline.networks.weights import Weights
 from pipeline.preparation import Images, input_spec, prepare_images
-from pipeline.publish import Artifact, Replay, publish
+from pipeline.publishing.gate import Contender, Gatekeeper, GateOutcome
+from pipeline.publishing.libraries import library_versions
+from pipeline.publishing.publish import Artifact, Replay, publish
+from pipeline.publishing.verify import Deviation
 from pipeline.recipe.evaluate_settings import check_classes
 from pipeline.recipe.recipe import Recipe
 from pipeline.report.architecture import describe_network
@@ -37,7 +38,6 @@ from pipeline.run_folder import claimed, new_folder
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.continued import MODEL_FILE, find_start, start_classifier
 from pipeline.training.train import make_repeatable, train
-from pipeline.verify import Deviation
 
 log = logging.getLogger(__name__)
 

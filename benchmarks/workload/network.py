@@ -17,11 +17,11 @@ from contract.image import decode_image
 from contract.model import InputSpec, Label, ModelContract, build_document
 from contract.store import WARMUP_FILE
 from engine.warmup import write_warmup_records
-from pipeline.export import export_saved_model
 from pipeline.networks.backbones import find_backbone
 from pipeline.networks.network import LOGITS, Classifier, build_classifier, preprocess
 from pipeline.networks.weights import find_weights
-from pipeline.publish import build_warmup_requests
+from pipeline.publishing.export import export_saved_model
+from pipeline.publishing.publish import build_warmup_requests
 from pipeline.recipe.training_settings import Model
 
 NAME = "resnet50"

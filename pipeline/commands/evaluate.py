@@ -60,7 +60,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> None:
-    from pipeline.compare import compare_versions
+    from pipeline.publishing.compare import compare_versions
 
     store = ModelStore(arguments.models_dir)
     first, second = store.resolve(arguments.first), store.resolve(arguments.second)

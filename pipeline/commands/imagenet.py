@@ -30,10 +30,10 @@ def add(commands: Any) -> None:
 
 
 def _imagenet(arguments: argparse.Namespace) -> None:
-    from pipeline.gate import Gatekeeper
     from pipeline.networks.backbones import find_backbone
+    from pipeline.publishing.gate import Gatekeeper
+    from pipeline.publishing.stock import StockSettings, publish_stock
     from pipeline.recipe.gate_settings import Gate
-    from pipeline.stock import StockSettings, publish_stock
 
     backbone = find_backbone(arguments.backbone)
     name = arguments.name or backbone.name.lower()

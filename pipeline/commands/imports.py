@@ -44,8 +44,8 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _import(arguments: argparse.Namespace) -> None:
-    from pipeline.gate import Gatekeeper
-    from pipeline.imports import ImportSettings, import_model
+    from pipeline.publishing.gate import Gatekeeper
+    from pipeline.publishing.imports import ImportSettings, import_model
     from pipeline.recipe.gate_settings import Gate
 
     store = ModelStore(arguments.models_dir)

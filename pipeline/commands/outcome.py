@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the gate brings Keras
-    from pipeline.gate import GateOutcome
+    from pipeline.publishing.gate import GateOutcome
 
 
 def describe_outcome(outcome: GateOutcome, name: str, version: int) -> list[str]:

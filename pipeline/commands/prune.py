@@ -32,7 +32,7 @@ def _count(text: str) -> int:
 
 
 def _prune(arguments: argparse.Namespace) -> None:
-    from pipeline.prune import prune
+    from pipeline.publishing.prune import prune
 
     store = ModelStore(arguments.models_dir)
     found = prune(store, arguments.runs_dir, keep=arguments.keep, dry_run=arguments.dry_run)

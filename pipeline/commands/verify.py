@@ -20,7 +20,7 @@ def add(commands: Any) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> None:
-    from pipeline.replay import verify_version
+    from pipeline.publishing.replay import verify_version
 
     store = ModelStore(arguments.models_dir)
     name, version = store.resolve(arguments.model)

@@ -89,7 +89,7 @@ class Trunk:
         function = tf.function(lambda inputs: {"features": self._run_keras(inputs)}, [spec], autograph=False)
         module = tf.Module()
         module.weights = [variable.value for variable in self._network.variables]
-        # As in pipeline/export.py: some gradient functions cannot be written.
+        # As in pipeline/publishing/export.py: some gradient functions cannot be written.
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
         tf.saved_model.save(module, str(directory), signatures={DEFAULT_SIGNATURE: function}, options=options)
 

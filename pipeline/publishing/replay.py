@@ -22,8 +22,8 @@ from pipeline.data.lineage import MANIFEST_FILE, find_run, trained_data
 from pipeline.data.split import read_manifest
 from pipeline.errors import DatasetError, VerificationError
 from pipeline.evaluation.scoring import BATCH, batched, decode_files
+from pipeline.publishing.verify import Deviation, call, check_engines, compare
 from pipeline.run_folder import RUN_FILE
-from pipeline.verify import Deviation, call, check_engines, compare
 
 PREDICTIONS_FILE = "predictions.csv"
 _NOTHING_RECORDED = "the version has no probabilities of synthetic images written down"

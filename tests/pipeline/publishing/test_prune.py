@@ -1,4 +1,4 @@
-"""pipeline/prune.py: what nobody needs any more goes; what serves, and what keeps splits honest, stays."""
+"""pipeline/publishing/prune.py: what nobody needs any more goes; what serves, and what keeps splits honest, stays."""
 
 import os
 import time
@@ -8,7 +8,7 @@ import pytest
 
 from contract.store import ModelStore
 from pipeline.__main__ import main
-from pipeline.prune import UNFINISHED_S
+from pipeline.publishing.prune import UNFINISHED_S
 from tests.helpers.tiny_model import MODEL_NAME
 from tests.helpers.versions import ColorSet, publish_trained
 

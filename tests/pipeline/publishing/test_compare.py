@@ -1,4 +1,4 @@
-"""pipeline/compare.py and assess.py: versions on labelled images, with what they were trained on left out."""
+"""pipeline/publishing/compare.py and assess.py: versions on labelled images, with what they were trained on left out."""
 
 import json
 from dataclasses import replace
@@ -8,8 +8,8 @@ import pytest
 
 from contract.store import ModelStore
 from pipeline.__main__ import main
-from pipeline.compare import compare_versions
 from pipeline.errors import DatasetError
+from pipeline.publishing.compare import compare_versions
 from tests.helpers.image_sets import png
 from tests.helpers.tiny_model import MODEL_NAME, publish_variant
 from tests.helpers.versions import ColorSet, publish_trained

@@ -21,8 +21,8 @@ from pipeline.networks.backbones import find_backbone
 from pipeline.networks.imagenet_files import CLASS_INDEX, CLASSIFIER_FILES, IMAGENET_FILES
 from pipeline.networks.network import preprocess
 from pipeline.networks.weights import Weights
-from pipeline.stock import build_stock_classifier
-from pipeline.synthetic import build_synthetic_images
+from pipeline.publishing.stock import build_stock_classifier
+from pipeline.publishing.synthetic import build_synthetic_images
 from service.client import FoveaClient
 from tests.helpers.gateway_process import ServiceProcess
 from tests.helpers.pictures import encode

@@ -21,7 +21,7 @@ from engine.errors import EngineError
 from engine.saved_model import GRAPH_FILE, read_signatures
 from engine.warmup import write_warmup_records
 from pipeline.errors import ImportedModelError, VerificationError
-from pipeline.foreign_graph import (
+from pipeline.publishing.foreign_graph import (
     SIGNATURE,
     ForeignSignature,
     Preprocessing,
@@ -30,11 +30,11 @@ from pipeline.foreign_graph import (
     read_foreign_signature,
     read_saved_model,
 )
-from pipeline.gate import Gatekeeper, GateOutcome
-from pipeline.label_files import number_labels, read_labels
-from pipeline.publish import build_warmup_requests, publish_judged
-from pipeline.synthetic import build_synthetic_images
-from pipeline.verify import Verification, open_engine, verify_alone
+from pipeline.publishing.gate import Gatekeeper, GateOutcome
+from pipeline.publishing.label_files import number_labels, read_labels
+from pipeline.publishing.publish import build_warmup_requests, publish_judged
+from pipeline.publishing.synthetic import build_synthetic_images
+from pipeline.publishing.verify import Verification, open_engine, verify_alone
 
 log = logging.getLogger(__name__)
 

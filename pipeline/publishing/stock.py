@@ -16,19 +16,19 @@ from contract.model import Fit, InputSpec, Label, ModelContract, Resize, build_d
 from contract.store import WARMUP_FILE, check_name
 from engine.warmup import write_warmup_records
 from pipeline.errors import RecipeError, WeightsError
-from pipeline.export import export_saved_model
-from pipeline.gate import Gatekeeper, GateOutcome
-from pipeline.label_files import read_labels
-from pipeline.libraries import library_versions
 from pipeline.networks.backbones import Backbone
 from pipeline.networks.imagenet_files import CLASS_INDEX, CLASSIFIER_FILES
 from pipeline.networks.network import PROBABILITIES, Classifier, preprocess
 from pipeline.networks.saliency import saliency_method
 from pipeline.networks.weights import Weights, fetch_published, load_weights, weights_of_file
-from pipeline.publish import build_warmup_requests, publish_judged
+from pipeline.publishing.export import export_saved_model
+from pipeline.publishing.gate import Gatekeeper, GateOutcome
+from pipeline.publishing.label_files import read_labels
+from pipeline.publishing.libraries import library_versions
+from pipeline.publishing.publish import build_warmup_requests, publish_judged
+from pipeline.publishing.synthetic import build_synthetic_images
+from pipeline.publishing.verify import verify_alone
 from pipeline.recipe.recipe import Export
-from pipeline.synthetic import build_synthetic_images
-from pipeline.verify import verify_alone
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from pipeline.data.split import read_manifest
 from pipeline.errors import DatasetError
 from pipeline.evaluation.assess import Answers, answer
 from pipeline.evaluation.bootstrap import GroupBootstrap
-from pipeline.replay import PREDICTIONS_FILE
+from pipeline.publishing.replay import PREDICTIONS_FILE
 
 Reference = tuple[str, int]  # a model's name and a version's number
 

@@ -1,4 +1,4 @@
-"""pipeline/export.py: the artifact computes what the Keras model does, in every runtime that loads it."""
+"""pipeline/publishing/export.py: the artifact computes what the Keras model does, in every runtime that loads it."""
 
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,10 @@ import tensorflow as tf
 
 from contract.model import InputSpec, Label, ModelContract, build_document
 from contract.store import CONTRACT_FILE
-from pipeline.export import export_saved_model
 from pipeline.networks.network import Classifier, build_classifier, preprocess
 from pipeline.networks.saliency import saliency_method
 from pipeline.networks.weights import Weights
+from pipeline.publishing.export import export_saved_model
 from pipeline.recipe.recipe import Model
 
 SIZE = 64

@@ -1,4 +1,4 @@
-"""pipeline/gate.py: a new version against the live one, on images that neither has seen."""
+"""pipeline/publishing/gate.py: a new version against the live one, on images that neither has seen."""
 
 import logging
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from contract.store import ModelEntry, ModelStore
 from pipeline.data.ingest import FolderSource
 from pipeline.errors import RecipeError
-from pipeline.gate import Contender, Gatekeeper, GateOutcome
+from pipeline.publishing.gate import Contender, Gatekeeper, GateOutcome
 from pipeline.recipe.gate_settings import Gate
 from pipeline.recipe.recipe import load_recipe
 from tests.helpers.tiny_model import MODEL_NAME

@@ -1,4 +1,4 @@
-"""pipeline/verify.py and replay.py: models that do not do what they promise are found out, each in its own way."""
+"""pipeline/publishing/verify.py and replay.py: models that do not do what they promise are found out, each in its own way."""
 
 import csv
 import json
@@ -20,8 +20,8 @@ from pipeline.__main__ import main
 from pipeline.data.ingest import FolderSource
 from pipeline.data.pixels import Pixels
 from pipeline.errors import VerificationError
-from pipeline.synthetic import build_synthetic_images
-from pipeline.verify import Verification, verify, verify_alone
+from pipeline.publishing.synthetic import build_synthetic_images
+from pipeline.publishing.verify import Verification, verify, verify_alone
 from tests.helpers.versions import ColorSet
 
 SIZE, CLASSES = 8, 3

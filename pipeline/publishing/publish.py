@@ -18,11 +18,11 @@ from contract.model import ModelContract
 from contract.store import REPORT_FILE, VERIFICATION_FILE, WARMUP_FILE
 from engine.warmup import build_warmup_request, write_warmup_records
 from pipeline.data.pixels import Pixels
-from pipeline.export import export_saved_model
-from pipeline.gate import Contender, Gatekeeper, GateOutcome
 from pipeline.networks.network import Classifier
-from pipeline.synthetic import build_synthetic_images
-from pipeline.verify import Deviation, Verification, verify
+from pipeline.publishing.export import export_saved_model
+from pipeline.publishing.gate import Contender, Gatekeeper, GateOutcome
+from pipeline.publishing.synthetic import build_synthetic_images
+from pipeline.publishing.verify import Deviation, Verification, verify
 
 _ATTEMPTS = 9  # each fails only because somebody else published in between
 

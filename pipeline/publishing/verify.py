@@ -1,7 +1,7 @@
 """Whether a SavedModel on disk does what its contract says, and computes what it should, to the digit.
 
 Before publication the test images are replayed and compared with the Keras model in memory; nothing is published that
-strays. Later the same comparison is made with what was written down then (pipeline/replay.py).
+strays. Later the same comparison is made with what was written down then (pipeline/publishing/replay.py).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from engine.precision import FLOAT32
 from engine.tensorflow import TensorFlowEngine
 from pipeline.data.pixels import Pixels
 from pipeline.errors import VerificationError
-from pipeline.synthetic import build_synthetic_images
+from pipeline.publishing.synthetic import build_synthetic_images
 
 log = logging.getLogger(__name__)
 

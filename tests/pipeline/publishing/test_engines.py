@@ -9,9 +9,9 @@ import pytest
 
 from contract.model import InputSpec, Label, ModelContract, build_document
 from engine.loading import load_engine
-from pipeline.export import export_saved_model
 from pipeline.networks.network import LOGITS, Classifier, build_classifier, preprocess
 from pipeline.networks.weights import Weights
+from pipeline.publishing.export import export_saved_model
 from pipeline.recipe.training_settings import Model
 from tests.pipeline.networks.test_families import SIZES
 

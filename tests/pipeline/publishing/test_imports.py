@@ -1,4 +1,4 @@
-"""pipeline/imports.py: anybody's SavedModel, checked, completed, and computing what it did."""
+"""pipeline/publishing/imports.py: anybody's SavedModel, checked, completed, and computing what it did."""
 
 import json
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from contract.store import CONTRACT_FILE, VERIFICATION_FILE, ModelEntry, ModelSt
 from engine.loading import load_engine
 from pipeline.__main__ import main
 from pipeline.errors import DatasetError
-from pipeline.label_files import read_labels
+from pipeline.publishing.label_files import read_labels
 from tests.conftest import StartModelServer
 from tests.helpers.foreign_models import NUM_CLASSES, SIZE, expected, write_model, write_tensorflow1_model
 from tests.helpers.model_client import ModelClient

@@ -1,0 +1,1 @@
+"""Published versions: export, verification, the gate, import of foreign models, comparison and pruning."""
