@@ -13,7 +13,7 @@ from pipeline.recipe.recipe import load_recipe, shipped_recipes
 from pipeline.run_folder import default_name, find_stopped
 
 if TYPE_CHECKING:
-    from pipeline.run import RunResult
+    from pipeline.run.run import RunResult
 
 
 def add(commands: Any) -> None:
@@ -43,7 +43,7 @@ def _run(arguments: argparse.Namespace) -> None:
     stopped = None if arguments.resume is None else find_stopped(runs_dir, f"{name}/{arguments.resume}")
     as_it_was = stopped is not None and arguments.recipe is None and not overrides
     recipe = None if as_it_was else load_recipe(arguments.recipe or "default", overrides)
-    from pipeline.run import resume, run  # after the recipe is known to be right: importing Keras takes seconds
+    from pipeline.run.run import resume, run  # after the recipe is known to be right: importing Keras takes seconds
 
     if stopped is not None:
         print_result(resume(stopped, store, location=arguments.dataset, recipe=recipe))
@@ -53,7 +53,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _resume(arguments: argparse.Namespace) -> None:
     folder = find_stopped(arguments.runs_dir, arguments.run)
-    from pipeline.run import resume
+    from pipeline.run.run import resume
 
     print_result(resume(folder, ModelStore(arguments.models_dir)))
 

@@ -42,7 +42,7 @@ def write_report(path: Path, document: Mapping[str, Any], pictures: Pictures | N
 
     Args:
         path: the HTML file.
-        document: what pipeline/run.py gathers in metrics.json, with recipe_yaml.
+        document: what pipeline/run/run.py gathers in metrics.json, with recipe_yaml.
         pictures: None for the copy that leaves with the model.
     """
     environment = Environment(

@@ -21,7 +21,7 @@ from pipeline.networks.network import build_classifier
 from pipeline.networks.saved_model import explain_function
 from pipeline.networks.weights import Weights
 from pipeline.recipe.recipe import load_recipe
-from pipeline.run import run
+from pipeline.run.run import run
 from pipeline.sample.sample import EyePlan, plan_glaucoma_set
 from tests.e2e.conftest import Demo
 from tests.helpers.gateway_process import ServiceProcess

@@ -14,7 +14,7 @@ from pipeline.__main__ import main
 from pipeline.data.ingest import ingest
 from pipeline.data.pixels import Pixels
 from pipeline.recipe.recipe import load_recipe
-from pipeline.run import RunResult, run
+from pipeline.run.run import RunResult, run
 from tests.helpers.image_sets import COLORS, color_files, write_files
 
 SETTINGS = [

@@ -23,7 +23,7 @@ from pipeline.networks.cut import cut_before_head, cut_before_training
 from pipeline.networks.network import Classifier, build_classifier, preprocess
 from pipeline.networks.weights import Weights
 from pipeline.recipe.recipe import Model, Recipe, load_recipe
-from pipeline.run import run
+from pipeline.run.run import run
 from pipeline.training.feature_batches import FeatureBatches
 from pipeline.training.stages import last_blocks
 from pipeline.training.supply import Supply

@@ -11,7 +11,7 @@ from contract.store import CONTRACT_FILE, VERIFICATION_FILE, ModelStore
 from engine.loading import load_engine
 from pipeline.networks.backbones import find_backbone
 from pipeline.recipe.recipe import load_recipe
-from pipeline.run import run
+from pipeline.run.run import run
 from tests.helpers.image_sets import color_files, write_files
 
 SIZES = {

@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from contract.model import ModelContract
 from contract.store import CONTRACT_FILE, ModelStore
 from pipeline.recipe.recipe import load_recipe
-from pipeline.run import run
+from pipeline.run.run import run
 from tests.helpers.image_sets import write_files
 
 

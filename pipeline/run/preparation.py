@@ -18,7 +18,7 @@ from pipeline.data.split import Manifest, earlier_sides, split_images, split_tab
 from pipeline.networks.backbones import find_backbone
 from pipeline.networks.network import input_size
 from pipeline.recipe.recipe import Recipe
-from pipeline.resume import kept_manifest, write_manifest
+from pipeline.run.resume import kept_manifest, write_manifest
 
 log = logging.getLogger(__name__)
 

@@ -160,7 +160,7 @@ def test_run_that_is_going_on_is_not_joined(killed: Path, tmp_path: Path) -> Non
 def test_run_without_its_record_is_refused(killed: Path, tmp_path: Path) -> None:
     """A damaged record says to start anew."""
     from pipeline.errors import ResumeError
-    from pipeline.resume import read_record
+    from pipeline.run.resume import read_record
 
     (tmp_path / RUN_FILE).write_text(json.dumps({"format": 1}))
 

@@ -22,7 +22,6 @@ from pipeline.interrupt import uncovered_interrupts
 from pipeline.networks.network import Classifier
 from pipeline.networks.saliency import saliency_method
 from pipeline.networks.weights import Weights
-from pipeline.preparation import Images, input_spec, prepare_images
 from pipeline.publishing.gate import Contender, Gatekeeper, GateOutcome
 from pipeline.publishing.libraries import library_versions
 from pipeline.publishing.publish import Artifact, Replay, publish
@@ -33,7 +32,8 @@ from pipeline.report.architecture import describe_network
 from pipeline.report.card import read_card
 from pipeline.report.pictures import draw_pictures
 from pipeline.report.report import write_reports
-from pipeline.resume import RunRecord, check_same, check_unfinished, read_record
+from pipeline.run.preparation import Images, input_spec, prepare_images
+from pipeline.run.resume import RunRecord, check_same, check_unfinished, read_record
 from pipeline.run_folder import claimed, new_folder
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.continued import MODEL_FILE, find_start, start_classifier

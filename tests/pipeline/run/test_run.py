@@ -1,4 +1,4 @@
-"""pipeline/run.py and the command line: real training on small sets, and every way a set can be bad."""
+"""pipeline/run/run.py and the command line: real training on small sets, and every way a set can be bad."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ from contract.store import CONTRACT_FILE, VERIFICATION_FILE, WARMUP_FILE, ModelS
 from engine.loading import load_engine
 from pipeline.__main__ import main
 from pipeline.recipe.recipe import load_recipe
-from pipeline.run import RunResult, run
+from pipeline.run.run import RunResult, run
 from tests.helpers.image_sets import color_files, png, write_files
 
 QUICK = [
