@@ -10,7 +10,7 @@ from typing import Any
 
 from contract.store import ModelStore
 from pipeline.commands.folders import add_folders
-from pipeline.commands.tables import format_interval, format_number, format_table
+from pipeline.commands.output.tables import format_interval, format_number, format_table
 
 _OVERALL = ("accuracy", "balanced_accuracy", "brier", "log_loss", "expected_calibration_error")
 _PER_CLASS = ("precision", "recall", "f1", "auc")

@@ -8,7 +8,7 @@ from typing import Any
 
 from contract.store import ModelStore
 from pipeline.commands.folders import add_folders
-from pipeline.commands.outcome import describe_outcome
+from pipeline.commands.output.outcome import describe_outcome
 
 
 def add(commands: Any) -> None:

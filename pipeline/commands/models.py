@@ -9,8 +9,8 @@ from typing import Any
 from contract.errors import ContractError
 from contract.store import ModelStore
 from pipeline.commands.folders import add_folders
-from pipeline.commands.sizes import format_size
-from pipeline.commands.tables import format_number, format_table
+from pipeline.commands.output.sizes import format_size
+from pipeline.commands.output.tables import format_number, format_table
 
 
 def add(commands: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from contract.store import ModelStore
 from pipeline.commands.folders import add_folders
-from pipeline.commands.sizes import format_size
+from pipeline.commands.output.sizes import format_size
 
 
 def add(commands: Any) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from contract.store import ModelStore
 from pipeline.commands.folders import add_folders
-from pipeline.commands.outcome import describe_outcome
+from pipeline.commands.output.outcome import describe_outcome
 from pipeline.recipe.recipe import load_recipe, shipped_recipes
 from pipeline.run_folder import default_name, find_stopped
 

@@ -1,0 +1,1 @@
+"""Text that commands print: tables, sizes and the gate's outcome."""
