@@ -1,7 +1,7 @@
 """Recipes: every setting of a run, checked before anything else happens.
 
-A recipe is YAML; `extends: NAME` starts from a shipped one. Shipped recipes are the files in `pipeline/recipe/recipes/`; each
-opens with its command and what it reaches. `--set train.epochs=5` overrides one key. Unknown keys are errors.
+A recipe is YAML; `extends: NAME` starts from a shipped one. Shipped recipes are the files in recipes/; each opens with
+its command and what it reaches. `--set train.epochs=5` overrides one key. Unknown keys are errors.
 """
 
 from __future__ import annotations

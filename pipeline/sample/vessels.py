@@ -1,4 +1,4 @@
-"""Grow and paint the retinal vessels of one eye, in disc radii from the disc's centre (see `pipeline.sample.fundus`)."""
+"""Grow and paint the retinal vessels of one eye, in disc radii from the disc's centre (see fundus.py)."""
 
 from dataclasses import dataclass, replace
 from typing import Literal

@@ -1,4 +1,4 @@
-"""pipeline/augment*.py: the fast engine against ImageDataGenerator, geometry, and what a draw depends on."""
+"""pipeline/augmentation: the fast engine against ImageDataGenerator, geometry, and what a draw depends on."""
 
 from dataclasses import asdict
 from pathlib import Path

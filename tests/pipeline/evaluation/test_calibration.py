@@ -1,4 +1,4 @@
-"""pipeline/evaluation/calibration.py and operating_points.py: probabilities that mean what they say, thresholds that hold."""
+"""calibration.py and operating_points.py: probabilities that mean what they say, thresholds that hold."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""pipeline/evaluation/metrics.py, bootstrap.py, ranking.py and screening.py against scikit-learn, by hand and by simulation."""
+"""metrics.py, bootstrap.py, ranking.py and screening.py against scikit-learn, by hand and by simulation."""
 
 import time
 

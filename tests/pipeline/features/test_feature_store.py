@@ -1,4 +1,4 @@
-"""pipeline/features/feature_store.py: features survive kills, full disks and other runs, and stay within their limit."""
+"""feature_store.py: features survive kills, full disks and other runs, and stay within their limit."""
 
 import os
 import resource

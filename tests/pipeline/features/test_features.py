@@ -1,4 +1,4 @@
-"""pipeline/features/features.py: frozen features are computed once per image and view, and train the classifier itself."""
+"""features.py: frozen features are computed once per image and view, and train the classifier itself."""
 
 import hashlib
 import json

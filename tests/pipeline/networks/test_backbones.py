@@ -1,4 +1,4 @@
-"""pipeline/networks/backbones.py: every network that a recipe can name, what it is fed, and what the list says of it."""
+"""backbones.py: every network that a recipe can name, what it is fed, and what the list says of it."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""pipeline/publishing/compare.py and assess.py: versions on labelled images, with what they were trained on left out."""
+"""compare.py and assess.py: versions on labelled images, with what they were trained on left out."""
 
 import json
 from dataclasses import replace

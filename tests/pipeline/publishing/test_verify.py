@@ -1,4 +1,4 @@
-"""pipeline/publishing/verify.py and replay.py: models that do not do what they promise are found out, each in its own way."""
+"""verify.py and replay.py: models that do not do what they promise are found out, each in its own way."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""pipeline/training/batches.py: what training sees is a function of manifest, recipe and seed; validation is never changed."""
+"""batches.py: what training sees is a function of manifest, recipe and seed; validation is never changed."""
 
 import hashlib
 import subprocess

@@ -1,4 +1,4 @@
-"""pipeline/training/train.py and what it stands on: what moves and what does not, rates, weights of classes, records."""
+"""train.py and what it stands on: what moves and what does not, rates, weights of classes, records."""
 
 import hashlib
 import math
