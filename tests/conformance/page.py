@@ -1,0 +1,28 @@
+"""Keeps the generated sections of docs/conformance.md equal to the tables of cases.
+
+A section stands between `<!-- begin NAME -->` and `<!-- end NAME -->`, each on a line of its own.
+
+    python -m tests.conformance.page     writes every section anew
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def replace_section(text: str, name: str, lines: Sequence[str]) -> str:
+    """Returns a page with other lines in one of its sections.
+
+    Args:
+        text: the page.
+        name: the section's name, as its markers have it.
+        lines: what stands between the markers from now on.
+
+    Raises:
+        ValueError: if the page does not have both markers once, in that order.
+    """
+    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f"expected one line {begin} and one line {end} after it")
+    head, _, rest = text.partition(begin)
+    return "\n".join((head + begin, *lines, end + rest.partition(end)[2]))
