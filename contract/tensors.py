@@ -33,6 +33,7 @@ types_pb2: Final[Any] = _STUBS["types_pb2"]
 _NUMERIC: Final[dict[int, tuple[np.dtype[Any], str]]] = {
     types_pb2.DT_FLOAT: (np.dtype(np.float32), "float_val"),
     types_pb2.DT_DOUBLE: (np.dtype(np.float64), "double_val"),
+    types_pb2.DT_HALF: (np.dtype(np.float16), "half_val"),
     types_pb2.DT_INT8: (np.dtype(np.int8), "int_val"),
     types_pb2.DT_INT16: (np.dtype(np.int16), "int_val"),
     types_pb2.DT_INT32: (np.dtype(np.int32), "int_val"),

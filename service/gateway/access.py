@@ -53,7 +53,7 @@ class AccessControl:
                 self._check(scope)
             except GatewayError as err:
                 name_route(scope, self._routes)
-                await _refuse(err)(scope, receive, send)
+                await _refuse(err, scope)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -122,8 +122,8 @@ def _address(scope: Scope) -> str:
     return (scope.get("client") or ("unknown",))[0]
 
 
-def _refuse(err: GatewayError) -> ASGIApp:
-    reply = error_reply(err)
+def _refuse(err: GatewayError, scope: Scope) -> ASGIApp:
+    reply = error_reply(err, scope)
     if isinstance(err, UnauthorizedError):
         reply.headers["www-authenticate"] = 'Bearer realm="Fovea"'
     return reply

@@ -138,9 +138,9 @@ def describe_answer(answer: Answer | ExplainAnswer, uploads: Sequence[Upload]) -
     return {"model": answer.name, "version": answer.version, "contract": answer.contract.sha256, "images": images}
 
 
-def describe_bodies(fields: Mapping[str, Any], *, body: bytes, reply: str) -> dict[str, Any]:
+def describe_bodies(fields: Mapping[str, Any], *, body: bytes, reply: bytes) -> dict[str, Any]:
     """Return what the log says of numbers in and numbers out: both are hashed, as they may be large."""
-    return {**fields, "body_sha256": hash_bytes(body), "reply_sha256": hash_bytes(reply.encode())}
+    return {**fields, "body_sha256": hash_bytes(body), "reply_sha256": hash_bytes(reply)}
 
 
 def _describe_entry(entry: Classified | Explanation | RefusedImageError) -> dict[str, Any]:

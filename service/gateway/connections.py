@@ -8,13 +8,15 @@ connections together; that costs a request nothing.
 from __future__ import annotations
 
 import asyncio
-import json
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
+from urllib.parse import unquote
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from service.gateway.error_formats import format_message
 
 MAX_HEAD_BYTES = 1 << 16
 _REPLY_START = (b"HTTP/1.1 2", b"HTTP/1.1 3", b"HTTP/1.1 4", b"HTTP/1.1 5")  # not 100 Continue
@@ -134,10 +136,14 @@ class GuardedProtocol(HttpToolsProtocol):
     def _is_between_requests(self) -> bool:
         return self.cycle is None or bool(self.cycle.response_complete)
 
+    def _path(self) -> str:
+        """Return the path of the request that is being read, as far as it is known."""
+        url: bytes = getattr(self, "url", b"")  # uvicorn sets it when a request begins
+        return unquote(url.partition(b"?")[0].decode("latin-1"))
+
     def _refuse(self, status: int, code: str, message: str) -> None:
         """Answer without the app, and close."""
-        error = {"code": code, "message": message, "request_id": uuid.uuid4().hex}
-        body = json.dumps({"error": error}).encode()
+        body = format_message(self._path(), code, message, request_id=uuid.uuid4().hex).encode()
         headers = [b"content-type: application/json", b"content-length: %d" % len(body), b"connection: close"]
         if status == 503:
             headers.append(b"retry-after: 1")

@@ -65,7 +65,7 @@ class HotRoutes:
         try:
             reply = await route.endpoint(Request(scope, receive), query, self._components)
         except GatewayError as err:
-            reply = error_reply(err)
+            reply = error_reply(err, scope)
         await reply(scope, receive, send)
 
     def _read_query(self, route: HotRoute, text: bytes) -> BaseModel | None:

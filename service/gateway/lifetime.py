@@ -48,7 +48,7 @@ class RequestLifetime:
             self._admission.check()
         except GatewayError as err:
             name_route(scope, self._routes)
-            await error_reply(err)(scope, receive, send)
+            await error_reply(err, scope)(scope, receive, send)
             return
         set_deadline(timeout_s)
         visit = _Visit(receive, send)
@@ -75,7 +75,7 @@ class RequestLifetime:
             if visit.answering:
                 raise ClientDisconnect from err  # half a reply is of no use to anybody
             late = DeadlineError(f"the {timeout_s:g} s that the client waits were over before there was an answer")
-            await error_reply(late)(scope, visit.receive, visit.send)
+            await error_reply(late, scope)(scope, visit.receive, visit.send)
 
 
 class _Holding:

@@ -57,9 +57,8 @@ class RequestScope:
                 logger.exception("unexpected error")
                 if exchange.started:
                     raise
-                await error_reply(GatewayError("an unexpected error; the log has it under the request id"))(
-                    scope, receive, exchange.send
-                )
+                fault = GatewayError("an unexpected error; the log has it under the request id")
+                await error_reply(fault, scope)(scope, receive, exchange.send)
             finally:
                 self._record(scope, exchange, seconds=time.perf_counter() - start)
 

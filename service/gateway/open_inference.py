@@ -1,30 +1,47 @@
-"""The Open Inference Protocol's JSON documents (KServe's v2): requests, replies, metadata of models.
+"""The Open Inference Protocol's bodies (KServe's v2): requests, replies, metadata of models.
 
-Beyond the protocol, `BYTES` where a model of Fovea takes pixels are image files in base64 (`rest_prediction.py`).
+Tensors are JSON, or binary data after it (`tensor_binary.py`). Beyond the protocol, `BYTES` where a model of Fovea
+takes pixels are image files, in JSON as base64 (`rest_prediction.py`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Final
 
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, PrivateAttr, ValidationError
 
 from contract.tensors import types_pb2
+from service.gateway.classification import rank_classes
 from service.gateway.errors import BrokenContractError, InvalidArgumentError, TooManyImagesError
 from service.gateway.request_context import current_request_id
 from service.gateway.rest_format import dump_reply, load_object, to_json
+from service.gateway.rest_prediction import TensorReply
 from service.gateway.settings import MOST_IMAGES
+from service.gateway.tensor_binary import HEADER, cut_binary, read_elements, read_tensor, write_tensor
 from service.gateway.tensor_json import B64, TensorSpec, build_array, check_shape, echo, show_shape
 
+EXTENSIONS: Final = ("binary_tensor_data", "classification")
+BINARY_TYPE: Final = "application/octet-stream"
 SIGNATURE: Final = "signature_name"  # a parameter of requests
-_NO_BINARY: Final = (
-    'expected tensors as JSON: "data" in every input, no parameters for binary data. Received: a request for the '
-    "extension for binary tensor data, which is not among the extensions that GET /v2 lists"
-)
+BINARY_SIZE: Final = "binary_data_size"  # of inputs, and of outputs in replies
+BINARY_DATA: Final = "binary_data"  # of outputs
+BINARY_OUTPUTS: Final = "binary_data_output"  # of requests, for all outputs
+CLASSIFICATION: Final = "classification"  # of outputs
+_PROBABILITIES: Final = "probabilities"  # the output whose classes have names
+_EXPECTED: Final[dict[str, tuple[type, str]]] = {
+    SIGNATURE: (str, "a text"),
+    BINARY_SIZE: (int, "a number from 0 on"),
+    BINARY_DATA: (bool, "true or false"),
+    BINARY_OUTPUTS: (bool, "true or false"),
+    CLASSIFICATION: (int, "a number from 0 on"),
+}
+# Parameters of extensions that are not served: to ignore one would change what the request means.
+_NOT_SERVED: Final = ("sequence_id", "sequence_start", "sequence_end", "shared_memory_")
 _MAX_RANK: Final = 32
+_MAX_NUMBER: Final = 1 << 63  # parameters of the protocol are int64
 _MAX_TENSORS: Final = 256
 # TensorFlow's names of types, where the protocol's are others than the same in capitals.
 _DATATYPES: Final = {"float": "FP32", "double": "FP64", "half": "FP16", "bfloat16": "BF16", "string": "BYTES"}
@@ -75,7 +92,9 @@ class InputTensor(Named):
 
     datatype: str
     shape: Annotated[list[Size], FailFast(), Field(max_length=_MAX_RANK)]
-    data: list[Any] = Field(description="The elements row by row, flat or in lists of lists.")
+    data: list[Any] | None = Field(
+        None, description="The elements row by row, flat or in lists of lists; none with `binary_data_size`."
+    )
 
 
 class WantedOutput(Named):
@@ -88,17 +107,26 @@ class InferRequest(BaseModel):
     model_config = ConfigDict(strict=True)
 
     id: str | None = Field(None, description="Comes back in the reply.")
-    parameters: Parameters | None = Field(None, description="`signature_name`: another one than serving_default.")
+    parameters: Parameters | None = Field(
+        None,
+        description="`signature_name`: another one than serving_default. `binary_data_output`: send outputs as binary.",
+    )
     inputs: Annotated[list[InputTensor], FailFast(), Field(max_length=_MAX_TENSORS)]
     outputs: Annotated[list[WantedOutput], FailFast(), Field(max_length=_MAX_TENSORS)] = Field(
         default_factory=list, description="All, if none is named."
     )
+    _binary: dict[str, memoryview] = PrivateAttr(default_factory=dict)  # of the inputs that have binary data
 
     @property
     def signature(self) -> str:
         """The signature's name; empty for the default."""
-        name: str = (self.parameters or {}).get(SIGNATURE, "")
+        name: str = _parameter(self, SIGNATURE, "")
         return name
+
+    @property
+    def wants_labels(self) -> bool:
+        """Whether an output is asked for as classes."""
+        return any(_parameter(item, CLASSIFICATION, 0) for item in self.outputs)
 
     def split(self, inputs: Mapping[str, TensorSpec], outputs: Collection[str]) -> dict[str, Any]:
         """Return each input: the tensor itself, or a list of encoded images.
@@ -110,10 +138,13 @@ class InferRequest(BaseModel):
         if len(sent) < len(self.inputs) or sent.keys() != inputs.keys():
             received = ", ".join(echo(tensor.name) for tensor in self.inputs[:8]) or "none"
             raise InvalidArgumentError(f"inputs: expected {', '.join(inputs)}, each once. Received: {received}")
-        for item in self.outputs:
-            if item.name not in outputs:
-                raise InvalidArgumentError(f"outputs: expected {', '.join(outputs)}. Received: {echo(item.name)}")
-        return {name: _check_tensor(sent[name], spec) for name, spec in inputs.items()}
+        wanted = [item.name for item in self.outputs]
+        for i, name in enumerate(wanted):
+            if name not in outputs:
+                raise InvalidArgumentError(f"outputs: expected {', '.join(outputs)}. Received: {echo(name)}")
+            if name in wanted[:i]:
+                raise InvalidArgumentError(f"outputs: expected each once. Received: {echo(name)} twice")
+        return {name: _check_tensor(sent[name], spec, self._binary.get(name)) for name, spec in inputs.items()}
 
     def build(self, value: Any, spec: TensorSpec) -> NDArray[Any]:
         """Return the array of one input.
@@ -123,6 +154,9 @@ class InferRequest(BaseModel):
         """
         if not isinstance(value, InputTensor):
             return build_array(value, spec)
+        binary = self._binary.get(value.name)
+        if binary is not None:
+            return read_tensor(binary, spec, value.shape, name=value.name)
         array = build_array(value.data, TensorSpec(spec.data_type, None))
         if array.shape not in (tuple(value.shape), (math.prod(value.shape),)):
             raise InvalidArgumentError(
@@ -131,48 +165,97 @@ class InferRequest(BaseModel):
             )
         return array.reshape(value.shape)
 
-    def dump(self, name: str, version: int, outputs: Mapping[str, NDArray[Any]]) -> str:
+    def dump(
+        self, name: str, version: int, outputs: Mapping[str, NDArray[Any]], *, labels: Sequence[str]
+    ) -> TensorReply:
         """Return the reply; without an id of the client's it has the request's.
 
         Raises:
-            InvalidArgumentError: if an output that was asked for cannot be said in JSON.
-            BrokenContractError: if it is not there.
+            InvalidArgumentError: if an output cannot be said in the form that was asked for.
+            BrokenContractError: if an output that was asked for is not there.
         """
-        wanted = dict.fromkeys(item.name for item in self.outputs) or sorted(outputs)
-        return dump_reply(
-            {
-                "model_name": name,
-                "model_version": str(version),
-                "id": current_request_id() if self.id is None else self.id,
-                "outputs": [_describe_output(alias, outputs) for alias in wanted],
-            }
-        )
+        described: list[dict[str, Any]] = []
+        binary: list[Any] = []
+        for item in self.outputs or [WantedOutput(name=alias) for alias in sorted(outputs)]:
+            array = self._pick(item, outputs, labels)
+            described.append({"name": item.name, "datatype": _datatype_of(array), "shape": list(array.shape)})
+            if _parameter(item, BINARY_DATA, _parameter(self, BINARY_OUTPUTS, False)):
+                binary.append(write_tensor(array))
+                described[-1]["parameters"] = {BINARY_SIZE: len(binary[-1])}
+            else:
+                described[-1]["data"] = _to_json(item.name, array)
+        document = {
+            "model_name": name,
+            "model_version": str(version),
+            "id": current_request_id() if self.id is None else self.id,
+            "outputs": described,
+        }
+        head = dump_reply(document).encode()
+        if not binary:
+            return TensorReply(head)
+        return TensorReply(b"".join((head, *binary)), BINARY_TYPE, {HEADER: str(len(head))})
+
+    def _pick(self, item: WantedOutput, outputs: Mapping[str, NDArray[Any]], labels: Sequence[str]) -> NDArray[Any]:
+        if item.name not in outputs:
+            raise BrokenContractError(
+                f"expected the output {item.name!r} from the model server. Received: no such output"
+            )
+        count = _parameter(item, CLASSIFICATION, 0)
+        if not count:
+            return outputs[item.name]
+        return rank_classes(item.name, outputs[item.name], count, labels=labels if item.name == _PROBABILITIES else ())
 
 
-def parse_infer(body: bytes) -> InferRequest:
+def parse_infer(body: bytes, *, json_bytes: int | None = None) -> InferRequest:
     """Parse a body.
 
+    Args:
+        body: JSON, and the binary data of inputs after it.
+        json_bytes: how many bytes are JSON; all by default.
+
     Raises:
-        InvalidArgumentError: if it is not the JSON of a request, or asks for binary data.
+        InvalidArgumentError: if it is not the JSON of a request, or the binary data are not what it says.
     """
+    if json_bytes is not None and json_bytes > len(body):
+        raise InvalidArgumentError(f"Inference-Header-Content-Length is {json_bytes}; the body has {len(body)} bytes")
+    head = body if json_bytes is None else body[:json_bytes]
     try:
-        request = InferRequest.model_validate(load_object(body))
+        request = InferRequest.model_validate(load_object(head))
     except ValidationError as err:
         error = err.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(part) for part in error["loc"])
         raise InvalidArgumentError(f"{ascii(where[:64])[1:-1]}: {error['msg']}") from err
-    if not isinstance((request.parameters or {}).get(SIGNATURE, ""), str):
-        raise InvalidArgumentError(f"parameters.{SIGNATURE}: expected a text. Received: something else")
     named: list[Named] = [*request.inputs, *request.outputs]
-    for parameters in (request.parameters, *(item.parameters for item in named)):
-        if any(value for key, value in (parameters or {}).items() if key.startswith("binary_data")):
-            raise refuse_binary()
+    for where, parameters in (("", request.parameters), *((f"{echo(item.name)}: ", item.parameters) for item in named)):
+        for key, value in (parameters or {}).items():
+            _check_parameter(where, key, value)
+    sizes = [(item.name, _parameter(item, BINARY_SIZE, None)) for item in request.inputs]
+    for item, (_, size) in zip(request.inputs, sizes, strict=True):
+        if (item.data is None) == (size is None):
+            raise InvalidArgumentError(
+                f"input {echo(item.name)}: expected either data or the parameter {BINARY_SIZE}. "
+                f"Received: {'neither' if size is None else 'both'}"
+            )
+    binary = memoryview(body)[len(head) :]
+    request._binary = cut_binary(binary, [(name, size) for name, size in sizes if size is not None])
     return request
 
 
-def refuse_binary() -> InvalidArgumentError:
-    """Return the answer to those who ask for Triton's extension for binary data."""
-    return InvalidArgumentError(_NO_BINARY)
+def _check_parameter(where: str, key: str, value: Any) -> None:
+    """Refuse a wrong value of a known parameter; parameters of other servers are ignored, as the protocol has it."""
+    if key in _EXPECTED:
+        kind, words = _EXPECTED[key]
+        if type(value) is not kind or (isinstance(value, int) and not 0 <= value < _MAX_NUMBER):
+            raise InvalidArgumentError(f"{where}parameters.{key}: expected {words}. Received: {echo(value)}")
+    if key.startswith(_NOT_SERVED) and value:
+        raise InvalidArgumentError(
+            f"{where}parameters.{echo(key)[1:-1]}: the extension of this parameter is not served; GET /v2 lists those "
+            "that are"
+        )
+
+
+def _parameter(item: Named | InferRequest, key: str, default: Any) -> Any:
+    return (item.parameters or {}).get(key, default)
 
 
 def describe_tensors(specs: Mapping[str, TensorSpec]) -> list[TensorMetadata]:
@@ -183,19 +266,13 @@ def describe_tensors(specs: Mapping[str, TensorSpec]) -> list[TensorMetadata]:
     ]
 
 
-def _check_tensor(tensor: InputTensor, spec: TensorSpec) -> Any:
+def _check_tensor(tensor: InputTensor, spec: TensorSpec, binary: memoryview | None) -> Any:
     """Return what an input's array is made of."""
     expected = _datatype(spec.type_name)
     if tensor.datatype == "BYTES" and spec.data_type == types_pb2.DT_UINT8:
-        if tensor.shape != [len(tensor.data)] or not all(isinstance(item, str) for item in tensor.data):
-            raise InvalidArgumentError(
-                f"input {echo(tensor.name)}: expected BYTES as a flat list of base64 texts, as many as its shape says. "
-                f"Received: {len(tensor.data)} elements of shape {show_shape(tensor.shape)}"
-            )
-        if len(tensor.data) > MOST_IMAGES:
-            raise TooManyImagesError(f"expected at most {MOST_IMAGES} images in one request. Received: more")
-        if tensor.data:
-            return [{B64: item} for item in tensor.data]
+        files = _list_files(tensor, binary)
+        if files:
+            return files
     elif tensor.datatype != expected:
         raise InvalidArgumentError(
             f"input {echo(tensor.name)}: expected datatype {expected}. Received: {echo(tensor.datatype)}"
@@ -206,24 +283,40 @@ def _check_tensor(tensor: InputTensor, spec: TensorSpec) -> Any:
     return tensor
 
 
-def _describe_output(name: str, outputs: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    if name not in outputs:
-        raise BrokenContractError(f"expected the output {name!r} from the model server. Received: no such output")
-    array = outputs[name]
+def _list_files(tensor: InputTensor, binary: memoryview | None) -> list[Any]:
+    """Return the image files of an input: bytes, or objects with base64."""
+    if len(tensor.shape) == 1 and tensor.shape[0] > MOST_IMAGES:
+        raise TooManyImagesError(f"expected at most {MOST_IMAGES} images in one request. Received: {tensor.shape[0]}")
+    if binary is not None:
+        if len(tensor.shape) != 1:
+            raise InvalidArgumentError(
+                f"input {echo(tensor.name)}: expected BYTES of shape [number of image files]. Received: "
+                f"{show_shape(tensor.shape)}"
+            )
+        return list(read_elements(binary, tensor.shape[0], name=tensor.name))
+    data = tensor.data or []
+    if tensor.shape != [len(data)] or not all(isinstance(item, str) for item in data):
+        raise InvalidArgumentError(
+            f"input {echo(tensor.name)}: expected BYTES as a flat list of base64 texts, as many as its shape says. "
+            f"Received: {len(data)} elements of shape {show_shape(tensor.shape)}"
+        )
+    return [{B64: item} for item in data]
+
+
+def _datatype_of(array: NDArray[Any]) -> str:
+    return "BYTES" if array.dtype.kind == "O" else array.dtype.name.upper().replace("FLOAT", "FP")
+
+
+def _to_json(name: str, array: NDArray[Any]) -> Any:
     flat = array.reshape(-1)
-    return {
-        "name": name,
-        "datatype": "BYTES" if array.dtype.kind == "O" else array.dtype.name.upper().replace("FLOAT", "FP"),
-        "shape": list(array.shape),
-        "data": _read_texts(name, flat) if array.dtype.kind == "O" else to_json(name, flat),
-    }
-
-
-def _read_texts(name: str, values: NDArray[Any]) -> list[str]:
+    if array.dtype.kind != "O":
+        return to_json(name, flat)
     try:
-        return [item.decode() for item in values.tolist()]
+        return [item.decode() for item in flat.tolist()]
     except UnicodeDecodeError as err:
-        raise InvalidArgumentError(f"the output {name!r} is not text, so JSON cannot hold it; ask for others") from err
+        raise InvalidArgumentError(
+            f"the output {name!r} is not text, which JSON cannot hold; ask for it with the parameter {BINARY_DATA}"
+        ) from err
 
 
 def _datatype(type_name: str) -> str:

@@ -10,6 +10,8 @@ from fastapi.openapi.utils import get_openapi
 
 from service.gateway.access import OPEN_PATHS
 from service.gateway.deadlines import MAX_TIMEOUT_S
+from service.gateway.error_formats import has_text_errors
+from service.gateway.routes.documented import text_error_replies
 
 _VALIDATION_SCHEMAS = ("HTTPValidationError", "ValidationError")  # FastAPI's own, which the gateway never sends
 _KEY_SCHEME = "ApiKey"
@@ -110,7 +112,7 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
         schemas.pop(name, None)
     document["components"]["securitySchemes"] = _SECURITY_SCHEMES
     for path, operation in _operations(document):
-        _complete_operation(operation, is_open=path in OPEN_PATHS)
+        _complete_operation(path, operation)
     return document
 
 
@@ -120,17 +122,19 @@ def _operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]
             yield path, operation
 
 
-def _complete_operation(operation: dict[str, Any], *, is_open: bool) -> None:
+def _complete_operation(path: str, operation: dict[str, Any]) -> None:
     operation.setdefault("parameters", []).append(_REQUEST_ID)
     if "requestBody" in operation and "504" in operation["responses"]:
         operation["parameters"].append(_TIMEOUT)
     replies = operation["responses"]
     if "422" in replies and _is_fastapis_own(replies["422"]):
         del replies["422"]  # nothing to get wrong, or a route that says it in its own words
-    if not is_open:
+    if path not in OPEN_PATHS:
         operation["security"] = [{}, {_KEY_SCHEME: []}]
+        texts = text_error_replies(401, 403, 429) if has_text_errors(path) else {}
         for status, description in _FOR_ALL.items():
-            replies.setdefault(status, {"description": description, "content": _error_content()})
+            own = {"description": description, "content": _error_content()}
+            replies.setdefault(status, texts.get(int(status), own))
     for status, reply in replies.items():
         reply["headers"] = {**reply.get("headers", {}), **_REPLY_HEADERS}
         if status in ("429", "503"):

@@ -1,4 +1,4 @@
-"""Errors to replies: one body for everything that is not a success."""
+"""Errors to replies: one function for everything that is not a success."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
+from service.gateway.error_formats import format_error, format_message
 from service.gateway.errors import GatewayError, InvalidValueError
-from service.gateway.request_context import current_request_id
-from service.gateway.schemas import ErrorDetail, ErrorReply
 
 _CODES = {400: "malformed_request", 404: "not_found", 405: "method_not_allowed"}
 
@@ -22,10 +22,10 @@ def json_reply(content: str, status_code: int = 200, *, headers: Mapping[str, st
     return Response(content, status_code, dict(headers or {}), media_type="application/json")
 
 
-def error_reply(err: GatewayError) -> Response:
-    """Return the reply for one of our errors."""
-    headers = retry_headers(err)
-    return json_reply(_body(err.code, str(err)), err.status_code, headers=headers)
+def error_reply(err: GatewayError, scope: Scope) -> Response:
+    """Return the reply for one of our errors, in the form that the request's path has for errors."""
+    status_code, body = format_error(_path(scope), err)
+    return json_reply(body, status_code, headers=retry_headers(err))
 
 
 def retry_headers(err: GatewayError) -> dict[str, str]:
@@ -34,27 +34,30 @@ def retry_headers(err: GatewayError) -> dict[str, str]:
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Answer our errors, and the framework's own, with Fovea's error body."""
+    """Answer our errors, and the framework's own, in the form that the request's path has for errors."""
 
-    async def answer_ours(_: Request, err: Exception) -> Response:
-        return error_reply(cast(GatewayError, err))
+    async def answer_ours(request: Request, err: Exception) -> Response:
+        return error_reply(cast(GatewayError, err), request.scope)
 
-    async def answer_validation(_: Request, err: Exception) -> Response:
-        return error_reply(InvalidValueError(_describe(cast(RequestValidationError, err))))
+    async def answer_validation(request: Request, err: Exception) -> Response:
+        return error_reply(InvalidValueError(_describe(cast(RequestValidationError, err))), request.scope)
 
     async def answer_framework(request: Request, err: Exception) -> Response:
         error = cast(HTTPException, err)
         code = _CODES.get(error.status_code, "http_error")
-        return json_reply(_body(code, _explain(request, error)), error.status_code, headers=error.headers)
+        body = format_message(_path(request.scope), code, _explain(request, error))
+        return json_reply(body, error.status_code, headers=error.headers)
 
     app.add_exception_handler(GatewayError, answer_ours)
     app.add_exception_handler(RequestValidationError, answer_validation)
     app.add_exception_handler(HTTPException, answer_framework)
 
 
-def _body(code: str, message: str) -> str:
-    detail = ErrorDetail(code=code, message=message, request_id=current_request_id())
-    return ErrorReply(error=detail).model_dump_json()
+def _path(scope: Scope) -> str:
+    """Return the path as routes have it, without the prefix of a proxy."""
+    path: str = scope["path"]
+    prefix: str = scope.get("root_path", "").rstrip("/")
+    return path[len(prefix) :] if prefix and path.startswith(prefix + "/") else path
 
 
 def _explain(request: Request, err: HTTPException) -> str:

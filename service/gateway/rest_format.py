@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.gateway.errors import InvalidArgumentError
+from service.gateway.rest_prediction import TensorReply
 from service.gateway.tensor_json import B64, TensorSpec, build_array, echo, is_binary
 
 INSTANCES: Final = "instances"
@@ -44,9 +45,16 @@ class RestRequest:
         """Return the array of one input; see `build_array`."""
         return build_array(value, spec)
 
-    def dump(self, name: str, version: int, outputs: Mapping[str, NDArray[Any]]) -> str:
+    @property
+    def wants_labels(self) -> bool:
+        """Never: the reply has numbers alone."""
+        return False
+
+    def dump(
+        self, name: str, version: int, outputs: Mapping[str, NDArray[Any]], *, labels: Sequence[str]
+    ) -> TensorReply:
         """Return the reply; see `build_reply`. Model and version are in its headers only."""
-        return dump_reply(build_reply(outputs, by_row=self.by_row))
+        return TensorReply(dump_reply(build_reply(outputs, by_row=self.by_row)).encode())
 
 
 def load_object(body: bytes) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Predictions for programs that send tensors: any signature of one version, JSON in and out.
+"""Predictions for programs that send tensors: any signature of one version.
 
-The JSON is that of TensorFlow Serving's REST API (`rest_format.py`) or of the Open Inference Protocol
+The bodies are those of TensorFlow Serving's REST API (`rest_format.py`) or of the Open Inference Protocol
 (`open_inference.py`).
 """
 
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -34,7 +34,7 @@ from service.gateway.signatures import SignatureCache, read_inputs
 from service.gateway.tensor_json import TensorSpec, decode_binary, echo, is_binary
 
 DEFAULT_SIGNATURE = "serving_default"
-_INLINE_BYTES = 1 << 14  # larger bodies are parsed in a thread, and one at a time: their lists take much memory
+_INLINE_BYTES = 1 << 14  # larger JSON is parsed in a thread, and one at a time: its lists take much memory
 
 
 class TensorRequest(Protocol):
@@ -45,7 +45,7 @@ class TensorRequest(Protocol):
         """The signature's name; empty for the default."""
 
     def split(self, inputs: Mapping[str, TensorSpec], outputs: Collection[str]) -> dict[str, Any]:
-        """Return the JSON value of each input of a signature; in a list, `{"b64": ...}` may stand for an image.
+        """Return the value of each input of a signature; in a list, bytes or `{"b64": ...}` may stand for an image.
 
         Raises:
             InvalidArgumentError: if the body does not fit the signature's inputs and outputs.
@@ -58,12 +58,39 @@ class TensorRequest(Protocol):
             InvalidArgumentError: if the value makes no array of that type and shape.
         """
 
-    def dump(self, name: str, version: int, outputs: Mapping[str, NDArray[Any]]) -> str:
-        """Return the reply's JSON.
+    @property
+    def wants_labels(self) -> bool:
+        """Whether the reply names classes."""
+
+    def dump(
+        self, name: str, version: int, outputs: Mapping[str, NDArray[Any]], *, labels: Sequence[str]
+    ) -> TensorReply:
+        """Returns the reply.
+
+        Args:
+            name: the model.
+            version: the version that answered.
+            outputs: by name.
+            labels: names of the classes, in the order of the output `probabilities`; empty if they are not known.
 
         Raises:
             GatewayError: if the outputs cannot be said in it.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class TensorReply:
+    """The body of a reply.
+
+    Attributes:
+        content: its bytes.
+        media_type: its type.
+        headers: that belong to this body.
+    """
+
+    content: bytes
+    media_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +100,12 @@ class RestAnswer:
     Attributes:
         name: the model.
         version: the version that answered.
-        text: the reply's JSON.
+        reply: the reply's body.
     """
 
     name: str
     version: int
-    text: str
+    reply: TensorReply
 
 
 class RestPredictor:
@@ -114,13 +141,16 @@ class RestPredictor:
         self._max_images = max_images
         self._one_large_body = asyncio.Lock()
 
-    async def predict(self, body: bytes, choice: Choice, parse: Callable[[bytes], TensorRequest]) -> RestAnswer:
+    async def predict(
+        self, body: bytes, choice: Choice, parse: Callable[[bytes], TensorRequest], *, json_bytes: int | None = None
+    ) -> RestAnswer:
         """Run the signature that a body asks for.
 
         Args:
-            body: JSON.
+            body: JSON, perhaps with binary data after it.
             choice: the model and version.
             parse: reads the body, by the rules of its protocol.
+            json_bytes: how many bytes at the body's beginning are JSON; all of them by default.
 
         Raises:
             InvalidArgumentError: if the body does not fit the signature.
@@ -128,13 +158,14 @@ class RestPredictor:
             NotFoundError: if there is no such model, version or label.
             GatewayError: if the model server fails.
         """
-        is_large = len(body) > _INLINE_BYTES
+        is_large = (len(body) if json_bytes is None else json_bytes) > _INLINE_BYTES
+        in_thread = len(body) > _INLINE_BYTES
         async with self._one_large_body if is_large else contextlib.nullcontext():
             with self._metrics.stage("read"):
                 request = await asyncio.to_thread(parse, body) if is_large else parse(body)
 
             async def attempt(name: str, version: int) -> tuple[str, int, dict[str, NDArray[Any]]]:
-                return name, version, await self._build_inputs(request, name, version, is_large=is_large)
+                return name, version, await self._build_inputs(request, name, version, in_thread=in_thread)
 
             name, version, inputs = await answer_by_one_version(self._catalog, self._contracts, choice, attempt)
         signature = request.signature or DEFAULT_SIGNATURE
@@ -145,7 +176,9 @@ class RestPredictor:
             self._signatures.drop(name, version)
             raise
         with self._metrics.stage("encode"):
-            return RestAnswer(name, version, await asyncio.to_thread(request.dump, name, version, outputs))
+            labels = await self._class_names(name, version) if request.wants_labels else ()
+            reply = await asyncio.to_thread(request.dump, name, version, outputs, labels=labels)
+        return RestAnswer(name, version, reply)
 
     async def describe(self, choice: Choice) -> tuple[str, int, dict[str, Any]]:
         """Return the model, the version and its SignatureDef messages by signature name."""
@@ -156,7 +189,7 @@ class RestPredictor:
         return await answer_by_one_version(self._catalog, self._contracts, choice, attempt)
 
     async def _build_inputs(
-        self, request: TensorRequest, name: str, version: int, *, is_large: bool
+        self, request: TensorRequest, name: str, version: int, *, in_thread: bool
     ) -> dict[str, NDArray[Any]]:
         wanted = request.signature or DEFAULT_SIGNATURE
         found = (await self._signatures.fetch(name, version)).get(wanted)
@@ -167,13 +200,13 @@ class RestPredictor:
         for alias, spec in specs.items():
             if spec.data_type == types_pb2.DT_UINT8 and isinstance(values[alias], list):
                 values[alias] = await self._decode_images(values[alias], spec, name, version)
-        if is_large:
+        if in_thread:
             return await asyncio.to_thread(_build_arrays, request, values, specs)
         return _build_arrays(request, values, specs)
 
     async def _decode_images(self, values: list[Any], spec: TensorSpec, name: str, version: int) -> list[Any]:
         """Put prepared images in the place of encoded ones; numbers stay as they are."""
-        places = [i for i, value in enumerate(values) if is_binary(value)]
+        places = [i for i, value in enumerate(values) if isinstance(value, bytes) or is_binary(value)]
         if not places:
             return values
         if len(places) > self._max_images:
@@ -183,7 +216,8 @@ class RestPredictor:
             raise InvalidArgumentError(
                 "JSON Value: an encoded image, where the model's contract does not say how to prepare one"
             )
-        files = [decode_binary(values[place]) for place in places]
+        sent = (values[place] for place in places)
+        files = [value if isinstance(value, bytes) else decode_binary(value) for value in sent]
         with self._metrics.stage("decode"):
             images = await self._decoder.decode(files, contract_input)
         prepared = list(values)
@@ -198,6 +232,12 @@ class RestPredictor:
             return (await self._contracts.fetch(name, version)).input
         except BrokenContractError:
             return None  # a model without `describe`
+
+    async def _class_names(self, name: str, version: int) -> Sequence[str]:
+        try:
+            return [label.name for label in (await self._contracts.fetch(name, version)).labels]
+        except BrokenContractError:
+            return ()  # a model without `describe`
 
 
 def _build_arrays(

@@ -24,14 +24,12 @@ _MEANINGS = {
 _TEXT_ERROR = {
     "type": "object",
     "required": ["error"],
-    "properties": {
-        "error": {
-            "description": "A text; an object, as on other routes, where keys, limits or deadlines refuse a request.",
-            "anyOf": [{"type": "string"}, {"$ref": "#/components/schemas/ErrorDetail"}],
-        }
-    },
+    "properties": {"error": {"type": "string"}},
 }
 _TEXT_MEANINGS = {
+    401: ("No API key, or one that is not known.", "expected an API key in the header X-API-Key. Received: none"),
+    403: ("The key lacks the right.", "expected a key with the right 'predict'. Received: one with feedback"),
+    429: ("Too many requests; Retry-After says when to try again.", "too many requests"),
     400: ("The request does not fit the model.", 'Serving signature name: "other" not found in signature def'),
     404: ("No such model or version.", "glaucoma has no version 9. Served: 2, 3"),
     413: ("Too many bytes, images or pixels.", "expected a body of at most 33554432 bytes. Received: more"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
@@ -15,21 +16,23 @@ from service.gateway.catalog import Choice
 from service.gateway.components import Wired
 from service.gateway.errors import InvalidArgumentError, VersionNotFoundError
 from service.gateway.open_inference import (
+    BINARY_TYPE,
+    EXTENSIONS,
     InferRequest,
     Tensor,
     TensorMetadata,
     describe_tensors,
     parse_infer,
-    refuse_binary,
 )
 from service.gateway.resolution import missing_version
 from service.gateway.rest_prediction import DEFAULT_SIGNATURE
 from service.gateway.routes.documented import text_error_replies
 from service.gateway.routes.health import report_readiness
-from service.gateway.routes.tensors import TextErrorRoute, answer_tensors
+from service.gateway.routes.tensors import answer_tensors
 from service.gateway.signatures import read_inputs, read_outputs
+from service.gateway.tensor_binary import read_json_bytes
 
-router = APIRouter(tags=["open inference protocol"], route_class=TextErrorRoute)
+router = APIRouter(tags=["open inference protocol"])
 
 
 class ServerLive(BaseModel):
@@ -110,17 +113,25 @@ _METADATA: dict[str, Any] = {
         **text_error_replies(400, 404, 502, 503, 504),
     },
 }
+_BINARY: dict[str, Any] = {BINARY_TYPE: {"schema": {"type": "string", "format": "binary"}}}
+_ANSWER = {
+    "model_name": "glaucoma",
+    "model_version": "3",
+    "id": "42",
+    "outputs": [{**_PROBABILITIES, "data": [0.9312847, 0.0687153]}],
+}
+_JSON_BYTES: dict[str, Any] = {
+    "name": "Inference-Header-Content-Length",
+    "in": "header",
+    "required": False,
+    "description": "How many bytes at the body's beginning are JSON, where binary data of inputs follow. The reply has "
+    "the same header where binary data of outputs follow its JSON.",
+    "schema": {"type": "integer", "minimum": 1},
+}
 _INFER: dict[str, Any] = {
     "response_model": InferReply,
     "responses": {
-        200: _example(
-            {
-                "model_name": "glaucoma",
-                "model_version": "3",
-                "id": "42",
-                "outputs": [{**_PROBABILITIES, "data": [0.9312847, 0.0687153]}],
-            }
-        ),
+        200: {"content": {**_example(_ANSWER)["content"], **_BINARY}},
         **text_error_replies(
             400,
             404,
@@ -134,17 +145,19 @@ _INFER: dict[str, Any] = {
         ),
     },
     "openapi_extra": {
+        "parameters": [_JSON_BYTES],
         "requestBody": {
             "required": True,
-            "description": "JSON, whatever the content type says.",
+            "description": "JSON whatever the content type says, and binary data after it by the header.",
             "content": {
+                **_BINARY,
                 "application/json": {
                     "schema": inline_schema(InferRequest),
                     "examples": {
                         "images": {"value": {"id": "42", "inputs": [_IMAGES]}},
                         "numbers": {"value": {"inputs": [_PIXELS], "outputs": [{"name": "probabilities"}]}},
                     },
-                }
+                },
             },
         },
     },
@@ -154,12 +167,12 @@ _INFER: dict[str, Any] = {
 @router.get(
     "/v2",
     summary="Which server is this?",
-    responses={200: _example({"name": "fovea", "version": VERSION, "extensions": []})},
+    responses={200: _example({"name": "fovea", "version": VERSION, "extensions": list(EXTENSIONS)})},
 )
 @router.get("/v2/", include_in_schema=False)
 async def describe_server() -> ServerMetadata:
-    """Return name, version and extensions of the protocol, of which there are none."""
-    return ServerMetadata(name="fovea", version=VERSION, extensions=[])
+    """Return name, version and the extensions of the protocol that are served."""
+    return ServerMetadata(name="fovea", version=VERSION, extensions=list(EXTENSIONS))
 
 
 @router.get("/v2/health/live", summary="/healthz of the Open Inference Protocol")
@@ -203,8 +216,10 @@ async def report_version(model: Model, version: Version, wired: Wired) -> ModelR
 async def infer(request: Request, model: Model, wired: Wired) -> Response:
     """Run a signature of the live version: `serving_default`, or the one that `parameters.signature_name` names.
 
-    Numbers go to the model as they are. Where a model of Fovea takes pixels, `BYTES` are image files in base64, decoded
-    and resized as the model's contract says. Data are JSON; Triton's extension for binary data is refused.
+    Numbers go to the model as they are. Where a model of Fovea takes pixels, `BYTES` are image files (in JSON as
+    base64), decoded and resized as the model's contract says. Inputs and outputs are JSON or, with
+    `Inference-Header-Content-Length`, binary data after it; an output's parameter `classification` asks for that many
+    classes as `value:index:label`.
     """
     return await _infer(request, Choice(model), wired)
 
@@ -216,9 +231,9 @@ async def infer_by_version(request: Request, model: Model, version: Version, wir
 
 
 async def _infer(request: Request, choice: Choice, wired: Wired) -> Response:
-    if "inference-header-content-length" in request.headers:
-        raise refuse_binary()
-    return await answer_tensors(request, choice, wired, parse=parse_infer, action="infer")
+    json_bytes = read_json_bytes(request.scope["headers"])
+    parse = partial(parse_infer, json_bytes=json_bytes)
+    return await answer_tensors(request, choice, wired, parse=parse, action="infer", json_bytes=json_bytes)
 
 
 async def _describe(choice: Choice, wired: Wired) -> ModelMetadata:

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST API: predict and metadata, with its own error bodies."""
+"""TensorFlow Serving's REST API: predict and metadata."""
 
 from __future__ import annotations
 
@@ -12,39 +12,16 @@ from google.protobuf.json_format import MessageToDict
 from contract.tensors import get_model_metadata_pb2
 from service.gateway.catalog import Choice
 from service.gateway.components import Wired
-from service.gateway.errors import (
-    GatewayError,
-    InvalidArgumentError,
-    LabelNotFoundError,
-    ModelNotFoundError,
-    VersionNotFoundError,
-)
+from service.gateway.errors import InvalidArgumentError
 from service.gateway.replies import json_reply
 from service.gateway.rest_format import parse_request
 from service.gateway.routes.tensorflow_schemas import METADATA, PREDICT
-from service.gateway.routes.tensors import TextErrorRoute, answer_tensors
+from service.gateway.routes.tensors import answer_tensors
 
 _MAX_VERSION = 2**63 - 1
 
 
-class TensorFlowRoute(TextErrorRoute):
-    """A route whose errors have TensorFlow Serving's words, where it has some for them."""
-
-    def translate(self, err: GatewayError, parameters: dict[str, Any]) -> tuple[int, str]:
-        """Return status and text of an error."""
-        model = ascii(parameters.get("model", ""))[1:-1][:64]
-        if isinstance(err, ModelNotFoundError):
-            version = parameters.get("version")
-            wanted = f"Latest({model})" if version is None else f"Specific({model}, {version[:32]})"
-            return 404, f"Servable not found for request: {wanted}"
-        if isinstance(err, VersionNotFoundError):
-            return 404, f"Servable not found for request: Specific({model}, {parameters['version'][:32]})"
-        if isinstance(err, LabelNotFoundError):
-            return 400, f"Unrecognized servable version label: {ascii(parameters['label'])[1:-1][:64]}"
-        return super().translate(err, parameters)
-
-
-router = APIRouter(tags=["tensorflow serving"], route_class=TensorFlowRoute)
+router = APIRouter(tags=["tensorflow serving"])
 
 _DIGITS: dict[str, Any] = {"pattern": "^[0-9]+$"}  # checked by hand: the error is TensorFlow Serving's
 Model = Annotated[str, Path(description="The model's name.", examples=["glaucoma"])]

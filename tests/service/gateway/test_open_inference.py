@@ -57,7 +57,8 @@ RED = stack("red")
 def test_server_tells_its_name_and_health(oip: TestClient) -> None:
     """With and without a slash at the end, as both are written in the protocol."""
     for path in ("/v2", "/v2/"):
-        assert {"name": "fovea", "version": VERSION, "extensions": []} == oip.get(path).json()
+        extensions = ["binary_tensor_data", "classification"]
+        assert {"name": "fovea", "version": VERSION, "extensions": extensions} == oip.get(path).json()
     assert {"live": True} == oip.get("/v2/health/live").json()
     assert {"ready": True} == oip.get("/v2/health/ready").json()
 
@@ -167,14 +168,47 @@ ERRORS = [
         {"inputs": [pixels(RED)], "parameters": {"signature_name": "x"}}, '"x" not found in signature def', id="sig"
     ),
     pytest.param(
-        {"inputs": [pixels(RED)], "parameters": {"binary_data_output": True}}, "tensors as JSON", id="binary-outputs"
+        {"inputs": [pixels(RED)], "outputs": [{"name": "probabilities"}] * 2}, "expected each once", id="output-twice"
     ),
     pytest.param(
-        {"inputs": [pixels(RED)], "outputs": [{"name": "probabilities", "parameters": {"binary_data": True}}]},
-        "tensors as JSON",
+        {"inputs": [pixels(RED)], "parameters": {"binary_data_output": 1}},
+        "expected true or false",
+        id="binary-outputs",
+    ),
+    pytest.param(
+        {"inputs": [pixels(RED)], "outputs": [{"name": "probabilities", "parameters": {"binary_data": "yes"}}]},
+        '"probabilities": parameters.binary_data: expected true or false. Received: "yes"',
         id="binary-output",
     ),
-    pytest.param({"inputs": [pixels(RED, parameters={"binary_data_size": 768})]}, "tensors as JSON", id="binary-input"),
+    *(
+        pytest.param(
+            {"inputs": [pixels(RED)], "outputs": [{"name": "probabilities", "parameters": {"classification": value}}]},
+            "parameters.classification: expected a number from 0 on",
+            id=f"classification-{value}",
+        )
+        for value in (-1, 2.0, "2", True, 2**63)
+    ),
+    pytest.param({"inputs": [pixels(RED, parameters={"binary_data_size": 768})]}, "Received: both", id="both"),
+    pytest.param(
+        {"inputs": [{"name": "images", "shape": [1], "datatype": "BYTES"}]}, "Received: neither", id="neither"
+    ),
+    pytest.param(
+        {"inputs": [{**files(), "shape": [1], "data": None, "parameters": {"binary_data_size": 5}}]},
+        "binary_data_size is 5; 0 bytes are left of the 0 after the JSON",
+        id="no-binary",
+    ),
+    *(
+        pytest.param({"inputs": [pixels(RED)], "parameters": {key: value}}, "GET /v2 lists those", id=key)
+        for key, value in (("sequence_id", 7), ("sequence_id", "a"), ("sequence_start", True), ("sequence_end", True))
+    ),
+    pytest.param(
+        {"inputs": [pixels(RED, parameters={"shared_memory_region": "r"})]}, "GET /v2 lists those", id="shared-input"
+    ),
+    pytest.param(
+        {"inputs": [pixels(RED)], "outputs": [{"name": "probabilities", "parameters": {"shared_memory_offset": 1}}]},
+        "GET /v2 lists those",
+        id="shared-output",
+    ),
 ]
 
 
@@ -187,17 +221,6 @@ def test_what_does_not_fit_is_400_with_a_text(oip: TestClient, body: Any, text: 
     assert 400 == reply.status_code, reply.text
     assert {"error"} == reply.json().keys()
     assert text in reply.json()["error"]
-
-
-def test_binary_data_are_refused_in_words(oip: TestClient) -> None:
-    """Triton's extension begins with its header, before anything of the body is looked at."""
-    document = {"inputs": [{"name": "images", "shape": [1, 16, 16, 3], "datatype": "UINT8"}]}
-    body = json.dumps(document).encode()
-    headers = {"Inference-Header-Content-Length": str(len(body))}
-    reply = oip.post("/v2/models/colours/infer", content=body + RED.tobytes(), headers=headers)
-
-    assert 400 == reply.status_code
-    assert "extension for binary tensor data" in reply.json()["error"]
 
 
 def test_images_have_the_statuses_of_predict(oip: TestClient) -> None:
@@ -269,7 +292,8 @@ def test_routes_are_named_in_metrics_by_their_pattern(oip: TestClient) -> None:
 )
 def test_outputs_have_the_protocols_types(array: np.ndarray, datatype: str, data: list[Any]) -> None:
     """Flat, with their shape."""
-    (output,) = json.loads(parse_infer(b'{"inputs": []}').dump("m", 1, {"x": array}))["outputs"]
+    reply = parse_infer(b'{"inputs": []}').dump("m", 1, {"x": array}, labels=())
+    (output,) = json.loads(reply.content)["outputs"]
 
     assert {"name": "x", "datatype": datatype, "shape": list(array.shape), "data": data} == output
 
@@ -278,9 +302,9 @@ def test_outputs_that_cannot_be_told_are_errors() -> None:
     """Bytes that are no text, and an output that the model server keeps to itself."""
     request = parse_infer(b'{"inputs": [], "outputs": [{"name": "x"}]}')
     with pytest.raises(InvalidArgumentError, match="'x' is not text"):
-        request.dump("m", 1, {"x": np.array([b"\xff"], object)})
+        request.dump("m", 1, {"x": np.array([b"\xff"], object)}, labels=())
     with pytest.raises(BrokenContractError, match="'x'"):
-        request.dump("m", 1, {})
+        request.dump("m", 1, {}, labels=())
 
 
 def test_texts_are_inputs_where_a_model_takes_texts() -> None:
