@@ -7,7 +7,24 @@ A section stands between `<!-- begin NAME -->` and `<!-- end NAME -->`, each on 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from tests.conformance import open_inference_cases
+from tests.helpers.server_process import ROOT
+
+PAGE: Final = ROOT / "docs" / "conformance.md"
+SECTIONS: Final[Mapping[str, Callable[[], Sequence[str]]]] = {
+    open_inference_cases.SECTION: open_inference_cases.describe,
+}
+
+
+def render() -> str:
+    """Returns the page with every generated section as the tables of cases have it."""
+    text = PAGE.read_text()
+    for name, describe in SECTIONS.items():
+        text = replace_section(text, name, describe())
+    return text
 
 
 def replace_section(text: str, name: str, lines: Sequence[str]) -> str:
@@ -26,3 +43,7 @@ def replace_section(text: str, name: str, lines: Sequence[str]) -> str:
         raise ValueError(f"expected one line {begin} and one line {end} after it")
     head, _, rest = text.partition(begin)
     return "\n".join((head + begin, *lines, end + rest.partition(end)[2]))
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render())

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import io
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,12 +53,17 @@ def fixture_urls(
             assert 0 == process.stop()
 
 
-def run(client: str, urls: tuple[str, str, str], folder: Path) -> dict[str, Any]:
-    """Return what a client says."""
+def require_python(client: str) -> Path:
+    """Return an interpreter that has the client, or skip the test."""
     try:
-        python = client_python(PACKAGES[client.partition("_")[0]])
+        return client_python(PACKAGES[client.partition("_")[0]])
     except ClientsUnavailableError as err:
         pytest.skip(f"the client cannot be installed: {err}")
+
+
+def run(client: str, urls: tuple[str, str, str], folder: Path) -> dict[str, Any]:
+    """Return what a client says."""
+    python = require_python(client)
     files = folder / "files"
     files.write_bytes(b"\n".join(base64.b64encode(encode(colour, "PNG", size=60)) for colour in COLOURS))
     command = [str(python), str(ROOT / "tests/helpers/open_inference_clients.py"), client, *urls, str(files)]
@@ -109,3 +115,25 @@ def test_tritonclient(urls: tuple[str, str, str], tmp_path: Path) -> None:
 def test_asynchronous_clients(client: str, urls: tuple[str, str, str], tmp_path: Path) -> None:
     """tritonclient's, and KServe's InferenceRESTClient."""
     check(run(client, urls, tmp_path))
+
+
+def test_example_in_the_documentation(urls: tuple[str, str, str], tmp_path: Path) -> None:
+    """The block of docs/call.md, asked of this gateway and its model."""
+    (example,) = (
+        block
+        for block in re.findall("```python\n(.*?)```", (ROOT / "docs/call.md").read_text(), re.DOTALL)
+        if "tritonclient" in block
+    )
+    (tmp_path / "eye.jpg").write_bytes(encode("red", "JPEG", size=60))
+    code = example.replace("127.0.0.1:8000", urls[0].removeprefix("http://")).replace('"eyes"', '"colours"')
+    done = subprocess.run(
+        [str(require_python("triton_http")), "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert re.fullmatch(r"\[\[b'0\.99\d+:0:Red' b'\S+:\d:(Blue|Green)'\]\]", done.stdout.strip()), done.stdout
