@@ -12,7 +12,6 @@ from typing import Final
 
 from service.gateway.errors import GatewayError, LabelNotFoundError, ModelNotFoundError, VersionNotFoundError
 from service.gateway.request_context import current_request_id
-from service.gateway.schemas import ErrorDetail, ErrorReply
 
 _MAX_NAME: Final = 64
 _MAX_VERSION: Final = 32
@@ -49,8 +48,7 @@ def format_message(path: str, code: str, message: str, *, request_id: str | None
     """
     if has_text_errors(path):
         return json.dumps({"error": message})
-    detail = ErrorDetail(code=code, message=message, request_id=request_id or current_request_id())
-    return ErrorReply(error=detail).model_dump_json()
+    return json.dumps({"error": {"code": code, "message": message, "request_id": request_id or current_request_id()}})
 
 
 def has_text_errors(path: str) -> bool:
