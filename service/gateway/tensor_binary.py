@@ -22,6 +22,7 @@ from service.gateway.tensor_json import TensorSpec, echo, show_shape
 HEADER: Final = "inference-header-content-length"
 _HEADER: Final = HEADER.encode()
 _LENGTH: Final = struct.Struct("<I")
+_MAX_ELEMENTS: Final = 1 << 20  # of BYTES in one tensor: each becomes an object of its own
 _DTYPES: Final[dict[int, np.dtype[Any]]] = {
     types_pb2.DT_BOOL: np.dtype(np.bool_),
     types_pb2.DT_UINT8: np.dtype(np.uint8),
@@ -129,6 +130,10 @@ def read_elements(data: memoryview, count: int, *, name: str) -> list[bytes]:
     Raises:
         InvalidArgumentError: if the data are not that many elements.
     """
+    if count > _MAX_ELEMENTS:
+        raise InvalidArgumentError(
+            f"input {echo(name)}: {count} elements of BYTES; the limit of a tensor is {_MAX_ELEMENTS}"
+        )
     elements: list[bytes] = []
     start = 0
     while start < len(data) and len(elements) <= count:

@@ -27,7 +27,8 @@ def proto(data_type: int, shape: list[int], **values: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    "dtype", ["float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool"]
+    "dtype",
+    ["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool"],
 )
 def test_round_trip(dtype: str) -> None:
     """Every number type survives, with its shape."""

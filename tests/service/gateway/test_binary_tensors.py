@@ -390,6 +390,24 @@ def test_types_and_values_that_are_not_taken(datatype: str, data: bytes) -> None
         request.build(request.split({"a": spec}, [])["a"], spec)
 
 
+def test_texts_of_a_tensor_are_bounded() -> None:
+    """Before any of them is made."""
+    head, tail = build(tensor("a", "BYTES", [2**20 + 1], b""))
+    request = parse_infer(head + tail, json_bytes=len(head))
+    spec = TensorSpec(types_pb2.DT_STRING, None)
+    with pytest.raises(InvalidArgumentError, match="1048577 elements of BYTES; the limit of a tensor is 1048576"):
+        request.build(request.split({"a": spec}, [])["a"], spec)
+
+
+def test_binary_texts_are_inputs_where_a_model_takes_texts() -> None:
+    """Bytes of any kind."""
+    head, tail = build(tensor("a", "BYTES", [1, 2], pack(b"\xff\0", b"")))
+    request = parse_infer(head + tail, json_bytes=len(head))
+    spec = TensorSpec(types_pb2.DT_STRING, (-1, 2))
+
+    assert [[b"\xff\0", b""]] == request.build(request.split({"a": spec}, [])["a"], spec).tolist()
+
+
 def test_numbers_are_not_copied() -> None:
     """An input's array is the body's own memory."""
     head, tail = build(tensor("a", "FP32", [256, 1024], bytes(1 << 20)))
