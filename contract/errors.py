@@ -7,6 +7,7 @@ ContractError
 │   ├── UndecodableImageError   the right format, broken contents
 │   └── ImageTooLargeError      more pixels than allowed, known from the header
 ├── TensorError             a TensorProto that is not a tensor
+│   └── TensorSizeError         values that would repeat beyond a limit
 └── StoreError              the model store on disk is not as it must be
     └── LiveChangedError        another version became live since somebody looked
 """
@@ -50,6 +51,10 @@ class ImageTooLargeError(ImageError):
 
 class TensorError(ContractError):
     """A TensorProto has a type, shape or number of elements that does not make a tensor."""
+
+
+class TensorSizeError(TensorError):
+    """A TensorProto repeats its values to more bytes than the limit; the message names both."""
 
 
 class StoreError(ContractError):

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.errors import TensorError
+from contract.errors import TensorError, TensorSizeError
 from contract.stubs import import_stubs
 
 _STUBS = import_stubs()
@@ -43,31 +43,71 @@ _NUMERIC: Final[dict[int, tuple[np.dtype[Any], str]]] = {
     types_pb2.DT_UINT32: (np.dtype(np.uint32), "uint32_val"),
     types_pb2.DT_UINT64: (np.dtype(np.uint64), "uint64_val"),
     types_pb2.DT_BOOL: (np.dtype(np.bool_), "bool_val"),
+    types_pb2.DT_HALF: (np.dtype(np.float16), "half_val"),
 }
+# Packed, these have the same bytes on the wire as in an array.
+_PACKED_AS_STORED: Final = frozenset({types_pb2.DT_FLOAT, types_pb2.DT_DOUBLE, types_pb2.DT_BOOL})
 _DATA_TYPES: Final[dict[np.dtype[Any], int]] = {dtype: number for number, (dtype, _) in _NUMERIC.items()}
-MAX_ELEMENTS: Final = 1 << 26  # a short list repeats its last value, so a few bytes can declare any shape
+# A list shorter than the shape repeats its last value, so a few bytes can declare any shape. Others are as large as
+# their message.
+MAX_REPEATED_BYTES: Final = 256 << 20
+_POINTER_BYTES: Final = 8
 
 
 def encode_tensor(array: NDArray[Any]) -> Any:
-    """Return a TensorProto of an array.
+    """Returns a TensorProto whose numbers are in `tensor_content`: little-endian, row-major.
 
     Args:
-        array: any shape; a number type or bool goes into `tensor_content` (little-endian, row-major), an array of
-            bytes or str into `string_val`.
+        array: any shape; an array of bytes or str goes into `string_val`.
 
     Raises:
         TensorError: if the dtype has no TensorFlow counterpart here.
     """
-    shape = tensor_shape_pb2.TensorShapeProto(
-        dim=[tensor_shape_pb2.TensorShapeProto.Dim(size=size) for size in array.shape]
-    )
-    if array.dtype.kind in "OSU":
-        values = [item.encode() if isinstance(item, str) else bytes(item) for item in array.reshape(-1).tolist()]
-        return tensor_pb2.TensorProto(dtype=types_pb2.DT_STRING, tensor_shape=shape, string_val=values)
-    number = _DATA_TYPES.get(array.dtype)
+    tensor = _encode_shape(array)
+    if tensor.dtype == types_pb2.DT_STRING:
+        _extend_strings(tensor, array)
+    else:
+        tensor.tensor_content = array.tobytes()
+    return tensor
+
+
+def encode_typed_tensor(array: NDArray[Any]) -> Any:
+    """Returns a TensorProto whose values are in the field of their type, such as `float_val`, each of them once.
+
+    Args:
+        array: any shape; a number type, bool, bytes or str.
+
+    Raises:
+        TensorError: if the dtype has no TensorFlow counterpart here.
+    """
+    tensor = _encode_shape(array)
+    if tensor.dtype == types_pb2.DT_STRING:
+        _extend_strings(tensor, array)
+        return tensor
+    _, field = _NUMERIC[tensor.dtype]
+    if tensor.dtype in _PACKED_AS_STORED:  # the field's bytes are the array's: no Python object for each number
+        tensor.MergeFromString(_field(tensor_pb2.TensorProto, field, array.nbytes) + array.tobytes())
+        return tensor
+    values = array.view(np.uint16) if tensor.dtype == types_pb2.DT_HALF else array
+    getattr(tensor, field).extend(values.reshape(-1).tolist())
+    return tensor
+
+
+def _encode_shape(array: NDArray[Any]) -> Any:
+    """Returns a TensorProto of an array's type and shape, without values."""
+    is_text = array.dtype.kind in "OSU"
+    number = types_pb2.DT_STRING if is_text else _DATA_TYPES.get(array.dtype)
     if number is None:
         raise TensorError(f"expected a number type, bool, bytes or str. Received: dtype {array.dtype}")
-    return tensor_pb2.TensorProto(dtype=number, tensor_shape=shape, tensor_content=array.tobytes())
+    tensor = tensor_pb2.TensorProto(dtype=number, tensor_shape=tensor_shape_pb2.TensorShapeProto())
+    for size in array.shape:
+        tensor.tensor_shape.dim.add(size=size)
+    return tensor
+
+
+def _extend_strings(tensor: Any, array: NDArray[Any]) -> None:
+    values = array.reshape(-1).tolist()
+    tensor.string_val.extend(item.encode() if isinstance(item, str) else bytes(item) for item in values)
 
 
 def encode_predict_request(
@@ -106,33 +146,46 @@ def encode_string_request(
 
 
 def decode_tensor(proto: Any) -> NDArray[Any]:
-    """Return the array of a TensorProto, whether its values are in `tensor_content` or in a typed field.
+    """Returns the array of a TensorProto, whether its values are in `tensor_content` or in a typed field.
 
     bfloat16 comes back as float32 (exact), strings as an object array of bytes. A typed field shorter than the shape
     repeats its last value, an empty one means zeros: TensorFlow's own rule (tensor.cc, FromProtoField).
 
     Raises:
+        TensorSizeError: if repeated values would take more than MAX_REPEATED_BYTES.
         TensorError: if the type is not supported, or the values do not fit the shape.
     """
     shape = tuple(int(dim.size) for dim in proto.tensor_shape.dim)
     if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape):
         raise TensorError(f"expected a fully known shape. Received: {shape}")
-    count = math.prod(shape)
-    if count > MAX_ELEMENTS:
-        raise TensorError(f"expected at most {MAX_ELEMENTS} elements. Received: shape {shape}")
+    try:
+        return _decode_values(proto, math.prod(shape)).reshape(shape)
+    except ValueError as err:  # more axes than numpy has, or an empty array with sizes that it cannot count
+        raise TensorError(f"expected a shape that numpy can hold. Received: {len(shape)} axes: {err}") from err
+
+
+def _decode_values(proto: Any, count: int) -> NDArray[Any]:
     if proto.dtype == types_pb2.DT_STRING:
-        strings = np.empty(count, dtype=object)
-        strings[:] = _filled(list(proto.string_val), count, b"")
-        return strings.reshape(shape)
+        return _decode_strings(proto, count)
     if proto.dtype in (types_pb2.DT_BFLOAT16, types_pb2.DT_HALF):
-        return _decode_half(proto, count).reshape(shape)
+        return _decode_half(proto, count)
     if proto.dtype not in _NUMERIC:
         raise TensorError(f"type {data_type_name(proto.dtype)} is not supported")
     dtype, field = _NUMERIC[proto.dtype]
     try:
-        return _decode_numbers(proto, dtype, field, count).reshape(shape)
+        return _decode_numbers(proto, dtype, field, count)
     except OverflowError as err:
         raise TensorError(f"expected values of type {dtype}. Received: a value out of its range") from err
+
+
+def read_shape(info: Any) -> tuple[int, ...] | None:
+    """Returns the sizes of a TensorInfo, -1 where any will do; None if its rank is unknown.
+
+    A TensorInfo without `tensor_shape` has an unknown rank too; a scalar has one without dimensions.
+    """
+    if not info.HasField("tensor_shape") or info.tensor_shape.unknown_rank:
+        return None
+    return tuple(int(dim.size) for dim in info.tensor_shape.dim)
 
 
 def data_type_name(number: int) -> str:
@@ -154,10 +207,9 @@ def _decode_numbers(proto: Any, dtype: np.dtype[Any], field: str, count: int) ->
     values = getattr(proto, field)
     if len(values) == count:
         return np.fromiter(values, dtype=dtype, count=count)
+    _check_repeated(len(values), count, dtype.itemsize)
     if not values:
         return np.zeros(count, dtype=dtype)
-    if len(values) > count:
-        raise TensorError(f"expected at most {count} values. Received: {len(values)}")
     array = np.full(count, values[-1], dtype=dtype)
     array[: len(values)] = values
     return array
@@ -174,10 +226,42 @@ def _decode_half(proto: Any, count: int) -> NDArray[Any]:
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
-def _filled(values: list[bytes], count: int, empty: bytes) -> list[bytes]:
-    if len(values) > count:
-        raise TensorError(f"expected at most {count} values. Received: {len(values)}")
-    return values + [values[-1] if values else empty] * (count - len(values))
+def _decode_strings(proto: Any, count: int) -> NDArray[Any]:
+    values = _split_strings(proto.tensor_content, count) if proto.tensor_content else list(proto.string_val)
+    if len(values) != count:
+        _check_repeated(len(values), count, _POINTER_BYTES)
+        values += [values[-1] if values else b""] * (count - len(values))
+    strings = np.empty(count, dtype=object)
+    strings[:] = values
+    return strings
+
+
+def _split_strings(content: bytes, count: int) -> list[bytes]:
+    """Returns the strings of a `tensor_content`: the length of each as a varint, then all of them joined."""
+    if count > len(content):
+        raise TensorError(f"expected {count} strings in tensor_content. Received: {len(content)} bytes")
+    lengths, position = [], 0
+    for _ in range(count):
+        length, position = _read_varint(content, position)
+        lengths.append(length)
+    if sum(lengths) != len(content) - position:
+        raise TensorError(f"expected {sum(lengths)} bytes of strings. Received: {len(content) - position}")
+    strings = []
+    for length in lengths:
+        strings.append(content[position : position + length])
+        position += length
+    return strings
+
+
+def _check_repeated(received: int, count: int, item_bytes: int) -> None:
+    """Checks a list of values that is not as long as its shape says."""
+    if received > count:
+        raise TensorError(f"expected at most {count} values. Received: {received}")
+    if count * item_bytes > MAX_REPEATED_BYTES:
+        raise TensorSizeError(
+            f"{received} values repeated to the declared shape are {count * item_bytes:,} bytes; "
+            f"the limit is {MAX_REPEATED_BYTES:,}; send every value"
+        )
 
 
 @functools.lru_cache(maxsize=256)
@@ -215,3 +299,17 @@ def _varint(value: int) -> bytes:
         value >>= 7
     out.append(value)
     return bytes(out)
+
+
+def _read_varint(data: bytes, position: int) -> tuple[int, int]:
+    """Returns a varint and the position after it."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if position >= len(data):
+            break
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+    raise TensorError("expected the length of a string. Received: bytes that end before it")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from contract.store import WARMUP_FILE
-from contract.tensors import predict_pb2
+from contract.tensors import predict_pb2, read_shape
 from engine.errors import EngineError, ModelLoadError
 from engine.memory import return_freed_memory
 from engine.model import Engine
@@ -149,12 +149,13 @@ def replay_warmup(engine: Engine, directory: Path, signatures: Collection[str] |
 
 
 def _build_zeros(signature: SignatureDef, name: str) -> PredictRequest:
-    """Return a request of zeros and empty texts, every free dimension 1."""
+    """Returns a request of zeros and empty texts; a free dimension is 1, and so is an unknown rank."""
     request = predict_pb2.PredictRequest()
     request.model_spec.signature_name = name
     for alias, info in signature.inputs.items():
         tensor = request.inputs[alias]  # values that are left out are zeros
         tensor.dtype = info.dtype
-        for dim in info.tensor_shape.dim:
-            tensor.tensor_shape.dim.add().size = max(1, dim.size)
+        shape = read_shape(info)
+        for size in (1,) if shape is None else shape:
+            tensor.tensor_shape.dim.add().size = max(1, size)
     return request

@@ -24,9 +24,11 @@ class Engine(abc.ABC):
         name: the runtime, such as "tensorflow".
         precision: of the arithmetic inside, such as "float32".
         signatures: what the model can be asked.
+        any_rank: whether the runtime feeds inputs of another rank than the signature's, and its graph decides.
     """
 
     name: ClassVar[str]
+    any_rank: ClassVar[bool] = False
     precision: str = "float32"
 
     def __init__(self, signatures: Signatures) -> None:
@@ -51,7 +53,7 @@ class Engine(abc.ABC):
         definition = find_signature(self.signatures, signature)
         check_input_names(definition, inputs)
         names = resolve_outputs(definition, outputs or ())
-        check_inputs(definition, inputs)
+        check_inputs(definition, inputs, any_rank=self.any_rank)
         return self._execute(signature, inputs, names)
 
     @abc.abstractmethod

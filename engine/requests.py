@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from contract.errors import TensorError
+from contract.errors import TensorError, TensorSizeError
 from contract.tensors import decode_tensor
 from engine.errors import InputError
 from engine.model import Arrays, Engine
@@ -43,6 +43,8 @@ def decode_inputs(engine: Engine, request: Any) -> dict[str, NDArray[Any]]:
     for alias, proto in request.inputs.items():
         try:
             inputs[alias] = decode_tensor(proto)
+        except TensorSizeError as err:
+            raise InputError(f"tensor parsing error: {alias}: {err}") from err
         except TensorError as err:
             raise InputError(f"tensor parsing error: {alias}") from err
     return inputs

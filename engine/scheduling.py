@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from engine.batching import Call, Lane, Piece, cut, join
 from engine.errors import OverloadedError
 from engine.model import Arrays, Engine
-from engine.signatures import check_input_names, check_inputs, find_signature, is_batched, resolve_outputs
+from engine.signatures import check_input_names, check_inputs, find_signature, has_ranks, is_batched, resolve_outputs
 
 logger = logging.getLogger(__name__)
 
@@ -205,8 +205,9 @@ class ModelQueue:
         definition = find_signature(self.engine.signatures, signature)
         check_input_names(definition, inputs)
         wanted = resolve_outputs(definition, outputs)
-        check_inputs(definition, inputs)
-        rows = len(next(iter(inputs.values()))) if signature in self._batched else 0
+        check_inputs(definition, inputs, any_rank=self.engine.any_rank)
+        is_batched_call = signature in self._batched and has_ranks(definition, inputs)
+        rows = len(next(iter(inputs.values()))) if is_batched_call else 0
         now = time.monotonic()
         deadline = None if timeout_s is None else now + timeout_s
         call = Call(inputs, wanted, max(1, rows), caller, deadline, now)

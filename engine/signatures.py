@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.errors import TensorError
-from contract.tensors import data_type_name, encode_tensor
+from contract.tensors import data_type_name, encode_tensor, read_shape
 from engine.errors import InputError, SignatureError
 from engine.saved_model import SignatureDef, Signatures
 
@@ -69,12 +69,13 @@ def resolve_outputs(signature: SignatureDef, wanted: Sequence[str]) -> tuple[str
     return tuple(wanted) or tuple(sorted(signature.outputs))
 
 
-def check_inputs(signature: SignatureDef, inputs: Mapping[str, NDArray[Any]]) -> None:
-    """Check dtypes and shapes, and that all inputs hold the same number of rows.
+def check_inputs(signature: SignatureDef, inputs: Mapping[str, NDArray[Any]], *, any_rank: bool = False) -> None:
+    """Checks dtypes and shapes, and that all inputs hold the same number of rows.
 
     Args:
         signature: with exactly these inputs.
         inputs: arrays by input name.
+        any_rank: whether the runtime itself decides on inputs of another rank than the signature's.
 
     Raises:
         InputError: naming the first input that does not fit, what was expected and what was received.
@@ -89,10 +90,9 @@ def check_inputs(signature: SignatureDef, inputs: Mapping[str, NDArray[Any]]) ->
             )
     batches = {}
     for alias in feeds:
-        shape = signature.inputs[alias].tensor_shape
-        if shape.unknown_rank:
+        sizes = read_shape(signature.inputs[alias])
+        if sizes is None or (any_rank and len(sizes) != inputs[alias].ndim):
             continue
-        sizes = [int(dim.size) for dim in shape.dim]
         _check_shape(alias, sizes, inputs[alias].shape)
         if sizes and sizes[0] == -1:
             batches[alias] = inputs[alias].shape[0]
@@ -100,12 +100,12 @@ def check_inputs(signature: SignatureDef, inputs: Mapping[str, NDArray[Any]]) ->
         received_text = ", ".join(f"{alias} {rows}" for alias, rows in sorted(batches.items()))
         raise InputError(f"the inputs' first dimensions: expected equal sizes. Received: {received_text}")
     if "class_index" in inputs and "probabilities" in signature.outputs:
-        _check_classes(inputs["class_index"], signature.outputs["probabilities"].tensor_shape)
+        _check_classes(inputs["class_index"], read_shape(signature.outputs["probabilities"]))
 
 
-def _check_classes(indices: NDArray[Any], shape: Any) -> None:
+def _check_classes(indices: NDArray[Any], shape: Sequence[int] | None) -> None:
     """Check the classes to explain, -1 for the predicted one: OpenVINO answers for any number, TensorFlow fails."""
-    num_classes = int(shape.dim[-1].size) if shape.dim else -1
+    num_classes = shape[-1] if shape else -1
     if num_classes > 0 and indices.size and not (indices.min() >= -1 and indices.max() < num_classes):
         raise InputError(
             f"class_index: expected -1 to {num_classes - 1}. Received: {int(indices.min())} to {int(indices.max())}"
@@ -119,13 +119,16 @@ def _check_shape(alias: str, expected: Sequence[int], received: Sequence[int]) -
         raise InputError(f"{alias}: expected shape {list(expected)}. Received: {list(received)}")
 
 
+def has_ranks(signature: SignatureDef, inputs: Mapping[str, NDArray[Any]]) -> bool:
+    """Returns whether every input has the rank that the signature says, if it says one."""
+    shapes = {alias: read_shape(signature.inputs[alias]) for alias in inputs}
+    return all(shape is None or len(shape) == inputs[alias].ndim for alias, shape in shapes.items())
+
+
 def is_batched(signature: SignatureDef) -> bool:
     """Return whether every input and output of a signature has a free first axis, and so can be joined along it."""
     infos = [*signature.inputs.values(), *signature.outputs.values()]
-    shapes = [info.tensor_shape for info in infos]
-    return bool(signature.inputs) and all(
-        not shape.unknown_rank and len(shape.dim) > 0 and shape.dim[0].size == -1 for shape in shapes
-    )
+    return bool(signature.inputs) and all((read_shape(info) or (0,))[0] == -1 for info in infos)
 
 
 @functools.lru_cache(maxsize=64)

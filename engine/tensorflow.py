@@ -37,6 +37,7 @@ class TensorFlowEngine(Engine):
     """
 
     name = "tensorflow"
+    any_rank = True  # as in TensorFlow Serving, whose own models are asked so
 
     def __init__(self, signatures: Signatures, session: Any) -> None:
         super().__init__(signatures)
@@ -65,14 +66,19 @@ class TensorFlowEngine(Engine):
 
 
 def _make_call(session: Any, definition: SignatureDef) -> Callable[..., list[Any]]:
-    """Return a function from all inputs to all outputs of a signature, each in the order of their names.
+    """Returns a function from all inputs to all outputs of a signature, each in the order of their names.
 
     All outputs even if few are asked for: each set of outputs would be a graph of its own, optimized for seconds at its
-    first call.
+    first call. `Session.make_callable` and `Session.run` would refuse a value whose shape differs from what is inferred
+    for the tensor; TensorFlow Serving feeds it, and only the operations that read it decide.
     """
-    fetches = [definition.outputs[alias].name for alias in sorted(definition.outputs)]
-    feeds = [definition.inputs[alias].name for alias in sorted(definition.inputs)]
-    call: Callable[..., list[Any]] = session.make_callable(fetches, feeds)
+    config_pb2 = importlib.import_module("tensorflow.core.protobuf.config_pb2")
+    call: Callable[..., list[Any]] = session._make_callable_from_options(
+        config_pb2.CallableOptions(
+            feed=[definition.inputs[alias].name for alias in sorted(definition.inputs)],
+            fetch=[definition.outputs[alias].name for alias in sorted(definition.outputs)],
+        )
+    )
     return call
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from contract.tensors import data_type_name, encode_tensor, saved_model_pb2, types_pb2
+from contract.tensors import data_type_name, encode_tensor, read_shape, saved_model_pb2, types_pb2
 from engine.saved_model import GRAPH_FILE, SERVE_TAG
 from engine.signatures import find_signature
 from pipeline.errors import ImportedModelError
@@ -281,10 +281,10 @@ def _only(tensors: Any, kind: str, what: str) -> tuple[str, Any]:
 
 
 def _sizes(info: Any, rank: int, expected: str) -> tuple[int | None, ...]:
-    shape = info.tensor_shape
-    if shape.unknown_rank:
+    shape = read_shape(info)
+    if shape is None:
         return (None,) * rank
-    sizes = tuple(int(dim.size) if dim.size >= 0 else None for dim in shape.dim)
+    sizes = tuple(size if size >= 0 else None for size in shape)
     if len(sizes) != rank:
         raise ImportedModelError(f"{expected}. Received: {list(sizes)}")
     return sizes

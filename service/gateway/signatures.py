@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from contract.tensors import read_shape
 from service.gateway.backend import Backend
 from service.gateway.tensor_json import TensorSpec
 
@@ -50,5 +51,4 @@ def read_outputs(signature: Any) -> dict[str, TensorSpec]:
 
 
 def _read_spec(info: Any) -> TensorSpec:
-    shape = None if info.tensor_shape.unknown_rank else tuple(int(dim.size) for dim in info.tensor_shape.dim)
-    return TensorSpec(int(info.dtype), shape)
+    return TensorSpec(int(info.dtype), read_shape(info))

@@ -8,9 +8,12 @@ import os
 import sys
 from collections.abc import Sequence
 
-from service.modelserver.errors import BindError
+from service.modelserver.config import check_first_config
+from service.modelserver.errors import BindError, ConfigSyntaxError, RequestError
 from service.modelserver.options import parse_options
 from service.modelserver.server import serve
+
+_FAILED = "Failed to start server. Error:"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -22,9 +25,17 @@ def main(argv: Sequence[str]) -> int:
     _set_up_logging()
     options = parse_options(argv)
     try:
+        if options.model_config_file is not None:
+            check_first_config(options.model_config_file, dict(options.path_map))
         asyncio.run(serve(options))
     except BindError as err:
         print(f"modelserver: {err}", file=sys.stderr)
+        return 1
+    except ConfigSyntaxError as err:
+        print(f"{err}\n{_FAILED} {err.code}: Invalid protobuf file: '{options.model_config_file}'", file=sys.stderr)
+        return 1
+    except RequestError as err:
+        print(f"{_FAILED} {err.code}: {err}", file=sys.stderr)
         return 1
     return 0
 

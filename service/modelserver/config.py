@@ -10,9 +10,10 @@ from typing import Any
 from google.protobuf import text_format
 
 from contract.tensors import model_server_config_pb2
-from service.modelserver.errors import RequestError
+from service.modelserver.errors import ConfigSyntaxError, RequestError
 
 PLATFORM = "tensorflow"
+_SYNTAX = "Error parsing text-format tensorflow.serving.ModelServerConfig:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +45,30 @@ def parse_config(text: str) -> Any:
     """Return the ModelServerConfig of a text.
 
     Raises:
-        RequestError: if the text does not parse, or is no list of models.
+        ConfigSyntaxError: if the text does not parse.
+        RequestError: if it is no list of models.
     """
     try:
         message = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
     except text_format.ParseError as err:
-        raise RequestError(f"the model config is not a text ModelServerConfig: {err}") from err
+        raise ConfigSyntaxError(f"{_SYNTAX} {err}") from err
     if message.WhichOneof("config") == "custom_model_config":
         raise RequestError("the model config: expected model_config_list. Received: custom_model_config")
     return message
+
+
+def check_first_config(path: Path, path_map: Mapping[str, str]) -> None:
+    """Checks the configuration file at the start of the process; one that is absent, empty or unreadable is awaited.
+
+    Raises:
+        ConfigSyntaxError: if the file does not parse.
+        RequestError: if its models cannot be followed.
+    """
+    try:
+        text = path.read_text()
+    except (OSError, ValueError):
+        return
+    read_config(parse_config(text), path_map)
 
 
 def read_config(message: Any, path_map: Mapping[str, str], old: Collection[str] = ()) -> tuple[ModelConfig, ...]:

@@ -44,6 +44,21 @@ def _mapping(text: str) -> tuple[str, str]:
     return source, str(Path(target).absolute())
 
 
+def _channel_arguments(text: str) -> tuple[tuple[str, int | str], ...]:
+    """Reads `name=value,...`: a value that is a whole number is passed as one, any other as text."""
+    pairs = [part.split("=") for part in text.split(",") if part]
+    if any(len(pair) != 2 or not pair[0] for pair in pairs):
+        raise argparse.ArgumentTypeError(f"expected name=value,name=value. Received: {text!r}")
+    return tuple((name, _int32_or_text(value)) for name, value in pairs)
+
+
+def _int32_or_text(text: str) -> int | str:
+    with contextlib.suppress(ValueError):
+        if -(2**31) <= int(text) < 2**31:
+            return int(text)
+    return text
+
+
 _COUNT, _PORT, _SECONDS = _number(int, 0, 4096), _number(int, 0, 65535), _number(float, -1, 86_400)
 _BATCHING_FIELDS = {"max_batch_size": "max_batch_size", "num_batch_threads": "num_streams"}
 
@@ -55,6 +70,12 @@ class Options:
     host: Annotated[str, str, "address to listen on (ours)"] = "127.0.0.1"
     port: Annotated[int | None, _PORT, "TCP port; 0: any (default 8500, none with a socket)"] = None
     grpc_socket_path: Annotated[Path | None, Path, "Unix socket to listen on; with --port, on both"] = None
+    grpc_channel_arguments: Annotated[
+        tuple[tuple[str, int | str], ...], _channel_arguments, "name=value,... of gRPC; unknown names have no effect"
+    ] = ()
+    enable_serialization_as_tensor_content: Annotated[
+        bool, _truth, "whether numbers are answered in tensor_content, not in typed fields (default false)"
+    ] = False
     monitoring_port: Annotated[int | None, _PORT, "TCP port of metrics (ours; default none)"] = None
     model_config_file: Annotated[Path | None, Path, "text ModelServerConfig to follow; may appear later"] = None
     model_config_file_poll_wait_seconds: Annotated[float, _SECONDS, "0 reads it once (default 1)"] = 1.0

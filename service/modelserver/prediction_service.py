@@ -5,7 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from contract.tensors import encode_tensor, get_model_metadata_pb2, predict_pb2, prediction_service_pb2_grpc
+from contract.tensors import (
+    encode_tensor,
+    encode_typed_tensor,
+    get_model_metadata_pb2,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
 from engine.repository import ModelRepository
 from engine.requests import decode_inputs, signature_name
 from engine.scheduling import ModelQueue
@@ -23,11 +29,13 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
     Args:
         repository: the models.
         metrics: is told of every Predict call.
+        as_content: whether numbers are answered in `tensor_content`; otherwise in the field of their type.
     """
 
-    def __init__(self, repository: ModelRepository, metrics: Metrics) -> None:
+    def __init__(self, repository: ModelRepository, metrics: Metrics, *, as_content: bool = False) -> None:
         self._repository = repository
         self._metrics = metrics
+        self._encode = encode_tensor if as_content else encode_typed_tensor
 
     @answering
     async def Predict(self, request: Any, context: Any) -> Any:
@@ -47,7 +55,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
             outputs = await asyncio.wrap_future(running)
         return predict_pb2.PredictResponse(
             model_spec=build_model_spec(version, signature),
-            outputs={name: encode_tensor(array) for name, array in outputs.items()},
+            outputs={name: self._encode(array) for name, array in outputs.items()},
         )
 
     @answering

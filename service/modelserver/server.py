@@ -32,11 +32,14 @@ MAX_MESSAGE_BYTES = 256 << 20  # 32 images, or their saliency maps, pass gRPC's 
 DRAIN_S = 30.0
 MAX_SOCKET_PATH_BYTES = 107  # the kernel's limit
 
-_CHANNEL_OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.so_reuseport", 0),  # otherwise a second server takes a port silently, and half of the calls
-)
+_CHANNEL_OPTIONS: dict[str, int | str] = {
+    "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
+    "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
+    "grpc.so_reuseport": 0,  # otherwise a second server takes a port silently, and half of the calls
+    # By default a client that pings more often than each five minutes loses its connection: "too_many_pings".
+    "grpc.http2.min_ping_interval_without_data_ms": 100,
+    "grpc.keepalive_permit_without_calls": 1,
+}
 
 
 async def serve(options: Options) -> None:
@@ -86,8 +89,10 @@ async def running_server(options: Options) -> AsyncIterator[Sequence[str]]:
         )
         stack.push_async_callback(repository.close)
         watcher = ModelWatcher(repository, dict(options.path_map), file_poll_s=options.file_system_poll_wait_seconds)
-        server = grpc.aio.server(options=_CHANNEL_OPTIONS)
-        predictions, models = PredictionService(repository, metrics), ModelService(repository, watcher)
+        server = grpc.aio.server(options=[*(_CHANNEL_OPTIONS | dict(options.grpc_channel_arguments)).items()])
+        as_content = options.enable_serialization_as_tensor_content
+        predictions = PredictionService(repository, metrics, as_content=as_content)
+        models = ModelService(repository, watcher)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(predictions, server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
         server.add_generic_rpc_handlers((Refusal(),))

@@ -1,5 +1,6 @@
 """contract/tensors.py and stubs.py: TensorProto without TensorFlow, equal to TensorFlow's own."""
 
+import math
 import subprocess
 import sys
 from typing import Any
@@ -13,6 +14,7 @@ from contract.tensors import (
     decode_tensor,
     encode_predict_request,
     encode_tensor,
+    encode_typed_tensor,
     model_pb2,
     predict_pb2,
     tensor_pb2,
@@ -20,16 +22,15 @@ from contract.tensors import (
     types_pb2,
 )
 
+NUMBERS = ("float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool")
+
 
 def proto(data_type: int, shape: list[int], **values: Any) -> Any:
     dims = [tensor_shape_pb2.TensorShapeProto.Dim(size=size) for size in shape]
     return tensor_pb2.TensorProto(dtype=data_type, tensor_shape=tensor_shape_pb2.TensorShapeProto(dim=dims), **values)
 
 
-@pytest.mark.parametrize(
-    "dtype",
-    ["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool"],
-)
+@pytest.mark.parametrize("dtype", [*NUMBERS, "float16"])
 def test_round_trip(dtype: str) -> None:
     """Every number type survives, with its shape."""
     array = np.arange(6).reshape(1, 2, 3).astype(dtype)
@@ -38,6 +39,37 @@ def test_round_trip(dtype: str) -> None:
 
     assert array.dtype == actual.dtype
     assert np.array_equal(array, actual)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0), (2, 3)], ids=str)
+@pytest.mark.parametrize("dtype", [*NUMBERS, "float16"])
+def test_typed_fields_hold_each_value_once(dtype: str, shape: tuple[int, ...]) -> None:
+    """Every type goes into its field, also scalars, empty arrays and views that are not contiguous."""
+    array = np.arange(math.prod(shape)).reshape(shape).astype(dtype).T
+
+    message = encode_typed_tensor(array)
+
+    assert not message.tensor_content
+    (field,) = {field.name for field, _ in message.ListFields()} - {"dtype", "tensor_shape"} or {"float_val"}
+    assert len(getattr(message, field)) == array.size
+    actual = decode_tensor(message)
+    assert (actual.dtype, actual.tolist()) == (array.dtype, array.tolist())
+
+
+def test_typed_fields_hold_special_numbers() -> None:
+    """NaN, infinities, negative and largest numbers survive."""
+    floats = np.array([np.nan, np.inf, -np.inf, -0.0, 1e-40], np.float32)
+    assert floats.tobytes() == decode_tensor(encode_typed_tensor(floats)).tobytes()
+    for dtype in ("int8", "int64", "uint64", "uint32"):
+        limits = np.array([np.iinfo(dtype).min, np.iinfo(dtype).max], dtype)
+        assert limits.tolist() == decode_tensor(encode_typed_tensor(limits)).tolist()
+
+
+def test_more_than_64m_elements_pass() -> None:
+    """A tensor is as large as its message may be; only repeated values have a limit of their own."""
+    count = (1 << 26) + 1
+
+    assert count == decode_tensor(proto(types_pb2.DT_UINT8, [count], tensor_content=bytes(count))).size
 
 
 @pytest.mark.parametrize(
@@ -62,6 +94,11 @@ def test_strings_round_trip_as_bytes(array: np.ndarray) -> None:
         pytest.param(proto(types_pb2.DT_HALF, [2], half_val=[0x3C00, 0x4000]), [1, 2], id="half"),
         pytest.param(proto(types_pb2.DT_BFLOAT16, [2], half_val=[0x3F80, 0x4000]), [1, 2], id="bfloat16"),
         pytest.param(proto(types_pb2.DT_STRING, [2], string_val=[b"x"]), [b"x", b"x"], id="string-repeats"),
+        pytest.param(
+            proto(types_pb2.DT_STRING, [3], tensor_content=b"\x01\x00\x82\x00abc"),
+            [b"a", b"", b"bc"],
+            id="string-content",
+        ),
     ],
 )
 def test_typed_fields_follow_tensorflows_rules(message: Any, expected: Any) -> None:
@@ -78,7 +115,21 @@ def test_typed_fields_follow_tensorflows_rules(message: Any, expected: Any) -> N
         pytest.param(proto(types_pb2.DT_UINT8, [1], int_val=[300]), "out of its range", id="overflow"),
         pytest.param(proto(types_pb2.DT_HALF, [1], half_val=[70000]), "16-bit", id="half-overflow"),
         pytest.param(proto(types_pb2.DT_FLOAT, [-1]), "fully known", id="unknown-size"),
-        pytest.param(proto(types_pb2.DT_FLOAT, [1 << 20, 1 << 20], float_val=[1]), "at most", id="huge"),
+        pytest.param(proto(types_pb2.DT_FLOAT, [1 << 20, 1 << 20], float_val=[1]), "limit is 268,435,456", id="huge"),
+        pytest.param(proto(types_pb2.DT_STRING, [1 << 40], string_val=[b""]), "limit is 268,435,456", id="huge-texts"),
+        pytest.param(proto(types_pb2.DT_FLOAT, [1 << 62, 1 << 62]), "limit is 268,435,456", id="beyond-64-bits"),
+        pytest.param(
+            proto(types_pb2.DT_FLOAT, [1 << 40], tensor_content=b"1234"), "bytes of tensor", id="huge-content"
+        ),
+        pytest.param(proto(types_pb2.DT_FLOAT, [0, 1 << 62, 1 << 62]), "numpy can hold", id="empty-and-huge"),
+        pytest.param(proto(types_pb2.DT_FLOAT, [1] * 65, float_val=[1]), "65 axes", id="too-many-axes"),
+        pytest.param(
+            proto(types_pb2.DT_STRING, [2], tensor_content=b"\x01\x01a"), "2 bytes of strings", id="text-bytes"
+        ),
+        pytest.param(
+            proto(types_pb2.DT_STRING, [2], tensor_content=b"\x80\x80"), "length of a string", id="text-length"
+        ),
+        pytest.param(proto(types_pb2.DT_STRING, [9], tensor_content=b"\x00"), "9 strings", id="text-count"),
         pytest.param(proto(types_pb2.DT_RESOURCE, [1]), "resource is not supported", id="type"),
         pytest.param(proto(0, [1]), "invalid is not supported", id="no-type"),
     ],
@@ -129,6 +180,7 @@ def test_tensorflow_and_stubs_live_in_one_process(first: str) -> None:
         "assert isinstance(theirs, t.tensor_pb2.TensorProto)",
         "assert np.array_equal(t.decode_tensor(theirs), array)",
         "assert np.array_equal(tf.make_ndarray(t.encode_tensor(array)), array)",
+        "assert np.array_equal(tf.make_ndarray(t.encode_typed_tensor(array)), array)",
         "from tensorflow.core.framework import tensor_pb2",
         "assert tensor_pb2.TensorProto is t.tensor_pb2.TensorProto",
         "print(float(tf.reduce_sum(tf.constant(array))))",

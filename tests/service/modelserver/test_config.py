@@ -62,7 +62,7 @@ def test_a_config_without_models_is_fine(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("model_config_list {", "not a text ModelServerConfig"),
+        ("model_config_list {", "Error parsing text-format tensorflow.serving.ModelServerConfig"),
         ("custom_model_config { }", "Received: custom_model_config"),
         (config_text(model_text(name="")), "expected a name for every model"),
         (config_text(model_text(path="m")), r"absolute path or URI; got base_path\(\)=m"),

@@ -182,7 +182,7 @@ def test_a_broken_config_changes_nothing(
     client.wait_for("steady", 1)
     good = living.store.config_path.read_text()
     for text, complaint in (
-        ("model_config_list {", "not a text ModelServerConfig"),
+        ("model_config_list {", "Error parsing text-format tensorflow.serving.ModelServerConfig: 1:"),
         ("", "waiting for the model config models.config: it is empty"),
     ):
         living.store.config_path.write_text(text)

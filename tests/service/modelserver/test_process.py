@@ -27,6 +27,7 @@ from tests.helpers.server_process import ROOT, ServerProcess, start_server
 from tests.helpers.tiny_model import MODEL_NAME, VARIANTS, build_image, publish_variant
 
 SLOW_S = VARIANTS["slow"].delay_s
+_MODEL = 'config { name: "m" base_path: "/m" model_platform: "tensorflow" }'
 REQUEST = build_request(MODEL_NAME, {"images": build_image("red", 16)[None]})
 
 
@@ -113,6 +114,33 @@ def test_a_batching_file_is_read(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     file.write_text("max_batch_size { value: many }")
     with pytest.raises(SystemExit):
         parse_options(["--model_config_file=x", f"--batching_parameters_file={file}"])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("improperly formatted file", "Invalid protobuf file: '{path}'"),
+        ("model_config_list {", "Invalid protobuf file: '{path}'"),
+        ("custom_model_config { }", "the model config: expected model_config_list. Received: custom_model_config"),
+        (f"model_config_list {{ {_MODEL} {_MODEL} }}", "Illegal to list model m multiple times in config list"),
+        (
+            f"model_config_list {{ {_MODEL.replace('/m', 'm')} }}",
+            "Expected model m to have an absolute path or URI; got base_path()=m",
+        ),
+        (f"model_config_list {{ {_MODEL.replace('tensorflow', 'x')} }}", "Model m requests unsupported platform x"),
+    ],
+    ids=["no message", "cut off", "custom", "twice", "relative", "platform"],
+)
+def test_a_wrong_config_at_the_start_ends_the_process(tmp_path: Path, text: str, words: str) -> None:
+    """A config that cannot be followed ends the process at once with TensorFlow Serving's words, last on stderr."""
+    path = tmp_path / "models.config"
+    path.write_text(text)
+    done = run("--port=0", f"--model_config_file={path}")
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last == f"Failed to start server. Error: INVALID_ARGUMENT: {words.format(path=path)}"
+    if "protobuf" in words:
+        assert "Error parsing text-format tensorflow.serving.ModelServerConfig: 1:" in done.stderr
 
 
 def test_a_taken_port_is_an_error(tmp_path: Path) -> None:
