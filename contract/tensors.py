@@ -43,7 +43,6 @@ _NUMERIC: Final[dict[int, tuple[np.dtype[Any], str]]] = {
     types_pb2.DT_UINT32: (np.dtype(np.uint32), "uint32_val"),
     types_pb2.DT_UINT64: (np.dtype(np.uint64), "uint64_val"),
     types_pb2.DT_BOOL: (np.dtype(np.bool_), "bool_val"),
-    types_pb2.DT_HALF: (np.dtype(np.float16), "half_val"),
 }
 # Packed, these have the same bytes on the wire as in an array.
 _PACKED_AS_STORED: Final = frozenset({types_pb2.DT_FLOAT, types_pb2.DT_DOUBLE, types_pb2.DT_BOOL})
@@ -63,7 +62,7 @@ def encode_tensor(array: NDArray[Any]) -> Any:
     Raises:
         TensorError: if the dtype has no TensorFlow counterpart here.
     """
-    tensor = _encode_shape(array)
+    tensor = _describe_tensor(array.dtype, array.shape)
     if tensor.dtype == types_pb2.DT_STRING:
         _extend_strings(tensor, array)
     else:
@@ -80,7 +79,7 @@ def encode_typed_tensor(array: NDArray[Any]) -> Any:
     Raises:
         TensorError: if the dtype has no TensorFlow counterpart here.
     """
-    tensor = _encode_shape(array)
+    tensor = _describe_tensor(array.dtype, array.shape)
     if tensor.dtype == types_pb2.DT_STRING:
         _extend_strings(tensor, array)
         return tensor
@@ -93,14 +92,13 @@ def encode_typed_tensor(array: NDArray[Any]) -> Any:
     return tensor
 
 
-def _encode_shape(array: NDArray[Any]) -> Any:
-    """Returns a TensorProto of an array's type and shape, without values."""
-    is_text = array.dtype.kind in "OSU"
-    number = types_pb2.DT_STRING if is_text else _DATA_TYPES.get(array.dtype)
+def _describe_tensor(dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
+    """Returns a TensorProto of a type and shape, without values."""
+    number = types_pb2.DT_STRING if dtype.kind in "OSU" else _DATA_TYPES.get(dtype)
     if number is None:
-        raise TensorError(f"expected a number type, bool, bytes or str. Received: dtype {array.dtype}")
+        raise TensorError(f"expected a number type, bool, bytes or str. Received: dtype {dtype}")
     tensor = tensor_pb2.TensorProto(dtype=number, tensor_shape=tensor_shape_pb2.TensorShapeProto())
-    for size in array.shape:
+    for size in shape:
         tensor.tensor_shape.dim.add(size=size)
     return tensor
 
@@ -119,7 +117,7 @@ def encode_predict_request(
         name: the model.
         signature: which of its signatures.
         version: its number, None for whichever is newest.
-        inputs: arrays of a number type or bool, shape (batch, ...), by the names in the signature.
+        inputs: arrays of a number type or bool, by the names in the signature.
         outputs: which outputs to send back.
 
     Raises:
@@ -278,8 +276,7 @@ def _request_head(name: str, signature: str, version: int | None, outputs: tuple
 def _input_head(alias: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
     """Return an entry of PredictRequest.inputs up to where the tensor's contents begin."""
     content_bytes = math.prod(shape) * dtype.itemsize
-    tensor = encode_tensor(np.empty((0, *shape[1:]), dtype))
-    tensor.tensor_shape.dim[0].size = shape[0]
+    tensor = _describe_tensor(dtype, shape)
     tensor_head = tensor.SerializeToString() + _field(tensor_pb2.TensorProto, "tensor_content", content_bytes)
     entry = predict_pb2.PredictRequest.InputsEntry
     key = _field(entry, "key", len(alias.encode())) + alias.encode()

@@ -32,6 +32,7 @@ T = TypeVar("T")
 Image = str | Path | bytes
 
 REQUEST_ID = "X-Request-ID"
+_FULL_DOCUMENT = "application/vnd.fovea+json"  # of a model; by default it is TensorFlow Serving's status alone
 _BUSY = frozenset({429, 503})  # the service did not take the request; Retry-After says when it may
 
 
@@ -193,7 +194,8 @@ def build_models() -> Call[list[ModelInfo]]:
 
 def build_model(name: str) -> Call[ModelInfo]:
     """Return the call of `model`."""
-    return Call("GET", f"/v1/models/{_path_part(name)}", lambda reply: parse_model(read_document(reply)))
+    parts = {"headers": {"Accept": _FULL_DOCUMENT}}
+    return Call("GET", f"/v1/models/{_path_part(name)}", lambda reply: parse_model(read_document(reply)), parts=parts)
 
 
 def build_ready() -> Call[Readiness]:

@@ -31,6 +31,17 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: root / name for name in VARIANTS}
 
 
+@pytest.fixture(scope="session")
+def half_plus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with models like those that TensorFlow Serving tests itself with, and a models.config of them."""
+    root = tmp_path_factory.mktemp("half-plus")
+    command = [sys.executable, "-m", "tests.helpers.half_plus", str(root)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=300, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"the models cannot be built:\n{done.stderr.decode()}")
+    return root
+
+
 @pytest.fixture
 def store(tmp_path: Path, tiny_models: dict[str, Path]) -> ModelStore:
     """A fresh store in which the plain variant is the live version 1 of model `colours`."""

@@ -243,4 +243,5 @@ class RestPredictor:
 def _build_arrays(
     request: TensorRequest, values: dict[str, Any], specs: dict[str, TensorSpec]
 ) -> dict[str, NDArray[Any]]:
-    return {alias: np.ascontiguousarray(request.build(values[alias], spec)) for alias, spec in specs.items()}
+    # Not np.ascontiguousarray: it makes a vector of a scalar.
+    return {alias: np.asarray(request.build(values[alias], spec), order="C") for alias, spec in specs.items()}

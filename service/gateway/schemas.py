@@ -167,18 +167,39 @@ class LoadStatus(BaseModel):
     error_message: str
 
 
-class VersionState(BaseModel):
-    """One version, as in TensorFlow Serving's model status, with Fovea's labels and contract hash."""
+class VersionStatusEntry(BaseModel):
+    """One version, as TensorFlow Serving's ModelVersionStatus has it."""
 
     version: str
     state: str = Field(description="START, LOADING, AVAILABLE, UNLOADING, END or UNKNOWN.")
     status: LoadStatus
+
+
+class VersionState(VersionStatusEntry):
+    """One version with Fovea's labels and contract hash."""
+
     labels: list[str] = Field(description="live, previous, candidate: which of them this version is.")
     contract: str | None = Field(default=None, description="Hash of the contract; null while it is not loaded.")
 
 
+class ModelStatusReply(BaseModel):
+    """Reply of GET /v1/models/{model}: TensorFlow Serving's GetModelStatusResponse, without further fields."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "model_version_status": [
+                    {"version": "3", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+                ]
+            }
+        }
+    )
+
+    model_version_status: list[VersionStatusEntry] = Field(description="Newest first.")
+
+
 class ModelReply(BaseModel):
-    """Reply of GET /v1/models/{model}: TensorFlow Serving's model status and more."""
+    """Reply of GET /v1/models/{model} with `Accept: application/vnd.fovea+json`: states, labels and contract."""
 
     model_config = ConfigDict(
         json_schema_extra={

@@ -6,14 +6,18 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from contract.store import ModelStore
+from tests.helpers.gateway_process import ServiceProcess
+from tests.helpers.half_plus import MODELS, VERSION
 from tests.helpers.model_client import ModelClient
-from tests.helpers.server_process import ServerProcess
+from tests.helpers.server_process import ServerProcess, run_server, wait_for_address
 from tests.helpers.tiny_model import MODEL_NAME, publish_variant
 
 IMAGE = os.environ.get("TFSERVING_IMAGE", "tensorflow/serving:2.21.0")  # as docker-compose.yml has it
@@ -32,6 +36,30 @@ def peer(request: pytest.FixtureRequest) -> Iterator[ModelClient]:
         for version in (1, 2):
             client.wait_for(MODEL_NAME, version)
         yield client
+
+
+@pytest.fixture(scope="session")
+def rest(half_plus: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
+    """A gateway in front of a model server that has every model."""
+    folder = tmp_path_factory.mktemp("rest")
+    command = [sys.executable, "-m", "service.modelserver", "--port=0", f"--tuning_cache={folder / 'tuning'}"]
+    server = run_server([*command, f"--model_config_file={half_plus / 'models.config'}"], folder / "log")
+    gateway = None
+    try:
+        address = wait_for_address(server, folder / "log")
+        with ModelClient(address) as client:
+            for name in MODELS:
+                client.wait_for(name, VERSION, timeout_s=240)
+        gateway = ServiceProcess(
+            ["gateway", "--port=0", f"--backend={address}", f"--models={','.join(MODELS)}"], folder
+        )
+        with httpx2.Client(base_url=gateway.wait_for_url(), trust_env=False, timeout=60) as http:
+            yield http
+    finally:
+        if gateway is not None:
+            gateway.stop()
+        server.terminate()
+        server.wait(60)
 
 
 @pytest.fixture(scope="session")

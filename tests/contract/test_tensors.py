@@ -197,6 +197,7 @@ def test_predict_request_is_what_protobuf_would_write(version: int | None, side:
     inputs = {
         "images": rng.integers(0, 256, (3, side, side, 3), dtype=np.uint8),
         "class_index": np.array([-1, 0, 2], np.int32),
+        "gain": np.array(1.5, np.float32),
     }
     expected = predict_pb2.PredictRequest(
         model_spec=model_pb2.ModelSpec(name="eyes", signature_name="explain"), output_filter=["probabilities", "s"]

@@ -84,7 +84,8 @@ def test_tensorflow_servings_clients_get_its_numbers(imported: tuple[httpx2.Clie
 def test_it_is_described_and_ready(imported: tuple[httpx2.Client, np.ndarray]) -> None:
     """Readiness, its states, its contract, its signatures."""
     client, _ = imported
-    described = client.get("/v1/models/pets").raise_for_status().json()
+    accept = {"accept": "application/vnd.fovea+json"}
+    described = client.get("/v1/models/pets", headers=accept).raise_for_status().json()
     signatures = client.get("/v1/models/pets/labels/live/metadata").raise_for_status().json()
 
     assert {"pets": 1} == client.get("/readyz").json()["models"]

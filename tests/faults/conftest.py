@@ -42,8 +42,8 @@ class Served:
         return {} if reply is None else reply.json().get("models", {})
 
     def model(self, name: str = MODEL_NAME) -> dict[str, Any]:
-        """What GET /v1/models/NAME says."""
-        reply = fetch(f"{self.url}/v1/models/{name}")
+        """What GET /v1/models/NAME says, labels included."""
+        reply = fetch(f"{self.url}/v1/models/{name}", accept="application/vnd.fovea+json")
         assert reply is not None
         found: dict[str, Any] = reply.json()
         return found

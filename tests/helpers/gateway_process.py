@@ -109,10 +109,10 @@ class Reply:
         return json.loads(self.text)
 
 
-def fetch(url: str, *, timeout_s: float = 5.0) -> Reply | None:
+def fetch(url: str, *, timeout_s: float = 5.0, accept: str = "*/*") -> Reply | None:
     """Return the reply to a GET, None while nothing answers."""
     try:
-        return _send("GET", url, None, timeout_s)
+        return _send("GET", url, None, timeout_s, {"accept": accept})
     except (OSError, http.client.HTTPException):
         return None
 
@@ -122,12 +122,14 @@ def predict(url: str, image: bytes, *, timeout_s: float = 60.0, **params: Any) -
     return _send("POST", f"{url}/v1/predict?{urlencode(params)}", image, timeout_s)
 
 
-def _send(method: str, url: str, body: bytes | None, timeout_s: float) -> Reply:
+def _send(
+    method: str, url: str, body: bytes | None, timeout_s: float, headers: Mapping[str, str] | None = None
+) -> Reply:
     """Send one request on a connection of its own; light, since it is called in loops."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.netloc, timeout=timeout_s)
     try:
-        connection.request(method, f"{parts.path}?{parts.query}" if parts.query else parts.path, body)
+        connection.request(method, f"{parts.path}?{parts.query}" if parts.query else parts.path, body, headers or {})
         reply = connection.getresponse()
         return Reply(reply.status, reply.read().decode())
     finally:

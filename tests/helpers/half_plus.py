@@ -1,16 +1,18 @@
 """Models like those that TensorFlow Serving tests itself with, written with TensorFlow.
 
-python -m tests.helpers.half_plus DIR     writes every model to DIR/<name>/123
+python -m tests.helpers.half_plus DIR     writes every model to DIR/<name>/123, and DIR/models.config
 """
 
 from __future__ import annotations
 
 import os
+import struct
 import sys
 from pathlib import Path
 from typing import Any
 
 VERSION = 123
+MODELS = ("half_plus_two", "half_plus_three", "functions")
 NUMBER_TYPES = (
     *("float32", "float64", "float16", "bool"),
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
@@ -18,10 +20,22 @@ NUMBER_TYPES = (
 
 
 def build(root: Path) -> None:
-    """Writes half_plus_two, half_plus_three (whose signatures have no shapes), and models of odd signatures."""
+    """Writes half_plus_two, half_plus_three (without shapes), a model of odd signatures, and their models.config."""
     _build_graph(root / "half_plus_two" / str(VERSION), increment=2.0, with_shapes=True)
     _build_graph(root / "half_plus_three" / str(VERSION), increment=3.0, with_shapes=False)
     _build_functions(root / "functions" / str(VERSION))
+    models = [f'config {{ name: "{m}" base_path: "{root / m}" model_platform: "tensorflow" }}' for m in MODELS]
+    (root / "models.config").write_text(f"model_config_list {{ {' '.join(models)} }}")
+
+
+def build_example(x: float) -> bytes:
+    """Returns a serialised tf.train.Example with the feature x."""
+
+    def field(number: int, data: bytes) -> bytes:
+        return bytes([number << 3 | 2, len(data)]) + data
+
+    feature = field(1, b"x") + field(2, field(2, field(1, struct.pack("<f", x))))
+    return field(1, field(1, feature))
 
 
 def _build_graph(directory: Path, *, increment: float, with_shapes: bool) -> None:

@@ -1,4 +1,8 @@
-"""GET /v1/models and /v1/models/{model}: what is served, in which state."""
+"""GET /v1/models and /v1/models/{model}: what is served, in which state.
+
+A model's document is TensorFlow Serving's GetModelStatusResponse, which its clients parse strictly; with
+`Accept: application/vnd.fovea+json` it is Fovea's own, with labels and contract.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Path
+from fastapi import APIRouter, Header, HTTPException, Path, Response
 
 from service.gateway.backend import VersionStatus
 from service.gateway.components import Components, Wired
@@ -18,8 +22,18 @@ from service.gateway.errors import (
     ModelNotFoundError,
     VersionNotFoundError,
 )
+from service.gateway.negotiation import prefers
+from service.gateway.replies import json_reply
 from service.gateway.routes.documented import error_replies
-from service.gateway.schemas import LoadStatus, ModelReply, ModelsReply, ModelSummary, VersionState
+from service.gateway.schemas import (
+    LoadStatus,
+    ModelReply,
+    ModelsReply,
+    ModelStatusReply,
+    ModelSummary,
+    VersionState,
+    VersionStatusEntry,
+)
 
 router = APIRouter(tags=["models"])
 
@@ -28,6 +42,20 @@ _NUMBER: dict[str, Any] = {"pattern": "^[1-9][0-9]{0,17}$"}  # checked by hand: 
 Version = Annotated[str, Path(description="A version number.", examples=["3"], json_schema_extra=_NUMBER)]
 Label = Annotated[str, Path(description="live, previous or candidate.", examples=["live"])]
 
+FULL_DOCUMENT = "application/vnd.fovea+json"
+# The schemas that it refers to are in the document already: GET /v1/models replies with them.
+_FULL_SCHEMA = ModelReply.model_json_schema(ref_template="#/components/schemas/{model}")
+del _FULL_SCHEMA["$defs"]
+Accept = Annotated[str, Header(include_in_schema=False)]
+_REPLIES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "TensorFlow Serving's model status; with `Accept: application/vnd.fovea+json` labels and contract "
+        "too.",
+        "content": {FULL_DOCUMENT: {"schema": _FULL_SCHEMA}},
+    },
+    **error_replies(404, 422),
+}
+_VARY = {"vary": "accept"}
 _LOAD_FAILED = "the version failed to load; the model server's log says why"
 
 
@@ -44,40 +72,46 @@ async def list_models(wired: Wired) -> ModelsReply:
     return ModelsReply(models=models)
 
 
-@router.get("/v1/models/{model}", summary="Describe a model", responses=error_replies(404, 422))
-async def describe_model(model: Model, wired: Wired) -> ModelReply:
-    """Return a model's versions, states, labels and contract; a superset of TensorFlow Serving's model status."""
+@router.get("/v1/models/{model}", summary="Describe a model", response_model=ModelStatusReply, responses=_REPLIES)
+async def describe_model(model: Model, wired: Wired, accept: Accept = "*/*") -> Response:
+    """Returns the state of each version of a model; Fovea's own document has labels and the live version's contract."""
     _check_name(model)
     labels, states = await _look_up(wired, model)
     live = labels.get("live")
-    return await _build_reply(wired, model, labels=labels, states=states, version=live)
+    return await _reply(wired, model, accept, labels=labels, states=states, version=live)
 
 
 @router.get(
-    "/v1/models/{model}/versions/{version}", summary="Describe a version of a model", responses=error_replies(404, 422)
+    "/v1/models/{model}/versions/{version}",
+    summary="Describe a version of a model",
+    response_model=ModelStatusReply,
+    responses=_REPLIES,
 )
-async def describe_version(model: Model, version: Version, wired: Wired) -> ModelReply:
-    """Return one version's state, labels and contract."""
+async def describe_version(model: Model, version: Version, wired: Wired, accept: Accept = "*/*") -> Response:
+    """Returns one version's state; Fovea's own document has its labels and contract."""
     number = _read_version(version)
     labels, states = await _look_up(wired, model)
     found = [state for state in states if state.version == version]
     if not found:
         known = ", ".join(state.version for state in states)
         raise VersionNotFoundError(f"{model} has no version {version}. Known: {known}")
-    return await _build_reply(wired, model, labels=labels, states=found, version=number)
+    return await _reply(wired, model, accept, labels=labels, states=found, version=number)
 
 
 @router.get(
-    "/v1/models/{model}/labels/{label}", summary="Describe the version with a label", responses=error_replies(404, 422)
+    "/v1/models/{model}/labels/{label}",
+    summary="Describe the version with a label",
+    response_model=ModelStatusReply,
+    responses=_REPLIES,
 )
-async def describe_label(model: Model, label: Label, wired: Wired) -> ModelReply:
-    """Return the state, labels and contract of the version that a label stands for."""
+async def describe_label(model: Model, label: Label, wired: Wired, accept: Accept = "*/*") -> Response:
+    """Returns the state of the version that a label stands for; Fovea's own document has its labels and contract."""
     _check_name(label)
     labels, states = await _look_up(wired, model)
     if label not in labels:
         raise LabelNotFoundError(f"{model} has no version labelled {label[:64]!r}. Labels: {', '.join(labels)}")
     found = [state for state in states if state.version == str(labels[label])]
-    return await _build_reply(wired, model, labels=labels, states=found, version=labels[label])
+    return await _reply(wired, model, accept, labels=labels, states=found, version=labels[label])
 
 
 def _read_version(text: str) -> int:
@@ -102,7 +136,25 @@ def _check_name(name: str) -> None:
         raise HTTPException(405, headers={"Allow": "POST"})
 
 
-async def _build_reply(
+async def _reply(
+    wired: Components,
+    name: str,
+    accept: str,
+    *,
+    labels: dict[str, int],
+    states: list[VersionState],
+    version: int | None,
+) -> Response:
+    """Returns the document that the client's Accept header asks for."""
+    if prefers(accept, FULL_DOCUMENT, "application/json"):
+        full = await _build_document(wired, name, labels=labels, states=states, version=version)
+        return Response(full.model_dump_json(), media_type=FULL_DOCUMENT, headers=_VARY)
+    fields = VersionStatusEntry.model_fields.keys()
+    entries = [VersionStatusEntry.model_validate(state.model_dump(include=set(fields))) for state in states]
+    return json_reply(ModelStatusReply(model_version_status=entries).model_dump_json(), headers=_VARY)
+
+
+async def _build_document(
     wired: Components, name: str, *, labels: dict[str, int], states: list[VersionState], version: int | None
 ) -> ModelReply:
     contract = None

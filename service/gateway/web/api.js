@@ -29,7 +29,8 @@ export class Api {
 
   /** Return a model's description, as /v1/models/{model} has it; throws a ServiceError of status 401 without a key. */
   async describe(model) {
-    const reply = await this.#send(`v1/models/${encodeURIComponent(model)}`, {});
+    const accept = "application/vnd.fovea+json"; // by default it is TensorFlow Serving's status alone
+    const reply = await this.#send(`v1/models/${encodeURIComponent(model)}`, { accept });
     if (!reply.ok) throw await errorOf(reply);
     return reply.json();
   }

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import grpc
 import pytest
+from google.protobuf import json_format
 from starlette.testclient import TestClient
 
 from contract.store import ModelStore
+from contract.tensors import get_model_status_pb2
 from tests.helpers.scripted_backend import ScriptedBackend, scripted
 from tests.service.conftest import publish_empty
 from tests.service.gateway.conftest import StartGateway, wait_until_ready
 from tests.service.gateway.test_versions import wait_for_label
 
+FULL = {"accept": "application/vnd.fovea+json"}
+
 
 def test_model_is_described_with_states_labels_and_contract(client: TestClient, backend: ScriptedBackend) -> None:
-    """The reply has TensorFlow Serving's model_version_status, and what Fovea knows beside it."""
+    """Fovea's own document has labels and contract beside the states."""
     contract = backend.versions["colours", 1].contract
     status = {
         "version": "1",
@@ -30,7 +34,47 @@ def test_model_is_described_with_states_labels_and_contract(client: TestClient, 
         "contract": dict(contract.document),
     }
 
-    assert expected == client.get("/v1/models/colours").json()
+    reply = client.get("/v1/models/colours", headers=FULL)
+    assert expected == reply.json()
+    assert ("application/vnd.fovea+json", "accept") == (reply.headers["content-type"], reply.headers["vary"])
+
+
+@pytest.mark.parametrize("path", ["", "/versions/2", "/labels/candidate"])
+@pytest.mark.parametrize("accept", [None, "*/*", "application/json", "text/html, */*;q=0.8", "nonsense"])
+def test_status_parses_as_tensorflow_servings_message(
+    client: TestClient, backend: ScriptedBackend, index: ModelStore, path: str, accept: str | None
+) -> None:
+    """Without Fovea's type the document is a GetModelStatusResponse for protobuf's strict parser, failures included."""
+    backend.versions["colours", 2] = scripted(state="END", error_code=13)
+    publish_empty(index, live=False)
+    wait_for_label(client, "candidate", 2)
+    headers = {} if accept is None else {"accept": accept}
+
+    reply = client.get(f"/v1/models/colours{path}", headers=headers)
+
+    status = json_format.Parse(reply.text, get_model_status_pb2.GetModelStatusResponse())
+    states = {entry.version: (entry.state, entry.status.error_code) for entry in status.model_version_status}
+    assert states == ({2: (50, 13)} if path else {2: (50, 13), 1: (30, 0)})
+    assert ("application/json", "accept") == (reply.headers["content-type"], reply.headers["vary"])
+    if not path:
+        ok = {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+        assert ok == reply.json()["model_version_status"][1]
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("application/vnd.fovea+json", True),
+        ("Application/Vnd.Fovea+JSON; q=0.9, application/json;q=0.5", True),
+        ("application/vnd.fovea+json, */*;q=0.1", True),
+        ("application/json, application/vnd.fovea+json;q=0.5", False),
+        ("application/vnd.fovea+json;q=0", False),
+    ],
+)
+def test_the_accept_header_decides(client: TestClient, accept: str, expected: bool) -> None:
+    """Qualities are compared as RFC 9110 has them."""
+    document = client.get("/v1/models/colours", headers={"accept": accept}).json()
+    assert expected == ("contract" in document)
 
 
 def test_versions_that_are_loading_failed_or_gone_are_told_apart(
@@ -78,7 +122,7 @@ def test_models_are_described_while_the_model_server_is_away(
 def test_contract_is_null_while_live_is_not_loaded(client: TestClient, index: ModelStore) -> None:
     """A version that the model server does not have cannot tell its contract."""
     publish_empty(index)
-    while (reply := client.get("/v1/models/colours").json())["labels"] != {"live": 2, "previous": 1}:
+    while (reply := client.get("/v1/models/colours", headers=FULL).json())["labels"] != {"live": 2, "previous": 1}:
         continue
 
     assert reply["contract"] is None
@@ -113,8 +157,8 @@ def test_one_version_is_described_by_number_or_label(
     backend.versions["colours", 2] = scripted("permuted")
     publish_empty(index, live=False)
     wait_for_label(client, "candidate", 2)
-    by_number = client.get("/v1/models/colours/versions/2")
-    by_label = client.get("/v1/models/colours/labels/candidate")
+    by_number = client.get("/v1/models/colours/versions/2", headers=FULL)
+    by_label = client.get("/v1/models/colours/labels/candidate", headers=FULL)
 
     assert by_number.json() == by_label.json()
     assert ["2"] == [state["version"] for state in by_number.json()["model_version_status"]]

@@ -31,7 +31,8 @@ def ask(client: TestClient, colour: str = "red", **params: Any) -> tuple[int, in
 def wait_for_label(client: TestClient, label: str, version: int) -> None:
     """Wait until the gateway has read from the index that a label stands for a version."""
     deadline = time.monotonic() + 10
-    while client.get(f"/v1/models/{NAME}").json()["labels"].get(label) != version:
+    accept = {"accept": "application/vnd.fovea+json"}
+    while client.get(f"/v1/models/{NAME}", headers=accept).json()["labels"].get(label) != version:
         if time.monotonic() > deadline:
             raise TimeoutError(label)
         time.sleep(0.01)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,31 +12,21 @@ import pytest
 from numpy.typing import NDArray
 
 from contract.tensors import decode_tensor, tensor_pb2, types_pb2
-from tests.helpers.half_plus import NUMBER_TYPES, VERSION
+from tests.helpers.half_plus import MODELS, NUMBER_TYPES, VERSION, build_example
 from tests.helpers.model_client import ModelClient, build_request
-from tests.helpers.server_process import ROOT, run_server, wait_for_address
+from tests.helpers.server_process import run_server, wait_for_address
 
-MODELS = ("half_plus_two", "half_plus_three", "functions")
 TWO = np.array([2.0], np.float32)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with every model."""
-    root = tmp_path_factory.mktemp("half-plus")
-    subprocess.run([sys.executable, "-m", "tests.helpers.half_plus", str(root)], cwd=ROOT, check=True, timeout=300)
-    models = "".join(
-        f'config {{ name: "{name}" base_path: "{root / name}" model_platform: "tensorflow" }} ' for name in MODELS
-    )
-    (root / "models.config").write_text(f"model_config_list {{ {models} }}")
-    return root
-
-
 @pytest.fixture(scope="module", params=["typed", "content"])
-def client(request: pytest.FixtureRequest, folder: Path) -> Iterator[ModelClient]:
+def client(
+    request: pytest.FixtureRequest, half_plus: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ModelClient]:
     """A client of a server that answers in typed fields, as by default, and of one that answers in tensor_content."""
+    folder = tmp_path_factory.mktemp("server")
     command = [sys.executable, "-m", "service.modelserver", "--port=0", f"--tuning_cache={folder / 'tuning'}"]
-    command.append(f"--model_config_file={folder / 'models.config'}")
+    command.append(f"--model_config_file={half_plus / 'models.config'}")
     command += ["--enable_serialization_as_tensor_content"] * (request.param == "content")
     log = folder / f"{request.param}.log"
     process = run_server(command, log)
@@ -56,16 +44,6 @@ def client(request: pytest.FixtureRequest, folder: Path) -> Iterator[ModelClient
 def ask(client: ModelClient, model: str, signature: str, **inputs: NDArray[Any]) -> dict[str, Any]:
     """Returns the TensorProto of each output."""
     return dict(client.call(build_request(model, inputs, signature=signature)).outputs)
-
-
-def build_example(x: float) -> NDArray[Any]:
-    """Returns a serialised tf.train.Example with the feature x."""
-
-    def field(number: int, data: bytes) -> bytes:
-        return bytes([number << 3 | 2, len(data)]) + data
-
-    feature = field(1, b"x") + field(2, field(2, field(1, struct.pack("<f", x))))
-    return np.array([field(1, field(1, feature))], object)
 
 
 @pytest.mark.parametrize(("model", "expected"), [("half_plus_two", 3.0), ("half_plus_three", 4.0)])
@@ -93,7 +71,7 @@ def test_other_methods_signatures_take_predict(
     client: ModelClient, model: str, expected: float, signature: str
 ) -> None:
     """Predict runs signatures of Classify and Regress on serialised Examples."""
-    (scores,) = ask(client, model, signature, inputs=build_example(2.0)).values()
+    (scores,) = ask(client, model, signature, inputs=np.array([build_example(2.0)], object)).values()
     assert decode_tensor(scores).tolist() == [[expected]]
 
 
