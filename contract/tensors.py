@@ -203,6 +203,10 @@ def _decode_numbers(proto: Any, dtype: np.dtype[Any], field: str, count: int) ->
             )
         return np.frombuffer(proto.tensor_content, dtype=dtype)
     values = getattr(proto, field)
+    if len(values) == count and proto.dtype in _PACKED_AS_STORED:
+        packed = tensor_pb2.TensorProto()
+        getattr(packed, field).MergeFrom(values)
+        return np.frombuffer(packed.SerializeToString()[-count * dtype.itemsize :] if count else b"", dtype=dtype)
     if len(values) == count:
         return np.fromiter(values, dtype=dtype, count=count)
     _check_repeated(len(values), count, dtype.itemsize)

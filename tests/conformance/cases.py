@@ -18,7 +18,6 @@ from contract.tensors import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     model_management_pb2,
-    predict_pb2,
     tensor_pb2,
     types_pb2,
 )
@@ -333,10 +332,15 @@ CASES = (
     ),
 )
 
-# Not conformance: what our server leaves out on purpose, and says so.
-LEFT_OUT = (
-    ("Classify", predict_pb2.PredictRequest),
-    ("Regress", predict_pb2.PredictRequest),
-    ("MultiInference", predict_pb2.PredictRequest),
-    ("SessionRun", predict_pb2.PredictRequest),
-)
+
+def describe() -> list[str]:
+    """Returns the page's table of the calls and their answers."""
+    lines = ["", "| call | case | answer |", "|---|---|---|"]
+    for case in CASES:
+        words = f"{case.code}, in the engine's words" if case.text is None else f"{case.code}: `{_shorten(case.text)}`"
+        lines.append(f"| `{case.method}` | {case.name} | {words} |")
+    return [*lines, ""]
+
+
+def _shorten(text: str, limit: int = 160) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}..."

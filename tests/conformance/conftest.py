@@ -39,27 +39,31 @@ def peer(request: pytest.FixtureRequest) -> Iterator[ModelClient]:
 
 
 @pytest.fixture(scope="session")
-def rest(half_plus: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
-    """A gateway in front of a model server that has every model."""
-    folder = tmp_path_factory.mktemp("rest")
+def odd_models(half_plus: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelClient]:
+    """A client of a model server that has models like those that TensorFlow Serving tests itself with."""
+    folder = tmp_path_factory.mktemp("odd")
     command = [sys.executable, "-m", "service.modelserver", "--port=0", f"--tuning_cache={folder / 'tuning'}"]
     server = run_server([*command, f"--model_config_file={half_plus / 'models.config'}"], folder / "log")
-    gateway = None
     try:
-        address = wait_for_address(server, folder / "log")
-        with ModelClient(address) as client:
+        with ModelClient(wait_for_address(server, folder / "log")) as client:
             for name in MODELS:
                 client.wait_for(name, VERSION, timeout_s=240)
-        gateway = ServiceProcess(
-            ["gateway", "--port=0", f"--backend={address}", f"--models={','.join(MODELS)}"], folder
-        )
+            yield client
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+@pytest.fixture(scope="session")
+def rest(odd_models: ModelClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
+    """An HTTP client of a gateway in front of that server."""
+    flags = ["--port=0", f"--backend={odd_models.address}", f"--models={','.join(MODELS)}"]
+    gateway = ServiceProcess(["gateway", *flags], tmp_path_factory.mktemp("gateway"))
+    try:
         with httpx2.Client(base_url=gateway.wait_for_url(), trust_env=False, timeout=60) as http:
             yield http
     finally:
-        if gateway is not None:
-            gateway.stop()
-        server.terminate()
-        server.wait(60)
+        gateway.stop()
 
 
 @pytest.fixture(scope="session")

@@ -7,14 +7,18 @@ A section stands between `<!-- begin NAME -->` and `<!-- end NAME -->`, each on 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from tests.conformance import open_inference_cases
+from tests.conformance import cases, differences, open_inference_cases
 from tests.helpers.server_process import ROOT
 
 PAGE: Final = ROOT / "docs" / "conformance.md"
 SECTIONS: Final[Mapping[str, Callable[[], Sequence[str]]]] = {
+    "tensorflow-serving-same": cases.describe,
+    "tensorflow-serving-different": functools.partial(differences.describe, differences.DIFFERENCES),
+    "tensorflow-serving-rest-different": functools.partial(differences.describe, differences.REST_DIFFERENCES),
     open_inference_cases.SECTION: open_inference_cases.describe,
 }
 

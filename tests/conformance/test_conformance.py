@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 
 from contract.tensors import get_model_status_pb2
-from tests.conformance.cases import CASES, LEFT_OUT, Case
+from tests.conformance.cases import CASES, Case
 from tests.helpers.model_client import AVAILABLE, ModelClient, build_request
 from tests.helpers.tiny_model import MODEL_NAME, VARIANTS, expected_probabilities
 
 SERVICES = {
     "GetModelStatus": "tensorflow.serving.ModelService",
     "HandleReloadConfigRequest": "tensorflow.serving.ModelService",
-    "SessionRun": "tensorflow.serving.SessionService",
 }
 IMAGES = np.random.default_rng(3).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
 
@@ -74,19 +73,3 @@ def test_status_does_not_look_at_labels(peer: ModelClient) -> None:
     response = peer.models.GetModelStatus(request, timeout=30)
     states = [(status.version, status.state) for status in response.model_version_status]
     assert states == [(2, AVAILABLE), (1, AVAILABLE)]
-
-
-def test_a_wrong_shape_is_named(model_client: ModelClient) -> None:
-    """Our own text for a wrong shape names the input, what was expected and what was received."""
-    with pytest.raises(grpc.RpcError) as caught:
-        model_client.predict(MODEL_NAME, {"images": np.zeros((1, 9, 9, 3), np.uint8)})
-    assert caught.value.details() == "images: expected shape [-1, 16, 16, 3]. Received: [1, 9, 9, 3]"
-
-
-@pytest.mark.parametrize(("method", "message"), LEFT_OUT, ids=[method for method, _ in LEFT_OUT])
-def test_what_is_left_out_says_so(model_client: ModelClient, method: str, message: Any) -> None:
-    """Methods that are not there answer UNIMPLEMENTED in plain words that name a way round."""
-    with pytest.raises(grpc.RpcError) as caught:
-        call(model_client, method, message())
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    assert caught.value.details().startswith(f"{method} is not implemented by Fovea's model server; ")

@@ -103,8 +103,12 @@ def _build_functions(directory: Path) -> None:
     def cast(x: Any) -> dict[str, Any]:
         return {name: tf.cast(x, name) for name in NUMBER_TYPES}
 
+    @tf.function(input_signature=[tf.TensorSpec([1], tf.float32, name="x")])
+    def with_default(x: Any = tf.constant([4.0])) -> dict[str, Any]:  # noqa: B008
+        return {"y": x}
+
     signatures = {"six_times": six_times, "constant": constant, "scalar": scalar, "mean": mean}
-    signatures |= {"serving_default": six_times, "shout": shout, "cast": cast}
+    signatures |= {"serving_default": six_times, "shout": shout, "cast": cast, "with_default": with_default}
     tf.saved_model.save(module, str(directory), signatures=signatures)
 
 

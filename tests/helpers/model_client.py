@@ -51,6 +51,7 @@ class ModelClient:
     """Calls one model server; close it, or use it in a `with`."""
 
     def __init__(self, address: str) -> None:
+        self.address = address
         self.channel = grpc.insecure_channel(address, options=_CHANNEL_OPTIONS)
         self.prediction = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
         self.models = model_service_pb2_grpc.ModelServiceStub(self.channel)

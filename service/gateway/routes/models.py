@@ -49,8 +49,8 @@ del _FULL_SCHEMA["$defs"]
 Accept = Annotated[str, Header(include_in_schema=False)]
 _REPLIES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "TensorFlow Serving's model status; with `Accept: application/vnd.fovea+json` labels and contract "
-        "too.",
+        "description": "TensorFlow Serving's model status; labels and contract too with "
+        "`Accept: application/vnd.fovea+json`.",
         "content": {FULL_DOCUMENT: {"schema": _FULL_SCHEMA}},
     },
     **error_replies(404, 422),
