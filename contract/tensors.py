@@ -44,6 +44,7 @@ _NUMERIC: Final[dict[int, tuple[np.dtype[Any], str]]] = {
     types_pb2.DT_UINT64: (np.dtype(np.uint64), "uint64_val"),
     types_pb2.DT_BOOL: (np.dtype(np.bool_), "bool_val"),
 }
+_BITS: Final = frozenset({types_pb2.DT_BFLOAT16, types_pb2.DT_HALF})  # `half_val` has their bit patterns
 # Packed, these have the same bytes on the wire as in an array.
 _PACKED_AS_STORED: Final = frozenset({types_pb2.DT_FLOAT, types_pb2.DT_DOUBLE, types_pb2.DT_BOOL})
 _DATA_TYPES: Final[dict[np.dtype[Any], int]] = {dtype: number for number, (dtype, _) in _NUMERIC.items()}
@@ -83,18 +84,22 @@ def encode_typed_tensor(array: NDArray[Any]) -> Any:
     if tensor.dtype == types_pb2.DT_STRING:
         _extend_strings(tensor, array)
         return tensor
+    if tensor.dtype in _BITS:
+        tensor.half_val.extend(array.view(np.uint16).reshape(-1).tolist())
+        return tensor
     _, field = _NUMERIC[tensor.dtype]
     if tensor.dtype in _PACKED_AS_STORED:  # the field's bytes are the array's: no Python object for each number
         tensor.MergeFromString(_field(tensor_pb2.TensorProto, field, array.nbytes) + array.tobytes())
         return tensor
-    values = array.view(np.uint16) if tensor.dtype == types_pb2.DT_HALF else array
-    getattr(tensor, field).extend(values.reshape(-1).tolist())
+    getattr(tensor, field).extend(array.reshape(-1).tolist())
     return tensor
 
 
 def _describe_tensor(dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
     """Returns a TensorProto of a type and shape, without values."""
     number = types_pb2.DT_STRING if dtype.kind in "OSU" else _DATA_TYPES.get(dtype)
+    if dtype.name == "bfloat16":  # no dtype of numpy's, but TensorFlow's arrays have it
+        number = types_pb2.DT_BFLOAT16
     if number is None:
         raise TensorError(f"expected a number type, bool, bytes or str. Received: dtype {dtype}")
     tensor = tensor_pb2.TensorProto(dtype=number, tensor_shape=tensor_shape_pb2.TensorShapeProto())
@@ -165,7 +170,7 @@ def decode_tensor(proto: Any) -> NDArray[Any]:
 def _decode_values(proto: Any, count: int) -> NDArray[Any]:
     if proto.dtype == types_pb2.DT_STRING:
         return _decode_strings(proto, count)
-    if proto.dtype in (types_pb2.DT_BFLOAT16, types_pb2.DT_HALF):
+    if proto.dtype in _BITS:
         return _decode_half(proto, count)
     if proto.dtype not in _NUMERIC:
         raise TensorError(f"type {data_type_name(proto.dtype)} is not supported")

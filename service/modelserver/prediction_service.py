@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from numpy.typing import NDArray
+
+from contract.errors import TensorError
 from contract.tensors import (
     encode_tensor,
     encode_typed_tensor,
@@ -55,8 +58,14 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
             outputs = await asyncio.wrap_future(running)
         return predict_pb2.PredictResponse(
             model_spec=build_model_spec(version, signature),
-            outputs={name: self._encode(array) for name, array in outputs.items()},
+            outputs={name: self._encode_output(name, array) for name, array in outputs.items()},
         )
+
+    def _encode_output(self, name: str, array: NDArray[Any]) -> Any:
+        try:
+            return self._encode(array)
+        except TensorError as err:
+            raise RequestError(f"output {name}: type {array.dtype} is not supported", code="UNIMPLEMENTED") from err
 
     @answering
     async def GetModelMetadata(self, request: Any, context: Any) -> Any:

@@ -107,8 +107,17 @@ def _build_functions(directory: Path) -> None:
     def with_default(x: Any = tf.constant([4.0])) -> dict[str, Any]:  # noqa: B008
         return {"y": x}
 
+    @tf.function(input_signature=[any_shape])
+    def brain_float(x: Any) -> dict[str, Any]:
+        return {"y": tf.cast(x, tf.bfloat16)}
+
+    @tf.function(input_signature=[any_shape])
+    def complex_number(x: Any) -> dict[str, Any]:
+        return {"y": tf.cast(x, tf.complex64)}
+
     signatures = {"six_times": six_times, "constant": constant, "scalar": scalar, "mean": mean}
     signatures |= {"serving_default": six_times, "shout": shout, "cast": cast, "with_default": with_default}
+    signatures |= {"brain_float": brain_float, "complex_number": complex_number}
     tf.saved_model.save(module, str(directory), signatures=signatures)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -123,3 +124,20 @@ def test_a_short_list_in_a_request_repeats_its_last_value(client: ModelClient) -
     tensor.tensor_shape.dim.add().size = 4
     request.inputs["x"].CopyFrom(tensor)
     assert decode_tensor(client.call(request).outputs["y"]).tolist() == [6, 12, 12, 12]
+
+
+def test_bfloat16_is_answered_as_its_bit_patterns(client: ModelClient) -> None:
+    """bfloat16 shares half_val with half."""
+    y = ask(client, "functions", "brain_float", x=np.array([1.0, -2.5], np.float32))["y"]
+    assert y.dtype == types_pb2.DT_BFLOAT16
+    assert decode_tensor(y).tolist() == [1.0, -2.5]
+    if not client.as_content:  # type: ignore[attr-defined]
+        assert list(y.half_val) == [0x3F80, 0xC020]
+
+
+def test_a_type_that_is_not_supported_is_named(client: ModelClient) -> None:
+    """An output of complex numbers is UNIMPLEMENTED in words, not a failure inside the server."""
+    with pytest.raises(grpc.RpcError) as caught:
+        ask(client, "functions", "complex_number", x=TWO)
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert caught.value.details() == "output y: type complex64 is not supported"
