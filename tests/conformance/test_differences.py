@@ -1,4 +1,4 @@
-"""Our server differs from TensorFlow Serving as the table says, and the page says what the tables say."""
+"""Our server differs from TensorFlow Serving as the table says."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 
 from tests.conformance.bench import Bench
 from tests.conformance.differences import DIFFERENCES, REST_DIFFERENCES, Difference
-from tests.conformance.page import PAGE, render
 from tests.helpers.model_client import ModelClient
 from tests.helpers.tiny_model import MODEL_NAME
 
@@ -46,8 +45,3 @@ def test_tensorflow_serving_differs_as_the_table_says(tensorflow_serving: str, d
     with ModelClient(tensorflow_serving) as client:
         client.wait_for(MODEL_NAME, 2)
         difference.show_theirs(client)
-
-
-def test_the_page_has_the_tables() -> None:
-    """`python -m tests.conformance.page` writes the page anew when a case changed."""
-    assert PAGE.read_text() == render()
