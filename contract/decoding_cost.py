@@ -7,6 +7,7 @@ depend on the file: a JPEG in several scans, whose coefficients libjpeg keeps, a
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from PIL import Image, JpegImagePlugin, TiffImagePlugin
 
@@ -78,6 +79,11 @@ def _in_several_scans(image: JpegImagePlugin.JpegImageFile, data: bytes) -> bool
 
 def _components_in_first_scan(data: bytes) -> int:
     """Return how many components a JPEG's first scan holds; 0 if there is none."""
+    return next((data[place + 4] for marker, place in jpeg_markers(data) if marker == _START_OF_SCAN), 0)
+
+
+def jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:
+    """Give each marker of a JPEG that has a length, and its place, up to the first scan."""
     place = 2
     while place + 4 < len(data):
         marker = data[place + 1] if data[place] == _MARKER else _MARKER
@@ -85,11 +91,11 @@ def _components_in_first_scan(data: bytes) -> int:
             place += 1
         elif marker <= 1 or 0xD0 <= marker <= 0xD8:  # markers without a length
             place += 2
-        elif marker == _START_OF_SCAN:
-            return data[place + 4]
         else:
+            yield marker, place
+            if marker == _START_OF_SCAN:
+                return
             place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-    return 0
 
 
 def _coefficient_bytes(image: JpegImagePlugin.JpegImageFile, size: tuple[int, int]) -> int:
@@ -112,10 +118,21 @@ def _strip_bytes(image: TiffImagePlugin.TiffImageFile, num_pixels: int) -> int:
         raise ImageTooLargeError(f"expected tiles no larger than the image. Received: tiles of {tile_pixels} pixels")
     if _whole(tags.get(TiffImagePlugin.COMPRESSION), 1) == 1:
         return 0
-    bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
-    pixel_bits = sum(_whole(value) for value in (bits if isinstance(bits, tuple) else (bits,)))
-    strip_pixels = _whole(tags.get(TiffImagePlugin.ROWSPERSTRIP), image.height) * image.width
-    return math.ceil((tile_pixels or min(strip_pixels, num_pixels)) * pixel_bits / 8)
+    return math.ceil(strip_pixels(image, num_pixels) * pixel_bits(image) / 8)
+
+
+def strip_pixels(image: TiffImagePlugin.TiffImageFile, num_pixels: int) -> int:
+    """Return how many pixels a TIFF's largest strip or tile holds."""
+    tags = image.tag_v2
+    tile = _whole(tags.get(TiffImagePlugin.TILEWIDTH)) * _whole(tags.get(TiffImagePlugin.TILELENGTH))
+    rows = _whole(tags.get(TiffImagePlugin.ROWSPERSTRIP), image.height)
+    return tile or min(rows * image.width, num_pixels)
+
+
+def pixel_bits(image: TiffImagePlugin.TiffImageFile) -> int:
+    """Return how many bits a pixel of a TIFF takes when it is unpacked."""
+    bits = image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
+    return sum(_whole(value) for value in (bits if isinstance(bits, tuple) else (bits,)))
 
 
 def _whole(value: object, default: int = 0) -> int:

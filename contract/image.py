@@ -15,7 +15,6 @@ everywhere. The rules below are decoder version 1 (`contract.model.DECODER`); ch
 from __future__ import annotations
 
 import functools
-import io
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,12 +22,14 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from contract.decoding_cost import check_cost, check_size
+from contract.decoding_time import estimate_seconds
 from contract.errors import (
     EmptyImageError,
     ImageTooLargeError,
     UndecodableImageError,
     UnsupportedImageError,
 )
+from contract.image_file import ImageFile, allow_reads, check_exif
 from contract.model import InputSpec
 from contract.webp import decode_webp, find_library
 
@@ -83,6 +84,72 @@ class ImageHeader:
     num_frames: int
 
 
+@dataclass(slots=True)
+class OpenImage:
+    """An image file whose header has been read and whose pixels have not; see `open_image`.
+
+    Attributes:
+        format: one of FORMATS.
+        size: (width, height) by the header.
+        mode: Pillow's pixel mode.
+        seconds: estimated CPU time of `decode`, on the machine of `contract/decoding_time.py`.
+    """
+
+    format: str
+    size: tuple[int, int]
+    mode: str
+    seconds: float
+    _image: Image.Image
+    _data: bytes
+    _spec: InputSpec
+
+    def decode(self) -> NDArray[np.uint8]:
+        """Decode and resize the image, once; see `decode_image`."""
+        image, data, spec = self._image, self._data, self._spec
+        del self._image, self._data  # each buffer is freed as soon as the next one exists: it may be large
+        try:
+            if self.format == "WEBP" and find_library() is not None:
+                info = image.info
+                del image  # Pillow's decoder, which has canvases of its own
+                image = decode_webp(data, mode=self.mode, size=self.size, info=info)
+            else:
+                allow_reads(image)
+                image.load()
+            # Once more: a TIFF has been turned by loading it, and some files say it at their end.
+            orientation = _orientation(image)
+            upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+            del image
+            upright = _to_color(upright, spec.color)
+            pixels = _fit(upright, spec)
+        except (UnsupportedImageError, ImageTooLargeError, UndecodableImageError):
+            raise
+        except Exception as err:
+            raise UndecodableImageError(_broken(self.format, err)) from err
+        return np.ascontiguousarray(np.asarray(pixels, dtype=np.uint8).reshape(spec.shape))
+
+
+def open_image(data: bytes, spec: InputSpec, *, max_pixels: int = MAX_PIXELS) -> OpenImage:
+    """Read an image's header, and estimate what decoding it takes.
+
+    Raises:
+        ImageError: as `decode_image`, as far as the header tells.
+    """
+    image = _open(data, max_pixels)
+    kind, size, mode = str(image.format), image.size, image.mode
+    try:
+        # Of a PNG without EXIF data before its pixels, Pillow would decode the pixels to look behind them.
+        orientation = 1 if kind == "PNG" and "exif" not in image.info else _orientation(image)
+        if spec.reduced_decode and kind == "JPEG":
+            image.draft(None, _draft_size(image.size, orientation, spec))
+        check_cost(image, data, size)
+        seconds = estimate_seconds(image, data, size, spec, turned=orientation != 1)
+    except (UnsupportedImageError, ImageTooLargeError, UndecodableImageError):
+        raise
+    except Exception as err:
+        raise UndecodableImageError(_broken(kind, err)) from err
+    return OpenImage(kind, size, mode, seconds, image, data, spec)
+
+
 def decode_image(data: bytes, spec: InputSpec, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Decode and resize one image to what a model takes.
 
@@ -100,30 +167,7 @@ def decode_image(data: bytes, spec: InputSpec, *, max_pixels: int = MAX_PIXELS) 
         UndecodableImageError: if the contents are truncated or corrupt.
         ImageTooLargeError: if the header declares more than `max_pixels`.
     """
-    image = _open(data, max_pixels)
-    kind, size = image.format, image.size
-    try:
-        orientation = _orientation(image)
-        if spec.reduced_decode and image.format == "JPEG":
-            image.draft(None, _draft_size(image.size, orientation, spec))
-        check_cost(image, data, size)
-        if kind == "WEBP" and find_library() is not None:
-            mode, info = image.mode, image.info
-            del image  # Pillow's decoder, which has canvases of its own
-            image = decode_webp(data, mode=mode, size=size, info=info)
-        else:
-            image.load()
-        # Once more: a TIFF has been turned by loading it, and some files say it at their end.
-        orientation = _orientation(image)
-        upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
-        del image  # what has been transposed or converted is let go of at once: it may be large
-        upright = _to_color(upright, spec.color)
-        pixels = _fit(upright, spec)
-    except (UnsupportedImageError, ImageTooLargeError):
-        raise
-    except Exception as err:
-        raise UndecodableImageError(_broken(kind, err)) from err
-    return np.ascontiguousarray(np.asarray(pixels, dtype=np.uint8).reshape(spec.shape))
+    return open_image(data, spec, max_pixels=max_pixels).decode()
 
 
 def read_header(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageHeader:
@@ -146,7 +190,7 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         raise EmptyImageError("the image is empty: expected the bytes of an image file. Received: 0 bytes")
     _bound_texts()
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(ImageFile(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
         # Pillow's own limits: an error from 179 million pixels on, from 89 million a warning that may be one too.
         raise ImageTooLargeError(f"expected at most {max_pixels} pixels. Received: many more") from err
@@ -154,6 +198,8 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         raise UnsupportedImageError(
             f"expected {', '.join(FORMATS[:-1])} or {FORMATS[-1]}. Received: {_describe_bytes(data)}"
         ) from err
+    except UndecodableImageError:
+        raise
     except Exception as err:
         raise UndecodableImageError(_broken(None, err)) from err
     check_size(image, max_pixels)
@@ -168,6 +214,7 @@ def _bound_texts() -> None:
 
 def _orientation(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 to 8; 1 where EXIF data say nothing that can be read."""
+    check_exif(image)
     value = image.getexif().get(_EXIF_ORIENTATION, 1)
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 _HEAD_BYTES = 12  # "RIFF", size, "WEBP"
 _FRAME_HEAD_BYTES = 16  # of an animation's frame: place, size, duration, flags
+_MAX_CHUNKS = 4096  # before the picture
 _SIZE_FUNCTION = "WebPGetInfo"
 _FLAGS, _ANIMATION = 20, 0x02  # where VP8X has its flags, and one of them
 
@@ -93,12 +94,23 @@ def _address(data: bytes) -> int:
     return ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
 
 
+def is_lossless(data: bytes) -> bool:
+    """Return whether the picture, or an animation's first frame, is coded without loss."""
+    try:
+        *_, start, _ = _find_picture(data)
+    except ValueError:
+        return False
+    return data[start : start + 4] == b"VP8L"
+
+
 def _find_picture(data: bytes) -> tuple[int, int, int, int]:
     """Return a picture's left and upper edge on its canvas, and where its chunks begin and end in the file."""
     left = top = 0
     start, first = _HEAD_BYTES, None
     is_animation = data[start : start + 4] == b"VP8X" and bool(data[_FLAGS] & _ANIMATION)
-    while start + 8 <= len(data):
+    for _ in range(_MAX_CHUNKS):
+        if start + 8 > len(data):
+            break
         name, num_bytes = struct.unpack_from("<4sI", data, start)
         end = start + 8 + num_bytes + num_bytes % 2
         if name == b"ANMF" and is_animation:
