@@ -66,9 +66,15 @@ class AccessControl:
         if key is not None:
             scope[KEY_NAME] = key.name
         if self._limiter is not None and path not in QUIET_ROUTES:
-            self._limiter.check(f"key {key.name}" if key else name_address(_address(scope)))
+            self._limiter.check(name_caller(scope))
         if self._keys is not None:
             _check_right(path, key, sent=secret is not None)
+
+
+def name_caller(scope: Scope) -> str:
+    """Return who sends a request that has been let through: its key, or without keys its address."""
+    key = scope.get(KEY_NAME)
+    return f"key {key}" if key is not None else name_address(_address(scope))
 
 
 def install_access(app: FastAPI, settings: Settings, *, routes: Iterable[BaseRoute]) -> None:

@@ -1,46 +1,49 @@
-"""Bytes to pixels, in a bounded number of threads; on the event loop only a small image while nobody else is here."""
+"""Decodes images in a bounded number of threads, within a budget for each request, callers in turns."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
-from threading import Thread
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contract.errors import ImageError, ImageTooLargeError
-from contract.image import decode_image
+from contract.image import OpenImage, open_image
 from contract.model import InputSpec
-from service.gateway.errors import GatewayError, RefusedImageError
+from service.gateway.errors import RefusedImageError, TooMuchDecodingError
+from service.gateway.request_context import current_caller
+from service.gateway.turns import Shift, Turns
 
 Pixels = NDArray[np.uint8]
 _Result = Pixels | RefusedImageError
-_Job = tuple["asyncio.Future[_Result]", bytes, InputSpec]
-# What is decoded on the event loop takes it a few milliseconds; handing it to a thread and back takes about one, where
-# processors sleep between requests.
+# The event loop decodes an image itself where handing it to a thread and back, about a millisecond where processors
+# sleep between requests, would be a good part of the whole.
 _SMALL_BYTES = 128 << 10
-_SMALL_PIXELS = 1 << 19
+_SMALL_S = 0.01
+_LIGHT_SHARE = 0.1  # of the budget: the most that the reserve thread decodes
+_SETTING = "FOVEA_DECODE_BUDGET_S"
 
 
 class Decoder:
-    """Threads around `contract.image.decode_image`; Pillow lets go of the interpreter while it decodes.
-
-    Not a ThreadPoolExecutor: its futures lock, and asyncio wraps each in another; that costs as much as a small image.
+    """Threads around `contract.image.open_image`; Pillow releases the interpreter while it decodes.
 
     Args:
-        threads: images decoded at once; more wait, so memory is bounded by this number times the largest image.
+        threads: images decoded at once. One further thread decodes light images, those of at most a tenth of the
+            budget, while all others decode heavier ones.
         max_pixels: refuse images whose header declares more.
-        is_quiet: whether the event loop has nobody else to answer.
+        budget_s: decoding time of all images of a request, as `contract.decoding_time` estimates it, seconds.
+        is_quiet: whether the event loop has no other request to answer.
     """
 
-    def __init__(self, *, threads: int, max_pixels: int, is_quiet: Callable[[], bool] = lambda: False) -> None:
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._max_threads = threads
-        self._threads: list[Thread] = []
+    def __init__(
+        self, *, threads: int, max_pixels: int, budget_s: float, is_quiet: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._turns = Turns(threads, name="decode", has_reserve=True)
         self._max_pixels = max_pixels
+        self._budget_s = budget_s
+        self._light_s = _LIGHT_SHARE * budget_s
+        self._small_s = min(_SMALL_S, budget_s)
         self._is_quiet = is_quiet
 
     async def decode(self, images: Sequence[bytes], spec: InputSpec) -> list[_Result]:
@@ -48,66 +51,77 @@ class Decoder:
 
         Returns:
             In the order given: uint8, shape (height, width, channels), or why the image is refused.
+
+        Raises:
+            TooMuchDecodingError: if the images take more than the budget together.
         """
-        if len(images) == 1 and len(images[0]) <= _SMALL_BYTES and self._is_quiet():
-            small = self._decode_small(images[0], spec)
-            if small is not None:
-                return [small]
-        self._start_threads()
-        loop = asyncio.get_running_loop()
-        results: list[asyncio.Future[_Result]] = []
-        for image in images:
-            result: asyncio.Future[_Result] = loop.create_future()
-            results.append(result)
-            self._jobs.put((result, image, spec))
-        if len(results) == 1:  # nearly always: it needs no bookkeeping
-            return [await results[0]]
-        return await asyncio.gather(*results)
+        if len(images) == 1:  # nearly always: it needs no bookkeeping
+            if len(images[0]) <= _SMALL_BYTES and self._is_quiet():
+                small = self._decode_small(images[0], spec)
+                if small is not None:
+                    return [small]
+            return [await self._turns.submit(self._work(images[0], spec), caller=current_caller())]
+        await self._check_together(images, spec)
+        caller = current_caller()
+        return await asyncio.gather(*[self._turns.submit(self._work(image, spec), caller=caller) for image in images])
+
+    def check(self, image: OpenImage) -> None:
+        """Refuse an image that takes more than the budget by itself.
+
+        Raises:
+            ImageTooLargeError: with the way round.
+        """
+        if image.seconds > self._budget_s:
+            width, height = image.size
+            raise ImageTooLargeError(
+                f"decoding takes about {image.seconds:.2f} s; the limit is {self._budget_s:g} s ({_SETTING}). "
+                f"Received: {image.format}, {width} x {height}, {image.mode}; send it smaller, or as a baseline JPEG"
+            )
 
     def close(self) -> None:
         """Let the threads end once nothing waits."""
-        for _ in self._threads:
-            self._jobs.put(None)
+        self._turns.close()
 
-    def _start_threads(self) -> None:
-        while len(self._threads) < self._max_threads:
-            thread = Thread(target=self._work, name=f"decode_{len(self._threads)}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+    async def _check_together(self, images: Sequence[bytes], spec: InputSpec) -> None:
+        """Refuse images that take more than the budget together; those that are refused by themselves do not count."""
+        seconds = await self._turns.submit(lambda _: self._add_up(images, spec), caller=current_caller())
+        if seconds > self._budget_s:
+            raise TooMuchDecodingError(
+                f"decoding the {len(images)} images takes more than {self._budget_s:g} s, the limit of one request "
+                f"({_SETTING}); send fewer images in one request, or smaller ones"
+            )
 
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            result, image, spec = job
-            if not result.cancelled():
-                outcome = self._decode(image, spec)
-                try:
-                    result.get_loop().call_soon_threadsafe(_deliver, result, outcome)
-                except RuntimeError:
-                    return  # the loop has ended; nobody waits any more
-            del job, result, image  # or the last image would stay in memory until the next one comes
+    def _add_up(self, images: Sequence[bytes], spec: InputSpec) -> float:
+        """Return what decoding images takes, or the first sum beyond the budget, seconds."""
+        total = 0.0
+        for data in images:
+            try:
+                image = open_image(data, spec, max_pixels=self._max_pixels)
+                self.check(image)
+            except ImageError:
+                continue
+            total += image.seconds
+            if total > self._budget_s:
+                break
+        return total
 
-    def _decode_small(self, image: bytes, spec: InputSpec) -> _Result | None:
-        """Decode on this thread; None if there are too many pixels for that."""
+    def _decode_small(self, data: bytes, spec: InputSpec) -> _Result | None:
+        """Decode on this thread; None if it takes too long for that."""
         try:
-            return decode_image(image, spec, max_pixels=min(_SMALL_PIXELS, self._max_pixels))
-        except ImageTooLargeError:
-            return None
+            image = open_image(data, spec, max_pixels=self._max_pixels)
+            return image.decode() if image.seconds <= self._small_s else None
         except ImageError as err:
             return RefusedImageError(err)
 
-    def _decode(self, image: bytes, spec: InputSpec) -> _Result | Exception:
-        try:
-            return decode_image(image, spec, max_pixels=self._max_pixels)
-        except ImageError as err:
-            return RefusedImageError(err)
-        except Exception as err:  # noqa: BLE001 - a fault of ours: the thread lives on, the request gets it
-            return err
+    def _work(self, data: bytes, spec: InputSpec) -> Callable[[Shift], _Result]:
+        def work(shift: Shift) -> _Result:
+            try:
+                image = open_image(data, spec, max_pixels=self._max_pixels)
+                self.check(image)
+                if image.seconds > self._light_s:
+                    shift.declare_heavy()
+                return image.decode()
+            except ImageError as err:
+                return RefusedImageError(err)
 
-
-def _deliver(result: asyncio.Future[Any], outcome: _Result | Exception) -> None:
-    if result.done():
-        return
-    if isinstance(outcome, Exception) and not isinstance(outcome, GatewayError):
-        result.set_exception(outcome)
-    else:
-        result.set_result(outcome)
+        return work

@@ -6,20 +6,22 @@ import asyncio
 import difflib
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from contract.errors import ImageError
+from contract.image import open_image
 from contract.model import ModelContract
 from service.gateway.catalog import Catalog, Choice
 from service.gateway.clean_images import clean_image
 from service.gateway.contracts import ContractCache
+from service.gateway.decoding import Decoder
 from service.gateway.errors import InvalidValueError, NotFoundError, RefusedImageError, StorageError
 from service.gateway.feedback_store import Feedback, FeedbackStore, is_folder_name
-from service.gateway.request_context import ID_PATTERN
+from service.gateway.request_context import ID_PATTERN, current_caller
+from service.gateway.turns import Turns
 from service.gateway.uploads import Form
 
 logger = logging.getLogger("fovea.feedback")
@@ -72,23 +74,31 @@ class Kept:
 
 
 class FeedbackDesk:
-    """Takes feedback, one image at a time, off the event loop.
+    """Takes feedback, one image at a time, callers in turns, off the event loop.
 
     Args:
         store: where it goes; None if none is taken.
         catalog: what is served.
         contracts: the labels and inputs of versions.
+        decoder: says which images take too long to decode.
         max_pixels: refuse images whose header declares more.
     """
 
     def __init__(
-        self, store: FeedbackStore | None, catalog: Catalog, *, contracts: ContractCache, max_pixels: int
+        self,
+        store: FeedbackStore | None,
+        catalog: Catalog,
+        *,
+        contracts: ContractCache,
+        decoder: Decoder,
+        max_pixels: int,
     ) -> None:
         self._store = store
         self._catalog = catalog
         self._contracts = contracts
+        self._decoder = decoder
         self._max_pixels = max_pixels
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="feedback")
+        self._turns = Turns(1, name="feedback")
 
     def check_open(self) -> FeedbackStore:
         """Return the store.
@@ -127,8 +137,10 @@ class FeedbackDesk:
         )
 
         def work() -> str:
+            data, spec = form.uploads[0].data, contract.input
             try:
-                image = clean_image(form.uploads[0].data, contract.input, max_pixels=self._max_pixels)
+                self._decoder.check(open_image(data, spec, max_pixels=self._max_pixels))
+                image = clean_image(data, spec, max_pixels=self._max_pixels)
             except ImageError as err:
                 raise RefusedImageError(err) from err
             return store.add(image, feedback)
@@ -160,10 +172,10 @@ class FeedbackDesk:
 
     def close(self) -> None:
         """Let the thread end; what it has begun is finished."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._turns.close(wait=True)
 
     async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        return await self._turns.submit(lambda _: work(), caller=current_caller())
 
 
 def _parse(texts: dict[str, str]) -> FeedbackForm:

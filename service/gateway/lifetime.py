@@ -13,12 +13,13 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.gateway.access import name_caller
 from service.gateway.admission import Admission
 from service.gateway.body_stream import HOLD
 from service.gateway.deadlines import HEADER, parse_timeout, set_deadline
 from service.gateway.errors import DeadlineError, GatewayError
 from service.gateway.replies import error_reply
-from service.gateway.request_context import name_route
+from service.gateway.request_context import name_route, set_caller
 
 _WATCH_AFTER_S = 0.05  # most requests are answered sooner, and then need no task that watches the connection
 _HEADER = HEADER.encode()
@@ -51,6 +52,7 @@ class RequestLifetime:
             await error_reply(err, scope)(scope, receive, send)
             return
         set_deadline(timeout_s)
+        set_caller(name_caller(scope))
         visit = _Visit(receive, send)
         scope[HOLD] = holding = _Holding(self._admission)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import math
 import re
@@ -61,6 +62,7 @@ class RateLimiter:
         self._clock_offset_s = offset_s
 
 
+@functools.lru_cache(maxsize=1024)
 def name_address(address: str) -> str:
     """Return what a client without a key is counted by: its IPv4 address, or its IPv6 network of 64 bits."""
     try:

@@ -1,4 +1,4 @@
-"""What replies, metrics and log lines say of the request that is being answered: its id and its route."""
+"""The request that is being answered: its id, its route and its caller."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ ID_PATTERN = r"[A-Za-z0-9._:/+=@-]{1,128}"
 
 _ALLOWED = re.compile(ID_PATTERN)
 _current: ContextVar[str] = ContextVar("fovea_request_id", default="-")
+_caller: ContextVar[str] = ContextVar("fovea_caller", default="-")
 
 
 def adopt_request_id(sent: str | None) -> str:
@@ -28,6 +29,16 @@ def adopt_request_id(sent: str | None) -> str:
 def current_request_id() -> str:
     """Return the id of the request that is being answered, "-" outside of one."""
     return _current.get()
+
+
+def set_caller(caller: str) -> None:
+    """Say who sends the current request: a key, or an address without keys."""
+    _caller.set(caller)
+
+
+def current_caller() -> str:
+    """Return who sends the request that is being answered, "-" outside of one."""
+    return _caller.get()
 
 
 def name_route(scope: Scope, routes: Iterable[BaseRoute]) -> None:
