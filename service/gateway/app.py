@@ -84,6 +84,7 @@ async def _run_components(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.gather(*watches, return_exceptions=True)
         await parts.backend.close()
         parts.decoder.close()
+        await asyncio.to_thread(parts.json_bodies.close)
         parts.feedback.close()
         if parts.audit is not None:
             await parts.audit.close()

@@ -18,6 +18,7 @@ from service.gateway.explanation import Explainer
 from service.gateway.feedback import FeedbackDesk
 from service.gateway.feedback_store import FeedbackStore
 from service.gateway.joining import CallJoiner
+from service.gateway.json_bodies import JsonBodies
 from service.gateway.metrics import Metrics
 from service.gateway.prediction import Predictor
 from service.gateway.readiness import Readiness
@@ -37,6 +38,7 @@ class Components:
     catalog: Catalog
     contracts: ContractCache
     decoder: Decoder
+    json_bodies: JsonBodies
     metrics: Metrics
     predictor: Predictor
     explainer: Explainer
@@ -68,8 +70,12 @@ def build_components(settings: Settings) -> Components:
         metrics=metrics,
     )
     decoder = Decoder(
-        threads=settings.decode_threads, max_pixels=settings.max_pixels, is_quiet=lambda: admission.is_quiet
+        threads=settings.decode_threads,
+        max_pixels=settings.max_pixels,
+        budget_s=settings.decode_budget_s,
+        is_quiet=lambda: admission.is_quiet,
     )
+    json_bodies = JsonBodies(max_values=settings.max_json_values)
     return Components(
         settings=settings,
         admission=admission,
@@ -77,6 +83,7 @@ def build_components(settings: Settings) -> Components:
         catalog=catalog,
         contracts=contracts,
         decoder=decoder,
+        json_bodies=json_bodies,
         metrics=metrics,
         predictor=Predictor(
             backend,
@@ -98,10 +105,13 @@ def build_components(settings: Settings) -> Components:
             signatures=SignatureCache(backend),
             decoder=decoder,
             metrics=metrics,
+            json_bodies=json_bodies,
             max_images=settings.max_images,
         ),
         readiness=Readiness(backend, catalog, contracts=contracts, metrics=metrics),
-        feedback=FeedbackDesk(_open_feedback(settings), catalog, contracts=contracts, max_pixels=settings.max_pixels),
+        feedback=FeedbackDesk(
+            _open_feedback(settings), catalog, contracts=contracts, decoder=decoder, max_pixels=settings.max_pixels
+        ),
         audit=_open_audit(settings),
         tracing=tracing,
     )

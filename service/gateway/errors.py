@@ -14,6 +14,8 @@ GatewayError                        500  internal_error
 ├── ConflictError                   409  conflict
 ├── BodyTooLargeError               413  body_too_large
 ├── TooManyImagesError              413  too_many_images
+├── TooMuchDecodingError            413  too_much_decoding
+├── TooMuchJsonError                413  too_much_json
 ├── UnsupportedEncodingError        415  unsupported_encoding
 ├── InvalidValueError               422  invalid_value
 ├── NoExplanationError              422  no_explanation
@@ -146,6 +148,20 @@ class TooManyImagesError(GatewayError):
 
     status_code = 413
     code = "too_many_images"
+
+
+class TooMuchDecodingError(GatewayError):
+    """The images of a request take longer to decode than one request may."""
+
+    status_code = 413
+    code = "too_much_decoding"
+
+
+class TooMuchJsonError(GatewayError):
+    """The JSON body holds more values than are read."""
+
+    status_code = 413
+    code = "too_much_json"
 
 
 class UnsupportedEncodingError(GatewayError):

@@ -16,12 +16,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, Pri
 from contract.tensors import types_pb2
 from service.gateway.classification import rank_classes
 from service.gateway.errors import BrokenContractError, InvalidArgumentError, TooManyImagesError
+from service.gateway.json_document import Load, load_object
 from service.gateway.request_context import current_request_id
-from service.gateway.rest_format import dump_reply, load_object, to_json
+from service.gateway.rest_format import dump_reply, to_json
 from service.gateway.rest_prediction import TensorReply
 from service.gateway.settings import MOST_IMAGES
 from service.gateway.tensor_binary import HEADER, cut_binary, read_elements, read_tensor, write_tensor
-from service.gateway.tensor_json import B64, TensorSpec, build_array, check_shape, echo, show_shape
+from service.gateway.tensor_json import B64, Elements, TensorSpec, build_array, check_shape, echo, show_shape
 
 EXTENSIONS: Final = ("binary_tensor_data", "classification")
 BINARY_TYPE: Final = "application/octet-stream"
@@ -92,7 +93,7 @@ class InputTensor(Named):
 
     datatype: str
     shape: Annotated[list[Size], FailFast(), Field(max_length=_MAX_RANK)]
-    data: list[Any] | None = Field(
+    data: Elements | None = Field(
         None, description="The elements row by row, flat or in lists of lists; none with `binary_data_size`."
     )
 
@@ -206,11 +207,12 @@ class InferRequest(BaseModel):
         return rank_classes(item.name, outputs[item.name], count, labels=labels if item.name == _PROBABILITIES else ())
 
 
-def parse_infer(body: bytes, *, json_bytes: int | None = None) -> InferRequest:
+def parse_infer(body: bytes, load: Load = load_object, *, json_bytes: int | None = None) -> InferRequest:
     """Parse a body.
 
     Args:
         body: JSON, and the binary data of inputs after it.
+        load: parses the JSON; lists of numbers may come as arrays.
         json_bytes: how many bytes are JSON; all by default.
 
     Raises:
@@ -220,7 +222,7 @@ def parse_infer(body: bytes, *, json_bytes: int | None = None) -> InferRequest:
         raise InvalidArgumentError(f"Inference-Header-Content-Length is {json_bytes}; the body has {len(body)} bytes")
     head = body if json_bytes is None else body[:json_bytes]
     try:
-        request = InferRequest.model_validate(load_object(head))
+        request = InferRequest.model_validate(load(head))
     except ValidationError as err:
         error = err.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(part) for part in error["loc"])
@@ -294,7 +296,7 @@ def _list_files(tensor: InputTensor, binary: memoryview | None) -> list[Any]:
                 f"{show_shape(tensor.shape)}"
             )
         return list(read_elements(binary, tensor.shape[0], name=tensor.name))
-    data = tensor.data or []
+    data = [] if tensor.data is None else tensor.data
     if tensor.shape != [len(data)] or not all(isinstance(item, str) for item in data):
         raise InvalidArgumentError(
             f"input {echo(tensor.name)}: expected BYTES as a flat list of base64 texts, as many as its shape says. "

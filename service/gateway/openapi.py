@@ -65,6 +65,11 @@ _CODES = {
         "body_too_large": "expected a body of at most 33554432 bytes. Received: more",
         "image_too_large": "expected at most 80000000 pixels. Received: 30000 x 30000 = 900000000",
         "too_many_images": "expected at most 64 images in one request. Received: more",
+        "too_much_decoding": "decoding the 16 images takes more than 0.5 s, the limit of one request "
+        "(FOVEA_DECODE_BUDGET_S); send fewer images in one request, or smaller ones",
+        "too_much_json": "the JSON body holds about 15,000,002 values; the limit is 5,000,000 (FOVEA_MAX_JSON_VALUES); "
+        'send images as base64 ({"b64": "..."}) or numbers as binary data under /v2: either takes a hundredth of the '
+        "time",
     },
     415: {
         "unsupported_image": "expected JPEG, PNG, WEBP, BMP, TIFF or GIF. Received: a HEIC or AVIF file; ...",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.gateway.errors import InvalidArgumentError
+from service.gateway.json_document import Load, load_object
 from service.gateway.rest_prediction import TensorReply
 from service.gateway.tensor_json import B64, TensorSpec, build_array, echo, is_binary
 
 INSTANCES: Final = "instances"
 INPUTS: Final = "inputs"
+_PIECE: Final = 1 << 13  # numbers or texts that are written at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,32 +59,17 @@ class RestRequest:
         return TensorReply(dump_reply(build_reply(outputs, by_row=self.by_row)).encode())
 
 
-def load_object(body: bytes) -> dict[str, Any]:
-    """Return the JSON object that a body is.
-
-    Raises:
-        InvalidArgumentError: if it is none.
-    """
-    if not body:
-        raise InvalidArgumentError("JSON Parse error: The document is empty")
-    try:
-        document = json.loads(body)
-    except json.JSONDecodeError as err:
-        raise InvalidArgumentError(f"JSON Parse error: {err.msg} at offset: {err.pos}") from err
-    except (ValueError, RecursionError) as err:  # not text, a number of thousands of digits, or nested too deeply
-        raise InvalidArgumentError("JSON Parse error: Invalid value.") from err
-    if not isinstance(document, dict):
-        raise InvalidArgumentError(f"JSON Value: {echo(document)} Is not object")
-    return document
-
-
-def parse_request(body: bytes) -> RestRequest:
+def parse_request(body: bytes, load: Load = load_object) -> RestRequest:
     """Parse a body.
+
+    Args:
+        body: JSON.
+        load: parses the JSON; lists of numbers may come as arrays.
 
     Raises:
         InvalidArgumentError: if it is not JSON, or not of either format.
     """
-    document = load_object(body)
+    document = load(body)
     signature = document.get("signature_name", "")
     if not isinstance(signature, str):
         raise InvalidArgumentError(
@@ -98,9 +85,9 @@ def parse_request(body: bytes) -> RestRequest:
     if INSTANCES not in document:
         raise InvalidArgumentError("Missing 'inputs' or 'instances' key")
     instances = document[INSTANCES]
-    if not isinstance(instances, list):
+    if not isinstance(instances, list | np.ndarray):
         raise InvalidArgumentError(f"JSON Value: {echo(document)} Excepting 'instances' to be an list/array")
-    if not instances:
+    if not len(instances):
         raise InvalidArgumentError(f"JSON Value: {echo(document)} No values in 'instances' array")
     return RestRequest(signature, True, instances)
 
@@ -118,8 +105,10 @@ def split_inputs(request: RestRequest, names: Sequence[str]) -> dict[str, Any]:
     return _split_rows(request.value, names) if request.by_row else _split_columns(request.value, names)
 
 
-def _split_rows(instances: list[Any], names: Sequence[str]) -> dict[str, Any]:
+def _split_rows(instances: list[Any] | NDArray[Any], names: Sequence[str]) -> dict[str, Any]:
     named = _is_object(instances[0])
+    if isinstance(instances, np.ndarray) and len(names) == 1:
+        return {names[0]: instances}
     if not named and len(names) > 1:
         raise InvalidArgumentError(
             "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
@@ -180,21 +169,94 @@ def build_reply(outputs: Mapping[str, NDArray[Any]], *, by_row: bool) -> dict[st
 
 
 def dump_reply(document: Mapping[str, Any]) -> str:
-    """Return JSON; NaN and infinities as the bare words that TensorFlow Serving writes and its clients read."""
-    return json.dumps(document, separators=(",", ":"))
+    """Return JSON; NaN and infinities as the bare words that TensorFlow Serving writes and its clients read.
+
+    It is written piece by piece: each call of the standard library, which holds the interpreter, is short.
+    """
+    return "".join(_dump(document))
 
 
-def to_json(name: str, array: NDArray[Any]) -> Any:
-    """Return an output as nested lists."""
-    if array.dtype.kind == "O":
-        texts = [_text_or_binary(name, item) for item in array.reshape(-1).tolist()]
-        boxed = np.empty(len(texts), dtype=object)
-        boxed[:] = texts
-        return boxed.reshape(array.shape).tolist()
-    if array.dtype.kind == "f" and array.dtype.itemsize < 8:
-        # The shortest digits that give back the same number; tolist() would show a float64's.
-        return np.array([float(text) for text in array.reshape(-1).astype(str)]).reshape(array.shape).tolist()
-    return array.tolist()
+class JsonArray:
+    """An output that is written as nested lists.
+
+    Args:
+        name: the output's; one that ends in "_bytes" is written in base64.
+        array: the values.
+    """
+
+    __slots__ = ("_array", "_name")
+
+    def __init__(self, name: str, array: NDArray[Any]) -> None:
+        self._name = name
+        self._array = array
+
+    def __iter__(self) -> Iterator[JsonArray]:
+        """Give the rows."""
+        return (JsonArray(self._name, np.asarray(row, self._array.dtype)) for row in self._array)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare with the nested lists that it stands for."""
+        return bool(self.tolist() == other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def tolist(self) -> Any:
+        """Return nested lists of what JSON can hold."""
+        array = self._array
+        if array.dtype.kind == "O":
+            boxed = np.empty(array.size, dtype=object)
+            boxed[:] = [_text_or_binary(self._name, item) for item in array.reshape(-1).tolist()]
+            return boxed.reshape(array.shape).tolist()
+        if array.dtype.kind == "f" and array.dtype.itemsize < 8:
+            # The shortest digits that give back the same number; tolist() would show a float64's.
+            return np.array([float(text) for text in array.reshape(-1).astype(str)]).reshape(array.shape).tolist()
+        return array.tolist()
+
+    def dump(self) -> Iterator[str]:
+        """Give its JSON in pieces."""
+        if self._array.size <= _PIECE or not self._array.ndim:
+            yield _dump_short(self.tolist())
+            return
+        if self._array.ndim == 1:
+            parts = (self._array[start : start + _PIECE] for start in range(0, len(self._array), _PIECE))
+            yield "["
+            for i, part in enumerate(parts):
+                yield "," * bool(i) + _dump_short(JsonArray(self._name, part).tolist())[1:-1]
+            yield "]"
+            return
+        yield from _dump_items(self)
+
+
+def to_json(name: str, array: NDArray[Any]) -> JsonArray:
+    """Return an output as `dump_reply` writes it."""
+    return JsonArray(name, array)
+
+
+def _dump(value: Any) -> Iterator[str]:
+    if isinstance(value, JsonArray):
+        yield from value.dump()
+    elif isinstance(value, Mapping):
+        for i, (name, item) in enumerate(value.items()):
+            yield ("," if i else "{") + json.dumps(name) + ":"
+            yield from _dump(item)
+        yield "}" if value else "{}"
+    elif isinstance(value, list):
+        yield from _dump_items(value)
+    else:
+        yield _dump_short(value)
+
+
+def _dump_items(items: Iterable[Any]) -> Iterator[str]:
+    yield "["
+    for i, item in enumerate(items):
+        if i:
+            yield ","
+        yield from _dump(item)
+    yield "]"
+
+
+def _dump_short(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 def _text_or_binary(name: str, value: bytes) -> Any:

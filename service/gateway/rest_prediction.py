@@ -7,10 +7,9 @@ The bodies are those of TensorFlow Serving's REST API (`rest_format.py`) or of t
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,13 +27,15 @@ from service.gateway.errors import (
     RefusedImageError,
     TooManyImagesError,
 )
+from service.gateway.json_bodies import INLINE_BYTES, JsonBodies
+from service.gateway.json_document import Load
 from service.gateway.metrics import Metrics
 from service.gateway.resolution import answer_by_one_version
 from service.gateway.signatures import SignatureCache, read_inputs
-from service.gateway.tensor_json import TensorSpec, decode_binary, echo, is_binary
+from service.gateway.tensor_json import B64, TensorSpec, decode_binary, echo, is_binary
 
+T = TypeVar("T")
 DEFAULT_SIGNATURE = "serving_default"
-_INLINE_BYTES = 1 << 14  # larger JSON is parsed in a thread, and one at a time: its lists take much memory
 
 
 class TensorRequest(Protocol):
@@ -118,6 +119,7 @@ class RestPredictor:
         signatures: what each version's signatures take.
         decoder: bytes to pixels.
         metrics: where stages are timed.
+        json_bodies: parses large bodies.
         max_images: most encoded images in one request.
     """
 
@@ -130,6 +132,7 @@ class RestPredictor:
         signatures: SignatureCache,
         decoder: Decoder,
         metrics: Metrics,
+        json_bodies: JsonBodies,
         max_images: int,
     ) -> None:
         self._backend = backend
@@ -139,35 +142,40 @@ class RestPredictor:
         self._decoder = decoder
         self._metrics = metrics
         self._max_images = max_images
-        self._one_large_body = asyncio.Lock()
+        self._json = json_bodies
 
     async def predict(
-        self, body: bytes, choice: Choice, parse: Callable[[bytes], TensorRequest], *, json_bytes: int | None = None
+        self,
+        body: bytes,
+        choice: Choice,
+        parse: Callable[[bytes, Load], TensorRequest],
+        *,
+        json_bytes: int | None = None,
     ) -> RestAnswer:
         """Run the signature that a body asks for.
 
         Args:
             body: JSON, perhaps with binary data after it.
             choice: the model and version.
-            parse: reads the body, by the rules of its protocol.
+            parse: reads the body, by the rules of its protocol; given what parses its JSON.
             json_bytes: how many bytes at the body's beginning are JSON; all of them by default.
 
         Raises:
             InvalidArgumentError: if the body does not fit the signature.
+            TooMuchJsonError: if the body holds more values than are read.
             RefusedImageError: if an encoded image cannot be decoded.
             NotFoundError: if there is no such model, version or label.
             GatewayError: if the model server fails.
         """
-        is_large = (len(body) if json_bytes is None else json_bytes) > _INLINE_BYTES
-        in_thread = len(body) > _INLINE_BYTES
-        async with self._one_large_body if is_large else contextlib.nullcontext():
-            with self._metrics.stage("read"):
-                request = await asyncio.to_thread(parse, body) if is_large else parse(body)
+        num_json_bytes = len(body) if json_bytes is None else json_bytes
+        in_thread = len(body) > INLINE_BYTES
+        with self._metrics.stage("read"):
+            request = await self._json.read(body, parse, json_bytes=num_json_bytes)
 
-            async def attempt(name: str, version: int) -> tuple[str, int, dict[str, NDArray[Any]]]:
-                return name, version, await self._build_inputs(request, name, version, in_thread=in_thread)
+        async def attempt(name: str, version: int) -> tuple[str, int, dict[str, NDArray[Any]]]:
+            return name, version, await self._build_inputs(request, name, version, in_thread=in_thread)
 
-            name, version, inputs = await answer_by_one_version(self._catalog, self._contracts, choice, attempt)
+        name, version, inputs = await answer_by_one_version(self._catalog, self._contracts, choice, attempt)
         signature = request.signature or DEFAULT_SIGNATURE
         try:
             with self._metrics.stage("model"):
@@ -196,13 +204,11 @@ class RestPredictor:
         if found is None or not found.inputs:
             raise InvalidArgumentError(f"Serving signature name: {echo(wanted)} not found in signature def")
         specs = read_inputs(found)
-        values = request.split(specs, list(found.outputs))
+        values = await _run(request.split, specs, list(found.outputs), in_thread=in_thread)
         for alias, spec in specs.items():
             if spec.data_type == types_pb2.DT_UINT8 and isinstance(values[alias], list):
                 values[alias] = await self._decode_images(values[alias], spec, name, version)
-        if in_thread:
-            return await asyncio.to_thread(_build_arrays, request, values, specs)
-        return _build_arrays(request, values, specs)
+        return await _run(_build_arrays, request, values, specs, in_thread=in_thread)
 
     async def _decode_images(self, values: list[Any], spec: TensorSpec, name: str, version: int) -> list[Any]:
         """Put prepared images in the place of encoded ones; numbers stay as they are."""
@@ -216,8 +222,9 @@ class RestPredictor:
             raise InvalidArgumentError(
                 "JSON Value: an encoded image, where the model's contract does not say how to prepare one"
             )
-        sent = (values[place] for place in places)
-        files = [value if isinstance(value, bytes) else decode_binary(value) for value in sent]
+        sent = [values[place] for place in places]
+        is_large = sum(len(value[B64]) for value in sent if not isinstance(value, bytes)) > INLINE_BYTES
+        files = await _run(_read_files, sent, in_thread=is_large)
         with self._metrics.stage("decode"):
             images = await self._decoder.decode(files, contract_input)
         prepared = list(values)
@@ -238,6 +245,14 @@ class RestPredictor:
             return [label.name for label in (await self._contracts.fetch(name, version)).labels]
         except BrokenContractError:
             return ()  # a model without `describe`
+
+
+async def _run(work: Callable[..., T], *arguments: Any, in_thread: bool) -> T:
+    return await asyncio.to_thread(work, *arguments) if in_thread else work(*arguments)
+
+
+def _read_files(sent: Sequence[Any]) -> list[bytes]:
+    return [value if isinstance(value, bytes) else decode_binary(value) for value in sent]
 
 
 def _build_arrays(

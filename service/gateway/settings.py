@@ -62,6 +62,12 @@ class Settings(BaseModel):
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="largest image, width x height by its header")
     max_batch: int = Field(32, ge=1, le=4096, description="most images in one call of the model server")
     decode_threads: int = Field(default_factory=_cpu_count, ge=1, le=64, description="images decoded at once")
+    decode_budget_s: float = Field(
+        0.5, gt=0, le=3600, description="longest that decoding the images of one request may take, by estimate, seconds"
+    )
+    max_json_values: int = Field(
+        5_000_000, ge=1, description="most values (numbers, texts, lists, objects) in a JSON body"
+    )
     max_concurrency: int = Field(
         32, ge=1, le=4096, description="most requests worked on at once; fewer than the model server lets wait"
     )

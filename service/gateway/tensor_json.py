@@ -7,20 +7,22 @@ cut short.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from contract.tensors import data_type_name, types_pb2
 from service.gateway.errors import InvalidArgumentError
 
 B64: Final = "b64"
+_PIECE: Final = 1 << 19  # characters of base64 that are decoded at a time, other threads in between; 4 divides it
 _MAX_ECHO: Final = 64  # characters of a value in an error text
 _DTYPES: Final[dict[int, np.dtype[Any]]] = {
     types_pb2.DT_FLOAT: np.dtype(np.float32),
@@ -37,6 +39,18 @@ _DTYPES: Final[dict[int, np.dtype[Any]]] = {
 }
 # Python types of the JSON values that make an array of these kinds (numpy's letters).
 _KINDS: Final[dict[str, tuple[type, ...]]] = {"b": (bool,), "iu": (int,), "iuf": (int, float)}
+
+
+def _check_elements(value: Any) -> Any:
+    if not isinstance(value, list | np.ndarray):
+        raise PydanticCustomError("list_type", "Input should be a valid list")
+    return value
+
+
+# A list of JSON values, or the array that `json_reader` makes of a long list of numbers.
+Elements = Annotated[
+    Any, PlainValidator(_check_elements), WithJsonSchema({"type": "array", "items": {}, "title": "Data"})
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +83,24 @@ def decode_binary(value: Mapping[str, str]) -> bytes:
         InvalidArgumentError: if it is not base64.
     """
     try:
-        return base64.b64decode(value[B64], validate=True)
-    except (binascii.Error, ValueError) as err:
+        return decode_base64(value[B64])
+    except ValueError as err:
         raise InvalidArgumentError("Unable to base64 decode") from err
+
+
+def decode_base64(text: str) -> bytes:
+    """Return what base64 stands for (standard alphabet, padded), decoded piece by piece.
+
+    Raises:
+        ValueError: if it is not base64.
+    """
+    if len(text) <= _PIECE:
+        return base64.b64decode(text, validate=True)
+    if text.find("=", 0, len(text) - 2) >= 0:
+        raise ValueError("padding before the end")
+    return b"".join(
+        base64.b64decode(text[start : start + _PIECE], validate=True) for start in range(0, len(text), _PIECE)
+    )
 
 
 def build_array(value: Any, spec: TensorSpec) -> NDArray[Any]:
@@ -143,9 +172,9 @@ def _check_range(array: NDArray[Any], spec: TensorSpec, dtype: np.dtype[Any]) ->
 def _build_strings(value: Any) -> NDArray[Any]:
     shape: list[int] = []
     level = value
-    while isinstance(level, list):
+    while isinstance(level, list | np.ndarray):
         shape.append(len(level))
-        level = level[0] if level else None
+        level = level[0] if len(level) else None
     flat: list[bytes] = []
     _collect_strings(value, shape, 0, flat)
     array = np.empty(len(flat), dtype=object)
@@ -154,7 +183,7 @@ def _build_strings(value: Any) -> NDArray[Any]:
 
 
 def _collect_strings(value: Any, shape: Sequence[int], level: int, into: list[bytes]) -> None:
-    if isinstance(value, list):
+    if isinstance(value, list | np.ndarray):
         if level >= len(shape) or len(value) != shape[level]:
             raise InvalidArgumentError(f"Encountered list at unexpected size: {len(value)} at level: {level}")
         for item in value:
@@ -179,6 +208,9 @@ def _find_culprit(value: Any, allowed: str) -> Any:
         for item in level:
             if isinstance(item, list):
                 inner += item
+            elif isinstance(item, np.ndarray):
+                if item.dtype.kind not in allowed:
+                    return item.reshape(-1)[0].item()
             elif not _is_of(item, kinds):
                 return item
         level = inner
@@ -211,10 +243,22 @@ def echo(value: Any) -> str:
     """Return the beginning of a JSON value, for an error text."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    if isinstance(value, list | dict) and len(value) > 8:
-        value = value[:8] if isinstance(value, list) else dict(list(value.items())[:8])
+    text = ""
     try:
-        text = json.dumps(value, default=lambda _: "...")
+        for part in _ENCODER.iterencode(value):  # lazily: the value may be the whole body
+            text += part
+            if len(text) > _MAX_ECHO:
+                return text[:_MAX_ECHO] + "..."
     except (RecursionError, ValueError):
-        text = "..."
-    return text if len(text) <= _MAX_ECHO else text[:_MAX_ECHO] + "..."
+        return "..."
+    return text
+
+
+def _show_array(value: Any) -> Any:
+    """Return the first of an array's values, as many as are shown, for the encoder."""
+    if isinstance(value, np.ndarray):
+        return list(value[:_MAX_ECHO]) if value.ndim else value.item()
+    return value.item() if isinstance(value, np.generic) else "..."
+
+
+_ENCODER: Final = json.JSONEncoder(default=_show_array)

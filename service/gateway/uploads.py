@@ -5,20 +5,22 @@ Nothing is written to disk: images of patients must not be left in a temporary f
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import binascii
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from service.gateway.body_stream import join_chunks, read_chunks
-from service.gateway.errors import MalformedRequestError, TooManyImagesError
+from service.gateway.errors import InvalidArgumentError, MalformedRequestError, TooManyImagesError
+from service.gateway.json_bodies import JsonBodies
+from service.gateway.json_document import Load
+from service.gateway.settings import MOST_IMAGES
+from service.gateway.tensor_json import decode_base64
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks  # exists for type checkers only
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 FIELD = "file"
 _MAX_NAME = 255
 _MAX_PART_HEADERS = 16
-_PARSE_INLINE_BYTES = 1 << 16  # JSON above this is parsed in a thread, so that it does not hold up other requests
+_EXPECTED = 'expected JSON of the form {"images": [{"b64": "..."}]}. Received: '
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +73,21 @@ class JsonImages(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    images: list[JsonImage] = Field(min_length=1, description="The images, in the order of the reply.")
+    images: Annotated[list[JsonImage], FailFast()] = Field(
+        min_length=1, max_length=MOST_IMAGES, description="The images, in the order of the reply."
+    )
 
 
-async def read_uploads(request: Request, limits: UploadLimits) -> list[Upload]:
+async def read_uploads(request: Request, limits: UploadLimits, json_bodies: JsonBodies) -> list[Upload]:
     """Read a request's images.
 
     The content type decides: `multipart/form-data` has one or more parts named "file", `application/json` is
     {"images": [{"b64": "..."}]}, anything else is one image as it is (curl sends --data-binary as a form).
+
+    Args:
+        request: its body is read here.
+        limits: what it may hold.
+        json_bodies: parses JSON.
 
     Raises:
         MalformedRequestError: if the body is not what its content type says.
@@ -93,9 +102,7 @@ async def read_uploads(request: Request, limits: UploadLimits) -> list[Upload]:
     body = await join_chunks(request, limits.max_body_bytes)
     if kind != b"application/json":
         return [Upload("image", body)]
-    if len(body) <= _PARSE_INLINE_BYTES:
-        return _parse_json(body, limits)
-    return await asyncio.to_thread(_parse_json, body, limits)
+    return await json_bodies.read(body, partial(_parse_json, limits=limits))
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,15 +238,17 @@ class _Parts:
         self.finished = True
 
 
-def _parse_json(body: bytes, limits: UploadLimits) -> list[Upload]:
+def _parse_json(body: bytes, load: Load, *, limits: UploadLimits) -> list[Upload]:
     try:
-        images = JsonImages.model_validate_json(body).images
+        images = JsonImages.model_validate(load(body)).images
+    except InvalidArgumentError as err:
+        raise MalformedRequestError(f"{_EXPECTED}the body: {err}") from err
     except ValidationError as err:
         error = err.errors(include_url=False, include_input=False)[0]
+        if error["type"] == "too_long":
+            raise _too_many(limits.max_images) from err
         where = ".".join(str(part) for part in error["loc"]) or "the body"
-        raise MalformedRequestError(
-            f'expected JSON of the form {{"images": [{{"b64": "..."}}]}}. Received: {where[:64]}: {error["msg"]}'
-        ) from err
+        raise MalformedRequestError(f"{_EXPECTED}{where[:64]}: {error['msg']}") from err
     if len(images) > limits.max_images:
         raise _too_many(limits.max_images)
     return [Upload(image.name or f"images[{i}]", _decode_base64(image.b64, i)) for i, image in enumerate(images)]
@@ -247,8 +256,8 @@ def _parse_json(body: bytes, limits: UploadLimits) -> list[Upload]:
 
 def _decode_base64(text: str, index: int) -> bytes:
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as err:
+        return decode_base64(text)
+    except ValueError as err:
         raise MalformedRequestError(f"images[{index}].b64: expected base64 (standard alphabet, padded)") from err
 
 

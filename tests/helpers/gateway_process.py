@@ -26,15 +26,23 @@ class ServiceProcess:
         arguments: command and flags; `--port 0` among them.
         folder: for its stdout and stderr.
         environ: variables beside those of this process.
+        module: what is run; `service`, or a module that runs it.
     """
 
-    def __init__(self, arguments: Sequence[str], folder: Path, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        folder: Path,
+        environ: Mapping[str, str] | None = None,
+        *,
+        module: str = "service",
+    ) -> None:
         self.started_at = time.monotonic()
         self._stdout, self._stderr = folder / "stdout", folder / "stderr"
         environment = {name: value for name, value in os.environ.items() if not name.startswith("FOVEA_")}
         with self._stdout.open("wb") as out, self._stderr.open("wb") as err:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "service", *arguments],
+                [sys.executable, "-m", module, *arguments],
                 stdout=out,
                 stderr=err,
                 cwd=ROOT,

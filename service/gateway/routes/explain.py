@@ -66,7 +66,8 @@ async def explain(
     if query.version is not None and query.label is not None:
         raise InvalidValueError("version, label: expected one of them. Received: both")
     with wired.metrics.stage("read"):
-        uploads = await read_uploads(request, UploadLimits(wired.settings.max_body_bytes, wired.settings.max_images))
+        limits = UploadLimits(wired.settings.max_body_bytes, wired.settings.max_images)
+        uploads = await read_uploads(request, limits, wired.json_bodies)
     as_picture = prefers(accept, _PNG, "application/json")
     if as_picture and len(uploads) > 1:
         raise InvalidValueError(f"Accept: image/png: expected one image. Received: {len(uploads)}")

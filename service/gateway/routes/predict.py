@@ -47,7 +47,7 @@ async def predict(request: Request, query: Annotated[PredictQuery, Query()], wir
         raise InvalidValueError("version, label: expected one of them. Received: both")
     limits = UploadLimits(wired.settings.max_body_bytes, wired.settings.max_images)
     with wired.metrics.stage("read"):
-        uploads = await read_uploads(request, limits)
+        uploads = await read_uploads(request, limits, wired.json_bodies)
     choice = Choice(query.model, query.version, query.label)
     async with wired.admission.place():
         answer = await wired.predictor.predict(uploads, choice, top=query.top)

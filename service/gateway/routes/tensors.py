@@ -10,6 +10,7 @@ from fastapi import Request, Response
 from service.gateway.audit import describe_bodies
 from service.gateway.catalog import Choice
 from service.gateway.components import Components
+from service.gateway.json_document import Load
 from service.gateway.rest_prediction import TensorRequest
 from service.gateway.uploads import UploadLimits, read_body
 
@@ -19,7 +20,7 @@ async def answer_tensors(
     choice: Choice,
     wired: Components,
     *,
-    parse: Callable[[bytes], TensorRequest],
+    parse: Callable[[bytes, Load], TensorRequest],
     action: str,
     json_bytes: int | None = None,
 ) -> Response:
@@ -29,7 +30,7 @@ async def answer_tensors(
         request: its body is read here.
         choice: the model and version.
         wired: the gateway's parts.
-        parse: reads the body, by the rules of its protocol.
+        parse: reads the body, by the rules of its protocol; given what parses its JSON.
         action: what the audit log calls it.
         json_bytes: how many bytes at the body's beginning are JSON; all of them by default.
     """
