@@ -1,10 +1,11 @@
-"""Whether requests can be answered now, found out by asking the model server, one warm prediction included."""
+"""Checks that live models can answer: by their state on the model server, and by a warm prediction of each version."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -28,31 +29,56 @@ logger = logging.getLogger("fovea.readiness")
 
 _READY_INTERVAL_S = 1.0
 _WAITING_INTERVAL_S = 0.2
+_ENDED = "END"  # the state of a version that will not load
+_MAX_NAMED = 10  # models that one message names
+
+
+class _LoadFailedError(NotLoadedError):
+    """Every version that may answer for a model has ended; none is on its way."""
+
+
+@dataclass(slots=True)
+class _Survey:
+    """Each model of the catalogue: the version that answers, or the error that keeps it from answering."""
+
+    models: dict[str, int] = field(default_factory=dict)
+    pending: dict[str, GatewayError] = field(default_factory=dict)
+    failed: dict[str, GatewayError] = field(default_factory=dict)
 
 
 class Readiness:
-    """Watches what is served and says whether it can answer.
+    """Watches the models that are live and decides whether the gateway is ready.
+
+    The gateway becomes ready when every live model has answered a warm prediction or has failed, and at least one has
+    answered. It stays ready while one model answers: a model that is published later does not hold it. After the
+    connection to the model server was lost, the models that answered before must answer again.
 
     Attributes:
         models: the models that can answer, with the version that would.
-        waiting_for: what is missing, as the error that a client would get; None when ready.
+        pending: why other live models do not answer yet, by name.
+        failed: why live models cannot answer, by name: their versions failed to load or break their contract.
+        waiting_for: the error of `/readyz`; None when ready.
     """
 
     def __init__(self, backend: Backend, catalog: Catalog, *, contracts: ContractCache, metrics: Metrics) -> None:
         self.models: dict[str, int] = {}
+        self.pending: dict[str, str] = {}
+        self.failed: dict[str, str] = {}
         self.waiting_for: GatewayError | None = UnavailableError("the gateway is starting")
         self._backend = backend
         self._catalog = catalog
         self._contracts = contracts
         self._metrics = metrics
         self._warmed: set[tuple[str, int]] = set()
+        self._answered: set[str] | None = None  # models that have answered; None until the gateway was ready once
+        self._is_settled = False  # whether nothing was missing since the connection was made
         self._generation = backend.generation
         self._draining = False
 
     def drain(self) -> None:
         """Stop being ready, for good: the process is about to stop."""
         self._draining = True
-        self._become({}, DrainingError("the gateway is stopping"))
+        self._become(_Survey(), DrainingError("the gateway is stopping"))
 
     async def watch(self) -> None:
         """Check for ever; to be cancelled."""
@@ -68,17 +94,41 @@ class Readiness:
         if self._generation != self._backend.generation:
             self._generation = self._backend.generation
             self._warmed.clear()
-        models: dict[str, int] = {}
-        waiting_for: GatewayError = NoModelError(self._catalog.describe_nothing())
+            self._is_settled = False
+        survey = await self._survey()
+        if not self._draining:
+            self._become(survey, self._judge(survey))
+
+    async def _survey(self) -> _Survey:
+        survey = _Survey()
         for name in self._catalog.names():
             try:
-                models[name] = await self._check_model(name)
+                survey.models[name] = await self._check_model(name)
             except ModelNotFoundError:
                 continue  # it left the index since
+            except (_LoadFailedError, BrokenContractError) as err:
+                survey.failed[name] = err
             except GatewayError as err:
-                waiting_for = err
-        if not self._draining:
-            self._become(models, None if models else waiting_for)
+                survey.pending[name] = err
+        return survey
+
+    def _judge(self, survey: _Survey) -> GatewayError | None:
+        """Return what keeps the gateway from being ready, None if nothing does."""
+        if not survey.models:
+            self._is_settled = False
+        must_answer = survey.pending.keys() if self._answered is None else survey.pending.keys() & self._answered
+        if survey.models and (self._is_settled or not must_answer):
+            self._is_settled = True
+            answered = survey.models.keys() | (self._answered or set())
+            self._answered = answered & (survey.models.keys() | survey.pending.keys() | survey.failed.keys())
+            return None
+        holding = {name: err for name, err in survey.pending.items() if name in must_answer}
+        missing = holding or survey.pending or survey.failed
+        if not missing:
+            return NoModelError(self._catalog.describe_nothing())
+        if len({str(err) for err in missing.values()}) == 1 and not (survey.models or survey.failed):
+            return next(iter(missing.values()))  # one model, or one reason for all
+        return _join_errors(missing, {} if missing is survey.failed else survey.failed)
 
     async def _check_model(self, name: str) -> int:
         """Return the version that would answer now, warm."""
@@ -86,13 +136,22 @@ class Readiness:
         available = {number for number, status in states.items() if status.state == AVAILABLE}
         self._contracts.keep_only(name, available)
         self._warmed -= {key for key in self._warmed if key[0] == name and key[1] not in available}
-        target = await self._catalog.resolve(Choice(name))
-        for version in target.versions:
+        versions = await self._candidates(name, states)
+        for version in versions:
             if version in available:
                 await self._warm(name, version)
                 self._catalog.remember(name, version)
                 return version
-        raise NotLoadedError(_describe(name, target.versions[0], states=states))
+        raise _describe(name, versions, states=states)
+
+    async def _candidates(self, name: str, states: Mapping[int, VersionStatus]) -> Sequence[int]:
+        """Return the versions that may answer for a model, the preferred one first."""
+        try:
+            return (await self._catalog.resolve(Choice(name))).versions
+        except NotLoadedError:  # the model server chooses, and has none that is AVAILABLE
+            if not states:
+                raise
+            return sorted(states, reverse=True)
 
     async def _states(self, name: str) -> dict[int, VersionStatus]:
         try:
@@ -113,19 +172,43 @@ class Readiness:
             raise BrokenContractError(f"{name}/{version} does not answer as its contract says: {err}") from err
         self._warmed.add((name, version))
 
-    def _become(self, models: dict[str, int], waiting_for: GatewayError | None) -> None:
-        if models != self.models and models:
+    def _become(self, survey: _Survey, waiting_for: GatewayError | None) -> None:
+        models = survey.models
+        failed = {name: str(err) for name, err in survey.failed.items()}
+        if models and not waiting_for and (models != self.models or self.waiting_for):
             logger.info("ready: %s", ", ".join(f"{name} version {number}" for name, number in models.items()))
+        if failed != self.failed and failed:
+            logger.warning("cannot answer: %s", "; ".join(f"{name}: {reason}" for name, reason in failed.items()))
         if waiting_for and str(waiting_for) != str(self.waiting_for):
             logger.info("not ready: %s", waiting_for)
-        self.models, self.waiting_for = models, waiting_for
+        self.pending = {name: str(err) for name, err in survey.pending.items()}
+        self.models, self.failed, self.waiting_for = models, failed, waiting_for
         self._metrics.set_ready(waiting_for is None)
 
 
-def _describe(name: str, version: int, *, states: Mapping[int, VersionStatus]) -> str:
-    if version not in states:
-        return f"version {version} of {name} is not known to the model server yet"
-    status = states[version]
-    if status.error_code != "OK":
-        return f"version {version} of {name} failed to load ({status.error_code}); the model server's log says why"
-    return f"version {version} of {name} is loading (state {status.state})"
+def _join_errors(missing: Mapping[str, GatewayError], failed: Mapping[str, GatewayError]) -> GatewayError:
+    """Return one error that names every model that is missing, then those that failed; its code is the first one's."""
+    text = _list_reasons(missing)
+    first = next(iter(missing.values()))
+    return type(first)(f"{text}; failed: {_list_reasons(failed)}" if failed else text)
+
+
+def _list_reasons(errors: Mapping[str, GatewayError]) -> str:
+    reasons = [f"{name}: {err}" for name, err in errors.items()]
+    more = len(reasons) - _MAX_NAMED
+    return "; ".join([*reasons[:_MAX_NAMED], f"and {more} more models"] if more > 0 else reasons)
+
+
+def _describe(name: str, versions: Sequence[int], *, states: Mapping[int, VersionStatus]) -> NotLoadedError:
+    """Return why a model does not answer: about the version that is on its way, else about the preferred one."""
+    if versions[0] not in states:
+        return NotLoadedError(f"version {versions[0]} of {name} is not known to the model server yet")
+    known = [states[version] for version in versions if version in states]
+    on_its_way = next((status for status in known if status.state != _ENDED), None)
+    if on_its_way is not None:
+        return NotLoadedError(f"version {on_its_way.version} of {name} is loading (state {on_its_way.state})")
+    preferred = known[0]
+    if preferred.error_code == "OK":
+        return _LoadFailedError(f"version {preferred.version} of {name} was unloaded by the model server")
+    reason = f"failed to load ({preferred.error_code}); the model server's log says why"
+    return _LoadFailedError(f"version {preferred.version} of {name} {reason}")

@@ -258,6 +258,16 @@ class ReadyReply(BaseModel):
 
     status: str = Field(examples=["ready"])
     models: dict[str, int] = Field(description="Models that answer, and the version that does.", examples=[{"eye": 3}])
+    pending: dict[str, str] | None = Field(
+        default=None,
+        description="Live models that do not answer yet, and why; absent if there are none.",
+        examples=[{"teeth": "version 1 of teeth is loading (state LOADING)"}],
+    )
+    failed: dict[str, str] | None = Field(
+        default=None,
+        description="Live models that cannot answer, and why; absent if there are none.",
+        examples=[{"skin": "version 4 of skin failed to load (DATA_LOSS); the model server's log says why"}],
+    )
 
 
 class ErrorDetail(BaseModel):

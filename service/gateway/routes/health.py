@@ -19,12 +19,23 @@ async def report_health() -> HealthReply:
     return HealthReply(status="ok")
 
 
-@router.get("/readyz", summary="Can requests be answered?", responses=error_replies(503))
+@router.get(
+    "/readyz",
+    summary="Can requests be answered?",
+    responses=error_replies(503),
+    response_model_exclude_none=True,
+)
 async def report_readiness(wired: Wired) -> ReadyReply:
-    """Say whether a model is live and has made a warm prediction; a 503 says what is missing."""
-    if wired.readiness.waiting_for is not None:
-        raise NotReadyError(wired.readiness.waiting_for)
-    return ReadyReply(status="ready", models=wired.readiness.models)
+    """Say whether every live model has answered a warm prediction, or failed for good; a 503 says what is missing.
+
+    A model that becomes live while the gateway is ready is named in `pending` until it answers.
+    """
+    readiness = wired.readiness
+    if readiness.waiting_for is not None:
+        raise NotReadyError(readiness.waiting_for)
+    return ReadyReply(
+        status="ready", models=readiness.models, pending=readiness.pending or None, failed=readiness.failed or None
+    )
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)

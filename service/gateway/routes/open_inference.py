@@ -183,7 +183,7 @@ async def report_live() -> ServerLive:
 
 @router.get("/v2/health/ready", summary="/readyz of the Open Inference Protocol", responses=text_error_replies(503))
 async def report_ready(wired: Wired) -> ServerReady:
-    """Say whether a model is live and has made a warm prediction; a 503 says what is missing."""
+    """Say whether every live model has answered a warm prediction, or failed for good; a 503 says what is missing."""
     await report_readiness(wired)
     return ServerReady(ready=True)
 

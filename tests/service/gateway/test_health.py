@@ -105,16 +105,6 @@ def test_version_that_takes_over_is_warmed_first(
     assert [("colours", 1, 1), ("colours", 2, 1)] == backend.predictions
 
 
-def test_one_broken_model_does_not_make_the_others_unready(
-    client: TestClient, backend: ScriptedBackend, index: ModelStore
-) -> None:
-    """Ready means that at least one model answers."""
-    publish_empty(index, "broken")
-    time.sleep(1.2)
-
-    assert {"colours": 1} == client.get("/readyz").json()["models"]
-
-
 def test_health_answers_without_any_model_server(client: TestClient, backend: ScriptedBackend) -> None:
     """Liveness is about the process alone."""
     backend.stop()
