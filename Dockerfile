@@ -77,7 +77,7 @@ EXPOSE 8500 8501
 HEALTHCHECK --interval=10s --timeout=5s --retries=3 --start-period=60s \
     CMD ["python", "-c", "import socket; socket.create_connection(('127.0.0.1', 8500), 4)"]
 ENTRYPOINT ["python", "-m", "service", "modelserver"]
-CMD ["--host=0.0.0.0", "--port=8500", "--monitoring_port=8501", "--model_config_file=/models/models.config", "--model_config_file_poll_wait_seconds=1"]
+CMD ["--host=0.0.0.0", "--port=8500", "--monitoring_port=8501", "--enable_grpc_healthcheck_service", "--model_config_file=/models/models.config", "--model_config_file_poll_wait_seconds=1"]
 
 FROM base AS pipeline
 COPY --from=pipeline-packages /opt/venv /opt/venv

@@ -31,6 +31,10 @@ class ModelRepository:
         on_end: is told of a version that was served and no longer is.
         labels_allowed: whether versions may have labels at all.
         labels_ahead: whether a new label may name a version that is not available.
+
+    Attributes:
+        is_configured: whether it has been said which models are wanted, if any.
+        on_change: called after what is wanted, or the state of a version, has changed.
     """
 
     def __init__(
@@ -43,6 +47,8 @@ class ModelRepository:
         labels_allowed: bool = True,
         labels_ahead: bool = False,
     ) -> None:
+        self.is_configured = False
+        self.on_change: Callable[[], None] = lambda: None
         self._labels: Mapping[str, Mapping[str, int]] | None = None  # by model; None until there is a configuration
         self._labels_allowed = labels_allowed
         self._labels_ahead = labels_ahead
@@ -127,6 +133,11 @@ class ModelRepository:
             message = f"{len(failed)} model(s) did not become available: {{{', '.join(failed)}, }}"
             raise EngineError(message, code="UNKNOWN")
 
+    def mark_configured(self) -> None:
+        """Note that every model that is wanted now has been named by `aspire`."""
+        self.is_configured = True
+        self.on_change()
+
     def aspire(self, name: str, paths: Mapping[int, Path]) -> None:
         """Say which versions of a model are wanted; call again at any time, it changes only what differs.
 
@@ -149,6 +160,7 @@ class ModelRepository:
                 versions[number] = ServedVersion(name, number, paths[number])
                 self._start(self._bring_up(versions[number]))
         self._retire(name)
+        self.on_change()
 
     async def close(self) -> None:
         """Stop loading, finish the calls that are here, unload everything."""
@@ -188,6 +200,7 @@ class ModelRepository:
             logger.exception("%s: failed", version)
             version.end(ModelLoadError(f"{type(err).__name__}: {err}"))
         self._retire(version.model)
+        self.on_change()
 
     async def _load_patiently(self, version: ServedVersion) -> None:
         """Try to load until it works, the tries are used up, or the version is no longer wanted."""
@@ -223,4 +236,5 @@ class ModelRepository:
             await asyncio.to_thread(queue.close)  # not on the loader's thread: draining keeps no other version waiting
         version.end(None)
         self._on_end(version)
+        self.on_change()
         logger.info("%s: unloaded", version)

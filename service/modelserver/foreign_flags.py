@@ -19,7 +19,6 @@ IGNORED = {name: reason for reason, names in _BY_REASON.items() for name in name
 REFUSED = {
     "ssl_config_file": "gRPC is not encrypted here; keep it on a Unix socket or loopback, and use the gateway's TLS",
     "use_alts_credentials": "gRPC is not encrypted here; keep it on a Unix socket or loopback",
-    "enable_grpc_healthcheck_service": "not served; ask GetModelStatus",
     "mixed_precision": "use --precision",
     "platform_config_file": "there is one platform, tensorflow",
     "prefer_tflite_model": "TFLite models are not served",

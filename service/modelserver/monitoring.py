@@ -8,14 +8,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from engine.errors import EngineError
 from engine.scheduling import BatchRecord, ModelQueue
 from engine.versions import ServedVersion
-from service.modelserver.errors import BindError
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128)
@@ -83,15 +81,3 @@ class Metrics:
         """Drop the series of a version that is gone, but for the count of its calls."""
         for metric in (self._seconds, self._rows, self._waits, self._runs, self._info):
             metric.remove_by_labels({"model": version.model, "version": str(version.number)})
-
-    def listen(self, host: str, port: int) -> WSGIServer:
-        """Serve the metrics over HTTP from a thread, until the server that is returned is shut down.
-
-        Raises:
-            BindError: if the address cannot be listened on.
-        """
-        try:
-            server, _ = start_http_server(port, host, self.registry)
-        except OSError as err:
-            raise BindError(f"cannot listen on {host}:{port}: {err.strerror or err}") from err
-        return server

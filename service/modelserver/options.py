@@ -76,7 +76,8 @@ class Options:
     enable_serialization_as_tensor_content: Annotated[
         bool, _truth, "whether numbers are answered in tensor_content, not in typed fields (default false)"
     ] = False
-    monitoring_port: Annotated[int | None, _PORT, "TCP port of metrics (ours; default none)"] = None
+    monitoring_port: Annotated[int | None, _PORT, "TCP port of metrics and /readyz (ours; default none)"] = None
+    enable_grpc_healthcheck_service: Annotated[bool, _truth, "whether grpc.health.v1 is served (default false)"] = False
     model_config_file: Annotated[Path | None, Path, "text ModelServerConfig to follow; may appear later"] = None
     model_config_file_poll_wait_seconds: Annotated[float, _SECONDS, "0 reads it once (default 1)"] = 1.0
     model_name: Annotated[str, str, "the one model that is served without a config file"] = "default"

@@ -10,6 +10,7 @@ import signal
 from collections.abc import AsyncIterator, Sequence
 
 import grpc
+from grpc_health.v1 import health_pb2_grpc
 
 from contract.tensors import model_service_pb2_grpc, prediction_service_pb2_grpc
 from engine.queues import QueueOpener, RunSettings
@@ -20,8 +21,10 @@ from engine.versions import ServedVersion
 from service.modelserver.answers import Refusal
 from service.modelserver.config import ModelConfig
 from service.modelserver.errors import BindError
+from service.modelserver.health import Health, HealthService
 from service.modelserver.model_service import ModelService
 from service.modelserver.monitoring import Metrics
+from service.modelserver.monitoring_port import listen
 from service.modelserver.options import Options
 from service.modelserver.prediction_service import PredictionService
 from service.modelserver.watcher import ModelWatcher
@@ -74,11 +77,6 @@ async def running_server(options: Options) -> AsyncIterator[Sequence[str]]:
         scheduler = Scheduler(options.num_threads, max_waiting=options.max_waiting_calls)
         stack.callback(scheduler.close)
         metrics = Metrics()
-        if options.monitoring_port is not None:
-            listener = metrics.listen(options.host, options.monitoring_port)
-            stack.callback(listener.server_close)
-            stack.callback(listener.shutdown)
-            logger.info("metrics on http://%s:%d/metrics", options.host, listener.server_port)
         repository = ModelRepository(
             functools.partial(_open, _build_opener(options, scheduler), metrics),
             num_retries=options.max_num_load_retries,
@@ -87,6 +85,9 @@ async def running_server(options: Options) -> AsyncIterator[Sequence[str]]:
             labels_allowed=options.allow_version_labels,
             labels_ahead=options.allow_version_labels_for_unavailable_models,
         )
+        health = Health(repository)
+        if options.monitoring_port is not None:
+            _monitor(options, metrics, health, stack=stack)
         stack.push_async_callback(repository.close)
         watcher = ModelWatcher(repository, dict(options.path_map), file_poll_s=options.file_system_poll_wait_seconds)
         server = grpc.aio.server(options=[*(_CHANNEL_OPTIONS | dict(options.grpc_channel_arguments)).items()])
@@ -95,12 +96,22 @@ async def running_server(options: Options) -> AsyncIterator[Sequence[str]]:
         models = ModelService(repository, watcher)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(predictions, server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
+        if options.enable_grpc_healthcheck_service:
+            health_pb2_grpc.add_HealthServicer_to_server(HealthService(health), server)
         server.add_generic_rpc_handlers((Refusal(),))
         addresses = [_listen(server, address) for address in options.addresses]
         await server.start()
         stack.push_async_callback(server.stop, DRAIN_S)
         await stack.enter_async_context(_following(options, watcher))
+        stack.callback(health.stop)
         yield addresses
+
+
+def _monitor(options: Options, metrics: Metrics, health: Health, *, stack: contextlib.AsyncExitStack) -> None:
+    listener = listen(options.host, options.monitoring_port or 0, registry=metrics.registry, health=health)
+    stack.callback(listener.server_close)
+    stack.callback(listener.shutdown)
+    logger.info("metrics on http://%s:%d/metrics", options.host, listener.server_port)
 
 
 def _build_opener(options: Options, scheduler: Scheduler) -> QueueOpener:

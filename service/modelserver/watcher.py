@@ -52,6 +52,7 @@ class ModelWatcher:
         self._complaints.clear()
         logger.info("models: %s", ", ".join(config.name for config in configs) or "none yet")
         await self.scan()
+        self._repository.mark_configured()
 
     async def reload(self, message: Any) -> None:
         """Apply a ModelServerConfig message, and return when the models that are new in it are available.
@@ -110,12 +111,14 @@ class ModelWatcher:
         try:
             text = await asyncio.to_thread(path.read_text)
         except FileNotFoundError:
+            self._repository.mark_configured()
             return self._complain(_CONFIG, f"waiting for the model config {path.name}: there is no such file")
         except (OSError, ValueError) as err:
             return self._complain(_CONFIG, f"the model config {path.name} cannot be read: {err}")
         if text == self._text:
             return
         if not text.strip():  # perhaps someone is about to write it
+            self._repository.mark_configured()
             return self._complain(_CONFIG, f"waiting for the model config {path.name}: it is empty")
         try:
             await self.apply(read_config(parse_config(text), self._path_map, self._names))

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import httpx2
 import numpy as np
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from contract.store import WARMUP_FILE
 from contract.tensors import predict_pb2, tensor_pb2, types_pb2
@@ -124,6 +125,22 @@ def _ports(bench: Bench) -> None:
     client, _ = bench.serve_model(bench.folder / "later")
     wanted = ("NOT_FOUND", "Servable not found for request: Latest(m)")
     assert refusal(lambda: client.call(build_request("m", {"images": RED}))) == wanted
+
+
+@row(
+    "`--enable_grpc_healthcheck_service`",
+    theirs='`""`, `ModelService` and `PredictionService` SERVING once the ports are open',
+    ours="these, and with the package's name, SERVING when every listed version has loaded or failed for good, and one "
+    "has loaded or none is listed; NOT_SERVING at SIGTERM, when streams of `Watch` end",
+    why="ports are open before models are loaded",
+)
+def _health(bench: Bench) -> None:
+    client, _ = bench.serve("--enable_grpc_healthcheck_service", f"--model_config_file={bench.folder / 'absent'}")
+    health = health_pb2_grpc.HealthStub(client.channel)
+    for name in ("", "ModelService", "PredictionService", "tensorflow.serving.PredictionService"):
+        for reply in health.Watch(health_pb2.HealthCheckRequest(service=name), timeout=60):
+            if reply.status == health_pb2.HealthCheckResponse.SERVING:
+                break
 
 
 @row(
