@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import os
 import socket
 import sys
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from contract.store import CONTAINER_ROOT
+
+logger = logging.getLogger("fovea.up")
 
 IMAGE = "tensorflow/serving:2.21.0"
 NETWORKS = ("bridge", "host")
@@ -85,7 +88,7 @@ class ServingContainer:
             except self._docker.errors.NotFound:
                 self._status = 137
             except (self._docker.errors.DockerException, OSError) as err:
-                sys.stderr.write(f"the container engine does not answer: {err}\n")
+                logger.error("the container engine does not answer: %s", err)
         return self._status
 
     def terminate(self) -> None:

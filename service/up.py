@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import socket
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -33,6 +32,7 @@ from service.gateway.settings import (
     parse_flags,
 )
 from service.gateway.tls import trusting
+from service.logs import fail, say, set_up_logging
 
 USAGE = f"""python -m service up [--models-dir models] [--host 127.0.0.1] [--port 8000] [the gateway's flags]
 
@@ -64,19 +64,20 @@ def main(argv: Sequence[str]) -> int:
         engine, rest = _take_engine(argv)
         settings = _load_settings(rest)
     except SettingsError as err:
-        print(f"usage: {USAGE}", f"up: {err}", sep="\n", file=sys.stderr)
+        fail("up", f"up: {err}", usage=f"usage: {USAGE}")
         return 2
+    set_up_logging(settings.log_format, level=settings.log_level)
     store = ModelStore(Path(str(settings.models_dir)).absolute())
     try:
         store.ensure()
-        with bind_socket(settings.host, settings.port) as listener, _model_server(store, engine) as server:
+        with bind_socket(settings.host, settings.port) as listener, _model_server(store, engine, settings) as server:
             reason = _run(rest, settings, store=store, listener=listener, server=server, signals=signals)
     except (StoreError, ContainerError) as err:
         reason = str(err)
     except OSError as err:
         reason = f"cannot listen on {settings.host}:{settings.port}: {err.strerror or err}"
     if reason:
-        print(f"up: {reason}", file=sys.stderr)
+        fail("up", f"up: {reason}")
     return 1 if reason else 0
 
 
@@ -132,7 +133,7 @@ class _ModelServer:
 
 
 @contextmanager
-def _model_server(store: ModelStore, engine: Placement | _Embedded) -> Iterator[_ModelServer]:
+def _model_server(store: ModelStore, engine: Placement | _Embedded, settings: Settings) -> Iterator[_ModelServer]:
     """Start the model server; it has ended and left nothing when the context is left."""
     if isinstance(engine, Placement):
         if not store.read_index():
@@ -146,7 +147,7 @@ def _model_server(store: ModelStore, engine: Placement | _Embedded) -> Iterator[
     directory = _make_socket_directory()
     try:
         address = directory / "modelserver.sock"
-        child = Child("model server", _model_server_arguments(store, address, engine.precision))
+        child = Child("model server", _model_server_arguments(store, address, engine.precision, settings.log_format))
         try:
             yield _ModelServer(child, f"unix:{address}")
         finally:
@@ -214,12 +215,12 @@ def _report(reply: dict[str, dict[str, str]] | None, url: str, *, said: set[str]
     if reply is None:
         return False
     if "error" not in reply:
-        print(f"Fovea is ready: {url} (documentation: {url}/docs)", flush=True)
+        say(f"Fovea is ready: {url} (documentation: {url}/docs)")
         return True
     code, message = reply["error"]["code"], reply["error"]["message"]
     if code not in _UNREMARKABLE and message not in said:
         said.add(message)
-        print(f"Fovea is up at {url}, but not ready: {message}", flush=True)
+        say(f"Fovea is up at {url}, but not ready: {message}")
     return False
 
 
@@ -244,13 +245,14 @@ def _fetch_readiness(url: str, certificate: Path | None) -> dict[str, dict[str, 
     return body
 
 
-def _model_server_arguments(store: ModelStore, address: Path, precision: str) -> list[str]:
+def _model_server_arguments(store: ModelStore, address: Path, precision: str, log_format: str) -> list[str]:
     return [
         "modelserver",
         f"--grpc_socket_path={address}",  # and no port: no other user of this machine reaches it
         f"--model_config_file={store.config_path}",
         f"--precision={precision}",
         "--enable_serialization_as_tensor_content",  # the gateway reads it faster
+        f"--log_format={log_format}",
         "--model_config_file_poll_wait_seconds=1",
         "--path-map",
         f"{CONTAINER_ROOT}={store.root}",

@@ -6,12 +6,12 @@ import contextlib
 import logging
 import os
 import socket
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from service.gateway.listening import bind_socket, url_of
 from service.gateway.settings import Settings, SettingsError, describe_flags, load_settings
+from service.logs import fail, set_up_logging
 
 if TYPE_CHECKING:
     from service.gateway.metrics import Metrics
@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         settings = load_settings(argv, os.environ)
     except SettingsError as err:
-        print(USAGE, f"gateway: {err}", sep="\n", file=sys.stderr)
+        fail("gateway", f"gateway: {err}", usage=USAGE)
         return 2
     return run_gateway(settings)
 
@@ -45,12 +45,12 @@ def run_gateway(settings: Settings) -> int:
     from service.gateway.app import create_app
     from service.gateway.components import components_of
     from service.gateway.errors import StorageError
-    from service.gateway.logs import set_up_logging
+    from service.gateway.request_context import logged_request_id
     from service.gateway.server import run_server
     from service.gateway.tls import CertificateError, ServerCertificate
     from service.gateway.tracing import TracingError
 
-    set_up_logging(settings.log_level, settings.log_format)
+    set_up_logging(settings.log_format, level=settings.log_level, request_id=logged_request_id)
     with contextlib.ExitStack() as stack:
         try:
             certificate = ServerCertificate(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
@@ -59,7 +59,7 @@ def run_gateway(settings: Settings) -> int:
             metrics_url = _listen_for_metrics(settings, components_of(app).metrics, stack=stack)
         except (KeyFileError, CertificateError, SettingsError, StorageError, TracingError) as err:
             reason = f"{err}: {err.__cause__}" if isinstance(err, StorageError) else str(err)
-            print(f"gateway: {reason}", file=sys.stderr)
+            fail("gateway", f"gateway: {reason}")
             return 1
         logger.info("listening on %s, model server at %s", url_of(listener, settings.scheme), settings.backend)
         logger.info("API keys are %s; metrics at %s", "needed" if settings.needs_key else "not needed", metrics_url)

@@ -15,8 +15,9 @@ HEADER = "x-request-id"
 ID_PATTERN = r"[A-Za-z0-9._:/+=@-]{1,128}"
 
 _ALLOWED = re.compile(ID_PATTERN)
-_current: ContextVar[str] = ContextVar("fovea_request_id", default="-")
-_caller: ContextVar[str] = ContextVar("fovea_caller", default="-")
+_NONE = "-"
+_current: ContextVar[str] = ContextVar("fovea_request_id", default=_NONE)
+_caller: ContextVar[str] = ContextVar("fovea_caller", default=_NONE)
 
 
 def adopt_request_id(sent: str | None) -> str:
@@ -29,6 +30,12 @@ def adopt_request_id(sent: str | None) -> str:
 def current_request_id() -> str:
     """Return the id of the request that is being answered, "-" outside of one."""
     return _current.get()
+
+
+def logged_request_id() -> str | None:
+    """Return the id of the request that is being answered, None outside of one."""
+    request_id = _current.get()
+    return None if request_id == _NONE else request_id
 
 
 def set_caller(caller: str) -> None:

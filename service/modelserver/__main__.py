@@ -2,7 +2,7 @@
 
 import sys
 
-from service.modelserver.cli import main
+from service.__main__ import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(["modelserver", *sys.argv[1:]]))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
 from collections.abc import Sequence
 
+from service.logs import fail, set_up_logging, wanted_format
 from service.modelserver.config import check_first_config
 from service.modelserver.errors import BindError, ConfigSyntaxError, RequestError
 from service.modelserver.options import parse_options
@@ -22,25 +22,21 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         Exit status: 0 stopped as asked, 1 could not serve (the reason is the last line of stderr).
     """
-    _set_up_logging()
+    set_up_logging(wanted_format(argv, {}))
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # deprecation notices of the calls that we mean
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     options = parse_options(argv)
     try:
         if options.model_config_file is not None:
             check_first_config(options.model_config_file, dict(options.path_map))
         asyncio.run(serve(options))
     except BindError as err:
-        print(f"modelserver: {err}", file=sys.stderr)
+        fail("modelserver", f"modelserver: {err}")
         return 1
     except ConfigSyntaxError as err:
-        print(f"{err}\n{_FAILED} {err.code}: Invalid protobuf file: '{options.model_config_file}'", file=sys.stderr)
+        fail("modelserver", f"{err}\n{_FAILED} {err.code}: Invalid protobuf file: '{options.model_config_file}'")
         return 1
     except RequestError as err:
-        print(f"{_FAILED} {err.code}: {err}", file=sys.stderr)
+        fail("modelserver", f"{_FAILED} {err.code}: {err}")
         return 1
     return 0
-
-
-def _set_up_logging() -> None:
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s modelserver %(message)s")
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # deprecation notices of the calls that we mean
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

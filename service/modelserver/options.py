@@ -10,9 +10,10 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, NoReturn, get_args, get_type_hints
 
 from service import VERSION
+from service.logs import fail
 from service.modelserver.foreign_flags import IGNORED, REFUSED
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,12 @@ def _truth(text: str) -> bool:
     if text.lower() not in ("true", "1", "false", "0"):
         raise argparse.ArgumentTypeError(f"expected true or false. Received: {text!r}")
     return text.lower() in ("true", "1")
+
+
+def _log_format(text: str) -> str:
+    if text not in ("text", "json"):
+        raise argparse.ArgumentTypeError(f"expected text or json. Received: {text!r}")
+    return text
 
 
 def _mapping(text: str) -> tuple[str, str]:
@@ -99,6 +106,7 @@ class Options:
     enable_batching: Annotated[bool, _truth, "taken as said: batching is always on"] = True
     batching_parameters_file: Annotated[Path | None, Path, "its max_batch_size and num_batch_threads are read"] = None
     max_waiting_calls: Annotated[int, _number(int, 0, 10**6), "calls that may wait for a model (ours)"] = 256
+    log_format: Annotated[str, _log_format, "text for people or json for programs (ours)"] = "text"
     tuning_cache: Annotated[Path | None, Path, "folder of measurements (ours; default in ~/.cache)"] = None
 
     @property
@@ -114,18 +122,27 @@ class Options:
         return self.tensorflow_session_parallelism or len(os.sched_getaffinity(0))
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong in the log's format, and end."""
+        fail("modelserver", f"modelserver: {message}", usage=self.format_usage().rstrip())
+        self.exit(2)
+
+
 def parse_options(argv: Sequence[str]) -> Options:
     """Read the command line; a wrong one ends the process with status 2 and the reason on stderr.
 
     Args:
         argv: the arguments, without the program's name.
     """
-    parser = argparse.ArgumentParser(prog="modelserver", description=__doc__, allow_abbrev=False)
+    parser = _Parser(prog="modelserver", description=__doc__, allow_abbrev=False)
     hints = get_type_hints(Options, include_extras=True)
     for field in dataclasses.fields(Options):
         _, read, text = get_args(hints[field.name])
         kind: dict[str, Any] = {"nargs": "?", "const": True} if read is _truth else {}
         names = [f"--{field.name}"]
+        if read is _log_format:
+            names.append("--log-format")  # as the gateway's
         if read is _mapping:
             kind, names = {"action": "append", "metavar": "FROM=TO"}, ["--path-map", *names]
             kind["default"] = None  # argparse would append to the default itself

@@ -16,9 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from contract.store import ModelStore
-from service.gateway.logs import JsonFormatter, TextFormatter
 from service.gateway.series import CounterSeries, HistogramSeries
 from service.key import main
+from service.logs import JsonFormatter, TextFormatter
 from tests.helpers.gateway_process import fetch
 from tests.helpers.pictures import encode
 from tests.helpers.scripted_backend import ScriptedBackend
