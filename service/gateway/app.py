@@ -11,8 +11,10 @@ from fastapi import FastAPI
 
 from service import VERSION
 from service.gateway.access import install_access
+from service.gateway.addressing import install_addressing
 from service.gateway.asgi import GatewayApp
 from service.gateway.components import Components, build_components, components_of
+from service.gateway.cors import install_cors, install_preflights
 from service.gateway.hot_routes import HotRoute, HotRoutes
 from service.gateway.lifetime import RequestLifetime
 from service.gateway.middleware import RequestScope
@@ -53,6 +55,8 @@ def create_app(settings: Settings, components: Components | None = None) -> Fast
         description=_DESCRIPTION,
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,  # routes/docs.py, which knows the prefix
+        redirect_slashes=False,
         lifespan=_run_components,
         telemetry=_NO_TELEMETRY,
     )
@@ -67,7 +71,10 @@ def create_app(settings: Settings, components: Components | None = None) -> Fast
     install_access(app, settings, routes=every_route)
     if app.state.components.tracing is not None:
         app.add_middleware(TraceRequests, tracer=app.state.components.tracing.tracer)
+    install_preflights(app, settings, routes=every_route)
     app.add_middleware(RequestScope, metrics=app.state.components.metrics)
+    install_cors(app, settings)
+    install_addressing(app, settings, routes=every_route)
     return app
 
 

@@ -6,6 +6,8 @@ from fastapi import FastAPI
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.gateway.heads import AnswerHead
+
 
 class GatewayApp(FastAPI):
     """FastAPI, but what `add_middleware` adds surrounds all of it.
@@ -22,6 +24,7 @@ class GatewayApp(FastAPI):
             self.user_middleware = middleware
         if isinstance(app, ServerErrorMiddleware):
             app = app.app
+        app = AnswerHead(app)
         for cls, args, kwargs in reversed(middleware):
             app = cls(app, *args, **kwargs)
         return app

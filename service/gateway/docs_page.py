@@ -61,8 +61,14 @@ CONTENT_SECURITY_POLICY = (
 Document = Mapping[str, Any]
 
 
-def render_docs(openapi: Document) -> str:
-    """Return the page for an OpenAPI 3.1 document."""
+def render_docs(openapi: Document, *, root: str = "./") -> str:
+    """Return the page for an OpenAPI 3.1 document.
+
+    Args:
+        openapi: the document.
+        root: precedes links to the gateway's paths.
+    """
+    here = escape(root)
     info = openapi["info"]
     parts = [
         "<!doctype html>",
@@ -71,7 +77,8 @@ def render_docs(openapi: Document) -> str:
         f"<title>{escape(info['title'])} API</title><style>{_STYLE}</style></head><body>",
         f"<h1>{escape(info['title'])} API <small>{escape(info['version'])}</small></h1>",
         f"<p>{_text(info.get('description', ''))}</p>",
-        '<p>For programs: <a href="openapi.json">/openapi.json</a>. For people: <a href="./">the page</a>.</p>',
+        f'<p>For programs: <a href="{here}openapi.json">/openapi.json</a>. '
+        f'For people: <a href="{here}">the page</a>.</p>',
         *_render_contents(openapi),
     ]
     for method, path, operation in _operations(openapi):

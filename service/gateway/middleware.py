@@ -12,6 +12,7 @@ from service.gateway.access import KEY_NAME
 from service.gateway.errors import GatewayError
 from service.gateway.logs import RequestLine, log_request
 from service.gateway.metrics import Metrics
+from service.gateway.prefixes import ASKED_PATH
 from service.gateway.replies import error_reply
 from service.gateway.request_context import HEADER, adopt_request_id
 
@@ -29,7 +30,7 @@ _HEADERS = {
 
 
 class RequestScope:
-    """Surrounds the app; the outermost layer but for the framework's own.
+    """Surrounds the app; outside of it are only CORS headers and the reading of paths.
 
     Args:
         app: what answers.
@@ -70,7 +71,7 @@ class RequestScope:
         log_request(
             RequestLine(
                 method=method,
-                path=scope["path"],
+                path=scope.get(ASKED_PATH, scope["path"]),
                 route=route,
                 status=exchange.status,
                 ms=1e3 * seconds,

@@ -44,6 +44,8 @@ def install_error_handlers(app: FastAPI) -> None:
 
     async def answer_framework(request: Request, err: Exception) -> Response:
         error = cast(HTTPException, err)
+        if error.headers and error.headers.get("Allow") == "GET":
+            error.headers = {**error.headers, "Allow": "GET, HEAD"}
         code = _CODES.get(error.status_code, "http_error")
         body = format_message(_path(request.scope), code, _explain(request, error))
         return json_reply(body, error.status_code, headers=error.headers)

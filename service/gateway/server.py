@@ -13,7 +13,7 @@ from typing import cast
 import uvicorn
 from fastapi import FastAPI
 
-from service.gateway.connections import ConnectionLimits, GuardedProtocol, check_times, guarded_protocol
+from service.gateway.connections import ConnectionLimits, GuardedProtocol, guarded_protocol
 from service.gateway.listening import BACKLOG
 from service.gateway.settings import Settings
 from service.gateway.tls import ServerCertificate
@@ -56,7 +56,8 @@ class GatewayServer(uvicorn.Server):
         """Say whether to stop now; uvicorn asks ten times a second."""
         if counter % 10 == 0:
             self._on_second()
-            check_times(self.server_state.connections, asyncio.get_running_loop().time())
+            protocol = cast(type[GuardedProtocol], self.config.http_protocol_class)
+            protocol.check_times(self.server_state.connections, asyncio.get_running_loop().time())
         if self._stop_at is not None:
             for connection in self.server_state.connections:
                 cast(GuardedProtocol, connection).stop()
@@ -103,13 +104,14 @@ def run_server(
     Args:
         app: the gateway.
         listener: a listening socket; closed at the end.
-        settings: delays and time limits of the stop; proxies to believe.
+        settings: delays and time limits.
         on_stop: called once, when the first signal arrives.
         certificate: for HTTPS; None for HTTP.
     """
     limits = ConnectionLimits(
         header_timeout_s=settings.header_timeout_s,
         body_timeout_s=settings.body_timeout_s,
+        keep_alive_timeout_s=settings.keep_alive_timeout_s,
         max_connections=settings.max_connections,
     )
     config = uvicorn.Config(
@@ -121,9 +123,7 @@ def run_server(
         log_config=None,
         access_log=False,
         server_header=False,
-        # uvicorn's own default believes whoever connects from this machine.
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=list(settings.trusted_proxies),
+        proxy_headers=False,  # addressing.py reads them, from the proxies that are trusted
         ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
         backlog=BACKLOG,
         timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),

@@ -18,6 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from contract.image import MAX_PIXELS
 from contract.store import NAME_PATTERN
+from service.gateway.origins import clean_origin
+from service.gateway.prefixes import clean_prefix
 from service.gateway.rate_limits import RATE_PATTERN
 
 PREFIX = "FOVEA_"
@@ -80,7 +82,12 @@ class Settings(BaseModel):
     predict_timeout_s: float = Field(30.0, gt=0, le=3600, description="longest wait for the model server, seconds")
     header_timeout_s: float = Field(10.0, gt=0, le=3600, description="longest wait for a request's headers, seconds")
     body_timeout_s: float = Field(60.0, gt=0, le=3600, description="longest wait for a request's body, seconds")
-    max_connections: int = Field(900, ge=1, le=1_000_000, description="most connections open at once")
+    keep_alive_timeout_s: float = Field(
+        75.0, gt=0, le=86400, description="how long an idle connection is kept, seconds; set it above your proxy's"
+    )
+    max_connections: int = Field(
+        900, ge=1, le=1_000_000, description="most connections open at once; a further one replaces the longest idle"
+    )
     drain_timeout_s: float = Field(
         30.0, ge=0, le=3600, description="on SIGTERM, longest wait for requests in flight, seconds"
     )
@@ -95,7 +102,12 @@ class Settings(BaseModel):
         (), description="requests of one key, or of one address without keys, such as 10/second,2000/hour"
     )
     trusted_proxies: tuple[str, ...] = Field(
-        (), description="addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto count"
+        (), description="addresses or networks of proxies whose X-Forwarded-For, -Proto and -Prefix count"
+    )
+    root_path: str = Field("", description="path under which a proxy serves the gateway, such as /fovea")
+    cors_origins: tuple[str, ...] = Field(
+        (),
+        description="origins whose pages may call the gateway, such as https://app.example.org, or *; none by default",
     )
     tls_cert: Path | None = Field(None, description="certificate chain (PEM); HTTPS instead of HTTP")
     tls_key: Path | None = Field(None, description="the certificate's key (PEM), if it is not in the same file")
@@ -119,7 +131,7 @@ class Settings(BaseModel):
         None, ge=0, le=65535, description="a TCP port for /metrics alone, instead of the main one"
     )
 
-    @field_validator("models", "rate_limit", "trusted_proxies", mode="before")
+    @field_validator("models", "rate_limit", "trusted_proxies", "cors_origins", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -146,6 +158,18 @@ class Settings(BaseModel):
         for proxy in value:
             ipaddress.ip_network(proxy)  # its ValueError says what is wrong; "*" is no network
         return value
+
+    @field_validator("root_path")
+    @classmethod
+    def _check_root_path(cls, value: str) -> str:
+        if (prefix := clean_prefix(value)) is None:
+            raise ValueError("expected a path such as /fovea, of letters, digits and ._~-")
+        return prefix
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(clean_origin(origin) for origin in value))
 
     @field_validator("backend")
     @classmethod

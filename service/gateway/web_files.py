@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ _TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+_RELATIVE_LINK = re.compile(rb'((?:href|src)=")([a-z])')
 # The page's own files and its own service, nothing else; no text ever becomes markup or code, whatever a label says.
 CONTENT_SECURITY_POLICY = "; ".join(
     [
@@ -54,6 +56,12 @@ class WebFile:
     media_type: str
     etag: str
 
+    def with_links(self, root: str) -> WebFile:
+        """Return the file with this before its relative links."""
+        if root == "./":
+            return self
+        return _build(_RELATIVE_LINK.sub(rb"\1" + root.encode() + rb"\2", self.content), self.media_type)
+
 
 @functools.cache
 def load_web_files() -> dict[str, WebFile]:
@@ -62,5 +70,8 @@ def load_web_files() -> dict[str, WebFile]:
 
 
 def _load(path: Path) -> WebFile:
-    content = path.read_bytes()
-    return WebFile(content, _TYPES[path.suffix], f'"{hashlib.sha256(content).hexdigest()[:32]}"')
+    return _build(path.read_bytes(), _TYPES[path.suffix])
+
+
+def _build(content: bytes, media_type: str) -> WebFile:
+    return WebFile(content, media_type, f'"{hashlib.sha256(content).hexdigest()[:32]}"')

@@ -169,7 +169,6 @@ _INFER: dict[str, Any] = {
     summary="Which server is this?",
     responses={200: _example({"name": "fovea", "version": VERSION, "extensions": list(EXTENSIONS)})},
 )
-@router.get("/v2/", include_in_schema=False)
 async def describe_server() -> ServerMetadata:
     """Return name, version and the extensions of the protocol that are served."""
     return ServerMetadata(name="fovea", version=VERSION, extensions=list(EXTENSIONS))

@@ -5,18 +5,19 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from service.gateway.errors import NotFoundError
+from service.gateway.prefixes import link_root
 from service.gateway.web_files import HEADERS, load_web_files
 
 router = APIRouter(include_in_schema=False)
 
 
-@router.api_route("/", methods=["GET", "HEAD"])
+@router.get("/")
 async def show_page(request: Request) -> Response:
     """Return the page."""
     return _reply(request, "index.html")
 
 
-@router.api_route("/web/{name}", methods=["GET", "HEAD"])
+@router.get("/web/{name}")
 async def send_file(request: Request, name: str) -> Response:
     """Return one of the page's files."""
     return _reply(request, name)
@@ -26,6 +27,8 @@ def _reply(request: Request, name: str) -> Response:
     file = load_web_files().get(name)
     if file is None:
         raise NotFoundError("the page has no such file")
+    if name == "index.html":
+        file = file.with_links(link_root(request.scope))
     headers = {**HEADERS, "etag": file.etag}
     if file.etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
