@@ -5,7 +5,8 @@ with FoveaClient("http://127.0.0.1:8000") as client:
         print(prediction.name, prediction.top[0].label, prediction.top[0].probability)
 
 `AsyncFoveaClient` has the same methods, to be awaited. A service that is busy (429, 503) is asked again when its
-Retry-After says so, a bounded number of times and never beyond the total time.
+Retry-After says so, a bounded number of times and never beyond the total time. A prediction or explanation whose kept
+connection ended before a reply began is asked for once more, on a new connection.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from service.client_calls import (
     build_predict,
     build_ready,
 )
+from service.client_connections import ConnectionWatch
 from service.client_replies import ExplainResult, FoveaError, HeatMap, ModelInfo, PredictResult, Readiness
 
 __all__ = [
@@ -78,7 +80,8 @@ class FoveaClient:
     ) -> None:
         self._timeout_s = timeout_s
         self._retries = retries
-        self._http = httpx2.Client(**_transport_options(url, key, ca_file))
+        self._options = _transport_options(url, key, ca_file)
+        self._http = httpx2.Client(**self._options)
 
     def __enter__(self) -> FoveaClient:
         return self
@@ -189,15 +192,26 @@ class FoveaClient:
     def _send(self, call: Call[T]) -> T:
         attempts = Attempts(self._retries, self._timeout_s)
         while True:
-            options = {**call.parts, "headers": attempts.build_headers(call), "timeout": attempts.remaining_s}
             try:
-                reply = self._http.request(call.method, call.path, **options)
+                reply = self._request(call, attempts)
             except httpx2.HTTPError as err:
                 raise attempts.build_error(call, self._http.base_url, err) from err
             wait_s = attempts.find_wait(call, reply)
             if wait_s is None:
                 return call.parse(reply)
             time.sleep(wait_s)
+
+    def _request(self, call: Call[Any], attempts: Attempts) -> httpx2.Response:
+        """Send one request; once more, on a new connection, if a kept one has ended."""
+        with ConnectionWatch() as watch:
+            options = {**attempts.build_options(call), "extensions": {"trace": watch.trace}}
+            try:
+                return self._http.request(call.method, call.path, **options)
+            except httpx2.HTTPError as err:
+                if not (call.repeatable and watch.allows_repeat(err)):
+                    raise
+        with httpx2.Client(**self._options) as fresh:
+            return fresh.request(call.method, call.path, **attempts.build_options(call))
 
 
 class AsyncFoveaClient:
@@ -214,7 +228,8 @@ class AsyncFoveaClient:
     ) -> None:
         self._timeout_s = timeout_s
         self._retries = retries
-        self._http = httpx2.AsyncClient(**_transport_options(url, key, ca_file))
+        self._options = _transport_options(url, key, ca_file)
+        self._http = httpx2.AsyncClient(**self._options)
 
     async def __aenter__(self) -> AsyncFoveaClient:
         return self
@@ -265,16 +280,27 @@ class AsyncFoveaClient:
     async def _send(self, call: Call[T]) -> T:
         attempts = Attempts(self._retries, self._timeout_s)
         while True:
-            options = {**call.parts, "headers": attempts.build_headers(call), "timeout": attempts.remaining_s}
             try:
                 async with asyncio.timeout(attempts.remaining_s):
-                    reply = await self._http.request(call.method, call.path, **options)
+                    reply = await self._request(call, attempts)
             except (httpx2.HTTPError, TimeoutError) as err:
                 raise attempts.build_error(call, self._http.base_url, err) from err
             wait_s = attempts.find_wait(call, reply)
             if wait_s is None:
                 return call.parse(reply)
             await asyncio.sleep(wait_s)
+
+    async def _request(self, call: Call[Any], attempts: Attempts) -> httpx2.Response:
+        """As `FoveaClient._request`."""
+        with ConnectionWatch() as watch:
+            options = {**attempts.build_options(call), "extensions": {"trace": watch.trace_async}}
+            try:
+                return await self._http.request(call.method, call.path, **options)
+            except httpx2.HTTPError as err:
+                if not (call.repeatable and watch.allows_repeat(err)):
+                    raise
+        async with httpx2.AsyncClient(**self._options) as fresh:
+            return await fresh.request(call.method, call.path, **attempts.build_options(call))
 
 
 def _transport_options(url: str, key: str | None, ca_file: str | Path | None) -> dict[str, Any]:

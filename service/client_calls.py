@@ -8,7 +8,7 @@ import time
 import urllib.parse
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Generic, TypedDict, TypeVar
@@ -81,6 +81,7 @@ class Call(Generic[T]):
         request_id: sent with it.
         parts: httpx's `params`, `files`, `data` or `headers`.
         retried: whether to try again when the service is busy.
+        repeatable: whether to send the request once more when it is not known to have been taken.
     """
 
     method: str
@@ -89,6 +90,7 @@ class Call(Generic[T]):
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     parts: Mapping[str, Any] = field(default_factory=dict)
     retried: bool = True
+    repeatable: bool = False
 
 
 class Attempts:
@@ -108,6 +110,10 @@ class Attempts:
     def remaining_s(self) -> float:
         """Seconds that are left; never 0, which would mean no limit to httpx."""
         return max(0.001, self._end - time.monotonic())
+
+    def build_options(self, call: Call[Any]) -> dict[str, Any]:
+        """Return what httpx sends in the next attempt, and how long it waits."""
+        return {**call.parts, "headers": self.build_headers(call), "timeout": self.remaining_s}
 
     def build_headers(self, call: Call[Any]) -> dict[str, str]:
         """Return the headers of the next attempt: the service drops what nobody waits for any more."""
@@ -167,9 +173,7 @@ def build_heat_map(image: Image, class_: str | int | None, options: Options) -> 
         return HeatMap(reply.content, headers["x-model-name"], version, class_index)
 
     call = _with_images("/v1/explain", parse, [image], options, {"class": class_})
-    return Call(
-        call.method, call.path, parse, call.request_id, parts={**call.parts, "headers": {"Accept": "image/png"}}
-    )
+    return replace(call, parts={**call.parts, "headers": {"Accept": "image/png"}})
 
 
 def build_feedback(image: Image, label: str, *, consent: bool, options: FeedbackOptions) -> Call[str]:
@@ -275,7 +279,7 @@ def _with_images(
     values = {**options, **(query or {})}
     request_id = str(values.pop("request_id", None) or uuid.uuid4().hex)
     params = {name: value for name, value in values.items() if value is not None}
-    return Call("POST", path, parse, request_id, parts={"params": params, "files": files})
+    return Call("POST", path, parse, request_id, parts={"params": params, "files": files}, repeatable=True)
 
 
 def _path_part(text: str) -> str:

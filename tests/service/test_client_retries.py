@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -38,12 +40,17 @@ GOOD = {
 
 @dataclass(frozen=True)
 class Scripted:
-    """One reply: status, headers, JSON, and how long it takes."""
+    """One reply: status, headers, JSON, how long it takes, and what is sent of it before the connection is cut."""
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
     document: Any = field(default_factory=lambda: GOOD)
     delay_s: float = 0.0
+    cut: bytes | None = None
+    resets: bool = False
+
+
+CUT = Scripted(200, cut=b"")
 
 
 def busy(status: int = 503, retry_after: str | None = "0") -> Scripted:
@@ -62,7 +69,9 @@ class Server(ThreadingHTTPServer):
         self.script: list[Scripted] = []
         self.asked: list[dict[str, str]] = []
         self.bodies: list[bytes] = []
+        self.ports: list[int] = []  # of the clients' ends of the connections
         self.released = threading.Event()
+        self.hold: threading.Barrier | None = None  # requests wait there for each other
 
     @property
     def url(self) -> str:
@@ -79,10 +88,22 @@ class Handler(BaseHTTPRequestHandler):
         self.server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
         self.do_GET()
 
+    def do_DELETE(self) -> None:
+        self.do_GET()
+
     def do_GET(self) -> None:
         self.server.asked.append({name.lower(): value for name, value in self.headers.items()})
         reply = self.server.script.pop(0) if self.server.script else Scripted(200)
+        if self.server.hold is not None:
+            self.server.hold.wait(60)
         self.server.released.wait(reply.delay_s)
+        self.server.ports.append(self.client_address[1])
+        if reply.cut is not None:
+            self.wfile.write(reply.cut)
+            self.close_connection = True
+            if reply.resets:
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            return
         body = json.dumps(reply.document).encode()
         self.send_response(reply.status)
         for name, value in {**reply.headers, "Content-Length": str(len(body))}.items():
@@ -269,3 +290,117 @@ def test_retry_after_is_a_number_or_a_date(value: str, low: float, high: float) 
 def test_any_other_retry_after_is_none(value: str) -> None:
     """A proxy may send anything."""
     assert read_retry_after(httpx2.Response(503, headers={"Retry-After": value})) is None
+
+
+Sending = Callable[[AsyncFoveaClient], Any]
+CALLS: dict[str, Sending] = {
+    "predict": lambda client: client.predict([b"image"]),
+    "explain": lambda client: client.explain([b"image"]),
+    "heat_map": lambda client: client.heat_map(b"image"),
+    "feedback": lambda client: client.feedback(b"image", "cat", consent=True),
+    "delete_feedback": lambda client: client.delete_feedback("1"),
+}
+HEAT_MAP_HEADERS = {"X-Model-Name": "eyes", "X-Model-Version": "3", "X-Class-Index": "1"}
+EXPLANATIONS = {
+    "models": {},
+    "model": GOOD["model"],
+    "explanations": [],
+    "predictions": [],
+    "request_id": "abc",
+    "id": "1",
+}
+ANY = Scripted(200, HEAT_MAP_HEADERS, EXPLANATIONS)
+
+
+def send_on_kept_connection(kind: str, server: Server, script: list[Scripted], sending: Sending) -> Any:
+    """Send one request to open a connection, then another; the script is for the second one and those that follow."""
+    server.script = [ANY, *script]
+    if kind == "sync":
+        with FoveaClient(server.url, retries=0) as client:
+            client.ready()
+            return sending(client)  # type: ignore[arg-type]
+
+    async def run() -> Any:
+        async with AsyncFoveaClient(server.url, retries=0) as client:
+            await client.ready()
+            return await sending(client)
+
+    return asyncio.run(run())
+
+
+kinds = pytest.mark.parametrize("kind", ["sync", "async"])
+
+
+@kinds
+@pytest.mark.parametrize("resets", [False, True], ids=["closed", "reset"])
+@pytest.mark.parametrize("name", ["predict", "explain", "heat_map"])
+def test_request_whose_kept_connection_has_ended_is_sent_once_more(
+    server: Server, kind: str, name: str, resets: bool
+) -> None:
+    """On a new connection, whole and with the same id."""
+    send_on_kept_connection(kind, server, [Scripted(200, cut=b"", resets=resets), ANY], CALLS[name])
+
+    first, second, third = server.ports
+    assert first == second != third
+    assert 1 == len({headers["x-request-id"] for headers in server.asked[1:]})
+    assert 1 == len({body.partition(b"\r\n\r\n")[2][:5] for body in server.bodies})
+
+
+@kinds
+@pytest.mark.parametrize("name", ["feedback", "delete_feedback"])
+def test_feedback_is_never_sent_twice(server: Server, kind: str, name: str) -> None:
+    """It may have been kept already."""
+    with pytest.raises(FoveaError, match="no answer from") as caught:
+        send_on_kept_connection(kind, server, [CUT, ANY], CALLS[name])
+
+    assert "unreachable" == caught.value.code
+    assert 2 == len(server.asked)
+
+
+@kinds
+def test_new_connection_that_ends_is_an_error(server: Server, kind: str) -> None:
+    """Once means once."""
+    with pytest.raises(FoveaError, match="no answer from"):
+        send_on_kept_connection(kind, server, [CUT, CUT, ANY], CALLS["predict"])
+
+    assert 3 == len(server.asked)
+
+
+@kinds
+@pytest.mark.parametrize(
+    "cut", [b"H", b"HTTP/1.1 200 OK\r\nContent-Le", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"]
+)
+def test_reply_that_has_begun_is_not_asked_for_again(server: Server, kind: str, cut: bytes) -> None:
+    """From its first byte on the request is known to have been taken."""
+    with pytest.raises(FoveaError, match="no answer from"):
+        send_on_kept_connection(kind, server, [Scripted(200, cut=cut), ANY], CALLS["predict"])
+
+    assert 2 == len(server.asked)
+
+
+@both
+def test_first_request_of_a_connection_is_not_sent_again(server: Server, predict: Predict) -> None:
+    """A service that ends new connections is broken, not idle."""
+    server.script = [CUT]
+    with pytest.raises(FoveaError, match="no answer from"):
+        predict(server.url)
+
+    assert 1 == len(server.asked)
+
+
+def test_other_kept_connections_are_not_tried(server: Server) -> None:
+    """They have ended too, most likely: the next connection is a new one."""
+    with FoveaClient(server.url, retries=0) as client:
+        server.hold = threading.Barrier(2)
+        threads = [threading.Thread(target=client.predict, args=([b"image"],)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        server.hold = None
+        assert 2 == len(set(server.ports))
+        server.script = [CUT]
+        client.predict([b"image"])
+
+    assert 3 == len(set(server.ports))
+    assert 4 == len(server.asked)
