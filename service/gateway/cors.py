@@ -55,9 +55,10 @@ class CrossOrigin(CORSMiddleware):
         else:
             await self.simple_response(scope, receive, send, request_headers=Headers(scope=scope))
 
-    def preflight_response(self, request_headers: Headers) -> Response:
+    def answer_preflight(self, scope: Scope) -> Response:
         """Return the reply to a preflight; a refusal says what is allowed."""
-        reply = super().preflight_response(request_headers)
+        request_headers = Headers(scope=scope)
+        reply = self.preflight_response(request_headers)
         if reply.status_code == 200:
             return reply
         origin = request_headers["origin"]
@@ -66,7 +67,7 @@ class CrossOrigin(CORSMiddleware):
         else:
             method = request_headers["access-control-request-method"]
             err = ForbiddenError(f"CORS: expected one of the methods {', '.join(_METHODS)}. Received: {method[:16]!r}")
-        refusal = error_reply(err)
+        refusal = error_reply(err, scope)
         for name, value in reply.headers.items():
             if name.startswith("access-control-") or name == "vary":
                 refusal.headers[name] = value
@@ -91,7 +92,7 @@ class Preflights:
         """Answer or pass on one request."""
         if scope["type"] == "http" and is_preflight(scope):
             name_route(scope, self._routes)
-            await self._cors.preflight_response(Headers(scope=scope))(scope, receive, send)
+            await self._cors.answer_preflight(scope)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 

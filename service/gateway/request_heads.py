@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Iterable
+from urllib.parse import unquote
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from service.gateway.error_formats import format_message
 
 MAX_HEAD_BYTES = 1 << 16
 
@@ -27,10 +29,14 @@ class RefusedRequest(Exception):
         self.status = status
         self.code = code
 
-    def build_reply(self) -> bytes:
-        """Return the reply; it ends the connection."""
-        error = {"code": self.code, "message": str(self), "request_id": uuid.uuid4().hex}
-        body = json.dumps({"error": error}).encode()
+    def build_reply(self, url: bytes) -> bytes:
+        """Return the reply; it ends the connection.
+
+        Args:
+            url: of the request as far as it is known, which decides the form of the error.
+        """
+        path = unquote(url.partition(b"?")[0].decode("latin-1"))
+        body = format_message(path, self.code, str(self), request_id=uuid.uuid4().hex).encode()
         headers = [b"content-type: application/json", b"content-length: %d" % len(body), b"connection: close"]
         if self.status == 503:
             headers.append(b"retry-after: 1")

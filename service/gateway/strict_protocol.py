@@ -36,6 +36,7 @@ class StrictProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.url = b""  # uvicorn sets it when a request begins
         self._in_head = False
         self._in_body = False
         self._head_bytes = 0  # of the unfinished head, less what came in one packet with an earlier request's end
@@ -152,7 +153,7 @@ class StrictProtocol(HttpToolsProtocol):
             refusal: the reply.
             lingers: whether to read on for a while, so that a client that still sends can read the reply.
         """
-        reply = refusal.build_reply()
+        reply = refusal.build_reply(self.url)
         if self._in_body and not self._drop_unfinished():
             if self.cycle.response_started:
                 self._corked.close()  # this request has its reply, or the start of one
