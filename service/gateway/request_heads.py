@@ -55,6 +55,15 @@ def oversized_head(num_bytes: int) -> RefusedRequest:
     )
 
 
+def oversized_framing(num_bytes: int) -> RefusedRequest:
+    """Return the refusal of a chunked body with too much between two bytes of content."""
+    return RefusedRequest(
+        431,
+        "headers_too_large",
+        f"chunk extensions or trailer fields are {num_bytes:,} bytes; the limit is {MAX_HEAD_BYTES:,}",
+    )
+
+
 def check_head_size(url: bytes, headers: Headers) -> None:
     """Raises if a whole head is too long, optional white space not counted.
 

@@ -22,6 +22,7 @@ from service.gateway.request_heads import (
     check_transfer_encoding,
     head_without_upgrade,
     malformed,
+    oversized_framing,
     oversized_head,
 )
 
@@ -42,6 +43,7 @@ class StrictProtocol(HttpToolsProtocol):
         self._head_bytes = 0  # of the unfinished head, less what came in one packet with an earlier request's end
         self._most_head_bytes = 0  # with all of that packet
         self._num_hosts = 0
+        self._framing_bytes = 0  # since the last byte of a body: chunk extensions and trailer fields
         self._upgrade: bytes | None = None  # the head to parse instead of one that asks for an upgrade
         self._running: RequestResponseCycle | None = None  # the request that is being answered
         self._last_words: bytes | None = None  # sent after the replies that are owed; then the connection closes
@@ -63,6 +65,7 @@ class StrictProtocol(HttpToolsProtocol):
         if self._last_words is not None or self.transport.is_closing():
             return
         starts_in_head = not self._in_body
+        self._framing_bytes += len(data)
         self._most_head_bytes = len(data) + (self._most_head_bytes if self._in_head else 0)
         try:
             self._feed(data)
@@ -74,6 +77,8 @@ class StrictProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self.refuse(oversized_head(self._head_bytes))
+        elif self._in_body and self._framing_bytes > MAX_HEAD_BYTES:
+            self.refuse(oversized_framing(self._framing_bytes))
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keeps the connection open for the replies to whole requests when the client shuts down its sending side.
@@ -121,9 +126,15 @@ class StrictProtocol(HttpToolsProtocol):
             self._set_upgrade_aside()
             return
         super().on_headers_complete()
+        self._framing_bytes = 0
         self.cycle.transport = cast(asyncio.Transport, self._corked)
         self._in_head = False
         self._in_body = True
+
+    def on_body(self, body: bytes) -> None:
+        """Takes a part of a body."""
+        self._framing_bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Ends a request's body."""

@@ -243,6 +243,24 @@ def test_unfinished_head_has_the_same_limit(size: int) -> None:
     assert 431 == run(ask())
 
 
+@pytest.mark.parametrize("start", [b"5;a=", b"5\r\nimage\r\n0\r\nX-A: "], ids=["chunk-extension", "trailer"])
+def test_endless_chunk_extension_or_trailer_is_refused(start: bytes) -> None:
+    """Neither is content that another limit would count."""
+    pieces = [START + b"Transfer-Encoding: chunked\r\n\r\n" + start, *[b"a" * 20_000] * 4, b"\r\n\r\n"]
+
+    assert [(431, None)] == served(*pieces)
+
+
+def test_many_small_chunks_are_a_body() -> None:
+    """However little each of them holds, and however large the framing is in sum."""
+    body = bytes(30_000)
+    chunks = b"".join(b"1;a=bcd\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
+    data = START + b"Transfer-Encoding: chunked\r\n\r\n" + chunks
+    pieces = [data[start : start + 1000] for start in range(0, len(data), 1000)]
+
+    assert [(200, Asked("POST", "/first", body))] == served(*pieces)
+
+
 HEADERS = st.sampled_from(
     [
         b"Content-Length: 0", b"Content-Length: 5", b"Content-Length: 33", b"Content-Length: 34", b"content-length:5",
