@@ -84,7 +84,7 @@ def install_addressing(app: FastAPI, settings: Settings, *, routes: Iterable[Bas
     proxies = settings.trusted_proxies
     if proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(proxies))
-    app.add_middleware(Addressing, root_path=settings.root_path, trusted_proxies=proxies, routes=list(routes))
+    app.add_middleware(Addressing, root_path=settings.root_path or "", trusted_proxies=proxies, routes=list(routes))
 
 
 def _first_part(path: str) -> str:

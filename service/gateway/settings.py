@@ -104,7 +104,7 @@ class Settings(BaseModel):
     trusted_proxies: tuple[str, ...] = Field(
         (), description="addresses or networks of proxies whose X-Forwarded-For, -Proto and -Prefix count"
     )
-    root_path: str = Field("", description="path under which a proxy serves the gateway, such as /fovea")
+    root_path: str | None = Field(None, description="path under which a proxy serves the gateway, such as /fovea")
     cors_origins: tuple[str, ...] = Field(
         (),
         description="origins whose pages may call the gateway, such as https://app.example.org, or *; none by default",
@@ -161,7 +161,9 @@ class Settings(BaseModel):
 
     @field_validator("root_path")
     @classmethod
-    def _check_root_path(cls, value: str) -> str:
+    def _check_root_path(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
         if (prefix := clean_prefix(value)) is None:
             raise ValueError("expected a path such as /fovea, of letters, digits and ._~-")
         return prefix

@@ -274,26 +274,33 @@ def parse_replies(data: bytes) -> list[Answer]:
     return answers
 
 
-def read_with_h11(data: bytes) -> tuple[list[Asked], bool]:
-    """Return the requests that h11 finds in bytes, and whether it refused what follows them."""
-    connection = h11.Connection(h11.SERVER)
-    connection.receive_data(data)
-    connection.receive_data(b"")
+def read_with_h11(data: bytes) -> list[Asked]:
+    """Return the requests that h11 finds in bytes until it refuses them or a connection would end.
+
+    Blank lines before a request are left out, which RFC 9112 section 2.2 asks of servers and h11 does not do.
+    """
     found: list[Asked] = []
-    try:
-        while isinstance(request := connection.next_event(), h11.Request):
+    while data := data.lstrip(b"\r\n"):
+        connection = h11.Connection(h11.SERVER)
+        connection.receive_data(data)
+        try:
+            request = connection.next_event()
+            if not isinstance(request, h11.Request):
+                break
             body = b""
             while isinstance(event := connection.next_event(), h11.Data):
                 body += event.data
-            found.append(Asked(request.method.decode(), request.target.decode("latin-1"), body))
-            connection.send(h11.Response(status_code=200, headers=[("content-length", "0")]))
-            connection.send(h11.EndOfMessage())
-            if connection.our_state is not h11.DONE:
-                return found, False
-            connection.start_next_cycle()
-    except h11.RemoteProtocolError:
-        return found, True
-    return found, False
+        except h11.RemoteProtocolError:
+            break
+        if not isinstance(event, h11.EndOfMessage):
+            break
+        found.append(Asked(request.method.decode(), request.target.decode("latin-1"), body))
+        connection.send(h11.Response(status_code=200, headers=[("content-length", "0")]))
+        connection.send(h11.EndOfMessage())
+        if connection.our_state is not h11.DONE:
+            break
+        data = connection.trailing_data[0]
+    return found
 
 
 def requests_of(answers: Sequence[Answer]) -> list[Asked]:
