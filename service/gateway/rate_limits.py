@@ -5,13 +5,11 @@ from __future__ import annotations
 import functools
 import ipaddress
 import math
-import re
 import time
 from collections.abc import Sequence
 
 from service.gateway.errors import RateLimitedError
 
-RATE_PATTERN = re.compile(r"([1-9][0-9]{0,5})/(second|minute|hour|day)")
 _JUMP_S = 1.0  # what the wall clock may be corrected by in the course of things
 _IPV6_SITE_BITS = 64  # a site has at least this network, and may answer from any address in it
 

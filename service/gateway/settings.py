@@ -20,7 +20,6 @@ from contract.image import MAX_PIXELS
 from contract.store import NAME_PATTERN
 from service.gateway.origins import clean_origin
 from service.gateway.prefixes import clean_prefix
-from service.gateway.rate_limits import RATE_PATTERN
 
 PREFIX = "FOVEA_"
 # Variables of the same prefix that other parts of the project read; docker-compose.yml documents them.
@@ -28,6 +27,7 @@ FOREIGN_VARIABLES = frozenset({"FOVEA_DATA", "FOVEA_UID", "FOVEA_GID"})
 MOST_IMAGES = 4096  # in one request, whatever is set
 MAX_SOCKET_PATH_BYTES = 107  # sun_path of sockaddr_un on Linux, less its closing zero
 
+_RATE = re.compile(r"([1-9][0-9]{0,5})/(second|minute|hour|day)")
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
 
 
@@ -148,7 +148,7 @@ class Settings(BaseModel):
     @classmethod
     def _check_rates(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for rate in value:
-            if not RATE_PATTERN.fullmatch(rate):
+            if not _RATE.fullmatch(rate):
                 raise ValueError(f"expected a number of requests and second, minute, hour or day, not {rate!r}")
         return value
 
