@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest, start_http_server
 
-from service.gateway.answers import Entry
+from contract.predictions import Prediction
 from service.gateway.errors import RefusedImageError
 from service.gateway.series import CounterSeries, GaugeSeries, HistogramSeries
 from service.gateway.tracing import start_span
@@ -27,6 +27,14 @@ _STAGES = (
     "Time of one stage of a prediction: read (the body), decode (to pixels), queue (for a place), model (the model "
     "server), encode (the reply)."
 )
+
+
+class Ranked(Protocol):
+    """A classified image."""
+
+    @property
+    def top(self) -> Sequence[Prediction]:
+        """The most probable classes, best first."""
 
 
 class Metrics:
@@ -97,7 +105,7 @@ class Metrics:
         span = None if self._tracer is None else start_span(self._tracer, name)
         return Stage(self._stage_seconds, name, span)
 
-    def count_answer(self, model: str, version: int, *, entries: Sequence[Entry]) -> None:
+    def count_answer(self, model: str, version: int, *, entries: Sequence[Ranked | RefusedImageError]) -> None:
         """Count the images of one answer."""
         for entry in entries:
             if isinstance(entry, RefusedImageError):
