@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.gateway.errors import InvalidArgumentError
-from service.gateway.json_document import Load, load_object
+from service.gateway.json_document import Load, echo, load_object
 from service.gateway.rest_prediction import TensorReply
-from service.gateway.tensor_json import B64, TensorSpec, build_array, echo, is_binary
+from service.gateway.tensor_json import B64, TensorSpec, build_array, is_binary
 
 INSTANCES: Final = "instances"
 INPUTS: Final = "inputs"

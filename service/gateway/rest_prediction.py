@@ -28,11 +28,11 @@ from service.gateway.errors import (
     TooManyImagesError,
 )
 from service.gateway.json_bodies import INLINE_BYTES, JsonBodies
-from service.gateway.json_document import Load
+from service.gateway.json_document import Load, echo
 from service.gateway.metrics import Metrics
 from service.gateway.resolution import answer_by_one_version
 from service.gateway.signatures import SignatureCache, read_inputs
-from service.gateway.tensor_json import B64, TensorSpec, decode_binary, echo, is_binary
+from service.gateway.tensor_json import B64, TensorSpec, decode_binary, is_binary
 
 T = TypeVar("T")
 DEFAULT_SIGNATURE = "serving_default"

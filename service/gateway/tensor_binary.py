@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from contract.tensors import types_pb2
 from service.gateway.errors import InvalidArgumentError
-from service.gateway.tensor_json import TensorSpec, echo, show_shape
+from service.gateway.json_document import echo
+from service.gateway.tensor_json import TensorSpec, show_shape
 
 HEADER: Final = "inference-header-content-length"
 _HEADER: Final = HEADER.encode()

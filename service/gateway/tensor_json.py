@@ -6,9 +6,6 @@ cut short.
 
 from __future__ import annotations
 
-import base64
-import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
@@ -20,10 +17,9 @@ from pydantic_core import PydanticCustomError
 
 from contract.tensors import data_type_name, types_pb2
 from service.gateway.errors import InvalidArgumentError
+from service.gateway.json_document import decode_base64, echo
 
 B64: Final = "b64"
-_PIECE: Final = 1 << 19  # characters of base64 that are decoded at a time, other threads in between; 4 divides it
-_MAX_ECHO: Final = 64  # characters of a value in an error text
 _DTYPES: Final[dict[int, np.dtype[Any]]] = {
     types_pb2.DT_FLOAT: np.dtype(np.float32),
     types_pb2.DT_DOUBLE: np.dtype(np.float64),
@@ -86,21 +82,6 @@ def decode_binary(value: Mapping[str, str]) -> bytes:
         return decode_base64(value[B64])
     except ValueError as err:
         raise InvalidArgumentError("Unable to base64 decode") from err
-
-
-def decode_base64(text: str) -> bytes:
-    """Return what base64 stands for (standard alphabet, padded), decoded piece by piece.
-
-    Raises:
-        ValueError: if it is not base64.
-    """
-    if len(text) <= _PIECE:
-        return base64.b64decode(text, validate=True)
-    if text.find("=", 0, len(text) - 2) >= 0:
-        raise ValueError("padding before the end")
-    return b"".join(
-        base64.b64decode(text[start : start + _PIECE], validate=True) for start in range(0, len(text), _PIECE)
-    )
 
 
 def build_array(value: Any, spec: TensorSpec) -> NDArray[Any]:
@@ -237,28 +218,3 @@ def _fits(shape: Sequence[int], wanted: Sequence[int]) -> bool:
 def show_shape(shape: Sequence[int]) -> str:
     """Return a shape as error texts have it."""
     return f"[{','.join(map(str, shape))}]"
-
-
-def echo(value: Any) -> str:
-    """Return the beginning of a JSON value, for an error text."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    text = ""
-    try:
-        for part in _ENCODER.iterencode(value):  # lazily: the value may be the whole body
-            text += part
-            if len(text) > _MAX_ECHO:
-                return text[:_MAX_ECHO] + "..."
-    except (RecursionError, ValueError):
-        return "..."
-    return text
-
-
-def _show_array(value: Any) -> Any:
-    """Return the first of an array's values, as many as are shown, for the encoder."""
-    if isinstance(value, np.ndarray):
-        return list(value[:_MAX_ECHO]) if value.ndim else value.item()
-    return value.item() if isinstance(value, np.generic) else "..."
-
-
-_ENCODER: Final = json.JSONEncoder(default=_show_array)

@@ -16,10 +16,9 @@ from starlette.testclient import TestClient
 
 from service.gateway.errors import InvalidArgumentError, TooMuchJsonError, UnavailableError
 from service.gateway.json_bodies import JsonBodies
-from service.gateway.json_document import load_object
+from service.gateway.json_document import decode_base64, echo, load_object
 from service.gateway.json_reader import JsonReader
 from service.gateway.rest_format import dump_reply, to_json
-from service.gateway.tensor_json import decode_base64, echo
 from tests.service.gateway.conftest import StartGateway
 
 LONG = 160_000  # numbers; more than the gateway parses itself
