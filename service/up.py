@@ -22,8 +22,7 @@ from contract.errors import StoreError
 from contract.store import CONTAINER_ROOT, ModelStore
 from service.child import Child
 from service.container import IMAGE, NETWORKS, ContainerError, Placement, ServingContainer
-from service.gateway.listening import bind_socket, url_of
-from service.gateway.settings import (
+from service.gateway.context.settings import (
     MAX_SOCKET_PATH_BYTES,
     Settings,
     SettingsError,
@@ -31,6 +30,7 @@ from service.gateway.settings import (
     load_settings,
     parse_flags,
 )
+from service.gateway.listening import bind_socket, url_of
 from service.gateway.tls import trusting
 from service.logs import fail, say, set_up_logging
 

@@ -14,8 +14,8 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from service.gateway.prefixes import ASKED_PATH, PREFIX, clean_prefix
-from service.gateway.settings import Settings
+from service.gateway.context.prefixes import ASKED_PATH, PREFIX, clean_prefix
+from service.gateway.context.settings import Settings
 
 _HEADER = b"x-forwarded-prefix"
 

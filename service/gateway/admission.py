@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from service.gateway.errors import OverloadedError
+from service.gateway.context.errors import OverloadedError
 from service.gateway.metrics import Metrics
 
 

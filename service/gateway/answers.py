@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from contract.model import ModelContract
 from contract.predictions import Decision, Prediction
-from service.gateway.errors import RefusedImageError
+from service.gateway.context.errors import RefusedImageError
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from service.gateway.access import install_access
 from service.gateway.addressing import install_addressing
 from service.gateway.asgi import GatewayApp
 from service.gateway.components import Components, build_components, components_of
+from service.gateway.context.settings import Settings
 from service.gateway.cors import install_cors, install_preflights
 from service.gateway.hot_routes import HotRoute, HotRoutes
 from service.gateway.lifetime import RequestLifetime
@@ -22,7 +23,6 @@ from service.gateway.openapi import install_openapi
 from service.gateway.replies import install_error_handlers
 from service.gateway.routes import docs, explain, feedback, health, models, open_inference, page, predict, tensorflow
 from service.gateway.schemas import PredictQuery
-from service.gateway.settings import Settings
 from service.gateway.tracing import TraceRequests
 
 _DESCRIPTION = (

@@ -9,7 +9,7 @@ from contextlib import aclosing
 
 from starlette.requests import ClientDisconnect, Request
 
-from service.gateway.errors import BodyTooLargeError, MalformedRequestError, UnsupportedEncodingError
+from service.gateway.context.errors import BodyTooLargeError, MalformedRequestError, UnsupportedEncodingError
 
 HOLD = "fovea.hold"  # in the ASGI scope: is told of every piece of the body, and refuses what is too much for all
 _PIECE = 1 << 18  # bytes that are inflated at a time, between which other requests have their turn

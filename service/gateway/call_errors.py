@@ -6,7 +6,7 @@ from typing import Final
 
 import grpc
 
-from service.gateway.errors import (
+from service.gateway.context.errors import (
     BrokenContractError,
     DeadlineError,
     GatewayError,

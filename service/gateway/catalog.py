@@ -15,7 +15,7 @@ from typing import Protocol
 from contract.errors import StoreError
 from contract.store import ROLES, Index, ModelStore
 from service.gateway.backend import AVAILABLE, Backend
-from service.gateway.errors import (
+from service.gateway.context.errors import (
     InvalidValueError,
     LabelNotFoundError,
     ModelNotFoundError,

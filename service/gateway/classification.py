@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.gateway.errors import InvalidArgumentError
+from service.gateway.context.errors import InvalidArgumentError
 
 
 def rank_classes(name: str, array: NDArray[Any], count: int, *, labels: Sequence[str]) -> NDArray[Any]:

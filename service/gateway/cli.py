@@ -9,8 +9,8 @@ import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from service.gateway.context.settings import Settings, SettingsError, describe_flags, load_settings
 from service.gateway.listening import bind_socket, url_of
-from service.gateway.settings import Settings, SettingsError, describe_flags, load_settings
 from service.logs import fail, set_up_logging
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ def run_gateway(settings: Settings) -> int:
     from service.gateway.api_keys import KeyFileError
     from service.gateway.app import create_app
     from service.gateway.components import components_of
-    from service.gateway.errors import StorageError
-    from service.gateway.request_context import logged_request_id
+    from service.gateway.context.errors import StorageError
+    from service.gateway.context.request_context import logged_request_id
     from service.gateway.server import run_server
     from service.gateway.tls import CertificateError, ServerCertificate
     from service.gateway.tracing import TracingError

@@ -12,6 +12,7 @@ from service.gateway.admission import Admission
 from service.gateway.audit import AuditLog
 from service.gateway.backend import Backend
 from service.gateway.catalog import Catalog, NamedCatalog, StoreCatalog
+from service.gateway.context.settings import Settings
 from service.gateway.contracts import ContractCache
 from service.gateway.decoding import Decoder
 from service.gateway.explanation import Explainer
@@ -23,7 +24,6 @@ from service.gateway.metrics import Metrics
 from service.gateway.prediction import Predictor
 from service.gateway.readiness import Readiness
 from service.gateway.rest_prediction import RestPredictor
-from service.gateway.settings import Settings
 from service.gateway.signatures import SignatureCache
 from service.gateway.tracing import Tracing, carry_context
 

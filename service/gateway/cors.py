@@ -11,10 +11,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.gateway.errors import ForbiddenError
+from service.gateway.context.errors import ForbiddenError
+from service.gateway.context.request_context import name_route
+from service.gateway.context.settings import Settings
 from service.gateway.replies import error_reply
-from service.gateway.request_context import name_route
-from service.gateway.settings import Settings
 
 _METHODS = ("GET", "HEAD", "POST", "DELETE")
 _EXPOSED = (

@@ -8,7 +8,7 @@ from typing import Any
 
 from contract.model import ModelContract
 from contract.predictions import Decision, Prediction
-from service.gateway.errors import RefusedImageError
+from service.gateway.context.errors import RefusedImageError
 
 
 def model_document(name: str, version: int, contract: ModelContract) -> dict[str, Any]:

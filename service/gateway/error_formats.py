@@ -10,8 +10,8 @@ import json
 import re
 from typing import Final
 
-from service.gateway.errors import GatewayError, LabelNotFoundError, ModelNotFoundError, VersionNotFoundError
-from service.gateway.request_context import current_request_id
+from service.gateway.context.errors import GatewayError, LabelNotFoundError, ModelNotFoundError, VersionNotFoundError
+from service.gateway.context.request_context import current_request_id
 
 _MAX_NAME: Final = 64
 _MAX_VERSION: Final = 32

@@ -13,9 +13,9 @@ from contract.model import ModelContract
 from contract.predictions import Prediction
 from service.gateway.backend import Backend
 from service.gateway.catalog import Catalog, Choice
+from service.gateway.context.errors import BrokenContractError, InvalidValueError, NoExplanationError, RefusedImageError
 from service.gateway.contracts import ContractCache
 from service.gateway.decoding import Decoder, Pixels
-from service.gateway.errors import BrokenContractError, InvalidValueError, NoExplanationError, RefusedImageError
 from service.gateway.metrics import Metrics
 from service.gateway.prediction import check_top, name_classes
 from service.gateway.request_images import RequestImages

@@ -16,11 +16,11 @@ from contract.image import open_image
 from contract.model import ModelContract
 from service.gateway.catalog import Catalog, Choice
 from service.gateway.clean_images import clean_image
+from service.gateway.context.errors import InvalidValueError, NotFoundError, RefusedImageError, StorageError
+from service.gateway.context.request_context import ID_PATTERN, current_caller
 from service.gateway.contracts import ContractCache
 from service.gateway.decoding import Decoder
-from service.gateway.errors import InvalidValueError, NotFoundError, RefusedImageError, StorageError
 from service.gateway.feedback_store import Feedback, FeedbackStore, is_folder_name
-from service.gateway.request_context import ID_PATTERN, current_caller
 from service.gateway.turns import Turns
 from service.gateway.uploads import Form
 

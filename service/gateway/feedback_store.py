@@ -22,7 +22,7 @@ from pathlib import Path
 
 from contract.durable import sync_directory
 from service.gateway.clean_images import CleanImage
-from service.gateway.errors import ConflictError, FeedbackNotFoundError, StorageError
+from service.gateway.context.errors import ConflictError, FeedbackNotFoundError, StorageError
 
 INDEX = "index.sqlite3"
 _INCOMING = ".incoming"

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.gateway.errors import GatewayError
+from service.gateway.context.errors import GatewayError
 from service.gateway.replies import error_reply
 
 _MAX_PARAMETERS = 16  # more go the long way, which knows what to say of them

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from contract.model import InputSpec
 from service.gateway.backend import Backend, PredictReply
-from service.gateway.deadlines import has_deadline
+from service.gateway.context.deadlines import has_deadline
 
 MAX_WAIT_S: Final = 0.01  # about what decoding a photograph takes; one that takes longer is waited for no more
 MAX_JOINED: Final = 8  # beyond that a call saves next to nothing, and its first image waits for the last

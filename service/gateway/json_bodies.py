@@ -6,9 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
+from service.gateway.context.request_context import current_caller
 from service.gateway.json_document import Load
 from service.gateway.json_reader import JsonReader
-from service.gateway.request_context import current_caller
 from service.gateway.turns import Shift, Turns
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from service.gateway.errors import InvalidArgumentError
+from service.gateway.context.errors import InvalidArgumentError
 
 INVALID_VALUE: Final = "JSON Parse error: Invalid value."
 

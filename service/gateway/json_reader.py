@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from service.gateway.errors import InvalidArgumentError, TooMuchJsonError, UnavailableError
+from service.gateway.context.errors import InvalidArgumentError, TooMuchJsonError, UnavailableError
 from service.gateway.json_document import INVALID_VALUE, check_object, load_object
 from service.gateway.json_helper import LENGTH, MAX_NODES
 

@@ -16,10 +16,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.gateway.access import name_caller
 from service.gateway.admission import Admission
 from service.gateway.body_stream import HOLD
-from service.gateway.deadlines import HEADER, parse_timeout, set_deadline
-from service.gateway.errors import DeadlineError, GatewayError
+from service.gateway.context.deadlines import HEADER, parse_timeout, set_deadline
+from service.gateway.context.errors import DeadlineError, GatewayError
+from service.gateway.context.request_context import name_route, set_caller
 from service.gateway.replies import error_reply
-from service.gateway.request_context import name_route, set_caller
 
 _WATCH_AFTER_S = 0.05  # most requests are answered sooner, and then need no task that watches the connection
 _HEADER = HEADER.encode()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest, start_http_server
 
 from contract.predictions import Prediction
-from service.gateway.errors import RefusedImageError
+from service.gateway.context.errors import RefusedImageError
 from service.gateway.series import CounterSeries, GaugeSeries, HistogramSeries
 from service.gateway.tracing import start_span
 

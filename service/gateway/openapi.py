@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from service.gateway.access import OPEN_PATHS
-from service.gateway.deadlines import MAX_TIMEOUT_S
+from service.gateway.context.deadlines import MAX_TIMEOUT_S
 from service.gateway.error_formats import has_text_errors
 from service.gateway.routes.documented import text_error_replies
 

@@ -15,9 +15,9 @@ from contract.predictions import Prediction, decide, decode_predictions
 from service.gateway.answers import Answer, Classified
 from service.gateway.backend import Backend
 from service.gateway.catalog import Catalog, Choice, Target
+from service.gateway.context.errors import BrokenContractError, InvalidValueError
 from service.gateway.contracts import ContractCache
 from service.gateway.decoding import Decoder
-from service.gateway.errors import BrokenContractError, InvalidValueError
 from service.gateway.joining import CallJoiner
 from service.gateway.metrics import Metrics
 from service.gateway.request_images import RequestImages

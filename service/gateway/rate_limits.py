@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Sequence
 
-from service.gateway.errors import RateLimitedError
+from service.gateway.context.errors import RateLimitedError
 
 _JUMP_S = 1.0  # what the wall clock may be corrected by in the course of things
 _IPV6_SITE_BITS = 64  # a site has at least this network, and may answer from any address in it

@@ -13,8 +13,7 @@ from contract.errors import ContractError
 from contract.predictions import decode_predictions
 from service.gateway.backend import AVAILABLE, Backend, VersionStatus
 from service.gateway.catalog import Catalog, Choice
-from service.gateway.contracts import ContractCache
-from service.gateway.errors import (
+from service.gateway.context.errors import (
     BrokenContractError,
     DrainingError,
     GatewayError,
@@ -23,6 +22,7 @@ from service.gateway.errors import (
     NotLoadedError,
     UnavailableError,
 )
+from service.gateway.contracts import ContractCache
 from service.gateway.metrics import Metrics
 
 logger = logging.getLogger("fovea.readiness")

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.model import InputSpec
+from service.gateway.context.errors import RefusedImageError
 from service.gateway.decoding import Decoder, Pixels
-from service.gateway.errors import RefusedImageError
 from service.gateway.metrics import Metrics
 from service.gateway.uploads import Upload
 

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from service.gateway.catalog import Catalog, Choice, Target
+from service.gateway.context.errors import BrokenContractError, NotLoadedError, VersionNotFoundError
 from service.gateway.contracts import ContractCache
-from service.gateway.errors import BrokenContractError, NotLoadedError, VersionNotFoundError
 
 T = TypeVar("T")
 

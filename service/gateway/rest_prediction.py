@@ -18,15 +18,15 @@ from contract.model import InputSpec
 from contract.tensors import types_pb2
 from service.gateway.backend import Backend
 from service.gateway.catalog import Catalog, Choice
-from service.gateway.contracts import ContractCache
-from service.gateway.decoding import Decoder
-from service.gateway.errors import (
+from service.gateway.context.errors import (
     BrokenContractError,
     InvalidArgumentError,
     NotLoadedError,
     RefusedImageError,
     TooManyImagesError,
 )
+from service.gateway.contracts import ContractCache
+from service.gateway.decoding import Decoder
 from service.gateway.json_bodies import INLINE_BYTES, JsonBodies
 from service.gateway.json_document import Load, echo
 from service.gateway.metrics import Metrics

@@ -14,8 +14,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.gateway.connections import ConnectionLimits, GuardedProtocol, guarded_protocol
+from service.gateway.context.settings import Settings
 from service.gateway.listening import BACKLOG
-from service.gateway.settings import Settings
 from service.gateway.tls import ServerCertificate
 
 

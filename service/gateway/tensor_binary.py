@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.tensors import types_pb2
-from service.gateway.errors import InvalidArgumentError
+from service.gateway.context.errors import InvalidArgumentError
 from service.gateway.json_document import echo
 from service.gateway.tensor_json import TensorSpec, show_shape
 

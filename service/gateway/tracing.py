@@ -12,7 +12,7 @@ from opentelemetry.trace import SpanKind, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.gateway.request_context import current_request_id
+from service.gateway.context.request_context import current_request_id
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 _SERVICE = "fovea-gateway"

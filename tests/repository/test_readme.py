@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from service.gateway.settings import Settings, variable_name
+from service.gateway.context.settings import Settings, variable_name
 from tests.repository.project import ROOT, fenced_commands
 
 README = (ROOT / "README.md").read_text()

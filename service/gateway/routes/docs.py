@@ -5,8 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse
 
+from service.gateway.context.prefixes import PREFIX, link_root
 from service.gateway.docs_page import CONTENT_SECURITY_POLICY, render_docs
-from service.gateway.prefixes import PREFIX, link_root
 
 router = APIRouter(include_in_schema=False)
 

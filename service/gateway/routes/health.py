@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.gateway.components import Wired
-from service.gateway.errors import NotFoundError, NotReadyError
+from service.gateway.context.errors import NotFoundError, NotReadyError
 from service.gateway.routes.documented import error_replies
 from service.gateway.schemas import HealthReply, ReadyReply
 

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Header, HTTPException, Path, Response
 
 from service.gateway.backend import VersionStatus
 from service.gateway.components import Components, Wired
-from service.gateway.errors import (
+from service.gateway.context.errors import (
     GatewayError,
     InvalidValueError,
     LabelNotFoundError,

@@ -14,7 +14,7 @@ from service.gateway.backend import AVAILABLE
 from service.gateway.bodies import EXAMPLE_B64, inline_schema
 from service.gateway.catalog import Choice
 from service.gateway.components import Wired
-from service.gateway.errors import InvalidArgumentError, VersionNotFoundError
+from service.gateway.context.errors import InvalidArgumentError, VersionNotFoundError
 from service.gateway.open_inference import (
     BINARY_TYPE,
     EXTENSIONS,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from service.gateway.errors import NotFoundError
-from service.gateway.prefixes import link_root
+from service.gateway.context.errors import NotFoundError
+from service.gateway.context.prefixes import link_root
 from service.gateway.web_files import HEADERS, load_web_files
 
 router = APIRouter(include_in_schema=False)

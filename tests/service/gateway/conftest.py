@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from contract.store import ModelStore
 from service.gateway.app import create_app
-from service.gateway.settings import Settings
+from service.gateway.context.settings import Settings
 from tests.helpers.scripted_backend import ScriptedBackend, scripted
 from tests.service.conftest import publish_empty
 

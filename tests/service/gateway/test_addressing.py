@@ -11,8 +11,8 @@ from starlette.testclient import TestClient
 
 from contract.store import ModelStore
 from service.gateway.app import create_app
-from service.gateway.prefixes import clean_prefix
-from service.gateway.settings import Settings, SettingsError, load_settings
+from service.gateway.context.prefixes import clean_prefix
+from service.gateway.context.settings import Settings, SettingsError, load_settings
 from tests.helpers.gateway_process import fetch
 from tests.helpers.pictures import encode
 from tests.helpers.scripted_backend import ScriptedBackend

@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 
 from contract.tensors import data_type_name, types_pb2
 from service.gateway.classification import rank_classes
-from service.gateway.errors import InvalidArgumentError
+from service.gateway.context.errors import InvalidArgumentError
 from service.gateway.open_inference import parse_infer
 from service.gateway.tensor_binary import read_json_bytes
 from service.gateway.tensor_json import TensorSpec

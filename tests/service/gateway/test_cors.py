@@ -10,7 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from contract.store import ModelStore
-from service.gateway.settings import Settings, SettingsError, load_settings
+from service.gateway.context.settings import Settings, SettingsError, load_settings
 from tests.helpers.pictures import encode
 from tests.helpers.scripted_backend import ScriptedBackend
 from tests.service.gateway.conftest import StartGateway, wait_until_ready

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from contract.store import ModelStore
+from service.gateway.context.errors import ModelNotFoundError, OverloadedError
 from service.gateway.error_formats import format_error, format_message
-from service.gateway.errors import ModelNotFoundError, OverloadedError
 from service.key import main
 from tests.helpers.scripted_backend import ScriptedBackend
 from tests.service.conftest import StartProcess

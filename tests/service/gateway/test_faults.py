@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from contract.store import ModelStore
 from service.gateway.call_errors import translate_error
-from service.gateway.errors import GatewayError
+from service.gateway.context.errors import GatewayError
 from tests.helpers.pictures import encode
 from tests.helpers.scripted_backend import Answer, ScriptedBackend, scripted
 from tests.service.gateway.conftest import StartGateway, wait_until_ready

@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.gateway.app import create_app
-from service.gateway.settings import Settings
+from service.gateway.context.settings import Settings
 from tests.helpers.gateway_process import ServiceProcess
 
 DOCUMENT = create_app(Settings(models=("colours",))).openapi()

@@ -7,7 +7,7 @@ import dataclasses
 
 import pytest
 
-from service.gateway.settings import Settings
+from service.gateway.context.settings import Settings
 from tests.helpers.wire_server import LIMITS, Client, WireServer, run, wire_server
 
 ASK = b"GET /asked HTTP/1.1\r\nHost: x\r\n\r\n"

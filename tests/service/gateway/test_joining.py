@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from contract.store import ModelStore
 from service.gateway.backend import Backend, PredictReply
-from service.gateway.deadlines import set_deadline
-from service.gateway.errors import BrokenContractError, GatewayError
+from service.gateway.context.deadlines import set_deadline
+from service.gateway.context.errors import BrokenContractError, GatewayError
 from service.gateway.joining import MAX_WAIT_S, CallJoiner, Member
 from tests.helpers.pictures import COLOURS, encode
 from tests.helpers.scripted_backend import ScriptedBackend, scripted

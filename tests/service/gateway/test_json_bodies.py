@@ -14,7 +14,7 @@ import psutil
 import pytest
 from starlette.testclient import TestClient
 
-from service.gateway.errors import InvalidArgumentError, TooMuchJsonError, UnavailableError
+from service.gateway.context.errors import InvalidArgumentError, TooMuchJsonError, UnavailableError
 from service.gateway.json_bodies import JsonBodies
 from service.gateway.json_document import decode_base64, echo, load_object
 from service.gateway.json_reader import JsonReader

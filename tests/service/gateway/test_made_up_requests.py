@@ -14,7 +14,7 @@ from contract.errors import ImageError
 from contract.image import FORMATS, decode_image, read_header
 from contract.model import InputSpec
 from contract.tensors import types_pb2
-from service.gateway.errors import GatewayError, InvalidArgumentError, TooManyImagesError
+from service.gateway.context.errors import GatewayError, InvalidArgumentError, TooManyImagesError
 from service.gateway.negotiation import prefers
 from service.gateway.open_inference import parse_infer
 from service.gateway.rest_format import parse_request, split_inputs

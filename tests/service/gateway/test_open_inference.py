@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from contract.store import ModelStore
 from contract.tensors import types_pb2
 from service import VERSION
-from service.gateway.errors import BrokenContractError, InvalidArgumentError
+from service.gateway.context.errors import BrokenContractError, InvalidArgumentError
 from service.gateway.open_inference import describe_tensors, parse_infer
 from service.gateway.tensor_json import TensorSpec
 from tests.helpers.pictures import COLOURS, encode, truncated_jpeg

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from service.gateway import errors
+from service.gateway.context import errors
+from service.gateway.context.errors import GatewayError
 from service.gateway.docs_page import render_docs
-from service.gateway.errors import GatewayError
 
 # Codes that no route of the API answers with, or that a reply has under another status.
 NOT_IN_EXAMPLES = {"internal_error", "unavailable", "invalid_argument"}
@@ -20,7 +20,7 @@ NOT_IN_EXAMPLES = {"internal_error", "unavailable", "invalid_argument"}
 def fixture_document() -> dict[str, Any]:
     """The document of a gateway that was never started."""
     from service.gateway.app import create_app
-    from service.gateway.settings import Settings
+    from service.gateway.context.settings import Settings
 
     found: dict[str, Any] = create_app(Settings(models=("colours",))).openapi()
     return found

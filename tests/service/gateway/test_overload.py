@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from contract.store import ModelStore
 from service.gateway.admission import Admission
-from service.gateway.errors import OverloadedError
+from service.gateway.context.errors import OverloadedError
 from service.gateway.metrics import Metrics
 from service.gateway.retries import RetryBudget
 from tests.helpers.gateway_process import fetch

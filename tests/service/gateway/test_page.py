@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from contract.baseline import WARNING
 from contract.errors import ImageError
-from service.gateway.errors import GatewayError
+from service.gateway.context.errors import GatewayError
 from service.gateway.web_files import load_web_files
 
 

@@ -60,7 +60,7 @@ def test_gateway_never_imports_tensorflow_or_engine() -> None:
 import json, pathlib, sys
 import service.gateway.cli, service.gateway.server, service.logs
 from service.gateway.app import create_app
-from service.gateway.settings import Settings
+from service.gateway.context.settings import Settings
 create_app(Settings(models_dir=pathlib.Path("models"))).openapi()
 heavy = {"tensorflow", "keras", "openvino", "engine", "pipeline", "service.modelserver"}
 print(json.dumps({"heavy": sorted(heavy & sys.modules.keys()), "grpc": "grpc" in sys.modules}))

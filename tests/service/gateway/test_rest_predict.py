@@ -13,7 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from contract.tensors import types_pb2
-from service.gateway.errors import InvalidArgumentError
+from service.gateway.context.errors import InvalidArgumentError
 from service.gateway.rest_format import build_reply, dump_reply, parse_request, split_inputs
 from service.gateway.tensor_json import TensorSpec, build_array
 from tests.helpers.pictures import COLOURS, encode, truncated_jpeg

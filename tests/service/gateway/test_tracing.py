@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from contract.store import ModelStore
 from service.gateway.app import create_app
-from service.gateway.settings import Settings
+from service.gateway.context.settings import Settings
 from tests.helpers.pictures import encode
 from tests.helpers.scripted_backend import ScriptedBackend
 from tests.service.gateway.conftest import wait_until_ready

@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from service.gateway.settings import Settings, SettingsError, describe_flags, flag_name, load_settings, variable_name
+from service.gateway.context.settings import (
+    Settings,
+    SettingsError,
+    describe_flags,
+    flag_name,
+    load_settings,
+    variable_name,
+)
 
 STORE = ("--models-dir", "models")
 

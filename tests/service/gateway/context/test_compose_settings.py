@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from service.gateway.settings import Settings, SettingsError, load_settings
+from service.gateway.context.settings import Settings, SettingsError, load_settings
 from tests.repository.project import ROOT
 
 

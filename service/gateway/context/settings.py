@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from contract.image import MAX_PIXELS
 from contract.store import NAME_PATTERN
-from service.gateway.origins import clean_origin
-from service.gateway.prefixes import clean_prefix
+from service.gateway.context.origins import clean_origin
+from service.gateway.context.prefixes import clean_prefix
 
 PREFIX = "FOVEA_"
 # Variables of the same prefix that other parts of the project read; docker-compose.yml documents them.

@@ -6,7 +6,7 @@ import re
 import time
 from contextvars import ContextVar
 
-from service.gateway.errors import DeadlineError, InvalidValueError
+from service.gateway.context.errors import DeadlineError, InvalidValueError
 
 HEADER = "x-request-timeout"
 MAX_TIMEOUT_S = 3600.0
