@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from service.gateway.context.errors import NotFoundError
 from service.gateway.context.prefixes import link_root
-from service.gateway.web_files import HEADERS, load_web_files
+from service.gateway.web.web_files import HEADERS, load_web_files
 
 router = APIRouter(include_in_schema=False)
 

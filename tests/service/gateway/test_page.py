@@ -1,4 +1,4 @@
-"""The page's files over HTTP: types, caching, security headers. What it does is in tests/service/web."""
+"""The page's files over HTTP: types, caching, security headers. What it does is in tests/service/gateway/web."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from contract.baseline import WARNING
 from contract.errors import ImageError
 from service.gateway.context.errors import GatewayError
-from service.gateway.web_files import load_web_files
+from service.gateway.web.web_files import load_web_files
 
 
 @pytest.mark.parametrize("name", ["", *(f"web/{name}" for name in sorted(load_web_files()))])

@@ -11,7 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import FileChooser, Page, expect
 
 from tests.helpers.pictures import encode
-from tests.service.web.visit import OpenPage, Visitor
+from tests.service.gateway.web.visit import OpenPage, Visitor
 
 PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
 

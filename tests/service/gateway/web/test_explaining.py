@@ -11,7 +11,7 @@ from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
 from tests.helpers.pictures import encode
-from tests.service.web.visit import Visitor
+from tests.service.gateway.web.visit import Visitor
 
 # Paints a map and returns the alpha of the canvas at places from 0 to 1 along each side.
 PAINT = """async ([saliency, picture, input, places]) => {

@@ -23,7 +23,7 @@ from tests.helpers.pictures import encode
 from tests.helpers.scripted_backend import ScriptedBackend, ScriptedVersion, scripted
 from tests.helpers.server_process import ServerProcess
 from tests.service.conftest import StartProcess, publish_empty
-from tests.service.web.visit import OpenPage
+from tests.service.gateway.web.visit import OpenPage
 
 
 @dataclass(frozen=True)

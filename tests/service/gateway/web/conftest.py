@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from tests.helpers.browser import CHROMIUM
 from tests.helpers.gateway_process import ServiceProcess
 from tests.helpers.server_process import ServerProcess
-from tests.service.web.visit import OpenPage, Visitor
+from tests.service.gateway.web.visit import OpenPage, Visitor
 
 TIMEOUT_MS = 60_000
 

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from tests.helpers.gateway_process import predict
 from tests.helpers.pictures import COLOURS, encode, truncated_jpeg
-from tests.service.web.visit import OpenPage, Visitor
+from tests.service.gateway.web.visit import OpenPage, Visitor
 
 LABELS = {"red": "Red", "green": "Green", "blue": "Blue"}
 
