@@ -15,9 +15,9 @@ from service.gateway.api_keys import ApiKey, KeyRing, Right
 from service.gateway.context.errors import ForbiddenError, GatewayError, UnauthorizedError
 from service.gateway.context.request_context import name_route
 from service.gateway.context.settings import Settings
-from service.gateway.logs import HEALTH_PATHS, QUIET_ROUTES
 from service.gateway.rate_limits import RateLimiter, name_address
 from service.gateway.replies import error_reply
+from service.gateway.telemetry.logs import HEALTH_PATHS, QUIET_ROUTES
 
 KEY_NAME = "fovea.key"  # in the ASGI scope: the name of the key that a request came with
 OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/favicon.ico"}) | HEALTH_PATHS

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 
 from service.gateway.context.errors import OverloadedError
-from service.gateway.metrics import Metrics
+from service.gateway.telemetry.metrics import Metrics
 
 
 class Admission:

@@ -23,7 +23,7 @@ from service.gateway.openapi import install_openapi
 from service.gateway.replies import install_error_handlers
 from service.gateway.routes import docs, explain, feedback, health, models, open_inference, page, predict, tensorflow
 from service.gateway.schemas import PredictQuery
-from service.gateway.tracing import TraceRequests
+from service.gateway.telemetry.tracing import TraceRequests
 
 _DESCRIPTION = (
     'Image classification over HTTP. Errors have the body `{"error": {"code", "message", "request_id"}}`; '

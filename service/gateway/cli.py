@@ -14,7 +14,7 @@ from service.gateway.listening import bind_socket, url_of
 from service.logs import fail, set_up_logging
 
 if TYPE_CHECKING:
-    from service.gateway.metrics import Metrics
+    from service.gateway.telemetry.metrics import Metrics
 
 logger = logging.getLogger("fovea.gateway")
 
@@ -47,8 +47,8 @@ def run_gateway(settings: Settings) -> int:
     from service.gateway.context.errors import StorageError
     from service.gateway.context.request_context import logged_request_id
     from service.gateway.server import run_server
+    from service.gateway.telemetry.tracing import TracingError
     from service.gateway.tls import CertificateError, ServerCertificate
-    from service.gateway.tracing import TracingError
 
     set_up_logging(settings.log_format, level=settings.log_level, request_id=logged_request_id)
     with contextlib.ExitStack() as stack:

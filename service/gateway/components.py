@@ -20,12 +20,12 @@ from service.gateway.feedback import FeedbackDesk
 from service.gateway.feedback_store import FeedbackStore
 from service.gateway.joining import CallJoiner
 from service.gateway.json_bodies import JsonBodies
-from service.gateway.metrics import Metrics
 from service.gateway.prediction import Predictor
 from service.gateway.readiness import Readiness
 from service.gateway.rest_prediction import RestPredictor
 from service.gateway.signatures import SignatureCache
-from service.gateway.tracing import Tracing, carry_context
+from service.gateway.telemetry.metrics import Metrics
+from service.gateway.telemetry.tracing import Tracing, carry_context
 
 
 @dataclass(frozen=True)

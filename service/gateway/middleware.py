@@ -12,9 +12,9 @@ from service.gateway.access import KEY_NAME
 from service.gateway.context.errors import GatewayError
 from service.gateway.context.prefixes import ASKED_PATH
 from service.gateway.context.request_context import HEADER, adopt_request_id
-from service.gateway.logs import RequestLine, log_request
-from service.gateway.metrics import Metrics
 from service.gateway.replies import error_reply
+from service.gateway.telemetry.logs import RequestLine, log_request
+from service.gateway.telemetry.metrics import Metrics
 
 logger = logging.getLogger("fovea.requests")
 

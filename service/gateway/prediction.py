@@ -19,9 +19,9 @@ from service.gateway.context.errors import BrokenContractError, InvalidValueErro
 from service.gateway.contracts import ContractCache
 from service.gateway.decoding import Decoder
 from service.gateway.joining import CallJoiner
-from service.gateway.metrics import Metrics
 from service.gateway.request_images import RequestImages
 from service.gateway.resolution import answer_by_one_version
+from service.gateway.telemetry.metrics import Metrics
 from service.gateway.uploads import Upload
 
 DEFAULT_TOP = 3

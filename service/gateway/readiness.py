@@ -23,7 +23,7 @@ from service.gateway.context.errors import (
     UnavailableError,
 )
 from service.gateway.contracts import ContractCache
-from service.gateway.metrics import Metrics
+from service.gateway.telemetry.metrics import Metrics
 
 logger = logging.getLogger("fovea.readiness")
 

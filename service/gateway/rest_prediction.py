@@ -29,9 +29,9 @@ from service.gateway.contracts import ContractCache
 from service.gateway.decoding import Decoder
 from service.gateway.json_bodies import INLINE_BYTES, JsonBodies
 from service.gateway.json_document import Load, echo
-from service.gateway.metrics import Metrics
 from service.gateway.resolution import answer_by_one_version
 from service.gateway.signatures import SignatureCache, read_inputs
+from service.gateway.telemetry.metrics import Metrics
 from service.gateway.tensor_json import B64, TensorSpec, decode_binary, is_binary
 
 T = TypeVar("T")

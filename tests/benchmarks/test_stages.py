@@ -11,7 +11,7 @@ from prometheus_client import generate_latest
 from benchmarks.systems.stages import read_totals, split_call
 from engine.scheduling import BatchRecord
 from engine.versions import ServedVersion
-from service.gateway.metrics import Metrics as GatewayMetrics
+from service.gateway.telemetry.metrics import Metrics as GatewayMetrics
 from service.modelserver.monitoring import Metrics as ServerMetrics
 
 

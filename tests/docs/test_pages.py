@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.recipe.recipe import load_recipe
-from service.gateway.metrics import Metrics
+from service.gateway.telemetry.metrics import Metrics
 from tests.docs.blocks import DOCS, read_blocks
 from tests.docs.conftest import NewReader, write_image_set
 from tests.docs.reader import LANGUAGES, Reader

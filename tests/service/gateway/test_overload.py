@@ -17,8 +17,8 @@ from starlette.testclient import TestClient
 from contract.store import ModelStore
 from service.gateway.admission import Admission
 from service.gateway.context.errors import OverloadedError
-from service.gateway.metrics import Metrics
 from service.gateway.retries import RetryBudget
+from service.gateway.telemetry.metrics import Metrics
 from tests.helpers.gateway_process import fetch
 from tests.helpers.pictures import encode
 from tests.helpers.scripted_backend import ScriptedBackend

@@ -15,8 +15,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 
 from contract.predictions import Prediction
 from service.gateway.context.errors import RefusedImageError
-from service.gateway.series import CounterSeries, GaugeSeries, HistogramSeries
-from service.gateway.tracing import start_span
+from service.gateway.telemetry.series import CounterSeries, GaugeSeries, HistogramSeries
+from service.gateway.telemetry.tracing import start_span
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
