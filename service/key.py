@@ -8,7 +8,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from service.gateway.api_keys import RIGHTS, ApiKey, KeyFileError, hash_secret, make_secret, read_keys, write_keys
+from service.gateway.access.api_keys import (
+    RIGHTS,
+    ApiKey,
+    KeyFileError,
+    hash_secret,
+    make_secret,
+    read_keys,
+    write_keys,
+)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -11,11 +11,11 @@ from fastapi import FastAPI
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.gateway.api_keys import ApiKey, KeyRing, Right
+from service.gateway.access.api_keys import ApiKey, KeyRing, Right
+from service.gateway.access.rate_limits import RateLimiter, name_address
 from service.gateway.context.errors import ForbiddenError, GatewayError, UnauthorizedError
 from service.gateway.context.request_context import name_route
 from service.gateway.context.settings import Settings
-from service.gateway.rate_limits import RateLimiter, name_address
 from service.gateway.replies import error_reply
 from service.gateway.telemetry.logs import HEALTH_PATHS, QUIET_ROUTES
 

@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
 def run_gateway(settings: Settings) -> int:
     """Run the gateway with these settings; see `main`."""
     # Imported here so that wrong use is answered at once: the web framework takes half a second to load.
-    from service.gateway.api_keys import KeyFileError
+    from service.gateway.access.api_keys import KeyFileError
     from service.gateway.app import create_app
     from service.gateway.components import components_of
     from service.gateway.context.errors import StorageError

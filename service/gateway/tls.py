@@ -6,7 +6,7 @@ import logging
 import ssl
 from pathlib import Path
 
-from service.gateway.api_keys import file_signature
+from service.gateway.access.api_keys import file_signature
 
 logger = logging.getLogger("fovea.tls")
 

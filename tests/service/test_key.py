@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.gateway.api_keys import KeyRing, hash_secret
+from service.gateway.access.api_keys import KeyRing, hash_secret
 from service.key import main
 
 

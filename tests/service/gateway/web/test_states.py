@@ -17,7 +17,7 @@ from playwright.sync_api import expect
 from contract.baseline import Baseline
 from contract.model import ModelContract
 from contract.store import ModelStore
-from service.gateway.api_keys import ApiKey, hash_secret, make_secret, write_keys
+from service.gateway.access.api_keys import ApiKey, hash_secret, make_secret, write_keys
 from tests.helpers.gateway_process import ServiceProcess, fetch
 from tests.helpers.pictures import encode
 from tests.helpers.scripted_backend import ScriptedBackend, ScriptedVersion, scripted
