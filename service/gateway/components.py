@@ -11,6 +11,7 @@ from contract.store import ModelStore
 from service.gateway.admission import Admission
 from service.gateway.audit import AuditLog
 from service.gateway.backend import Backend
+from service.gateway.bodies.json_bodies import JsonBodies
 from service.gateway.catalog import Catalog, NamedCatalog, StoreCatalog
 from service.gateway.context.settings import Settings
 from service.gateway.contracts import ContractCache
@@ -19,7 +20,6 @@ from service.gateway.explanation import Explainer
 from service.gateway.feedback import FeedbackDesk
 from service.gateway.feedback_store import FeedbackStore
 from service.gateway.joining import CallJoiner
-from service.gateway.json_bodies import JsonBodies
 from service.gateway.prediction import Predictor
 from service.gateway.readiness import Readiness
 from service.gateway.rest_prediction import RestPredictor

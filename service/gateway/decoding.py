@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from contract.errors import ImageError, ImageTooLargeError
 from contract.image import OpenImage, open_image
 from contract.model import InputSpec
+from service.gateway.bodies.turns import Shift, Turns
 from service.gateway.context.errors import RefusedImageError, TooMuchDecodingError
 from service.gateway.context.request_context import current_caller
-from service.gateway.turns import Shift, Turns
 
 Pixels = NDArray[np.uint8]
 _Result = Pixels | RefusedImageError

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from contract.errors import ImageError
 from contract.image import open_image
 from contract.model import ModelContract
+from service.gateway.bodies.turns import Turns
 from service.gateway.catalog import Catalog, Choice
 from service.gateway.clean_images import clean_image
 from service.gateway.context.errors import InvalidValueError, NotFoundError, RefusedImageError, StorageError
@@ -21,7 +22,6 @@ from service.gateway.context.request_context import ID_PATTERN, current_caller
 from service.gateway.contracts import ContractCache
 from service.gateway.decoding import Decoder
 from service.gateway.feedback_store import Feedback, FeedbackStore, is_folder_name
-from service.gateway.turns import Turns
 from service.gateway.uploads import Form
 
 logger = logging.getLogger("fovea.feedback")

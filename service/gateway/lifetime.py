@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.gateway.access import name_caller
 from service.gateway.admission import Admission
-from service.gateway.body_stream import HOLD
+from service.gateway.bodies.body_stream import HOLD
 from service.gateway.context.deadlines import HEADER, parse_timeout, set_deadline
 from service.gateway.context.errors import DeadlineError, GatewayError
 from service.gateway.context.request_context import name_route, set_caller

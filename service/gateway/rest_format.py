@@ -15,8 +15,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from service.gateway.bodies.json_document import Load, echo, load_object
 from service.gateway.context.errors import InvalidArgumentError
-from service.gateway.json_document import Load, echo, load_object
 from service.gateway.rest_prediction import TensorReply
 from service.gateway.tensor_json import B64, TensorSpec, build_array, is_binary
 

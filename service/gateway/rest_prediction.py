@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from contract.model import InputSpec
 from contract.tensors import types_pb2
 from service.gateway.backend import Backend
+from service.gateway.bodies.json_bodies import INLINE_BYTES, JsonBodies
+from service.gateway.bodies.json_document import Load, echo
 from service.gateway.catalog import Catalog, Choice
 from service.gateway.context.errors import (
     BrokenContractError,
@@ -27,8 +29,6 @@ from service.gateway.context.errors import (
 )
 from service.gateway.contracts import ContractCache
 from service.gateway.decoding import Decoder
-from service.gateway.json_bodies import INLINE_BYTES, JsonBodies
-from service.gateway.json_document import Load, echo
 from service.gateway.resolution import answer_by_one_version
 from service.gateway.signatures import SignatureCache, read_inputs
 from service.gateway.telemetry.metrics import Metrics

@@ -16,8 +16,8 @@ from pydantic import PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from contract.tensors import data_type_name, types_pb2
+from service.gateway.bodies.json_document import decode_base64, echo
 from service.gateway.context.errors import InvalidArgumentError
-from service.gateway.json_document import decode_base64, echo
 
 B64: Final = "b64"
 _DTYPES: Final[dict[int, np.dtype[Any]]] = {

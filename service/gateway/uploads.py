@@ -15,11 +15,11 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from service.gateway.body_stream import join_chunks, read_chunks
+from service.gateway.bodies.body_stream import join_chunks, read_chunks
+from service.gateway.bodies.json_bodies import JsonBodies
+from service.gateway.bodies.json_document import Load, decode_base64
 from service.gateway.context.errors import InvalidArgumentError, MalformedRequestError, TooManyImagesError
 from service.gateway.context.settings import MOST_IMAGES
-from service.gateway.json_bodies import JsonBodies
-from service.gateway.json_document import Load, decode_base64
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks  # exists for type checkers only

@@ -8,9 +8,9 @@ from functools import partial
 from fastapi import Request, Response
 
 from service.gateway.audit import describe_bodies
+from service.gateway.bodies.json_document import Load
 from service.gateway.catalog import Choice
 from service.gateway.components import Components
-from service.gateway.json_document import Load
 from service.gateway.rest_prediction import TensorRequest
 from service.gateway.uploads import UploadLimits, read_body
 

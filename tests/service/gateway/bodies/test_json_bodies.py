@@ -14,10 +14,10 @@ import psutil
 import pytest
 from starlette.testclient import TestClient
 
+from service.gateway.bodies.json_bodies import JsonBodies
+from service.gateway.bodies.json_document import decode_base64, echo, load_object
+from service.gateway.bodies.json_reader import JsonReader
 from service.gateway.context.errors import InvalidArgumentError, TooMuchJsonError, UnavailableError
-from service.gateway.json_bodies import JsonBodies
-from service.gateway.json_document import decode_base64, echo, load_object
-from service.gateway.json_reader import JsonReader
 from service.gateway.rest_format import dump_reply, to_json
 from tests.service.gateway.conftest import StartGateway
 
@@ -35,7 +35,7 @@ def reader() -> Iterator[JsonReader]:
 
 def helpers() -> set[psutil.Process]:
     """Return the helper processes of this one."""
-    return {child for child in psutil.Process().children() if "service.gateway.json_helper" in child.cmdline()}
+    return {child for child in psutil.Process().children() if "service.gateway.bodies.json_helper" in child.cmdline()}
 
 
 def plain(value: Any) -> Any:

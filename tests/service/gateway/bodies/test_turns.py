@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from service.gateway.turns import Shift, Turns
+from service.gateway.bodies.turns import Shift, Turns
 
 PATIENCE_S = 60
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
+from service.gateway.bodies.json_document import Load
+from service.gateway.bodies.json_reader import JsonReader
+from service.gateway.bodies.turns import Shift, Turns
 from service.gateway.context.request_context import current_caller
-from service.gateway.json_document import Load
-from service.gateway.json_reader import JsonReader
-from service.gateway.turns import Shift, Turns
 
 T = TypeVar("T")
 INLINE_BYTES = 1 << 14  # of a body that the event loop parses, in less than a millisecond

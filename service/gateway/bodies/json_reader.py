@@ -19,9 +19,9 @@ from typing import IO, Any
 
 import numpy as np
 
+from service.gateway.bodies.json_document import INVALID_VALUE, check_object, load_object
+from service.gateway.bodies.json_helper import LENGTH, MAX_NODES
 from service.gateway.context.errors import InvalidArgumentError, TooMuchJsonError, UnavailableError
-from service.gateway.json_document import INVALID_VALUE, check_object, load_object
-from service.gateway.json_helper import LENGTH, MAX_NODES
 
 logger = logging.getLogger("fovea.json")
 
@@ -119,7 +119,7 @@ def _count_values(body: bytes) -> int:
 def _start() -> subprocess.Popen[bytes]:
     paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
     return subprocess.Popen(
-        [sys.executable, "-m", "service.gateway.json_helper"],
+        [sys.executable, "-m", "service.gateway.bodies.json_helper"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": paths},
