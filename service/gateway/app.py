@@ -10,19 +10,19 @@ from typing import Any
 from fastapi import FastAPI
 
 from service import VERSION
-from service.gateway.access import install_access
-from service.gateway.addressing import install_addressing
-from service.gateway.asgi import GatewayApp
 from service.gateway.components import Components, build_components, components_of
 from service.gateway.context.settings import Settings
-from service.gateway.cors import install_cors, install_preflights
-from service.gateway.hot_routes import HotRoute, HotRoutes
-from service.gateway.lifetime import RequestLifetime
-from service.gateway.middleware import RequestScope
+from service.gateway.http.access import install_access
+from service.gateway.http.addressing import install_addressing
+from service.gateway.http.asgi import GatewayApp
+from service.gateway.http.cors import install_cors, install_preflights
+from service.gateway.http.hot_routes import HotRoute, HotRoutes
+from service.gateway.http.lifetime import RequestLifetime
+from service.gateway.http.middleware import RequestScope
+from service.gateway.http.replies import install_error_handlers
+from service.gateway.http.schemas import PredictQuery
 from service.gateway.openapi import install_openapi
-from service.gateway.replies import install_error_handlers
 from service.gateway.routes import docs, explain, feedback, health, models, open_inference, page, predict, tensorflow
-from service.gateway.schemas import PredictQuery
 from service.gateway.telemetry.tracing import TraceRequests
 
 _DESCRIPTION = (

@@ -8,7 +8,6 @@ from typing import Annotated, cast
 from fastapi import Depends, FastAPI, Request
 
 from contract.store import ModelStore
-from service.gateway.admission import Admission
 from service.gateway.audit import AuditLog
 from service.gateway.backend import Backend
 from service.gateway.bodies.json_bodies import JsonBodies
@@ -19,6 +18,7 @@ from service.gateway.decoding import Decoder
 from service.gateway.explanation import Explainer
 from service.gateway.feedback import FeedbackDesk
 from service.gateway.feedback_store import FeedbackStore
+from service.gateway.http.admission import Admission
 from service.gateway.joining import CallJoiner
 from service.gateway.prediction import Predictor
 from service.gateway.readiness import Readiness

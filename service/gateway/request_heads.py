@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from service.gateway.error_formats import format_message
+from service.gateway.http.error_formats import format_message
 
 MAX_HEAD_BYTES = 1 << 16
 

@@ -22,10 +22,9 @@ from service.gateway.context.errors import (
     ModelNotFoundError,
     VersionNotFoundError,
 )
-from service.gateway.negotiation import prefers
-from service.gateway.replies import json_reply
-from service.gateway.routes.documented import error_replies
-from service.gateway.schemas import (
+from service.gateway.http.negotiation import prefers
+from service.gateway.http.replies import json_reply
+from service.gateway.http.schemas import (
     LoadStatus,
     ModelReply,
     ModelsReply,
@@ -34,6 +33,7 @@ from service.gateway.schemas import (
     VersionState,
     VersionStatusEntry,
 )
+from service.gateway.routes.documented import error_replies
 
 router = APIRouter(tags=["models"])
 

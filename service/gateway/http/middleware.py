@@ -8,11 +8,11 @@ import time
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.gateway.access import KEY_NAME
 from service.gateway.context.errors import GatewayError
 from service.gateway.context.prefixes import ASKED_PATH
 from service.gateway.context.request_context import HEADER, adopt_request_id
-from service.gateway.replies import error_reply
+from service.gateway.http.access import KEY_NAME
+from service.gateway.http.replies import error_reply
 from service.gateway.telemetry.logs import RequestLine, log_request
 from service.gateway.telemetry.metrics import Metrics
 

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.gateway.context.errors import GatewayError
-from service.gateway.replies import error_reply
+from service.gateway.http.replies import error_reply
 
 _MAX_PARAMETERS = 16  # more go the long way, which knows what to say of them
 

@@ -13,13 +13,13 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.gateway.access import name_caller
-from service.gateway.admission import Admission
 from service.gateway.bodies.body_stream import HOLD
 from service.gateway.context.deadlines import HEADER, parse_timeout, set_deadline
 from service.gateway.context.errors import DeadlineError, GatewayError
 from service.gateway.context.request_context import name_route, set_caller
-from service.gateway.replies import error_reply
+from service.gateway.http.access import name_caller
+from service.gateway.http.admission import Admission
+from service.gateway.http.replies import error_reply
 
 _WATCH_AFTER_S = 0.05  # most requests are answered sooner, and then need no task that watches the connection
 _HEADER = HEADER.encode()

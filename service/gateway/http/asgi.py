@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.gateway.heads import AnswerHead
+from service.gateway.http.heads import AnswerHead
 
 
 class GatewayApp(FastAPI):

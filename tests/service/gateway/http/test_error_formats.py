@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from contract.store import ModelStore
 from service.gateway.context.errors import ModelNotFoundError, OverloadedError
-from service.gateway.error_formats import format_error, format_message
+from service.gateway.http.error_formats import format_error, format_message
 from service.key import main
 from tests.helpers.scripted_backend import ScriptedBackend
 from tests.service.conftest import StartProcess

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from service.gateway.context.errors import GatewayError, InvalidValueError
-from service.gateway.error_formats import format_error, format_message
+from service.gateway.http.error_formats import format_error, format_message
 
 _CODES = {400: "malformed_request", 404: "not_found", 405: "method_not_allowed"}
 

@@ -1,0 +1,1 @@
+"""HTTP around every route: middleware, access control, admission, cancellation, replies."""
