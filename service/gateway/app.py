@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from service import VERSION
 from service.gateway.components import Components, build_components, components_of
 from service.gateway.context.settings import Settings
+from service.gateway.documentation.openapi import install_openapi
 from service.gateway.http.access import install_access
 from service.gateway.http.addressing import install_addressing
 from service.gateway.http.asgi import GatewayApp
@@ -21,7 +22,6 @@ from service.gateway.http.lifetime import RequestLifetime
 from service.gateway.http.middleware import RequestScope
 from service.gateway.http.replies import install_error_handlers
 from service.gateway.http.schemas import PredictQuery
-from service.gateway.openapi import install_openapi
 from service.gateway.routes import docs, explain, feedback, health, models, open_inference, page, predict, tensorflow
 from service.gateway.telemetry.tracing import TraceRequests
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from service.gateway.context.prefixes import PREFIX, link_root
-from service.gateway.docs_page import CONTENT_SECURITY_POLICY, render_docs
+from service.gateway.documentation.docs_page import CONTENT_SECURITY_POLICY, render_docs
 
 router = APIRouter(include_in_schema=False)
 

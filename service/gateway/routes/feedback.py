@@ -12,9 +12,9 @@ from service.gateway.audit import hash_bytes
 from service.gateway.components import Wired
 from service.gateway.context.errors import ForbiddenError
 from service.gateway.context.request_context import current_request_id
+from service.gateway.documentation.documented import error_replies
 from service.gateway.feedback import FIELDS, FeedbackForm, Kept
 from service.gateway.http.access import KEY_NAME
-from service.gateway.routes.documented import error_replies
 from service.gateway.uploads import FIELD, Form, UploadLimits, read_form
 
 router = APIRouter(tags=["feedback"])

@@ -22,6 +22,7 @@ from service.gateway.context.errors import (
     ModelNotFoundError,
     VersionNotFoundError,
 )
+from service.gateway.documentation.documented import error_replies
 from service.gateway.http.negotiation import prefers
 from service.gateway.http.replies import json_reply
 from service.gateway.http.schemas import (
@@ -33,7 +34,6 @@ from service.gateway.http.schemas import (
     VersionState,
     VersionStatusEntry,
 )
-from service.gateway.routes.documented import error_replies
 
 router = APIRouter(tags=["models"])
 

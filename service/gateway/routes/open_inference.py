@@ -15,6 +15,7 @@ from service.gateway.bodies import EXAMPLE_B64, inline_schema
 from service.gateway.catalog import Choice
 from service.gateway.components import Wired
 from service.gateway.context.errors import InvalidArgumentError, VersionNotFoundError
+from service.gateway.documentation.documented import text_error_replies
 from service.gateway.open_inference import (
     BINARY_TYPE,
     EXTENSIONS,
@@ -26,7 +27,6 @@ from service.gateway.open_inference import (
 )
 from service.gateway.resolution import missing_version
 from service.gateway.rest_prediction import DEFAULT_SIGNATURE
-from service.gateway.routes.documented import text_error_replies
 from service.gateway.routes.health import report_readiness
 from service.gateway.routes.tensors import answer_tensors
 from service.gateway.signatures import read_inputs, read_outputs

@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from service.gateway.context import errors
 from service.gateway.context.errors import GatewayError
-from service.gateway.docs_page import render_docs
+from service.gateway.documentation.docs_page import render_docs
 
 # Codes that no route of the API answers with, or that a reply has under another status.
 NOT_IN_EXAMPLES = {"internal_error", "unavailable", "invalid_argument"}

@@ -9,9 +9,9 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from service.gateway.context.deadlines import MAX_TIMEOUT_S
+from service.gateway.documentation.documented import text_error_replies
 from service.gateway.http.access import OPEN_PATHS
 from service.gateway.http.error_formats import has_text_errors
-from service.gateway.routes.documented import text_error_replies
 
 _VALIDATION_SCHEMAS = ("HTTPValidationError", "ValidationError")  # FastAPI's own, which the gateway never sends
 _KEY_SCHEME = "ApiKey"
