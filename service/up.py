@@ -30,8 +30,8 @@ from service.gateway.context.settings import (
     load_settings,
     parse_flags,
 )
-from service.gateway.listening import bind_socket, url_of
-from service.gateway.tls import trusting
+from service.gateway.server.listening import bind_socket, url_of
+from service.gateway.server.tls import trusting
 from service.logs import fail, say, set_up_logging
 
 USAGE = f"""python -m service up [--models-dir models] [--host 127.0.0.1] [--port 8000] [the gateway's flags]

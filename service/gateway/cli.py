@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from service.gateway.context.settings import Settings, SettingsError, describe_flags, load_settings
-from service.gateway.listening import bind_socket, url_of
+from service.gateway.server.listening import bind_socket, url_of
 from service.logs import fail, set_up_logging
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ def run_gateway(settings: Settings) -> int:
     from service.gateway.components import components_of
     from service.gateway.context.errors import StorageError
     from service.gateway.context.request_context import logged_request_id
-    from service.gateway.server import run_server
+    from service.gateway.server.server import run_server
+    from service.gateway.server.tls import CertificateError, ServerCertificate
     from service.gateway.telemetry.tracing import TracingError
-    from service.gateway.tls import CertificateError, ServerCertificate
 
     set_up_logging(settings.log_format, level=settings.log_level, request_id=logged_request_id)
     with contextlib.ExitStack() as stack:

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from service.__main__ import main
-from service.gateway.server import GatewayServer
+from service.gateway.server.server import GatewayServer
 
 _INTERVAL_S = 0.01
 _NOTED_S = 0.05

@@ -18,7 +18,7 @@ import uvicorn
 import uvloop
 from uvicorn.server import ServerState
 
-from service.gateway.connections import ConnectionLimits, GuardedProtocol, guarded_protocol
+from service.gateway.server.connections import ConnectionLimits, GuardedProtocol, guarded_protocol
 
 PATIENCE_S = 60.0
 LIMITS = ConnectionLimits(

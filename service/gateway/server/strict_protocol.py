@@ -13,9 +13,9 @@ from typing import Any, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.gateway.corked_transport import CorkedTransport
-from service.gateway.idle_connections import was_reset
-from service.gateway.request_heads import (
+from service.gateway.server.corked_transport import CorkedTransport
+from service.gateway.server.idle_connections import was_reset
+from service.gateway.server.request_heads import (
     MAX_HEAD_BYTES,
     RefusedRequest,
     check_head_size,

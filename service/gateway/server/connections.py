@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
-from service.gateway.idle_connections import IdleConnections
-from service.gateway.request_heads import RefusedRequest
-from service.gateway.strict_protocol import StrictProtocol
+from service.gateway.server.idle_connections import IdleConnections
+from service.gateway.server.request_heads import RefusedRequest
+from service.gateway.server.strict_protocol import StrictProtocol
 
 _LAST_REQUEST_S = 0.3  # how long a connection between requests is kept when the server stops: one may be on its way
 

@@ -58,7 +58,7 @@ def test_gateway_never_imports_tensorflow_or_engine() -> None:
     """Nothing heavy is loaded, however much of the gateway is used."""
     code = """
 import json, pathlib, sys
-import service.gateway.cli, service.gateway.server, service.logs
+import service.gateway.cli, service.gateway.server.server, service.logs
 from service.gateway.app import create_app
 from service.gateway.context.settings import Settings
 create_app(Settings(models_dir=pathlib.Path("models"))).openapi()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from service.gateway.request_heads import MAX_HEAD_BYTES
+from service.gateway.server.request_heads import MAX_HEAD_BYTES
 from tests.helpers.wire_server import Asked, read_with_h11, requests_of, run, wire_server
 
 HIDDEN = b"GET /hidden HTTP/1.1\r\nHost: y\r\n\r\n"

@@ -13,10 +13,10 @@ from typing import cast
 import uvicorn
 from fastapi import FastAPI
 
-from service.gateway.connections import ConnectionLimits, GuardedProtocol, guarded_protocol
 from service.gateway.context.settings import Settings
-from service.gateway.listening import BACKLOG
-from service.gateway.tls import ServerCertificate
+from service.gateway.server.connections import ConnectionLimits, GuardedProtocol, guarded_protocol
+from service.gateway.server.listening import BACKLOG
+from service.gateway.server.tls import ServerCertificate
 
 
 class GatewayServer(uvicorn.Server):
