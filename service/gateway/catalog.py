@@ -14,7 +14,7 @@ from typing import Protocol
 
 from contract.errors import StoreError
 from contract.store import ROLES, Index, ModelStore
-from service.gateway.backend import AVAILABLE, Backend
+from service.gateway.backend.backend import AVAILABLE, Backend
 from service.gateway.context.errors import (
     InvalidValueError,
     LabelNotFoundError,

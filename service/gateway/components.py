@@ -9,7 +9,7 @@ from fastapi import Depends, FastAPI, Request
 
 from contract.store import ModelStore
 from service.gateway.audit import AuditLog
-from service.gateway.backend import Backend
+from service.gateway.backend.backend import Backend
 from service.gateway.bodies.json_bodies import JsonBodies
 from service.gateway.catalog import Catalog, NamedCatalog, StoreCatalog
 from service.gateway.context.settings import Settings

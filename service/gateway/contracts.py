@@ -7,7 +7,7 @@ import contextvars
 from collections.abc import Collection
 
 from contract.model import ModelContract
-from service.gateway.backend import Backend
+from service.gateway.backend.backend import Backend
 
 Key = tuple[str, int]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from contract.model import ModelContract
 from contract.predictions import Prediction
-from service.gateway.backend import Backend
+from service.gateway.backend.backend import Backend
 from service.gateway.catalog import Catalog, Choice
 from service.gateway.context.errors import BrokenContractError, InvalidValueError, NoExplanationError, RefusedImageError
 from service.gateway.contracts import ContractCache

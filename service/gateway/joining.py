@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.model import InputSpec
-from service.gateway.backend import Backend, PredictReply
+from service.gateway.backend.backend import Backend, PredictReply
 from service.gateway.context.deadlines import has_deadline
 
 MAX_WAIT_S: Final = 0.01  # about what decoding a photograph takes; one that takes longer is waited for no more

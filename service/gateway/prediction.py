@@ -13,7 +13,7 @@ from contract.errors import ContractError
 from contract.model import ModelContract
 from contract.predictions import Prediction, decide, decode_predictions
 from service.gateway.answers import Answer, Classified
-from service.gateway.backend import Backend
+from service.gateway.backend.backend import Backend
 from service.gateway.catalog import Catalog, Choice, Target
 from service.gateway.context.errors import BrokenContractError, InvalidValueError
 from service.gateway.contracts import ContractCache

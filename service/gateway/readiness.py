@@ -11,7 +11,7 @@ import numpy as np
 
 from contract.errors import ContractError
 from contract.predictions import decode_predictions
-from service.gateway.backend import AVAILABLE, Backend, VersionStatus
+from service.gateway.backend.backend import AVAILABLE, Backend, VersionStatus
 from service.gateway.catalog import Catalog, Choice
 from service.gateway.context.errors import (
     BrokenContractError,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from contract.model import InputSpec
 from contract.tensors import types_pb2
-from service.gateway.backend import Backend
+from service.gateway.backend.backend import Backend
 from service.gateway.bodies.json_bodies import INLINE_BYTES, JsonBodies
 from service.gateway.bodies.json_document import Load, echo
 from service.gateway.catalog import Catalog, Choice

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from contract.tensors import read_shape
-from service.gateway.backend import Backend
+from service.gateway.backend.backend import Backend
 from service.gateway.tensor_json import TensorSpec
 
 _MAX_REMEMBERED = 64  # versions

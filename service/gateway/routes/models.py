@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, HTTPException, Path, Response
 
-from service.gateway.backend import VersionStatus
+from service.gateway.backend.backend import VersionStatus
 from service.gateway.components import Components, Wired
 from service.gateway.context.errors import (
     GatewayError,

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel
 
 from service import VERSION
-from service.gateway.backend import AVAILABLE
+from service.gateway.backend.backend import AVAILABLE
 from service.gateway.bodies import EXAMPLE_B64, inline_schema
 from service.gateway.catalog import Choice
 from service.gateway.components import Wired

@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from contract.store import ModelStore
-from service.gateway.backend import Backend, PredictReply
+from service.gateway.backend.backend import Backend, PredictReply
 from service.gateway.context.deadlines import set_deadline
 from service.gateway.context.errors import BrokenContractError, GatewayError
 from service.gateway.joining import MAX_WAIT_S, CallJoiner, Member

@@ -15,9 +15,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from contract.store import ModelStore
+from service.gateway.backend.retries import RetryBudget
 from service.gateway.context.errors import OverloadedError
 from service.gateway.http.admission import Admission
-from service.gateway.retries import RetryBudget
 from service.gateway.telemetry.metrics import Metrics
 from tests.helpers.gateway_process import fetch
 from tests.helpers.pictures import encode

@@ -26,9 +26,9 @@ from contract.tensors import (
     predict_pb2,
     prediction_service_pb2_grpc,
 )
+from service.gateway.backend.retries import MAX_TRIES, RetryBudget, call
 from service.gateway.context.deadlines import limit_to_deadline
 from service.gateway.context.errors import BrokenContractError, InvalidArgumentError
-from service.gateway.retries import MAX_TRIES, RetryBudget, call
 
 MAX_MESSAGE_BYTES: Final = 256 * 2**20  # gRPC's own limit of 4 MiB is 27 images of 224 x 224
 AVAILABLE: Final = "AVAILABLE"

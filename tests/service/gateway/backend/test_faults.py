@@ -11,7 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from contract.store import ModelStore
-from service.gateway.call_errors import translate_error
+from service.gateway.backend.call_errors import translate_error
 from service.gateway.context.errors import GatewayError
 from tests.helpers.pictures import encode
 from tests.helpers.scripted_backend import Answer, ScriptedBackend, scripted

@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 
-from service.gateway.call_errors import translate_error
+from service.gateway.backend.call_errors import translate_error
 from service.gateway.context.errors import OverloadedError
 
 logger = logging.getLogger("fovea.backend")
