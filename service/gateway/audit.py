@@ -26,7 +26,7 @@ from service.gateway.context.errors import RefusedImageError, StorageError
 from service.gateway.context.request_context import current_request_id
 from service.gateway.explanation import ExplainAnswer, Explanation
 from service.gateway.http.access import KEY_NAME
-from service.gateway.uploads import Upload
+from service.gateway.images.uploads import Upload
 
 Build = Callable[[], Mapping[str, Any]]
 

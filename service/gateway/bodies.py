@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from service.gateway.uploads import FIELD, JsonImages
+from service.gateway.images.uploads import FIELD, JsonImages
 
 # The smallest of pictures, whole: an example that can be sent as it is.
 EXAMPLE_B64 = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mPYEqUBAAL8ATdHJTIjAAAAAElFTkSuQmCC"

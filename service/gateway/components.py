@@ -14,11 +14,11 @@ from service.gateway.bodies.json_bodies import JsonBodies
 from service.gateway.catalog import Catalog, NamedCatalog, StoreCatalog
 from service.gateway.context.settings import Settings
 from service.gateway.contracts import ContractCache
-from service.gateway.decoding import Decoder
 from service.gateway.explanation import Explainer
 from service.gateway.feedback import FeedbackDesk
 from service.gateway.feedback_store import FeedbackStore
 from service.gateway.http.admission import Admission
+from service.gateway.images.decoding import Decoder
 from service.gateway.joining import CallJoiner
 from service.gateway.prediction import Predictor
 from service.gateway.readiness import Readiness

@@ -15,12 +15,12 @@ from service.gateway.backend.backend import Backend
 from service.gateway.catalog import Catalog, Choice
 from service.gateway.context.errors import BrokenContractError, InvalidValueError, NoExplanationError, RefusedImageError
 from service.gateway.contracts import ContractCache
-from service.gateway.decoding import Decoder, Pixels
+from service.gateway.images.decoding import Decoder, Pixels
+from service.gateway.images.request_images import RequestImages
+from service.gateway.images.uploads import Upload
 from service.gateway.prediction import check_top, name_classes
-from service.gateway.request_images import RequestImages
 from service.gateway.resolution import answer_by_one_version
 from service.gateway.telemetry.metrics import Metrics
-from service.gateway.uploads import Upload
 
 _PREDICTED = -1  # as class index: whichever class is most probable
 

@@ -20,9 +20,9 @@ from service.gateway.clean_images import clean_image
 from service.gateway.context.errors import InvalidValueError, NotFoundError, RefusedImageError, StorageError
 from service.gateway.context.request_context import ID_PATTERN, current_caller
 from service.gateway.contracts import ContractCache
-from service.gateway.decoding import Decoder
 from service.gateway.feedback_store import Feedback, FeedbackStore, is_folder_name
-from service.gateway.uploads import Form
+from service.gateway.images.decoding import Decoder
+from service.gateway.images.uploads import Form
 
 logger = logging.getLogger("fovea.feedback")
 

@@ -17,12 +17,12 @@ from service.gateway.backend.backend import Backend
 from service.gateway.catalog import Catalog, Choice, Target
 from service.gateway.context.errors import BrokenContractError, InvalidValueError
 from service.gateway.contracts import ContractCache
-from service.gateway.decoding import Decoder
+from service.gateway.images.decoding import Decoder
+from service.gateway.images.request_images import RequestImages
+from service.gateway.images.uploads import Upload
 from service.gateway.joining import CallJoiner
-from service.gateway.request_images import RequestImages
 from service.gateway.resolution import answer_by_one_version
 from service.gateway.telemetry.metrics import Metrics
-from service.gateway.uploads import Upload
 
 DEFAULT_TOP = 3
 

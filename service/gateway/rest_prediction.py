@@ -28,7 +28,7 @@ from service.gateway.context.errors import (
     TooManyImagesError,
 )
 from service.gateway.contracts import ContractCache
-from service.gateway.decoding import Decoder
+from service.gateway.images.decoding import Decoder
 from service.gateway.resolution import answer_by_one_version
 from service.gateway.signatures import SignatureCache, read_inputs
 from service.gateway.telemetry.metrics import Metrics

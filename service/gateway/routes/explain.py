@@ -23,8 +23,8 @@ from service.gateway.http.entries import class_document, dump, image_document, m
 from service.gateway.http.negotiation import prefers
 from service.gateway.http.replies import json_reply
 from service.gateway.http.schemas import ExplainQuery, ExplainReply
+from service.gateway.images.uploads import Upload, UploadLimits, read_uploads
 from service.gateway.prediction import find_warnings
-from service.gateway.uploads import Upload, UploadLimits, read_uploads
 
 router = APIRouter()
 

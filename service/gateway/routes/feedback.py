@@ -15,7 +15,7 @@ from service.gateway.context.request_context import current_request_id
 from service.gateway.documentation.documented import error_replies
 from service.gateway.feedback import FIELDS, FeedbackForm, Kept
 from service.gateway.http.access import KEY_NAME
-from service.gateway.uploads import FIELD, Form, UploadLimits, read_form
+from service.gateway.images.uploads import FIELD, Form, UploadLimits, read_form
 
 router = APIRouter(tags=["feedback"])
 

@@ -18,7 +18,7 @@ from service.gateway.documentation.documented import error_replies
 from service.gateway.http.entries import dump, image_document, model_document, refused_document
 from service.gateway.http.replies import json_reply
 from service.gateway.http.schemas import PredictQuery, PredictReply
-from service.gateway.uploads import Upload, UploadLimits, read_uploads
+from service.gateway.images.uploads import Upload, UploadLimits, read_uploads
 
 router = APIRouter()
 

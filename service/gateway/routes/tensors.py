@@ -11,8 +11,8 @@ from service.gateway.audit import describe_bodies
 from service.gateway.bodies.json_document import Load
 from service.gateway.catalog import Choice
 from service.gateway.components import Components
+from service.gateway.images.uploads import UploadLimits, read_body
 from service.gateway.rest_prediction import TensorRequest
-from service.gateway.uploads import UploadLimits, read_body
 
 
 async def answer_tensors(

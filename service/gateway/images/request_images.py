@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from contract.model import InputSpec
 from service.gateway.context.errors import RefusedImageError
-from service.gateway.decoding import Decoder, Pixels
+from service.gateway.images.decoding import Decoder, Pixels
+from service.gateway.images.uploads import Upload
 from service.gateway.telemetry.metrics import Metrics
-from service.gateway.uploads import Upload
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from contract.image import OpenImage, decode_image, open_image
 from contract.model import InputSpec
 from service.gateway.context.errors import RefusedImageError, TooMuchDecodingError
 from service.gateway.context.request_context import set_caller
-from service.gateway.decoding import Decoder
+from service.gateway.images.decoding import Decoder
 from tests.helpers.pictures import COLOURS, encode
 
 SPEC = InputSpec(height=16, width=16)

@@ -1,0 +1,1 @@
+"""Uploads to decoded arrays, bounded in bytes, pixels, memory and time."""
