@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from contract.predictions import Prediction
-from service.gateway.answers import Answer, Classified
 from service.gateway.context.errors import RefusedImageError, StorageError
 from service.gateway.context.request_context import current_request_id
-from service.gateway.explanation import ExplainAnswer, Explanation
 from service.gateway.http.access import KEY_NAME
 from service.gateway.images.uploads import Upload
+from service.gateway.inference.answers import Answer, Classified
+from service.gateway.inference.explanation import ExplainAnswer, Explanation
 
 Build = Callable[[], Mapping[str, Any]]
 

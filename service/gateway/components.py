@@ -11,17 +11,17 @@ from contract.store import ModelStore
 from service.gateway.audit import AuditLog
 from service.gateway.backend.backend import Backend
 from service.gateway.bodies.json_bodies import JsonBodies
-from service.gateway.catalog import Catalog, NamedCatalog, StoreCatalog
 from service.gateway.context.settings import Settings
-from service.gateway.contracts import ContractCache
-from service.gateway.explanation import Explainer
 from service.gateway.feedback import FeedbackDesk
 from service.gateway.feedback_store import FeedbackStore
 from service.gateway.http.admission import Admission
 from service.gateway.images.decoding import Decoder
-from service.gateway.joining import CallJoiner
-from service.gateway.prediction import Predictor
-from service.gateway.readiness import Readiness
+from service.gateway.inference.catalog import Catalog, NamedCatalog, StoreCatalog
+from service.gateway.inference.contracts import ContractCache
+from service.gateway.inference.explanation import Explainer
+from service.gateway.inference.joining import CallJoiner
+from service.gateway.inference.prediction import Predictor
+from service.gateway.inference.readiness import Readiness
 from service.gateway.rest_prediction import RestPredictor
 from service.gateway.signatures import SignatureCache
 from service.gateway.telemetry.metrics import Metrics

@@ -19,7 +19,6 @@ from contract.tensors import types_pb2
 from service.gateway.backend.backend import Backend
 from service.gateway.bodies.json_bodies import INLINE_BYTES, JsonBodies
 from service.gateway.bodies.json_document import Load, echo
-from service.gateway.catalog import Catalog, Choice
 from service.gateway.context.errors import (
     BrokenContractError,
     InvalidArgumentError,
@@ -27,9 +26,10 @@ from service.gateway.context.errors import (
     RefusedImageError,
     TooManyImagesError,
 )
-from service.gateway.contracts import ContractCache
 from service.gateway.images.decoding import Decoder
-from service.gateway.resolution import answer_by_one_version
+from service.gateway.inference.catalog import Catalog, Choice
+from service.gateway.inference.contracts import ContractCache
+from service.gateway.inference.resolution import answer_by_one_version
 from service.gateway.signatures import SignatureCache, read_inputs
 from service.gateway.telemetry.metrics import Metrics
 from service.gateway.tensor_json import B64, TensorSpec, decode_binary, is_binary

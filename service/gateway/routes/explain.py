@@ -13,18 +13,18 @@ from contract.heatmap import draw_heatmap, encode_png
 from contract.predictions import decide
 from service.gateway.audit import describe_answer
 from service.gateway.bodies import image_body
-from service.gateway.catalog import Choice
 from service.gateway.components import Wired
 from service.gateway.context.errors import InvalidValueError, RefusedImageError
 from service.gateway.context.request_context import current_request_id
 from service.gateway.documentation.documented import error_replies
-from service.gateway.explanation import ExplainAnswer, Explanation
 from service.gateway.http.entries import class_document, dump, image_document, model_document, refused_document
 from service.gateway.http.negotiation import prefers
 from service.gateway.http.replies import json_reply
 from service.gateway.http.schemas import ExplainQuery, ExplainReply
 from service.gateway.images.uploads import Upload, UploadLimits, read_uploads
-from service.gateway.prediction import find_warnings
+from service.gateway.inference.catalog import Choice
+from service.gateway.inference.explanation import ExplainAnswer, Explanation
+from service.gateway.inference.prediction import find_warnings
 
 router = APIRouter()
 

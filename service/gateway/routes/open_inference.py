@@ -12,10 +12,11 @@ from pydantic import BaseModel
 from service import VERSION
 from service.gateway.backend.backend import AVAILABLE
 from service.gateway.bodies import EXAMPLE_B64, inline_schema
-from service.gateway.catalog import Choice
 from service.gateway.components import Wired
 from service.gateway.context.errors import InvalidArgumentError, VersionNotFoundError
 from service.gateway.documentation.documented import text_error_replies
+from service.gateway.inference.catalog import Choice
+from service.gateway.inference.resolution import missing_version
 from service.gateway.open_inference import (
     BINARY_TYPE,
     EXTENSIONS,
@@ -25,7 +26,6 @@ from service.gateway.open_inference import (
     describe_tensors,
     parse_infer,
 )
-from service.gateway.resolution import missing_version
 from service.gateway.rest_prediction import DEFAULT_SIGNATURE
 from service.gateway.routes.health import report_readiness
 from service.gateway.routes.tensors import answer_tensors

@@ -7,10 +7,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from service.gateway.answers import Answer, Entry
 from service.gateway.audit import describe_answer
 from service.gateway.bodies import image_body
-from service.gateway.catalog import Choice
 from service.gateway.components import Wired
 from service.gateway.context.errors import InvalidValueError, RefusedImageError
 from service.gateway.context.request_context import current_request_id
@@ -19,6 +17,8 @@ from service.gateway.http.entries import dump, image_document, model_document, r
 from service.gateway.http.replies import json_reply
 from service.gateway.http.schemas import PredictQuery, PredictReply
 from service.gateway.images.uploads import Upload, UploadLimits, read_uploads
+from service.gateway.inference.answers import Answer, Entry
+from service.gateway.inference.catalog import Choice
 
 router = APIRouter()
 

@@ -10,10 +10,10 @@ from fastapi import APIRouter, Path, Request, Response
 from google.protobuf.json_format import MessageToDict
 
 from contract.tensors import get_model_metadata_pb2
-from service.gateway.catalog import Choice
 from service.gateway.components import Wired
 from service.gateway.context.errors import InvalidArgumentError
 from service.gateway.http.replies import json_reply
+from service.gateway.inference.catalog import Choice
 from service.gateway.rest_format import parse_request
 from service.gateway.routes.tensorflow_schemas import METADATA, PREDICT
 from service.gateway.routes.tensors import answer_tensors

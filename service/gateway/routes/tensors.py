@@ -9,9 +9,9 @@ from fastapi import Request, Response
 
 from service.gateway.audit import describe_bodies
 from service.gateway.bodies.json_document import Load
-from service.gateway.catalog import Choice
 from service.gateway.components import Components
 from service.gateway.images.uploads import UploadLimits, read_body
+from service.gateway.inference.catalog import Choice
 from service.gateway.rest_prediction import TensorRequest
 
 

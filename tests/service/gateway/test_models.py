@@ -12,7 +12,7 @@ from contract.tensors import get_model_status_pb2
 from tests.helpers.scripted_backend import ScriptedBackend, scripted
 from tests.service.conftest import publish_empty
 from tests.service.gateway.conftest import StartGateway, wait_until_ready
-from tests.service.gateway.test_versions import wait_for_label
+from tests.service.gateway.inference.test_versions import wait_for_label
 
 FULL = {"accept": "application/vnd.fovea+json"}
 

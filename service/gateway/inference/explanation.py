@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from contract.model import ModelContract
 from contract.predictions import Prediction
 from service.gateway.backend.backend import Backend
-from service.gateway.catalog import Catalog, Choice
 from service.gateway.context.errors import BrokenContractError, InvalidValueError, NoExplanationError, RefusedImageError
-from service.gateway.contracts import ContractCache
 from service.gateway.images.decoding import Decoder, Pixels
 from service.gateway.images.request_images import RequestImages
 from service.gateway.images.uploads import Upload
-from service.gateway.prediction import check_top, name_classes
-from service.gateway.resolution import answer_by_one_version
+from service.gateway.inference.catalog import Catalog, Choice
+from service.gateway.inference.contracts import ContractCache
+from service.gateway.inference.prediction import check_top, name_classes
+from service.gateway.inference.resolution import answer_by_one_version
 from service.gateway.telemetry.metrics import Metrics
 
 _PREDICTED = -1  # as class index: whichever class is most probable

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from service.gateway.catalog import Catalog, Choice, Target
 from service.gateway.context.errors import BrokenContractError, NotLoadedError, VersionNotFoundError
-from service.gateway.contracts import ContractCache
+from service.gateway.inference.catalog import Catalog, Choice, Target
+from service.gateway.inference.contracts import ContractCache
 
 T = TypeVar("T")
 

@@ -12,16 +12,16 @@ from contract.baseline import WARNING
 from contract.errors import ContractError
 from contract.model import ModelContract
 from contract.predictions import Prediction, decide, decode_predictions
-from service.gateway.answers import Answer, Classified
 from service.gateway.backend.backend import Backend
-from service.gateway.catalog import Catalog, Choice, Target
 from service.gateway.context.errors import BrokenContractError, InvalidValueError
-from service.gateway.contracts import ContractCache
 from service.gateway.images.decoding import Decoder
 from service.gateway.images.request_images import RequestImages
 from service.gateway.images.uploads import Upload
-from service.gateway.joining import CallJoiner
-from service.gateway.resolution import answer_by_one_version
+from service.gateway.inference.answers import Answer, Classified
+from service.gateway.inference.catalog import Catalog, Choice, Target
+from service.gateway.inference.contracts import ContractCache
+from service.gateway.inference.joining import CallJoiner
+from service.gateway.inference.resolution import answer_by_one_version
 from service.gateway.telemetry.metrics import Metrics
 
 DEFAULT_TOP = 3

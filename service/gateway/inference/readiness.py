@@ -12,7 +12,6 @@ import numpy as np
 from contract.errors import ContractError
 from contract.predictions import decode_predictions
 from service.gateway.backend.backend import AVAILABLE, Backend, VersionStatus
-from service.gateway.catalog import Catalog, Choice
 from service.gateway.context.errors import (
     BrokenContractError,
     DrainingError,
@@ -22,7 +21,8 @@ from service.gateway.context.errors import (
     NotLoadedError,
     UnavailableError,
 )
-from service.gateway.contracts import ContractCache
+from service.gateway.inference.catalog import Catalog, Choice
+from service.gateway.inference.contracts import ContractCache
 from service.gateway.telemetry.metrics import Metrics
 
 logger = logging.getLogger("fovea.readiness")
