@@ -8,12 +8,9 @@ from typing import Annotated, cast
 from fastapi import Depends, FastAPI, Request
 
 from contract.store import ModelStore
-from service.gateway.audit import AuditLog
 from service.gateway.backend.backend import Backend
 from service.gateway.bodies.json_bodies import JsonBodies
 from service.gateway.context.settings import Settings
-from service.gateway.feedback import FeedbackDesk
-from service.gateway.feedback_store import FeedbackStore
 from service.gateway.http.admission import Admission
 from service.gateway.images.decoding import Decoder
 from service.gateway.inference.catalog import Catalog, NamedCatalog, StoreCatalog
@@ -22,6 +19,9 @@ from service.gateway.inference.explanation import Explainer
 from service.gateway.inference.joining import CallJoiner
 from service.gateway.inference.prediction import Predictor
 from service.gateway.inference.readiness import Readiness
+from service.gateway.records.audit import AuditLog
+from service.gateway.records.feedback import FeedbackDesk
+from service.gateway.records.feedback_store import FeedbackStore
 from service.gateway.rest_prediction import RestPredictor
 from service.gateway.signatures import SignatureCache
 from service.gateway.telemetry.metrics import Metrics

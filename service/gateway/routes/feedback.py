@@ -8,14 +8,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, Field
 
-from service.gateway.audit import hash_bytes
 from service.gateway.components import Wired
 from service.gateway.context.errors import ForbiddenError
 from service.gateway.context.request_context import current_request_id
 from service.gateway.documentation.documented import error_replies
-from service.gateway.feedback import FIELDS, FeedbackForm, Kept
 from service.gateway.http.access import KEY_NAME
 from service.gateway.images.uploads import FIELD, Form, UploadLimits, read_form
+from service.gateway.records.audit import hash_bytes
+from service.gateway.records.feedback import FIELDS, FeedbackForm, Kept
 
 router = APIRouter(tags=["feedback"])
 

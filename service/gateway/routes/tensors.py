@@ -7,11 +7,11 @@ from functools import partial
 
 from fastapi import Request, Response
 
-from service.gateway.audit import describe_bodies
 from service.gateway.bodies.json_document import Load
 from service.gateway.components import Components
 from service.gateway.images.uploads import UploadLimits, read_body
 from service.gateway.inference.catalog import Choice
+from service.gateway.records.audit import describe_bodies
 from service.gateway.rest_prediction import TensorRequest
 
 

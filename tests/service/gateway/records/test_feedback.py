@@ -19,9 +19,9 @@ from starlette.testclient import TestClient
 from contract.image import decode_image
 from contract.store import ModelStore
 from pipeline.data.ingest import ingest
-from service.gateway.clean_images import CleanImage
 from service.gateway.context.errors import StorageError
-from service.gateway.feedback_store import Feedback, FeedbackStore, is_folder_name
+from service.gateway.records.clean_images import CleanImage
+from service.gateway.records.feedback_store import Feedback, FeedbackStore, is_folder_name
 from tests.helpers.pictures import COLOURS, encode, truncated_jpeg
 from tests.helpers.scripted_backend import ScriptedBackend, scripted
 from tests.service.gateway.conftest import StartGateway, wait_until_ready

@@ -15,14 +15,14 @@ from contract.errors import ImageError
 from contract.image import open_image
 from contract.model import ModelContract
 from service.gateway.bodies.turns import Turns
-from service.gateway.clean_images import clean_image
 from service.gateway.context.errors import InvalidValueError, NotFoundError, RefusedImageError, StorageError
 from service.gateway.context.request_context import ID_PATTERN, current_caller
-from service.gateway.feedback_store import Feedback, FeedbackStore, is_folder_name
 from service.gateway.images.decoding import Decoder
 from service.gateway.images.uploads import Form
 from service.gateway.inference.catalog import Catalog, Choice
 from service.gateway.inference.contracts import ContractCache
+from service.gateway.records.clean_images import clean_image
+from service.gateway.records.feedback_store import Feedback, FeedbackStore, is_folder_name
 
 logger = logging.getLogger("fovea.feedback")
 

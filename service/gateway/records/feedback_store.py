@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contract.durable import sync_directory
-from service.gateway.clean_images import CleanImage
 from service.gateway.context.errors import ConflictError, FeedbackNotFoundError, StorageError
+from service.gateway.records.clean_images import CleanImage
 
 INDEX = "index.sqlite3"
 _INCOMING = ".incoming"

@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 from contract.errors import ImageError
 from contract.image import decode_image, read_header
 from contract.model import InputSpec
-from service.gateway.clean_images import clean_image
+from service.gateway.records.clean_images import clean_image
 from tests.helpers.pictures import truncated_jpeg
 
 SECRET = "Jane Doe 1970-01-01"
