@@ -17,7 +17,7 @@ from service.gateway.context.errors import InvalidArgumentError, VersionNotFound
 from service.gateway.documentation.documented import text_error_replies
 from service.gateway.inference.catalog import Choice
 from service.gateway.inference.resolution import missing_version
-from service.gateway.open_inference import (
+from service.gateway.protocols.open_inference import (
     BINARY_TYPE,
     EXTENSIONS,
     InferRequest,
@@ -26,11 +26,11 @@ from service.gateway.open_inference import (
     describe_tensors,
     parse_infer,
 )
-from service.gateway.rest_prediction import DEFAULT_SIGNATURE
+from service.gateway.protocols.rest_prediction import DEFAULT_SIGNATURE
+from service.gateway.protocols.signatures import read_inputs, read_outputs
+from service.gateway.protocols.tensor_binary import read_json_bytes
 from service.gateway.routes.health import report_readiness
 from service.gateway.routes.tensors import answer_tensors
-from service.gateway.signatures import read_inputs, read_outputs
-from service.gateway.tensor_binary import read_json_bytes
 
 router = APIRouter(tags=["open inference protocol"])
 

@@ -14,7 +14,7 @@ from service.gateway.components import Wired
 from service.gateway.context.errors import InvalidArgumentError
 from service.gateway.http.replies import json_reply
 from service.gateway.inference.catalog import Choice
-from service.gateway.rest_format import parse_request
+from service.gateway.protocols.rest_format import parse_request
 from service.gateway.routes.tensorflow_schemas import METADATA, PREDICT
 from service.gateway.routes.tensors import answer_tensors
 

@@ -11,8 +11,8 @@ from service.gateway.bodies.json_document import Load
 from service.gateway.components import Components
 from service.gateway.images.uploads import UploadLimits, read_body
 from service.gateway.inference.catalog import Choice
+from service.gateway.protocols.rest_prediction import TensorRequest
 from service.gateway.records.audit import describe_bodies
-from service.gateway.rest_prediction import TensorRequest
 
 
 async def answer_tensors(

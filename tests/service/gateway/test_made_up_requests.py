@@ -16,9 +16,9 @@ from contract.model import InputSpec
 from contract.tensors import types_pb2
 from service.gateway.context.errors import GatewayError, InvalidArgumentError, TooManyImagesError
 from service.gateway.http.negotiation import prefers
-from service.gateway.open_inference import parse_infer
-from service.gateway.rest_format import parse_request, split_inputs
-from service.gateway.tensor_json import TensorSpec, build_array
+from service.gateway.protocols.open_inference import parse_infer
+from service.gateway.protocols.rest_format import parse_request, split_inputs
+from service.gateway.protocols.tensor_json import TensorSpec, build_array
 from tests.helpers.odd_images import picture, write
 
 # The same examples every time: what fails here fails everywhere.

@@ -15,14 +15,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, Pri
 
 from contract.tensors import types_pb2
 from service.gateway.bodies.json_document import Load, echo, load_object
-from service.gateway.classification import rank_classes
 from service.gateway.context.errors import BrokenContractError, InvalidArgumentError, TooManyImagesError
 from service.gateway.context.request_context import current_request_id
 from service.gateway.context.settings import MOST_IMAGES
-from service.gateway.rest_format import dump_reply, to_json
-from service.gateway.rest_prediction import TensorReply
-from service.gateway.tensor_binary import HEADER, cut_binary, read_elements, read_tensor, write_tensor
-from service.gateway.tensor_json import B64, Elements, TensorSpec, build_array, check_shape, show_shape
+from service.gateway.protocols.classification import rank_classes
+from service.gateway.protocols.rest_format import dump_reply, to_json
+from service.gateway.protocols.rest_prediction import TensorReply
+from service.gateway.protocols.tensor_binary import HEADER, cut_binary, read_elements, read_tensor, write_tensor
+from service.gateway.protocols.tensor_json import B64, Elements, TensorSpec, build_array, check_shape, show_shape
 
 EXTENSIONS: Final = ("binary_tensor_data", "classification")
 BINARY_TYPE: Final = "application/octet-stream"

@@ -7,7 +7,7 @@ from typing import Any
 
 from contract.tensors import read_shape
 from service.gateway.backend.backend import Backend
-from service.gateway.tensor_json import TensorSpec
+from service.gateway.protocols.tensor_json import TensorSpec
 
 _MAX_REMEMBERED = 64  # versions
 

@@ -30,9 +30,9 @@ from service.gateway.images.decoding import Decoder
 from service.gateway.inference.catalog import Catalog, Choice
 from service.gateway.inference.contracts import ContractCache
 from service.gateway.inference.resolution import answer_by_one_version
-from service.gateway.signatures import SignatureCache, read_inputs
+from service.gateway.protocols.signatures import SignatureCache, read_inputs
+from service.gateway.protocols.tensor_json import B64, TensorSpec, decode_binary, is_binary
 from service.gateway.telemetry.metrics import Metrics
-from service.gateway.tensor_json import B64, TensorSpec, decode_binary, is_binary
 
 T = TypeVar("T")
 DEFAULT_SIGNATURE = "serving_default"

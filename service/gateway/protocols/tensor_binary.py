@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from contract.tensors import types_pb2
 from service.gateway.bodies.json_document import echo
 from service.gateway.context.errors import InvalidArgumentError
-from service.gateway.tensor_json import TensorSpec, show_shape
+from service.gateway.protocols.tensor_json import TensorSpec, show_shape
 
 HEADER: Final = "inference-header-content-length"
 _HEADER: Final = HEADER.encode()

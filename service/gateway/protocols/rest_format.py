@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from service.gateway.bodies.json_document import Load, echo, load_object
 from service.gateway.context.errors import InvalidArgumentError
-from service.gateway.rest_prediction import TensorReply
-from service.gateway.tensor_json import B64, TensorSpec, build_array, is_binary
+from service.gateway.protocols.rest_prediction import TensorReply
+from service.gateway.protocols.tensor_json import B64, TensorSpec, build_array, is_binary
 
 INSTANCES: Final = "instances"
 INPUTS: Final = "inputs"

@@ -16,8 +16,8 @@ from contract.store import ModelStore
 from contract.tensors import types_pb2
 from service import VERSION
 from service.gateway.context.errors import BrokenContractError, InvalidArgumentError
-from service.gateway.open_inference import describe_tensors, parse_infer
-from service.gateway.tensor_json import TensorSpec
+from service.gateway.protocols.open_inference import describe_tensors, parse_infer
+from service.gateway.protocols.tensor_json import TensorSpec
 from tests.helpers.pictures import COLOURS, encode, truncated_jpeg
 from tests.helpers.scripted_backend import ScriptedBackend, scripted
 from tests.helpers.server_process import ServerProcess

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from starlette.testclient import TestClient
 
 from contract.tensors import data_type_name, types_pb2
-from service.gateway.classification import rank_classes
 from service.gateway.context.errors import InvalidArgumentError
-from service.gateway.open_inference import parse_infer
-from service.gateway.tensor_binary import read_json_bytes
-from service.gateway.tensor_json import TensorSpec
+from service.gateway.protocols.classification import rank_classes
+from service.gateway.protocols.open_inference import parse_infer
+from service.gateway.protocols.tensor_binary import read_json_bytes
+from service.gateway.protocols.tensor_json import TensorSpec
 from tests.helpers.pictures import COLOURS, encode
 from tests.helpers.server_process import ServerProcess
 from tests.helpers.tiny_model import VARIANTS, build_image, expected_probabilities

@@ -1,0 +1,1 @@
+"""Protocols for tensors: TensorFlow Serving's REST API and the Open Inference Protocol."""
