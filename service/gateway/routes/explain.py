@@ -11,7 +11,6 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from contract.heatmap import draw_heatmap, encode_png
 from contract.predictions import decide
-from service.gateway.bodies import image_body
 from service.gateway.components import Wired
 from service.gateway.context.errors import InvalidValueError, RefusedImageError
 from service.gateway.context.request_context import current_request_id
@@ -25,6 +24,7 @@ from service.gateway.inference.catalog import Choice
 from service.gateway.inference.explanation import ExplainAnswer, Explanation
 from service.gateway.inference.prediction import find_warnings
 from service.gateway.records.audit import describe_answer
+from service.gateway.routes.bodies import image_body
 
 router = APIRouter()
 

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from service.gateway.bodies import image_body
 from service.gateway.components import Wired
 from service.gateway.context.errors import InvalidValueError, RefusedImageError
 from service.gateway.context.request_context import current_request_id
@@ -19,6 +18,7 @@ from service.gateway.images.uploads import Upload, UploadLimits, read_uploads
 from service.gateway.inference.answers import Answer, Entry
 from service.gateway.inference.catalog import Choice
 from service.gateway.records.audit import describe_answer
+from service.gateway.routes.bodies import image_body
 
 router = APIRouter()
 
