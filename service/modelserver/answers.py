@@ -11,10 +11,10 @@ import grpc
 
 from contract.tensors import model_pb2
 from engine.errors import EngineError
-from engine.repository import ModelRepository
-from engine.scheduling import ModelQueue
-from engine.versions import ServedVersion
 from service.modelserver.errors import RequestError
+from service.modelserver.serving.repository import ModelRepository
+from service.modelserver.serving.scheduling import ModelQueue
+from service.modelserver.serving.versions import ServedVersion
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from engine.repository import ModelRepository
-from engine.versions import State
+from service.modelserver.serving.repository import ModelRepository
+from service.modelserver.serving.versions import State
 
 # The whole server; TensorFlow Serving's two names; the same by gRPC's convention. They have one status.
 SERVICES = (

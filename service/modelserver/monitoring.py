@@ -12,8 +12,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from engine.errors import EngineError
-from engine.scheduling import BatchRecord, ModelQueue
-from engine.versions import ServedVersion
+from service.modelserver.serving.scheduling import BatchRecord, ModelQueue
+from service.modelserver.serving.versions import ServedVersion
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128)

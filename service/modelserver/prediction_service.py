@@ -15,13 +15,13 @@ from contract.tensors import (
     predict_pb2,
     prediction_service_pb2_grpc,
 )
-from engine.repository import ModelRepository
 from engine.requests import decode_inputs, signature_name
-from engine.scheduling import ModelQueue
-from engine.versions import ServedVersion
 from service.modelserver.answers import answering, build_model_spec, check_model_spec, find_version, refusing
 from service.modelserver.errors import RequestError
 from service.modelserver.monitoring import Metrics
+from service.modelserver.serving.repository import ModelRepository
+from service.modelserver.serving.scheduling import ModelQueue
+from service.modelserver.serving.versions import ServedVersion
 
 METADATA_FIELD = "signature_def"
 

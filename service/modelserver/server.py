@@ -13,11 +13,6 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 
 from contract.tensors import model_service_pb2_grpc, prediction_service_pb2_grpc
-from engine.queues import QueueOpener, RunSettings
-from engine.repository import ModelRepository
-from engine.scheduling import ModelQueue, Scheduler
-from engine.tuning import Tuner, is_machine_busy
-from engine.versions import ServedVersion
 from service.modelserver.answers import Refusal
 from service.modelserver.config import ModelConfig
 from service.modelserver.errors import BindError
@@ -27,6 +22,11 @@ from service.modelserver.monitoring import Metrics
 from service.modelserver.monitoring_port import listen
 from service.modelserver.options import Options
 from service.modelserver.prediction_service import PredictionService
+from service.modelserver.serving.queues import QueueOpener, RunSettings
+from service.modelserver.serving.repository import ModelRepository
+from service.modelserver.serving.scheduling import ModelQueue, Scheduler
+from service.modelserver.serving.tuning import Tuner, is_machine_busy
+from service.modelserver.serving.versions import ServedVersion
 from service.modelserver.watcher import ModelWatcher
 
 logger = logging.getLogger(__name__)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError
-from engine.repository import ModelRepository
 from service.modelserver.config import ModelConfig, list_versions, parse_config, read_config
 from service.modelserver.errors import RequestError
+from service.modelserver.serving.repository import ModelRepository
 
 logger = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ import pytest
 from prometheus_client import generate_latest
 
 from benchmarks.systems.stages import read_totals, split_call
-from engine.scheduling import BatchRecord
-from engine.versions import ServedVersion
 from service.gateway.telemetry.metrics import Metrics as GatewayMetrics
 from service.modelserver.monitoring import Metrics as ServerMetrics
+from service.modelserver.serving.scheduling import BatchRecord
+from service.modelserver.serving.versions import ServedVersion
 
 
 def test_the_parts_of_a_call_add_up() -> None:

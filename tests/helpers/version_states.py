@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
-from engine.repository import ModelRepository
-from engine.versions import State
+from service.modelserver.serving.repository import ModelRepository
+from service.modelserver.serving.versions import State
 
 
 async def until(repository: ModelRepository, name: str, expected: dict[int, State], *, timeout_s: float = 60) -> None:

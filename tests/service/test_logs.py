@@ -307,9 +307,12 @@ def test_up_and_its_children_log_json(
     assert [f"Fovea is ready: {url} (documentation: {url}/docs)"] == [
         line["message"] for line in said if "is ready" in line["message"]
     ]
-    assert {"service.modelserver.server", "engine.repository", "fovea.gateway", "fovea.access"} <= {
-        line["logger"] for line in lines
-    }
+    assert {
+        "service.modelserver.server",
+        "service.modelserver.serving.repository",
+        "fovea.gateway",
+        "fovea.access",
+    } <= {line["logger"] for line in lines}
     assert all(line["request_id"] for line in lines if line["logger"] == "fovea.access")
     assert 3 == len(relays)
     assert [] == psutil.wait_procs(relays, timeout=20)[1]

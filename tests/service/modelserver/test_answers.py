@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from contract.tensors import prediction_service_pb2_grpc
 from engine.errors import RunError
 from engine.model import Arrays, Engine
-from engine.repository import ModelRepository
 from engine.saved_model import read_signatures
-from engine.scheduling import ModelQueue, Plan, Scheduler
-from engine.versions import State
 from service.modelserver.monitoring import Metrics
 from service.modelserver.prediction_service import PredictionService
+from service.modelserver.serving.repository import ModelRepository
+from service.modelserver.serving.scheduling import ModelQueue, Plan, Scheduler
+from service.modelserver.serving.versions import State
 from tests.helpers.model_client import build_request
 from tests.helpers.version_states import until
 

@@ -27,8 +27,8 @@ from engine.errors import EngineError
 from engine.model import Engine
 from engine.processor import processor_name
 from engine.saved_model import DEFAULT_SIGNATURE
-from engine.scheduling import Plan
 from engine.signatures import is_batched
+from service.modelserver.serving.scheduling import Plan
 
 logger = logging.getLogger(__name__)
 

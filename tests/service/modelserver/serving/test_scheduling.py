@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from engine.errors import DeadlineError, EngineError, InputError, OverloadedError, RunError, SignatureError
 from engine.model import Arrays
-from engine.scheduling import BatchRecord, ModelQueue, Plan, Scheduler
+from service.modelserver.serving.scheduling import BatchRecord, ModelQueue, Plan, Scheduler
 from tests.helpers.echo_engine import POISON, EchoEngine
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from engine.loading import import_runtime, load_engine
 from engine.model import Engine
 from engine.openvino import OpenVINOEngine
-from engine.scheduling import BatchRecord, ModelQueue, Plan, Scheduler
-from engine.tuning import Tuner, warm_up_batches
+from service.modelserver.serving.scheduling import BatchRecord, ModelQueue, Plan, Scheduler
+from service.modelserver.serving.tuning import Tuner, warm_up_batches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,10 +12,10 @@ import pytest
 
 from engine.errors import EngineError, ModelLoadError
 from engine.loading import load_engine
-from engine.repository import ModelRepository
-from engine.scheduling import ModelQueue, Plan, Scheduler
-from engine.versions import ServedVersion, State
 from service.modelserver.config import ModelConfig
+from service.modelserver.serving.repository import ModelRepository
+from service.modelserver.serving.scheduling import ModelQueue, Plan, Scheduler
+from service.modelserver.serving.versions import ServedVersion, State
 from service.modelserver.watcher import ModelWatcher
 from tests.helpers.version_states import until
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import EngineError
-from engine.scheduling import ModelQueue
+from service.modelserver.serving.scheduling import ModelQueue
 
 
 class State(enum.IntEnum):

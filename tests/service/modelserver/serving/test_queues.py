@@ -1,4 +1,4 @@
-"""engine/queues.py: which engines a model is loaded on, and what each of them is asked."""
+"""service/modelserver/serving/queues.py: which engines a model is loaded on, and what each of them is asked."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from contract.store import CONTRACT_FILE
-from engine.queues import QueueOpener, RunSettings
-from engine.scheduling import BatchRecord, Scheduler
-from engine.tuning import Tuner
+from service.modelserver.serving.queues import QueueOpener, RunSettings
+from service.modelserver.serving.scheduling import BatchRecord, Scheduler
+from service.modelserver.serving.tuning import Tuner
 
 IMAGES = np.random.default_rng(9).integers(0, 256, (1, 16, 16, 3), np.uint8)
 

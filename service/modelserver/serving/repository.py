@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError, ModelLoadError
-from engine.scheduling import ModelQueue
-from engine.versions import ServedVersion, State
+from service.modelserver.serving.scheduling import ModelQueue
+from service.modelserver.serving.versions import ServedVersion, State
 
 logger = logging.getLogger(__name__)
 

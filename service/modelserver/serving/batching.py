@@ -2,7 +2,7 @@
 
 Only what has the same signature and the same shape beyond the first axis is joined, and only where the signature says
 that every input and output has the batch axis first. A call larger than a batch is run in several. Nothing here knows
-of threads: engine/scheduling.py does, and calls all of this under its lock.
+of threads: service/modelserver/serving/scheduling.py does, and calls all of this under its lock.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from engine.model import Arrays, Engine
-from engine.scheduling import Plan
-from engine.tuning import Tuner, is_machine_busy, warm_up_batches
+from service.modelserver.serving.scheduling import Plan
+from service.modelserver.serving.tuning import Tuner, is_machine_busy, warm_up_batches
 from tests.helpers.echo_engine import build_signature
 
 ROW_S, CALL_S = 0.002, 0.008
