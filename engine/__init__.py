@@ -1,1 +1,1 @@
-"""A SavedModel as a callable: signatures, checked inputs, precision. The one owner of how a model runs."""
+"""A SavedModel as a callable: signatures, checked inputs, precision; nothing about queues."""

@@ -1,4 +1,4 @@
-"""Parses a JSON document in a process of its own: `python -m service.gateway.bodies.json_helper`, started by `json_reader`.
+"""Parses a JSON document in a process of its own: `python -m service.gateway.bodies.json_helper`.
 
 The standard library's parser holds the interpreter until it has read the whole document. Here it holds no server's.
 
