@@ -1,4 +1,4 @@
-"""What decoding takes by kind of file: the figures of `contract/decoding_time.py`, measured again.
+"""What decoding takes by kind of file: the figures of `contract/images/decoding_time.py`, measured again.
 
 CPU nanoseconds, smallest of several tries. Each kind is measured on pictures that compress to next to nothing, which
 gives the time per pixel, and on noise, whose further time is the time per byte of the file. The table of the contract
@@ -18,9 +18,9 @@ import numpy as np
 from PIL import Image
 
 from contract import image as decoding
-from contract.decoding_time import resize_taps
+from contract.images.decoding_time import resize_taps
+from contract.images.webp import decode_webp, find_library
 from contract.model import InputSpec
-from contract.webp import decode_webp, find_library
 
 SIDE = 3200
 TRIES = 3

@@ -21,17 +21,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from contract.decoding_cost import check_cost, check_size
-from contract.decoding_time import estimate_seconds
 from contract.errors import (
     EmptyImageError,
     ImageTooLargeError,
     UndecodableImageError,
     UnsupportedImageError,
 )
-from contract.image_file import ImageFile, allow_reads, check_exif
+from contract.images.decoding_cost import check_cost, check_size
+from contract.images.decoding_time import estimate_seconds
+from contract.images.image_file import ImageFile, allow_reads, check_exif
+from contract.images.webp import decode_webp, find_library
 from contract.model import InputSpec
-from contract.webp import decode_webp, find_library
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 MAX_PIXELS = 80_000_000  # width x height of the largest image that is read, unless the caller says otherwise
@@ -92,7 +92,7 @@ class OpenImage:
         format: one of FORMATS.
         size: (width, height) by the header.
         mode: Pillow's pixel mode.
-        seconds: estimated CPU time of `decode`, on the machine of `contract/decoding_time.py`.
+        seconds: estimated CPU time of `decode`, on the machine of `contract/images/decoding_time.py`.
     """
 
     format: str

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from contract import decoding_time
-from contract.decoding_time import resize_taps
 from contract.image import open_image
+from contract.images import decoding_time
+from contract.images.decoding_time import resize_taps
 from contract.model import InputSpec
 
 SPEC = InputSpec(height=224, width=224)

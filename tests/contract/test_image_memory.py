@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 import contract.image
-from contract.decoding_cost import MAX_SIDE
 from contract.errors import ImageTooLargeError
 from contract.image import decode_image, read_header
+from contract.images.decoding_cost import MAX_SIDE
 from contract.model import InputSpec
 from tests.helpers.server_process import ROOT
 

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-import contract.decoding_cost
 import contract.image
-import contract.webp
+import contract.images.decoding_cost
+import contract.images.webp
 from contract.errors import ImageTooLargeError, UndecodableImageError
 from contract.image import decode_image
+from contract.images.webp import decode_webp
 from contract.model import InputSpec
-from contract.webp import decode_webp
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (31, 23, 4), dtype=np.uint8))
 SMOOTH = NOISE.resize((120, 90), Image.Resampling.BICUBIC)
@@ -124,7 +124,7 @@ def test_without_the_library_pillow_decodes_what_is_small(monkeypatch: pytest.Mo
     """A Pillow that hides libwebp's functions gives the same pixels, and large images are refused."""
     spec = InputSpec(height=8, width=8)
     expected = decode_image(KINDS["lossy-alpha"], spec)
-    for module in (contract.webp, contract.image):
+    for module in (contract.images.webp, contract.image):
         monkeypatch.setattr(module, "find_library", lambda: None)
 
     np.testing.assert_array_equal(expected, decode_image(KINDS["lossy-alpha"], spec))

@@ -32,7 +32,7 @@ class Decoder:
         threads: images decoded at once. One further thread decodes light images, those of at most a tenth of the
             budget, while all others decode heavier ones.
         max_pixels: refuse images whose header declares more.
-        budget_s: decoding time of all images of a request, as `contract.decoding_time` estimates it, seconds.
+        budget_s: decoding time of all images of a request, as `contract.images.decoding_time` estimates it, seconds.
         is_quiet: whether the event loop has no other request to answer.
     """
 

@@ -11,9 +11,9 @@ import math
 
 from PIL import Image, JpegImagePlugin, TiffImagePlugin
 
-from contract.decoding_cost import jpeg_markers, pixel_bits, strip_pixels
+from contract.images.decoding_cost import jpeg_markers, pixel_bits, strip_pixels
+from contract.images.webp import is_lossless
 from contract.model import InputSpec
-from contract.webp import is_lossless
 
 Rate = tuple[float, float]  # nanoseconds a pixel, nanoseconds a byte of the file
 

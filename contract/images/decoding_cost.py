@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 from PIL import Image, JpegImagePlugin, TiffImagePlugin
 
-from contract import webp
 from contract.errors import ImageTooLargeError
+from contract.images import webp
 
 MAX_SIDE = 1 << 18  # resizing takes up to 32 bytes a pixel of the longer side
 _BYTES_A_PIXEL = 8

@@ -1,0 +1,1 @@
+"""What decoding an image file takes, and readers of single formats; contract/image.py decodes."""
