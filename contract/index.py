@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -69,7 +70,9 @@ def find_entry(index: Index, name: str) -> ModelEntry:
         StoreError: if the index has no such model.
     """
     if check_name(name) not in index:
-        raise StoreError(f"no model {name!r} in the store. Received names: {', '.join(sorted(index)) or 'none'}")
+        near = difflib.get_close_matches(name, index, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise StoreError(f"no model {name!r} in the store. Received names: {', '.join(sorted(index)) or 'none'}{hint}")
     return index[name]
 
 

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from contract.commands import spell_command
 from contract.durable import locked, remove_abandoned, replace_file, settle, sync_directory
 from contract.errors import LiveChangedError, StoreError
 from contract.index import (
@@ -144,7 +145,10 @@ class ModelStore(StoreReader):
 
         def change(entry: ModelEntry) -> ModelEntry:
             if entry.candidate is None:
-                raise StoreError(f"{name} has no candidate to promote; live is version {entry.live}")
+                raise StoreError(
+                    f"{name} has no candidate to promote; live is version {entry.live}. A run leaves one when its gate "
+                    f"holds the new version back; list the versions with: {spell_command('models')}"
+                )
             return replace(entry, live=entry.candidate, previous=entry.live, candidate=None)
 
         return self._change(name, change)
@@ -158,7 +162,10 @@ class ModelStore(StoreReader):
 
         def change(entry: ModelEntry) -> ModelEntry:
             if entry.previous is None:
-                raise StoreError(f"{name} has no previous version to roll back to; live is version {entry.live}")
+                raise StoreError(
+                    f"{name} has no previous version to roll back to; live is version {entry.live}. "
+                    f"List the versions with: {spell_command('models')}"
+                )
             return replace(entry, live=entry.previous, previous=entry.live)
 
         return self._change(name, change)

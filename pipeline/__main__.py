@@ -6,6 +6,8 @@ Exit status: 0 done (warnings allowed), 1 refused or failed (the reason is the l
 from __future__ import annotations
 
 import argparse
+import difflib
+import importlib
 import logging
 import os
 import sys
@@ -13,45 +15,19 @@ from collections.abc import Sequence
 
 from contract.errors import ContractError
 from engine.errors import EngineError
-from pipeline.commands import (
-    audit,
-    backbones,
-    evaluate,
-    imagenet,
-    imports,
-    models,
-    preview,
-    prune,
-    run,
-    sample,
-    score,
-    verify,
-    weights,
-)
+from pipeline.commands import MODULES
 from pipeline.errors import PipelineError
 from pipeline.interrupt import remembering_interrupts
-
-# Modules of pipeline/commands/, in the order of --help.
-_COMMANDS = (
-    run,
-    audit,
-    preview,
-    backbones,
-    sample,
-    weights,
-    imagenet,
-    imports,
-    evaluate,
-    score,
-    verify,
-    models,
-    prune,
-)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    arguments = _parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    return run_command(_parser(argv[0] if argv else "").parse_args(argv))
+
+
+def run_command(arguments: argparse.Namespace) -> int:
+    """Run a parsed command and return its exit status; the reason of a failure is the last line of stderr."""
     # Before TensorFlow is imported: its start-up notes would bury what the user is to read.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
@@ -68,18 +44,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def leave(status: int) -> None:
+    """End the process without tearing the interpreter down.
+
+    After Ctrl-C in training, TensorFlow's threads may still wait for it, and then the process never ends.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _parser(command: str) -> argparse.ArgumentParser:
+    """Return the parser of one command, or of all if there is no such command."""
     parser = argparse.ArgumentParser(prog="python -m pipeline", description="A folder of images in, a model out.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in _COMMANDS:
-        module.add(commands)
+    modules = [MODULES[command]] if command in MODULES else list(dict.fromkeys(MODULES.values()))
+    for module in modules:
+        importlib.import_module(f"pipeline.commands.{module}").add(commands)
+    if command and command not in MODULES and not command.startswith("-"):
+        near = difflib.get_close_matches(command, MODULES, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        parser.error(f"expected one of {', '.join(MODULES)}. Received: {command!r}{hint}")
     return parser
 
 
 if __name__ == "__main__":
-    status = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Without tearing the interpreter down: after Ctrl-C in training, TensorFlow's threads may still wait for it, and
-    # then the process never ends.
-    os._exit(status)
+    leave(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
@@ -30,7 +31,9 @@ def main(argv: Sequence[str]) -> int:
         print(_usage())
         return 0
     if command not in COMMANDS:
-        reason = f"expected a command. Received: {command or 'none'}"
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        reason = f"expected a command. Received: {command or 'none'}{hint}"
         print(_usage(), f"service: {reason}", sep="\n", file=sys.stderr)
         return 2
     if command in _SERVERS:

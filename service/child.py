@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
@@ -27,7 +28,9 @@ class Child:
     def __init__(self, name: str, arguments: Sequence[str], *, pass_fds: Sequence[int] = ()) -> None:
         self.name = name
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "service", *arguments],
+            # Not the working directory: a folder named service in it would be run instead of this package.
+            [sys.executable, "-P", "-m", "service", *arguments],
+            env=_environment(),
             pass_fds=pass_fds,
             start_new_session=True,
             preexec_fn=_die_with(os.getpid()),
@@ -57,6 +60,12 @@ class Child:
         """End it at once, if it still runs."""
         if self._process.poll() is None:
             self._process.kill()
+
+
+def _environment() -> dict[str, str]:
+    """Return an environment in which this very package is found."""
+    root = str(Path(__file__).resolve().parent.parent)
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
 
 
 def _die_with(parent: int) -> Callable[[], None] | None:

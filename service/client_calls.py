@@ -61,7 +61,7 @@ class FeedbackOptions(TypedDict, total=False):
         model: the model; needed unless exactly one is served.
         version: the version that predicted, if it matters.
         request_id: of the prediction.
-        note: free text; leave out who the patient is.
+        note: free text; leave out names of people.
     """
 
     model: str

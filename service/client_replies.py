@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -131,6 +132,13 @@ class PredictResult(Answer):
     """
 
     predictions: tuple[ImagePrediction, ...]
+
+    def _repr_html_(self) -> str:
+        """Return a table for notebooks: a line for each image and class."""
+        rows = [row for prediction in self.predictions for row in _html_rows(prediction)]
+        title = html.escape(f"{self.model} version {self.version}")
+        header = "<tr><th>image</th><th>class</th><th>probability</th></tr>"
+        return f"<table><caption>{title}</caption>{header}{''.join(rows)}</table>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +271,19 @@ def _image_fields(entry: Mapping[str, Any]) -> dict[str, Any]:
 def _parse_decisions(items: Sequence[Mapping[str, Any]]) -> tuple[Decision, ...]:
     fields = ("id", "label", "probability", "threshold", "called")
     return tuple(Decision(**{field: item[field] for field in fields}) for item in items)
+
+
+def _html_rows(prediction: ImagePrediction) -> list[str]:
+    name = html.escape(prediction.name)
+    if prediction.error is not None:
+        return [f'<tr><td>{name}</td><td colspan="2">refused: {html.escape(prediction.error)}</td></tr>']
+    rows = [
+        f"<tr><td>{name if number == 0 else ''}</td><td>{html.escape(item.label)}</td>"
+        f"<td>{100 * item.probability:.2f} %</td></tr>"
+        for number, item in enumerate(prediction.top)
+    ]
+    words = [warning.replace("_", " ") for warning in prediction.warnings]
+    return rows + [f'<tr><td></td><td colspan="2">warning: {html.escape(text)}</td></tr>' for text in words]
 
 
 def _class_probability(item: Mapping[str, Any]) -> ClassProbability:

@@ -18,15 +18,22 @@ from service.gateway.access.api_keys import (
     write_keys,
 )
 
+_DESCRIPTION = "Makes, lists and removes the API keys that a gateway reads."
+PROG = "python -m service key"
 
-def main(argv: Sequence[str]) -> int:
+
+def main(argv: Sequence[str], prog: str = PROG) -> int:
     """Add, list or remove keys; a running gateway follows within a second.
+
+    Args:
+        argv: the command line.
+        prog: the command as it was typed, for the usage.
 
     Returns:
         0 done, 1 refused (the reason is the last line of stderr), 2 wrong use.
     """
     try:
-        options = _build_parser().parse_args(argv)
+        options = build_parser(prog).parse_args(argv)
     except SystemExit as err:  # argparse has already printed the usage and the reason
         return int(err.code or 0)
     try:
@@ -85,8 +92,9 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m service key", description=__doc__, allow_abbrev=False)
+def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(prog, description=_DESCRIPTION, allow_abbrev=False)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     file = argparse.ArgumentParser(add_help=False)
     file.add_argument("--keys", type=Path, required=True, metavar="FILE", help="the file of keys (FOVEA_KEYS_FILE)")

@@ -8,18 +8,26 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from contract.commands import spell_command
 from service.client import DEFAULT_URL, FoveaClient, FoveaError, PredictResult
 from service.client_calls import Options
 from service.client_replies import ImagePrediction
 
+PROG = "python -m service predict"
+_DESCRIPTION = "Classifies image files with a running service."
 
-def main(argv: Sequence[str]) -> int:
+
+def main(argv: Sequence[str], prog: str = PROG) -> int:
     """Send images, print what the service says.
+
+    Args:
+        argv: the command line.
+        prog: the command as it was typed, for the usage.
 
     Returns:
         0 done, 1 an image refused or the request failed (the reason is the last line of stderr), 2 wrong use.
     """
-    parser = _build_parser()
+    parser = build_parser(prog)
     try:
         options = parser.parse_args(argv)
         _check(parser, options)
@@ -31,13 +39,20 @@ def main(argv: Sequence[str]) -> int:
         print(f"predict: {err.filename or options.ca_file}: {err.strerror}", file=sys.stderr)
         return 1
     except FoveaError as err:
-        print(f"predict: {err}", file=sys.stderr)
+        print(f"predict: {err}{_next_step(err)}", file=sys.stderr)
         return 1
     print(json.dumps(result.document, indent=2) if options.json else format_table(result))
     num_refused = sum(prediction.error is not None for prediction in result.predictions)
     if num_refused:
         print(f"predict: {num_refused} of {len(result.predictions)} images were refused", file=sys.stderr)
     return 1 if num_refused else 0
+
+
+def _next_step(err: FoveaError) -> str:
+    """Return what to do if nothing answers."""
+    if err.code != "unreachable":
+        return ""
+    return f"; start a service with: {spell_command('serve')}, or name another one with --url"
 
 
 def _ask(options: argparse.Namespace) -> PredictResult:
@@ -94,8 +109,9 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
         parser.error("--class: expected --explain OUT.png too")
 
 
-def _build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m service predict", description=__doc__, allow_abbrev=False)
+def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(prog, description=_DESCRIPTION, allow_abbrev=False)
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
     parser.add_argument("--url", default=DEFAULT_URL, help="where the service is (default: %(default)s)")
     parser.add_argument("--model", help="the model; may be left out when exactly one is served")

@@ -30,11 +30,12 @@ from service.gateway.context.settings import (
     load_settings,
     parse_flags,
 )
-from service.gateway.server.listening import bind_socket, url_of
+from service.gateway.server.listening import bind_socket, explain_bind_error, url_of
 from service.gateway.server.tls import trusting
 from service.logs import fail, say, set_up_logging
 
-USAGE = f"""python -m service up [--models-dir models] [--host 127.0.0.1] [--port 8000] [the gateway's flags]
+PROG = "python -m service up"
+_USAGE = f"""[--models-dir models] [--host 127.0.0.1] [--port 8000] [the gateway's flags]
 
   --engine ENGINE        embedded, or tfserving: TensorFlow Serving in a container (default embedded)
   --precision PRECISION  of the embedded one: auto, float32 or a faster one that the machine has (default auto)
@@ -45,26 +46,31 @@ _TICK_S = 0.1
 _READINESS_TIMEOUT_S = 1.0
 _GATEWAY_MARGIN_S = 10.0  # beyond the gateway's own limits, before it is killed
 _MODEL_SERVER_STOP_S = 15.0
-_OWN_FLAGS = ("backend", "listen_fd", "models")  # what `up` itself decides
+OWN_FLAGS = ("backend", "listen_fd", "models")  # what `up` itself decides
 # While starting, these are the normal course of things.
 _UNREMARKABLE = frozenset({"unavailable", "model_server_unreachable", "draining"})
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], prog: str = PROG) -> int:
     """Run both servers until SIGTERM or SIGINT; a second signal does not wait for requests.
+
+    Args:
+        argv: flags.
+        prog: the command as it was typed, for the usage.
 
     Returns:
         0 stopped as asked, 1 refused or failed (the reason is the last line of stderr), 2 wrong use.
     """
+    usage, name = f"usage: {prog} {_USAGE}", prog.rpartition(" ")[2]
     if "-h" in argv or "--help" in argv:
-        print(f"usage: {USAGE}", describe_flags(), sep="\n\n")
+        print(usage, describe_flags(), sep="\n\n")
         return 0
     signals = Signals()
     try:
-        engine, rest = _take_engine(argv)
+        engine, rest = _take_engine(argv, prog)
         settings = _load_settings(rest)
     except SettingsError as err:
-        fail("up", f"up: {err}", usage=f"usage: {USAGE}")
+        fail("up", f"{name}: {err}", usage=usage)
         return 2
     set_up_logging(settings.log_format, level=settings.log_level)
     store = ModelStore(Path(str(settings.models_dir)).absolute())
@@ -75,9 +81,9 @@ def main(argv: Sequence[str]) -> int:
     except (StoreError, ContainerError) as err:
         reason = str(err)
     except OSError as err:
-        reason = f"cannot listen on {settings.host}:{settings.port}: {err.strerror or err}"
+        reason = explain_bind_error(settings.host, settings.port, err)
     if reason:
-        fail("up", f"up: {reason}")
+        fail("up", f"{name}: {reason}")
     return 1 if reason else 0
 
 
@@ -94,7 +100,7 @@ class Signals:
 
 
 def _load_settings(argv: Sequence[str]) -> Settings:
-    for name in _OWN_FLAGS:
+    for name in OWN_FLAGS:
         if name in parse_flags(argv):
             raise SettingsError(f"--{name.replace('_', '-')}: `up` decides this itself; use `gateway` to set it")
     return load_settings(argv, os.environ, models_dir="models")
@@ -107,14 +113,19 @@ class _Embedded:
     precision: str
 
 
-def _take_engine(argv: Sequence[str]) -> tuple[Placement | _Embedded, list[str]]:
-    """Return where TensorFlow Serving is to run, or the embedded server, and the gateway's flags."""
-    parser = argparse.ArgumentParser(prog="up", usage=USAGE, add_help=False, allow_abbrev=False)
+def build_engine_parser(prog: str = PROG) -> argparse.ArgumentParser:
+    """Return the parser of the flags that the gateway does not have."""
+    parser = argparse.ArgumentParser(prog=prog, usage=f"{prog} {_USAGE}", add_help=False, allow_abbrev=False)
     parser.add_argument("--engine", choices=("embedded", "tfserving"), default="embedded")
     parser.add_argument("--precision")
     parser.add_argument("--image")
     parser.add_argument("--network", choices=NETWORKS)
-    own, rest = parser.parse_known_args(argv)
+    return parser
+
+
+def _take_engine(argv: Sequence[str], prog: str) -> tuple[Placement | _Embedded, list[str]]:
+    """Return where TensorFlow Serving is to run, or the embedded server, and the gateway's flags."""
+    own, rest = build_engine_parser(prog).parse_known_args(argv)
     if own.engine == "tfserving":
         if own.precision:
             raise SettingsError("--precision: only with --engine embedded")

@@ -184,8 +184,9 @@ def _find_missing_groups(examples: Sequence[Example], data: Data) -> list[Findin
     if is_grouped(examples, data):
         return []
     words = (
-        "No group rule: two images of one patient may be on both sides of a split, which flatters the numbers. Name "
-        "the patient with --set data.group=REGEX, or keep look-alikes together with --set data.group=near-duplicates"
+        "No group rule: images of the same thing may be on both sides of a split, which flatters the numbers. Say what "
+        "belongs together with --set data.group=REGEX on file names, or keep look-alikes together with "
+        "--set data.group=near-duplicates"
     )
     return [Finding("warning", "no_group_rule", words)]
 

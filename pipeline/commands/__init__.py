@@ -2,3 +2,24 @@
 
 Modules that bring Keras or TensorFlow are imported inside the functions: a wrong flag is answered at once.
 """
+
+# Commands in the order of --help, and the module here that has each.
+MODULES = {
+    "run": "run",
+    "resume": "run",
+    "audit": "audit",
+    "preview": "preview",
+    "backbones": "backbones",
+    "sample": "sample",
+    "weights": "weights",
+    "imagenet": "imagenet",
+    "import": "imports",
+    "evaluate": "evaluate",
+    "compare": "evaluate",
+    "score": "score",
+    "verify": "verify",
+    "models": "models",
+    "promote": "models",
+    "rollback": "models",
+    "prune": "prune",
+}

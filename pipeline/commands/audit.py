@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from contract.store import check_name
 from pipeline.commands.folders import add_folders
-from pipeline.recipe.recipe import load_recipe, shipped_recipes
+from pipeline.commands.paths import check_dataset
+from pipeline.recipe.recipe_files import shipped_recipes
 from pipeline.run_folder import default_name, new_folder
 
 
@@ -26,6 +26,10 @@ def add(commands: Any) -> None:
 
 
 def _audit(arguments: argparse.Namespace) -> None:
+    check_dataset(arguments.dataset)
+    from contract.store import check_name
+    from pipeline.recipe.recipe import load_recipe
+
     overrides = [*arguments.set, *(["data.allow_leakage=true"] if arguments.allow_leakage else [])]
     recipe = load_recipe(arguments.recipe, overrides)
     name = arguments.name or default_name(arguments.dataset)

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from contract.store import ModelStore
-from pipeline.commands.folders import add_folders
+from pipeline.commands.folders import add_folders, existing_store
 from pipeline.commands.output.tables import format_interval, format_number, format_table
+from pipeline.commands.paths import check_dataset, check_output
 
 _OVERALL = ("accuracy", "balanced_accuracy", "brier", "log_loss", "expected_calibration_error")
 _PER_CLASS = ("precision", "recall", "f1", "auc")
@@ -35,11 +35,13 @@ def add(commands: Any) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
+    check_dataset(arguments.dataset)
+    check_output(arguments.out)
+    store = existing_store(arguments)
+    name, version = store.resolve(arguments.model)
     from pipeline.errors import PipelineError
     from pipeline.evaluation.assess import assess
 
-    store = ModelStore(arguments.models_dir)
-    name, version = store.resolve(arguments.model)
     found = assess(store, arguments.runs_dir, name, version, location=arguments.dataset)
     print(f"{name}/{version} on {found['images']} images of {found['dataset']}")
     for metric in _OVERALL:
@@ -60,10 +62,12 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> None:
+    if arguments.data is not None:
+        check_dataset(arguments.data)
+    store = existing_store(arguments)
+    first, second = store.resolve(arguments.first), store.resolve(arguments.second)
     from pipeline.publishing.compare import compare_versions
 
-    store = ModelStore(arguments.models_dir)
-    first, second = store.resolve(arguments.first), store.resolve(arguments.second)
     found = compare_versions(store, arguments.runs_dir, first, second, data=arguments.data)
     if arguments.json:
         print(json.dumps(found, indent=2))

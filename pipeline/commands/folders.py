@@ -4,9 +4,27 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.commands.paths import check_folder
+
+if TYPE_CHECKING:
+    from contract.store import ModelStore
 
 
 def add_folders(parser: argparse.ArgumentParser) -> None:
     """Add --models-dir and --runs-dir."""
     parser.add_argument("--models-dir", type=Path, default=Path("models"), help="the model store")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where runs are recorded")
+
+
+def existing_store(arguments: argparse.Namespace) -> ModelStore:
+    """Return the store of --models-dir.
+
+    Raises:
+        PipelineError: if there is no such folder.
+    """
+    check_folder(arguments.models_dir, "a model store")
+    from contract.store import ModelStore
+
+    return ModelStore(arguments.models_dir)

@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from contract.store import ModelStore
 from pipeline.commands.folders import add_folders
 from pipeline.commands.output.outcome import describe_outcome
+from pipeline.commands.paths import check_file
 
 
 def add(commands: Any) -> None:
@@ -30,6 +30,9 @@ def add(commands: Any) -> None:
 
 
 def _imagenet(arguments: argparse.Namespace) -> None:
+    check_file(arguments.weights, "--weights")
+    check_file(arguments.class_index, "--class-index")
+    from contract.store import ModelStore
     from pipeline.networks.backbones import find_backbone
     from pipeline.publishing.gate import Gatekeeper
     from pipeline.publishing.stock import StockSettings, publish_stock

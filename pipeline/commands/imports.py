@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from contract.store import ModelStore
 from pipeline.commands.folders import add_folders
 from pipeline.commands.output.outcome import describe_outcome
+from pipeline.commands.paths import check_file, check_folder
 
 _PREPROCESSINGS = ("none", "unit", "tf", "caffe", "torch")
 
@@ -44,6 +44,9 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _import(arguments: argparse.Namespace) -> None:
+    check_folder(arguments.directory, "a SavedModel's folder")
+    check_file(arguments.labels, "--labels")
+    from contract.store import ModelStore
     from pipeline.publishing.gate import Gatekeeper
     from pipeline.publishing.imports import ImportSettings, import_model
     from pipeline.recipe.gate_settings import Gate

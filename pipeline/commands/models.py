@@ -8,7 +8,7 @@ from typing import Any
 
 from contract.errors import ContractError
 from contract.store import ModelStore
-from pipeline.commands.folders import add_folders
+from pipeline.commands.folders import add_folders, existing_store
 from pipeline.commands.output.sizes import format_size
 from pipeline.commands.output.tables import format_number, format_table
 
@@ -72,5 +72,5 @@ def _describe(store: ModelStore, name: str, version: int) -> dict[str, Any]:
 
 
 def _change(arguments: argparse.Namespace) -> None:
-    entry = getattr(ModelStore(arguments.models_dir), arguments.role)(arguments.name)
+    entry = getattr(existing_store(arguments), arguments.role)(arguments.name)
     print(f"{arguments.name}: live is version {entry.live}")

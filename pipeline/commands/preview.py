@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from pipeline.commands.paths import check_dataset, check_output
 from pipeline.errors import PipelineError
-from pipeline.recipe.recipe import load_recipe, shipped_recipes
+from pipeline.recipe.recipe_files import shipped_recipes
 
 
 def add(commands: Any) -> None:
@@ -25,6 +26,10 @@ def add(commands: Any) -> None:
 
 
 def _preview(arguments: argparse.Namespace) -> None:
+    check_dataset(arguments.dataset)
+    check_output(arguments.out)
+    from pipeline.recipe.recipe import load_recipe
+
     recipe = load_recipe(arguments.recipe, arguments.set)
     from pipeline.augmentation.preview import draw_preview
     from pipeline.data.ingest import ingest

@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from contract.store import ModelStore
 from pipeline.commands.folders import add_folders
 from pipeline.commands.output.outcome import describe_outcome
-from pipeline.recipe.recipe import load_recipe, shipped_recipes
+from pipeline.commands.paths import check_dataset
+from pipeline.recipe.recipe_files import shipped_recipes
 from pipeline.run_folder import default_name, find_stopped
 
 if TYPE_CHECKING:
@@ -37,6 +37,10 @@ def add(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    check_dataset(arguments.dataset)
+    from contract.store import ModelStore
+    from pipeline.recipe.recipe import load_recipe
+
     overrides = [*arguments.set, *(["data.allow_leakage=true"] if arguments.allow_leakage else [])]
     name = arguments.name or default_name(arguments.dataset)
     store, runs_dir = ModelStore(arguments.models_dir), arguments.runs_dir
@@ -53,6 +57,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _resume(arguments: argparse.Namespace) -> None:
     folder = find_stopped(arguments.runs_dir, arguments.run)
+    from contract.store import ModelStore
     from pipeline.run.run import resume
 
     print_result(resume(folder, ModelStore(arguments.models_dir)))

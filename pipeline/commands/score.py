@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from contract.store import ModelStore
-from engine.precision import AUTO
-from pipeline.commands.folders import add_folders
+from pipeline.commands.folders import add_folders, existing_store
+from pipeline.commands.paths import check_folder, check_output
+
+AUTO = "auto"  # engine.precision's, which brings NumPy
 
 
 def add(commands: Any) -> None:
@@ -27,10 +28,12 @@ def add(commands: Any) -> None:
 
 
 def _score(arguments: argparse.Namespace) -> None:
+    check_folder(arguments.folder, "a folder of images")
+    check_output(arguments.out)
+    store = existing_store(arguments)
+    name, version = store.resolve(arguments.model)
     from pipeline.evaluation.score import score_folder
 
-    store = ModelStore(arguments.models_dir)
-    name, version = store.resolve(arguments.model)
     scored = score_folder(
         store, name, version, folder=arguments.folder, out=arguments.out, precision=arguments.precision
     )

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from contract.store import ModelStore
-from pipeline.commands.folders import add_folders
+from pipeline.commands.folders import add_folders, existing_store
+from pipeline.commands.paths import check_dataset
 
 
 def add(commands: Any) -> None:
@@ -20,10 +20,12 @@ def add(commands: Any) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> None:
+    if arguments.data is not None:
+        check_dataset(arguments.data)
+    store = existing_store(arguments)
+    name, version = store.resolve(arguments.model)
     from pipeline.publishing.replay import verify_version
 
-    store = ModelStore(arguments.models_dir)
-    name, version = store.resolve(arguments.model)
     for comparison in verify_version(store, arguments.runs_dir, name, version, data=arguments.data):
         found = comparison.deviation
         words = (

@@ -158,8 +158,9 @@ def _check_groups(rows: Sequence[ManifestRow], sides: Sequence[str]) -> None:
             groups[row.label].add(row.group)
     for label, found in sorted(groups.items()):
         if len(found) < len(sides):
+            what = "images" if all(row.group == row.path for row in rows) else "groups"
             raise DatasetError(
-                f"class {label}: expected at least {len(sides)} groups, such as patients, to be in {', '.join(sides)}. "
+                f"class {label}: expected at least {len(sides)} {what}, to be in {', '.join(sides)}. "
                 f"Received: {len(found)} ({', '.join(sorted(found))})"
             )
 

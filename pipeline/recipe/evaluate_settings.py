@@ -36,11 +36,13 @@ class Card(Section):
     """What the model card says beside the numbers.
 
     Attributes:
+        medical: whether the images are medical: the report, the card and the page then say "not a medical device".
         use: what the model is for, in words.
         limits: what it must not be used for, or does not know.
         definitions: what each class means; a mapping, or the path of a YAML file with one.
     """
 
+    medical: bool = False
     use: str | None = None
     limits: str | None = None
     definitions: dict[str, str] | str = Field(default_factory=dict)

@@ -18,10 +18,9 @@ from pipeline.errors import RecipeError
 from pipeline.recipe.augment_settings import Augment, Cache
 from pipeline.recipe.data_settings import Data
 from pipeline.recipe.evaluate_settings import Evaluate
+from pipeline.recipe.recipe_files import RECIPES, shipped_recipes
 from pipeline.recipe.section import Section
 from pipeline.recipe.training_settings import Model, Train
-
-RECIPES = Path(__file__).parent / "recipes"
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -57,11 +56,6 @@ class Recipe(Section):
         return self
 
 
-def shipped_recipes() -> list[str]:
-    """Return the names of the recipes that come with Fovea, sorted."""
-    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
-
-
 def load_recipe(name_or_file: str = "default", overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply overrides.
 
@@ -84,8 +78,10 @@ def load_recipe(name_or_file: str = "default", overrides: Sequence[str] = ()) ->
 def _read(name_or_file: str, depth: int = 0) -> dict[str, Any]:
     path = RECIPES / f"{name_or_file}.yaml" if name_or_file in shipped_recipes() else Path(name_or_file)
     if not path.is_file():
+        near = difflib.get_close_matches(name_or_file, shipped_recipes(), n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
         shipped = ", ".join(shipped_recipes())
-        raise RecipeError(f"recipe: expected one of {shipped}, or a file. Received: {name_or_file!r}")
+        raise RecipeError(f"recipe: expected one of {shipped}, or a file. Received: {name_or_file!r}{hint}")
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, ValueError, yaml.YAMLError) as err:

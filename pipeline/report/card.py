@@ -12,10 +12,9 @@ from pipeline.errors import RecipeError
 from pipeline.recipe.evaluate_settings import Card
 
 NOT_A_DEVICE = "Not a medical device: not for diagnosis, nor for deciding about the care of anybody."
-_LIMITS = (
-    "It names one of its classes for every image, also for one of something else.",
-    "Other cameras, sites and patients than those in the training images may give other numbers.",
-)
+_CLOSED_SET = "It names one of its classes for every image, also for one of something else."
+_OTHER_ORIGINS = "Images of other origin than the training images, such as another camera, may give other numbers."
+_OTHER_PATIENTS = "Other cameras, sites and patients than those in the training images may give other numbers."
 
 
 def read_card(card: Card, labels: Sequence[str]) -> dict[str, Any]:
@@ -26,8 +25,7 @@ def read_card(card: Card, labels: Sequence[str]) -> dict[str, Any]:
         labels: class names.
 
     Returns:
-        use, limits (a list that starts with what holds for every model) and definitions by label; a class without a
-        definition has None.
+        medical, use, limits (a list) and definitions by label; a class without a definition has None.
 
     Raises:
         RecipeError: if the file cannot be read, is no mapping of texts, or defines an unknown class.
@@ -37,9 +35,12 @@ def read_card(card: Card, labels: Sequence[str]) -> dict[str, Any]:
         raise RecipeError(
             f"evaluate.card.definitions: expected the classes {', '.join(labels)}. Received: {', '.join(unknown)}"
         )
+    own = [card.limits] if card.limits else []
+    limits = [*own, _CLOSED_SET, _OTHER_PATIENTS if card.medical else _OTHER_ORIGINS]
     return {
+        "medical": card.medical,
         "use": card.use,
-        "limits": [NOT_A_DEVICE, *([card.limits] if card.limits else []), *_LIMITS],
+        "limits": [NOT_A_DEVICE, *limits] if card.medical else limits,
         "definitions": {label: found.get(label) for label in labels},
     }
 

@@ -89,7 +89,7 @@ def prepare_images(dataset: Dataset, recipe: Recipe, spec: InputSpec, folder: Pa
 def _warn_taken_from_test(groups: list[str]) -> str:
     """Name the groups on the console, and return what the report says without them."""
     text = (
-        f"{len(groups)} groups, such as patients, that an earlier run tested on are now in train or val: this model's "
+        f"{len(groups)} groups of images that an earlier run tested on are now in train or val: this model's "
         "test figures cannot be compared with those of that run's"
     )
     more = ", ..." if len(groups) > _NAMED else ""

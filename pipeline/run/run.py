@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from contract.commands import spell_command
 from contract.model import InputSpec, Label, ModelContract, build_document
 from contract.store import ModelStore, check_name
 from pipeline.data.ingest import Dataset, ingest
@@ -144,7 +145,7 @@ def _carry_out(job: _Job, stopped: Path | None) -> RunResult:
             with uncovered_interrupts():
                 result = _do_stages(job, start, folder)
         except KeyboardInterrupt:
-            log.warning("To go on with this run: python -m pipeline resume %s/%s", job.name, folder.name)
+            log.warning("To go on with this run: %s", spell_command(f"resume {job.name}/{folder.name}"))
             raise
         Checkpoints(folder).remove()
     return result

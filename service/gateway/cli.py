@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from service.gateway.context.settings import Settings, SettingsError, describe_flags, load_settings
-from service.gateway.server.listening import bind_socket, url_of
+from service.gateway.server.listening import bind_socket, explain_bind_error, url_of
 from service.logs import fail, set_up_logging
 
 if TYPE_CHECKING:
@@ -18,22 +18,27 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("fovea.gateway")
 
-USAGE = "usage: python -m service gateway (--models-dir DIR | --models NAME,...) [--backend ADDRESS] [flags]"
+PROG = "python -m service gateway"
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], prog: str = PROG) -> int:
     """Run the gateway until SIGTERM or SIGINT.
+
+    Args:
+        argv: flags.
+        prog: the command as it was typed, for the usage.
 
     Returns:
         0 stopped as asked, 1 the address, the keys or the certificate cannot be used, 2 wrong use.
     """
+    usage = f"usage: {prog} (--models-dir DIR | --models NAME,...) [--backend ADDRESS] [flags]"
     if "-h" in argv or "--help" in argv:
-        print(USAGE, describe_flags(), sep="\n\n")
+        print(usage, describe_flags(), sep="\n\n")
         return 0
     try:
         settings = load_settings(argv, os.environ)
     except SettingsError as err:
-        fail("gateway", f"gateway: {err}", usage=USAGE)
+        fail("gateway", f"gateway: {err}", usage=usage)
         return 2
     return run_gateway(settings)
 
@@ -76,7 +81,7 @@ def _listen_for_metrics(settings: Settings, metrics: Metrics, *, stack: contextl
     try:
         url, close = metrics.listen(settings.host, settings.metrics_port)
     except OSError as err:
-        raise SettingsError(f"cannot listen on {settings.host}:{settings.metrics_port}: {err.strerror or err}") from err
+        raise SettingsError(explain_bind_error(settings.host, settings.metrics_port, err, "--metrics-port")) from err
     stack.callback(close)
     return url
 
@@ -91,7 +96,7 @@ def _open_socket(settings: Settings) -> socket.socket:
         try:
             return bind_socket(settings.host, settings.port)
         except OSError as err:
-            raise SettingsError(f"cannot listen on {settings.host}:{settings.port}: {err.strerror or err}") from err
+            raise SettingsError(explain_bind_error(settings.host, settings.port, err)) from err
     listener = socket.socket(fileno=settings.listen_fd)
     try:
         settings.check_reach(str(listener.getsockname()[0]))

@@ -16,8 +16,12 @@ from service.modelserver.server import serve
 _FAILED = "Failed to start server. Error:"
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], prog: str = "modelserver") -> int:
     """Serve until told to stop; a wrong command line raises SystemExit(2), as argparse does.
+
+    Args:
+        argv: flags.
+        prog: the command as it was typed, for the usage.
 
     Returns:
         Exit status: 0 stopped as asked, 1 could not serve (the reason is the last line of stderr).
@@ -25,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
     set_up_logging(wanted_format(argv, {}))
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # deprecation notices of the calls that we mean
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    options = parse_options(argv)
+    options = parse_options(argv, prog)
     try:
         if options.model_config_file is not None:
             check_first_config(options.model_config_file, dict(options.path_map))

@@ -129,13 +129,9 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2)
 
 
-def parse_options(argv: Sequence[str]) -> Options:
-    """Read the command line; a wrong one ends the process with status 2 and the reason on stderr.
-
-    Args:
-        argv: the arguments, without the program's name.
-    """
-    parser = _Parser(prog="modelserver", description=__doc__, allow_abbrev=False)
+def build_parser(prog: str = "modelserver") -> argparse.ArgumentParser:
+    """Return the parser of the flags that mean something here."""
+    parser = _Parser(prog=prog, description=__doc__, allow_abbrev=False)
     hints = get_type_hints(Options, include_extras=True)
     for field in dataclasses.fields(Options):
         _, read, text = get_args(hints[field.name])
@@ -148,6 +144,17 @@ def parse_options(argv: Sequence[str]) -> Options:
             kind["default"] = None  # argparse would append to the default itself
         parser.add_argument(*names, **{"type": read, "default": field.default, "help": text, **kind})
     parser.add_argument("--version", action="version", version=f"Fovea's model server {VERSION}")
+    return parser
+
+
+def parse_options(argv: Sequence[str], prog: str = "modelserver") -> Options:
+    """Read the command line; a wrong one ends the process with status 2 and the reason on stderr.
+
+    Args:
+        argv: the arguments, without the program's name.
+        prog: the command as it was typed, for the usage.
+    """
+    parser = build_parser(prog)
     given, foreign = parser.parse_known_args(argv)
     _judge_foreign(parser, foreign)
     if given.tuning_cache is None:

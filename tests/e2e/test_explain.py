@@ -83,7 +83,7 @@ def test_the_demos_explanations_are_about_the_disc(demo: Demo, served: str) -> N
 def fixture_at_112(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelStore, Path]:
     """The demo's recipe trained at 112 pixels, from scratch; its store and its run's folder."""
     folder = tmp_path_factory.mktemp("at112")
-    recipe = load_recipe("demo", ["model.input_size=112"])
+    recipe = load_recipe("demo", ["model.input_size=112", r"data.group=^(P\d+)_"])
     store = ModelStore(folder / "models")
     result = run(demo.project / "datasets/glaucoma-sample", recipe, store, name="eyes", runs_dir=folder / "runs")
     return store, result.folder
@@ -92,7 +92,7 @@ def fixture_at_112(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> tupl
 def random_maps(contract: ModelContract, pictures: NDArray[np.uint8], seed: int) -> list[NDArray[Any]]:
     """Return what `explain` gives for the same network with random weights."""
     keras.utils.set_random_seed(seed)
-    recipe = load_recipe("demo", ["model.input_size=112"])
+    recipe = load_recipe("demo", ["model.input_size=112", r"data.group=^(P\d+)_"])
     random = build_classifier(recipe.model, Weights("none", None), num_classes=3, channels=3)
     outputs = explain_function(random, contract)(pictures, np.full(len(pictures), -1, np.int32))
     return list(outputs["saliency"].numpy())

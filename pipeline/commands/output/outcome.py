@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from contract.commands import spell_command
+
 if TYPE_CHECKING:  # the gate brings Keras
     from pipeline.publishing.gate import GateOutcome
 
@@ -16,5 +18,5 @@ def describe_outcome(outcome: GateOutcome, name: str, version: int) -> list[str]
     return [
         gate,
         f"candidate: {name}/{version} is loaded by servers but not live; "
-        f"make it live with: python -m pipeline promote {name}",
+        f"make it live with: {spell_command(f'promote {name}')}",
     ]

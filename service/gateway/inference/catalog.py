@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from contract.commands import spell_command
 from contract.errors import StoreError
 from contract.store import ROLES, Index, ModelStore
 from service.gateway.backend.backend import AVAILABLE, Backend
@@ -27,8 +28,8 @@ from service.gateway.context.errors import (
 logger = logging.getLogger("fovea.catalog")
 
 NO_MODEL = (
-    "no model to serve yet: train one with `python -m pipeline sample glaucoma --out datasets/glaucoma-sample` and "
-    "`python -m pipeline run datasets/glaucoma-sample --name glaucoma`, or publish your own; it is then picked up"
+    f"no model to serve yet: train one with `{spell_command('train FOLDER')}`, where FOLDER has a folder of images for "
+    "each class, or publish your own; it is then picked up"
 )
 FILLING = (
     "no model to serve yet: the store's first model is being trained (docker compose logs seed); it is then picked up"

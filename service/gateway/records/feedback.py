@@ -47,7 +47,7 @@ class FeedbackForm(BaseModel):
     request_id: Annotated[str, Field(pattern=f"^{ID_PATTERN}$")] | None = Field(
         None, description="request_id of the prediction."
     )
-    note: str | None = Field(None, max_length=_MAX_NOTE, description="Free text; leave out who the patient is.")
+    note: str | None = Field(None, max_length=_MAX_NOTE, description="Free text; leave out names of people.")
 
     @field_validator("model", "version", "request_id", "note", mode="before")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
 BACKLOG = 2048
@@ -31,3 +32,11 @@ def url_of(listener: socket.socket, scheme: str = "http") -> str:
     host, port = listener.getsockname()[:2]
     host = _WILDCARDS.get(host, host)
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def explain_bind_error(host: str, port: int, err: OSError, option: str = "--port") -> str:
+    """Return why an address cannot be listened on, and what to do if its port is taken."""
+    words = f"cannot listen on {host}:{port}: {err.strerror or err}"
+    if err.errno != errno.EADDRINUSE:
+        return words
+    return f"{words}; stop the program that has the port, or choose another with {option} (0 takes a free one)"

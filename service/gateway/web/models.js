@@ -13,6 +13,7 @@ export class Models extends EventTarget {
     super();
     this.#api = api;
     this.#select.addEventListener("change", () => this.dispatchEvent(new Event("change")));
+    this.addEventListener("change", () => this.#showNotice());
   }
 
   /** The chosen model's name, null while nothing is served. */
@@ -32,6 +33,12 @@ export class Models extends EventTarget {
     return known?.version === version && known.sha256 === contract ? known.document : null;
   }
 
+  /** Show that this is no medical device, unless the model's recipe says that its images are not medical. */
+  #showNotice() {
+    const card = this.contract?.provenance?.recipe?.evaluate?.card;
+    document.getElementById("medical-notice").hidden = card?.medical === false;
+  }
+
   /** Take note of what is served, and ask for what is new. */
   async update(versions) {
     const before = this.chosen;
@@ -44,6 +51,7 @@ export class Models extends EventTarget {
     this.#only.textContent = names.length === 1 ? `${names[0]}, version ${versions[names[0]]}` : "";
     this.#only.hidden = names.length > 1;
     await Promise.all(names.map((name) => this.learn(name)));
+    this.#showNotice();
   }
 
   /** Ask what a model's live version is. */

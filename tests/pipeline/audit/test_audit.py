@@ -292,7 +292,7 @@ def test_a_class_with_one_patient_is_refused(tmp_path: Path, capsys: pytest.Capt
 
     assert 1 == status
     assert (
-        "class b: expected at least 2 groups, such as patients, to be in train, val. Received: 1 (P7)"
+        "class b: expected at least 2 groups, to be in train, val. Received: 1 (P7)"
         in capsys.readouterr().err.splitlines()[-1]
     )
 

@@ -1,0 +1,190 @@
+"""The commands of `fovea`: what each does, what it needs, how it is typed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PIPELINE = ("pipeline", "tensorflow")
+SERVER = ("gateway", "modelserver", "tensorflow")
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command.
+
+    Attributes:
+        name: after `fovea`.
+        group: its heading in `fovea --help`.
+        summary: one line.
+        module: has `add`, which describes the command to argparse, or `main`, which takes the rest of the command line.
+        source: the name that `add` gives it; None if the module has `main`.
+        extras: optional dependencies that it needs.
+        examples: command lines for its help.
+    """
+
+    name: str
+    group: str
+    summary: str
+    module: str
+    source: str | None
+    extras: tuple[str, ...]
+    examples: tuple[str, ...]
+
+
+def _pipeline(
+    name: str, group: str, summary: str, *examples: str, source: str = "", extras: tuple[str, ...] = PIPELINE
+) -> Command:
+    from pipeline.commands import MODULES
+
+    source = source or name
+    return Command(name, group, summary, f"pipeline.commands.{MODULES[source]}", source, extras, examples)
+
+
+def _service(name: str, module: str, summary: str, *examples: str, extras: tuple[str, ...]) -> Command:
+    return Command(name, "Serve and ask", summary, module, None, extras, examples)
+
+
+_DATA, _TRAIN, _VERSIONS, _OTHER = "Look at images", "Train", "Versions", "Other"
+
+COMMANDS = {
+    command.name: command
+    for command in (
+        _pipeline(
+            "train",
+            _TRAIN,
+            "train on a folder, zip or table of images and publish the result",
+            "fovea train cells",
+            "fovea train cells --recipe demo",
+            "fovea train cells.zip --name cells --recipe classic --set train.epochs=10",
+            source="run",
+        ),
+        _pipeline(
+            "resume", _TRAIN, "go on with a run that was stopped", "fovea resume cells", "fovea resume cells/RUN"
+        ),
+        Command(
+            "report",
+            _TRAIN,
+            "print where the report of a version is, or open it",
+            "fovea.report",
+            "report",
+            (),
+            ("fovea report", "fovea report cells", "fovea report cells/candidate --open"),
+        ),
+        _pipeline("backbones", _TRAIN, "list the networks that model.backbone can name", "fovea backbones"),
+        _pipeline("weights", _TRAIN, "fetch ImageNet weights, or say how to", "fovea weights ResNet50"),
+        _pipeline(
+            "audit",
+            _DATA,
+            "say what is wrong with the images; exit status 1 on errors",
+            "fovea audit cells",
+            "fovea audit cells --quarantine bad",
+        ),
+        _pipeline(
+            "preview",
+            _DATA,
+            "draw training images as augmentation changes them",
+            "fovea preview cells --out preview.png",
+        ),
+        _pipeline(
+            "sample",
+            _DATA,
+            "draw a synthetic set to try things on",
+            "fovea sample glaucoma --out glaucoma-sample",
+        ),
+        _pipeline("models", _VERSIONS, "list the versions in the store and their roles", "fovea models", extras=()),
+        _pipeline("promote", _VERSIONS, "make the candidate live", "fovea promote cells", extras=()),
+        _pipeline("rollback", _VERSIONS, "make the previous version live again", "fovea rollback cells", extras=()),
+        _pipeline("evaluate", _VERSIONS, "measure a version on a labelled set", "fovea evaluate cells new-cells"),
+        _pipeline(
+            "compare",
+            _VERSIONS,
+            "compare two versions on the same test images",
+            "fovea compare cells/1 cells/2",
+            "fovea compare cells/live cells/candidate --data new-cells",
+        ),
+        _pipeline(
+            "verify",
+            _VERSIONS,
+            "replay a version's images and compare with what was written down",
+            "fovea verify cells",
+        ),
+        _pipeline(
+            "score",
+            _VERSIONS,
+            "predict every image of a folder into a CSV",
+            "fovea score cells pictures --out scores.csv",
+        ),
+        _pipeline(
+            "import",
+            _VERSIONS,
+            "publish a SavedModel that another program wrote",
+            "fovea import saved_model --name cells --labels labels.txt",
+        ),
+        _pipeline(
+            "imagenet",
+            _VERSIONS,
+            "publish a stock 1000-class ImageNet network with its labels",
+            "fovea imagenet --backbone MobileNetV2",
+        ),
+        _pipeline(
+            "prune",
+            _VERSIONS,
+            "delete old versions, what old runs left behind, the feature cache",
+            "fovea prune --keep 3 --dry-run",
+        ),
+        _service(
+            "serve",
+            "service.up",
+            "run model server and gateway on this machine",
+            "fovea serve",
+            "fovea serve --port 8001",
+            "fovea serve --engine tfserving",
+            extras=SERVER,
+        ),
+        _service(
+            "predict",
+            "service.predict",
+            "classify image files with a running service",
+            "fovea predict cell.png",
+            "fovea predict cell.png --top 1 --json",
+            extras=("client",),
+        ),
+        _service(
+            "gateway",
+            "service.gateway.cli",
+            "run the gateway alone",
+            "fovea gateway --models-dir models --backend 127.0.0.1:8500",
+            extras=("gateway", "tensorflow"),
+        ),
+        _service(
+            "modelserver",
+            "service.modelserver.cli",
+            "run the embedded model server alone",
+            "fovea modelserver --port 8500 --model_config_file models/models.config",
+            extras=("modelserver", "tensorflow"),
+        ),
+        _service(
+            "key",
+            "service.key",
+            "make, list and remove API keys",
+            "fovea key add ward --keys keys.json",
+            "fovea key list --keys keys.json",
+            extras=("gateway",),
+        ),
+        Command(
+            "completion",
+            _OTHER,
+            "print the completion script of a shell",
+            "fovea.completion",
+            "completion",
+            (),
+            (
+                "fovea completion bash > ~/.local/share/bash-completion/completions/fovea",
+                "fovea completion zsh > ~/.zfunc/_fovea",
+                "fovea completion fish > ~/.config/fish/completions/fovea.fish",
+            ),
+        ),
+    )
+}
+# Names of `python -m pipeline` and `python -m service`.
+ALIASES = {"run": "train", "up": "serve"}

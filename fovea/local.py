@@ -1,0 +1,168 @@
+"""A published version in this process: `fovea.load`."""
+
+from __future__ import annotations
+
+import io
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from contract.baseline import WARNING
+from contract.errors import ImageError
+from contract.image import decode_image
+from contract.model import ModelContract
+from contract.predictions import Decision, Prediction, decide, decode_predictions
+from contract.store import ModelStore
+from engine.loading import load_engine
+from engine.model import Engine
+from engine.precision import AUTO
+from fovea.html import format_table
+from service.client_replies import PredictResult, parse_answer, parse_prediction
+from service.gateway.entries import image_document, model_document, refused_document
+from service.gateway.errors import RefusedImageError
+
+Image = str | Path | bytes | NDArray[np.uint8] | PillowImage.Image
+
+_BATCH = 32
+
+
+class Model:
+    """A version of the store, loaded; use it in a `with` block, or call `close`.
+
+    Args:
+        name: the model.
+        version: its number.
+        contract: the version's contract.
+        engine: computes its probabilities; closed with the model.
+
+    Attributes:
+        labels: names of the classes, in the order of the probabilities.
+    """
+
+    def __init__(self, name: str, version: int, contract: ModelContract, engine: Engine) -> None:
+        self.name = name
+        self.version = version
+        self.contract = contract
+        self.labels = tuple(label.name for label in contract.labels)
+        self._engine = engine
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the memory of the network."""
+        self._engine.close()
+
+    @property
+    def precision(self) -> str:
+        """The precision of the arithmetic, such as "float32"."""
+        return self._engine.precision
+
+    def predict(self, images: Image | list[Image] | tuple[Image, ...], *, top: int = 3) -> PredictResult:
+        """Classify images as the service does, and return what its client returns.
+
+        Args:
+            images: paths, bytes of image files, Pillow images, or uint8 arrays (height, width[, 3]); one or several.
+            top: classes an image, best first.
+
+        Raises:
+            OSError: if a file cannot be read.
+            ValueError: if there are no images, or `top` is below 1.
+        """
+        if top < 1:
+            raise ValueError(f"top: expected at least 1. Received: {top}")
+        several: list[Image] = list(images) if isinstance(images, list | tuple) else [images]
+        if not several:
+            raise ValueError("images: expected at least one. Received: none")
+        entries: list[dict[str, Any]] = []
+        for start in range(0, len(several), _BATCH):
+            files = [_read(image, start + i) for i, image in enumerate(several[start : start + _BATCH])]
+            entries += self._predict_files(files, top)
+        document = {
+            "model": model_document(self.name, self.version, self.contract),
+            "predictions": entries,
+            "request_id": uuid.uuid4().hex,
+        }
+        return PredictResult(**parse_answer(document), predictions=tuple(map(parse_prediction, entries)))
+
+    def _predict_files(self, files: Sequence[tuple[str, bytes]], top: int) -> list[dict[str, Any]]:
+        """Return each file's entry of the service's JSON."""
+        decoded = [(name, self._decode(data)) for name, data in files]
+        pixels = [image for _, image in decoded if isinstance(image, np.ndarray)]
+        classified = iter(self._classify(np.stack(pixels), top) if pixels else [])
+        return [
+            refused_document(name, RefusedImageError(image))
+            if isinstance(image, ImageError)
+            else image_document(name, *next(classified))
+            for name, image in decoded
+        ]
+
+    def _decode(self, data: bytes) -> NDArray[np.uint8] | ImageError:
+        try:
+            return decode_image(data, self.contract.input)
+        except ImageError as err:
+            return err
+
+    def _classify(
+        self, batch: NDArray[np.uint8], top: int
+    ) -> list[tuple[list[Prediction], list[Decision], tuple[str, ...]]]:
+        """Return classes, decisions and warnings of each image."""
+        probabilities = np.asarray(self._engine.run("serving_default", {"images": batch})["probabilities"], np.float32)
+        ranked = decode_predictions(probabilities, self.contract.labels, top)
+        baseline = self.contract.baseline
+        unlike = [False] * len(batch) if baseline is None else baseline.find_unlike(batch).tolist()
+        return [
+            (classes, decide(row, self.contract), (WARNING,) if strange else ())
+            for row, classes, strange in zip(probabilities, ranked, unlike, strict=True)
+        ]
+
+    def __repr__(self) -> str:
+        return f"<Model {self.name}/{self.version}: {', '.join(self.labels[:5])}{', ...' * (len(self.labels) > 5)}>"
+
+    def _repr_html_(self) -> str:
+        spec = self.contract.input
+        rows = [
+            ("classes", ", ".join(self.labels)),
+            ("input", f"{spec.height} × {spec.width}, {spec.color}"),
+            ("precision", self.precision),
+        ]
+        return format_table(rows, f"{self.name} version {self.version}")
+
+
+def load(reference: str, *, models_dir: str | Path = "models", precision: str = AUTO) -> Model:
+    """Load a published version into this process.
+
+    Args:
+        reference: NAME for its live version, NAME/3 or NAME/candidate.
+        models_dir: the model store.
+        precision: "auto" (the fastest that the version's verification allows), "float32" or a faster one.
+
+    Raises:
+        StoreError: if there is no such model or version.
+        EngineError: if it cannot be loaded, or not at that precision on this machine.
+    """
+    store = ModelStore(Path(models_dir))
+    name, version = store.resolve(reference)
+    contract = store.read_contract(name, version)
+    return Model(name, version, contract, load_engine(store.version_path(name, version), precision=precision))
+
+
+def _read(image: Image, position: int) -> tuple[str, bytes]:
+    """Return a name and the bytes of a file; pixels become a lossless one, so that one decoder reads everything."""
+    if isinstance(image, bytes):
+        return f"image[{position}]", image
+    if isinstance(image, str | Path):
+        return Path(image).name, Path(image).read_bytes()
+    picture = image if isinstance(image, PillowImage.Image) else PillowImage.fromarray(image)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return f"image[{position}]", buffer.getvalue()

@@ -1,0 +1,111 @@
+"""Training from Python: `fovea.train`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fovea.html import format_table
+
+if TYPE_CHECKING:
+    from fovea.local import Model
+
+
+@dataclass(frozen=True)
+class Training:
+    """A finished run.
+
+    Attributes:
+        name: the model.
+        version: the version it published.
+        live: whether that version became live.
+        reason: why it did or did not.
+        test: metrics on the test images, as metrics.json has them.
+        report: the HTML report.
+        directory: the version's folder in the store.
+        models_dir: the store.
+    """
+
+    name: str
+    version: int
+    live: bool
+    reason: str
+    test: Mapping[str, Any]
+    report: Path
+    directory: Path
+    models_dir: Path
+
+    def load(self) -> Model:
+        """Load the version; the caller closes it."""
+        from fovea.local import load
+
+        return load(f"{self.name}/{self.version}", models_dir=self.models_dir)
+
+    def __repr__(self) -> str:
+        role = "live" if self.live else "candidate"
+        return f"<Training {self.name}/{self.version}: {role}, test accuracy {self.test['accuracy']:.4f}>"
+
+    def _repr_html_(self) -> str:
+        low, high = self.test.get("accuracy_interval") or (None, None)
+        interval = "" if low is None else f" (95 % interval {low:.4f} to {high:.4f})"
+        rows = [
+            ("test accuracy", f"{self.test['accuracy']:.4f}{interval} on {self.test['images']} images"),
+            ("role", f"{'live' if self.live else 'candidate'}: {self.reason}"),
+            ("report", str(self.report)),
+            ("published", str(self.directory)),
+        ]
+        return format_table(rows, f"{self.name} version {self.version}")
+
+
+def train(
+    dataset: str | Path,
+    *,
+    name: str | None = None,
+    recipe: str | Path = "default",
+    settings: Mapping[str, Any] | None = None,
+    force: bool = False,
+    models_dir: str | Path = "models",
+    runs_dir: str | Path = "runs",
+) -> Training:
+    """Train on a folder, zip or table of images and publish the result.
+
+    Args:
+        dataset: `<class>/<image>`, or `train/<class>/<image>` and `test/...`; a zip of it, a CSV or Parquet table.
+        name: the model; by default the folder's name.
+        recipe: a shipped recipe, or a YAML file.
+        settings: overrides of the recipe, such as {"train.epochs": 5}.
+        force: make the version live whatever the gate says.
+        models_dir: the model store.
+        runs_dir: where the run is recorded.
+
+    Raises:
+        PipelineError: if the set, the recipe or the training is refused; nothing is published.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
+    from pipeline.commands.paths import check_dataset
+
+    check_dataset(Path(dataset))
+    from contract.store import ModelStore
+    from pipeline.recipe.recipe import load_recipe
+    from pipeline.run_folder import default_name
+
+    overrides = [f"{key}={json.dumps(value, default=str)}" for key, value in (settings or {}).items()]
+    chosen = load_recipe(str(recipe), overrides)
+    from pipeline.run.run import run
+
+    location, store = Path(dataset), ModelStore(Path(models_dir))
+    result = run(location, chosen, store, name=name or default_name(location), runs_dir=Path(runs_dir), force=force)
+    return Training(
+        name=result.name,
+        version=result.version,
+        live=result.gate.becomes_live,
+        reason=result.gate.reason,
+        test=result.test,
+        report=result.folder / "report.html",
+        directory=result.directory,
+        models_dir=store.root,
+    )

@@ -1,0 +1,74 @@
+"""Checks of the paths on a command line, made before anything slow is imported."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from pipeline.errors import DatasetError, PipelineError
+
+
+def check_dataset(path: Path) -> None:
+    """Refuse a set of images that does not exist.
+
+    Raises:
+        DatasetError: naming the path and the nearest name beside it.
+    """
+    if not path.exists():
+        raise DatasetError(
+            f"{path}: expected a folder, zip or table of images. Received: no such file or folder{_nearest(path)}"
+        )
+
+
+def check_folder(path: Path, what: str) -> None:
+    """Refuse what is not a folder.
+
+    Args:
+        path: of the command line.
+        what: the kind of folder, such as "a folder of images".
+
+    Raises:
+        PipelineError: naming the path and the nearest name beside it.
+    """
+    if not path.is_dir():
+        found = "a file" if path.exists() else "no such folder"
+        raise PipelineError(f"{path}: expected {what}. Received: {found}{_nearest(path)}")
+
+
+def check_file(path: Path | None, option: str) -> None:
+    """Refuse an option's file that does not exist; None passes.
+
+    Raises:
+        PipelineError: naming the option, the path and the nearest name beside it.
+    """
+    if path is not None and not path.is_file():
+        found = "a folder" if path.exists() else "no such file"
+        raise PipelineError(f"{option}: expected a file. Received: {found}, {path}{_nearest(path)}")
+
+
+def check_output(path: Path | None, option: str = "--out") -> None:
+    """Refuse an option's file to write whose folder does not exist; None passes.
+
+    Raises:
+        PipelineError: naming the option and the folder.
+    """
+    if path is None:
+        return
+    if not path.parent.is_dir():
+        raise PipelineError(
+            f"{option}: expected a file in a folder that exists. Received: {path}; make it with: mkdir -p {path.parent}"
+        )
+    if path.is_dir():
+        raise PipelineError(f"{option}: expected a file. Received: a folder, {path}")
+
+
+def _nearest(path: Path) -> str:
+    """Return a hint at the name beside a missing path that is most like it."""
+    if path.exists():
+        return ""
+    try:
+        names = [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        return ""
+    near = difflib.get_close_matches(path.name, names, n=1)
+    return f"; did you mean {path.with_name(near[0])}?" if near else ""
