@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
         print(_usage())
         return 0
     if command not in COMMANDS:
-        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        near = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.7)
         hint = f"; did you mean {near[0]}?" if near else ""
         reason = f"expected a command. Received: {command or 'none'}{hint}"
         print(_usage(), f"service: {reason}", sep="\n", file=sys.stderr)

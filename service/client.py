@@ -93,11 +93,11 @@ class FoveaClient:
         """Close the connection."""
         self._http.close()
 
-    def predict(self, images: Sequence[Image], **options: Unpack[Options]) -> PredictResult:
+    def predict(self, images: Image | Sequence[Image], **options: Unpack[Options]) -> PredictResult:
         """Classify images.
 
         Args:
-            images: paths of image files, or their bytes; at least one.
+            images: path of an image file or its bytes, or several of them.
             options: model, version or label, top, request_id; see `Options`.
 
         Raises:
@@ -107,7 +107,7 @@ class FoveaClient:
         return self._send(build_predict(images, options))
 
     def explain(
-        self, images: Sequence[Image], *, class_: str | int | None = None, **options: Unpack[Options]
+        self, images: Image | Sequence[Image], *, class_: str | int | None = None, **options: Unpack[Options]
     ) -> ExplainResult:
         """Return where in the images a class was seen, as numbers.
 
@@ -243,12 +243,12 @@ class AsyncFoveaClient:
         """Close the connection."""
         await self._http.aclose()
 
-    async def predict(self, images: Sequence[Image], **options: Unpack[Options]) -> PredictResult:
+    async def predict(self, images: Image | Sequence[Image], **options: Unpack[Options]) -> PredictResult:
         """As `FoveaClient.predict`."""
         return await self._send(await asyncio.to_thread(build_predict, images, options))
 
     async def explain(
-        self, images: Sequence[Image], *, class_: str | int | None = None, **options: Unpack[Options]
+        self, images: Image | Sequence[Image], *, class_: str | int | None = None, **options: Unpack[Options]
     ) -> ExplainResult:
         """As `FoveaClient.explain`."""
         return await self._send(await asyncio.to_thread(build_explain, images, class_, options))

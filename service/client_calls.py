@@ -141,7 +141,7 @@ class Attempts:
         return FoveaError(words, code=code, request_id=call.request_id)
 
 
-def build_predict(images: Sequence[Image], options: Options) -> Call[PredictResult]:
+def build_predict(images: Image | Sequence[Image], options: Options) -> Call[PredictResult]:
     """Return the call of `predict`."""
 
     def parse(reply: httpx2.Response) -> PredictResult:
@@ -152,7 +152,7 @@ def build_predict(images: Sequence[Image], options: Options) -> Call[PredictResu
     return _with_images("/v1/predict", parse, images, options)
 
 
-def build_explain(images: Sequence[Image], class_: str | int | None, options: Options) -> Call[ExplainResult]:
+def build_explain(images: Image | Sequence[Image], class_: str | int | None, options: Options) -> Call[ExplainResult]:
     """Return the call of `explain`."""
 
     def parse(reply: httpx2.Response) -> ExplainResult:
@@ -269,11 +269,12 @@ def read_retry_after(reply: httpx2.Response) -> float | None:
 def _with_images(
     path: str,
     parse: Callable[[httpx2.Response], T],
-    images: Sequence[Image],
+    images: Image | Sequence[Image],
     options: Options,
     query: Mapping[str, object] | None = None,
 ) -> Call[T]:
-    files = [("file", _read_image(image, position)) for position, image in enumerate(images)]
+    several = [images] if isinstance(images, str | Path | bytes) else images
+    files = [("file", _read_image(image, position)) for position, image in enumerate(several)]
     if not files:
         raise ValueError("images: expected at least one. Received: none")
     values = {**options, **(query or {})}

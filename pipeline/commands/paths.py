@@ -56,10 +56,10 @@ def check_output(path: Path | None, option: str = "--out") -> None:
         return
     if not path.parent.is_dir():
         raise PipelineError(
-            f"{option}: expected a file in a folder that exists. Received: {path}; make it with: mkdir -p {path.parent}"
+            f"{option}: {path} cannot be written: its folder does not exist; make it with: mkdir -p {path.parent}"
         )
     if path.is_dir():
-        raise PipelineError(f"{option}: expected a file. Received: a folder, {path}")
+        raise PipelineError(f"{option}: {path} cannot be written: it is a folder; name a file")
 
 
 def _nearest(path: Path) -> str:

@@ -14,7 +14,7 @@ LOCKS = (
     "requirements-modelserver.lock",
     "requirements-pipeline.lock",
 )
-PACKAGES = ("contract", "engine", "pipeline", "service")
+PACKAGES = ("contract", "engine", "fovea", "pipeline", "service")
 
 
 def read_pyproject() -> dict[str, Any]:

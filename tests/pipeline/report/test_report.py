@@ -89,7 +89,7 @@ def document(labels: list[str]) -> dict[str, Any]:
             }
         ],
         "network": describe_network(classifier),
-        "card": read_card(Card(use="Trying things.", definitions={labels[0]: "as drawn"}), labels),
+        "card": read_card(Card(medical=True, use="Trying things.", definitions={labels[0]: "as drawn"}), labels),
         "versions": {"python": "3.11"},
         "timings": {"audit": 1.0, "train": 2.0},
     }
@@ -156,6 +156,17 @@ def test_report_shows_the_numbers(folder: Path, name: str) -> None:
     for words in ("Trying things.", "as drawn", "Finding glaucoma", "glaucoma + suspect", "Quadratic kappa", "0.41"):
         assert words in text
     assert "undecodable image: 2" in text
+
+
+@pytest.mark.parametrize("medical", [False, True])
+def test_report_speaks_of_patients_only_where_the_recipe_says_so(tmp_path: Path, medical: bool) -> None:
+    """Chairs and birds have no diagnosis, and no patients."""
+    card = read_card(Card(medical=medical), LABELS)
+    write_report(tmp_path / "report.html", {**document(LABELS), "card": card, "warnings": [], "recipe_yaml": ""})
+    text = parsed(tmp_path / "report.html").text
+
+    assert medical == bool(re.search("patient|medical|diagnos", text))
+    assert medical == (NOT_A_DEVICE in text)
 
 
 def test_drawings_are_svg_with_text(folder: Path) -> None:
