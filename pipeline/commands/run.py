@@ -47,7 +47,13 @@ def _run(arguments: argparse.Namespace) -> None:
     stopped = None if arguments.resume is None else find_stopped(runs_dir, f"{name}/{arguments.resume}")
     as_it_was = stopped is not None and arguments.recipe is None and not overrides
     recipe = None if as_it_was else load_recipe(arguments.recipe or "default", overrides)
-    from pipeline.run.run import resume, run  # after the recipe is known to be right: importing Keras takes seconds
+    from pipeline.data.ingest import ingest
+
+    if recipe is not None:
+        # The run lists the images again: a folder of another layout is refused before Keras is imported, which takes
+        # seconds.
+        ingest(arguments.dataset, recipe.data.columns)
+    from pipeline.run.run import resume, run
 
     if stopped is not None:
         print_result(resume(stopped, store, location=arguments.dataset, recipe=recipe))

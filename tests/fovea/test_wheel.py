@@ -8,7 +8,7 @@ from pathlib import Path
 
 from contract.commands import DISTRIBUTION
 from fovea.commands import COMMANDS
-from pipeline.recipe_files import shipped_recipes
+from pipeline.recipe.recipe_files import shipped_recipes
 from service import VERSION
 from tests.fovea.conftest import Installed, project_files
 from tests.repository.project import PACKAGES, ROOT
