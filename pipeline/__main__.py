@@ -64,7 +64,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     if command and command not in MODULES and not command.startswith("-"):
         near = difflib.get_close_matches(command, MODULES, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        parser.error(f"expected one of {', '.join(MODULES)}. Received: {command!r}{hint}")
+        parser.error(f"argument COMMAND: invalid choice: {command!r} (choose from {', '.join(MODULES)}){hint}")
     return parser
 
 

@@ -13,6 +13,7 @@ from pipeline.recipe.recipe_files import shipped_recipes
 from pipeline.run_folder import default_name, find_stopped
 
 if TYPE_CHECKING:
+    from pipeline.recipe.recipe import Recipe
     from pipeline.run.run import RunResult
 
 
@@ -47,18 +48,28 @@ def _run(arguments: argparse.Namespace) -> None:
     stopped = None if arguments.resume is None else find_stopped(runs_dir, f"{name}/{arguments.resume}")
     as_it_was = stopped is not None and arguments.recipe is None and not overrides
     recipe = None if as_it_was else load_recipe(arguments.recipe or "default", overrides)
-    from pipeline.data.ingest import ingest
-
     if recipe is not None:
-        # The run lists the images again: a folder of another layout is refused before Keras is imported, which takes
-        # seconds.
-        ingest(arguments.dataset, recipe.data.columns)
+        _refuse_early(arguments.dataset, recipe, name)
     from pipeline.run.run import resume, run
 
     if stopped is not None:
         print_result(resume(stopped, store, location=arguments.dataset, recipe=recipe))
     elif recipe is not None:
         print_result(run(arguments.dataset, recipe, store, name=name, runs_dir=runs_dir, force=arguments.force))
+
+
+def _refuse_early(dataset: Path, recipe: Recipe, name: str) -> None:
+    """Refuse a name, a network or a layout of folders as the run would, seconds before Keras is imported.
+
+    The run lists the images again.
+    """
+    from contract.store import check_name
+    from pipeline.data.ingest import ingest
+    from pipeline.networks.backbones import find_backbone
+
+    check_name(name)
+    find_backbone(recipe.model.backbone)
+    ingest(dataset, recipe.data.columns)
 
 
 def _resume(arguments: argparse.Namespace) -> None:
