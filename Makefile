@@ -53,5 +53,5 @@ lock:  ## resolve pyproject.toml into the lock files (needs uv)
 	sh scripts/lock.sh
 
 clean:  ## remove .venv and caches; models/, runs/ and datasets/ stay
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov
-	find contract engine pipeline service benchmarks scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf build dist *.egg-info $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov
+	find contract engine fovea pipeline service benchmarks scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +

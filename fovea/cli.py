@@ -32,6 +32,8 @@ def entry() -> None:
 def main(argv: Sequence[str]) -> int:
     """Run one command and return its exit status."""
     name, rest = (argv[0], argv[1:]) if argv else ("", [])
+    if name == "help":
+        return main([*rest[:1], "--help"])
     if name in ("-h", "--help"):
         print(_overview())
         return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 PIPELINE = ("pipeline", "tensorflow")
+WITHOUT_TENSORFLOW = ("pipeline",)
 SERVER = ("gateway", "modelserver", "tensorflow")
 
 
@@ -70,7 +71,7 @@ COMMANDS = {
             (),
             ("fovea report", "fovea report cells", "fovea report cells/candidate --open"),
         ),
-        _pipeline("backbones", _TRAIN, "list the networks that model.backbone can name", "fovea backbones"),
+        _pipeline("backbones", _TRAIN, "list the networks that model.backbone can name", "fovea backbones", extras=()),
         _pipeline("weights", _TRAIN, "fetch ImageNet weights, or say how to", "fovea weights ResNet50"),
         _pipeline(
             "audit",
@@ -78,6 +79,7 @@ COMMANDS = {
             "say what is wrong with the images; exit status 1 on errors",
             "fovea audit cells",
             "fovea audit cells --quarantine bad",
+            extras=WITHOUT_TENSORFLOW,
         ),
         _pipeline(
             "preview",
@@ -90,6 +92,7 @@ COMMANDS = {
             _DATA,
             "draw a synthetic set to try things on",
             "fovea sample glaucoma --out glaucoma-sample",
+            extras=WITHOUT_TENSORFLOW,
         ),
         _pipeline("models", _VERSIONS, "list the versions in the store and their roles", "fovea models", extras=()),
         _pipeline("promote", _VERSIONS, "make the candidate live", "fovea promote cells", extras=()),
@@ -131,6 +134,7 @@ COMMANDS = {
             _VERSIONS,
             "delete old versions, what old runs left behind, the feature cache",
             "fovea prune --keep 3 --dry-run",
+            extras=WITHOUT_TENSORFLOW,
         ),
         _service(
             "serve",

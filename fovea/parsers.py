@@ -41,6 +41,13 @@ class Parser(argparse.ArgumentParser):
 
         super().print_usage(file or sys.stderr)
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as err:
+            err.message += suggest(str(value), map(str, action.choices or ()))
+            raise
+
     def _nearest_option(self, left: Sequence[str]) -> str:
         wrong = next((text.partition("=")[0] for text in left if text.startswith("-")), "")
         return suggest(wrong, (option for action in self._actions for option in action.option_strings))

@@ -36,7 +36,8 @@ def main(argv: Sequence[str], prog: str = PROG) -> int:
     try:
         result = _ask(options)
     except OSError as err:
-        print(f"predict: {err.filename or options.ca_file}: {err.strerror}", file=sys.stderr)
+        hint = f"; of a whole folder: {spell_command('score')}" if isinstance(err, IsADirectoryError) else ""
+        print(f"predict: {err.filename or options.ca_file}: {err.strerror}{hint}", file=sys.stderr)
         return 1
     except FoveaError as err:
         print(f"predict: {err}{_next_step(err)}", file=sys.stderr)

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from contract.commands import spell_command
 from pipeline.commands.folders import add_folders
 from pipeline.commands.output.outcome import describe_outcome
 from pipeline.commands.paths import check_dataset
@@ -92,3 +93,5 @@ def print_result(result: RunResult) -> None:
     print(f"published: {result.directory}")
     for line in describe_outcome(result.gate, result.name, result.version):
         print(line)
+    if result.gate.becomes_live:
+        print(f"serve it with: {spell_command('serve')}")

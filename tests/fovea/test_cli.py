@@ -92,6 +92,14 @@ def test_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[str])
     assert read_pyproject()["project"]["version"] == VERSION
 
 
+def test_help_is_a_word_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """`fovea help` and `fovea help train`."""
+    assert 0 == main(["help"])
+    assert capsys.readouterr().out.startswith("usage: fovea COMMAND")
+    assert 0 == main(["help", "train"])
+    assert capsys.readouterr().out.startswith("usage: fovea train ")
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_has_a_summary_options_and_examples(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Each command's help is its own, under the name that was typed; defaults are stated, and none reads "None"."""
@@ -143,7 +151,8 @@ def test_examples_are_right_command_lines(
         pytest.param(["train", "--recipie", "demo", "x"], "did you mean --recipe?", id="option"),
         pytest.param(["serve", "--prot", "1"], "did you mean --port?", id="setting"),
         pytest.param(["train"], "fovea train: the following arguments are required: dataset", id="missing"),
-        pytest.param(["completion", "csh"], "invalid choice: 'csh'", id="choice"),
+        pytest.param(["completion", "fsh"], "did you mean fish?", id="choice"),
+        pytest.param(["sample", "glaucma", "--out", "x"], "did you mean glaucoma?", id="pipeline-choice"),
     ],
 )
 def test_wrong_use_is_status_2_with_the_nearest_name(
@@ -244,6 +253,12 @@ def test_nothing_to_promote_names_the_next_step(
     assert 1 == main([command, "colours", f"--models-dir={store.root}"])
     printed = capsys.readouterr().err
     assert re.search(r"list the versions with: (fovea|python -m pipeline) models$", printed.strip(), re.I)
+
+
+def test_predict_of_a_folder_names_the_command_for_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only image files are sent."""
+    assert 1 == main(["predict", str(tmp_path)])
+    assert re.search(r"Is a directory; of a whole folder: (fovea|python -m pipeline) score$", capsys.readouterr().err)
 
 
 def test_predict_without_a_server_names_the_next_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from contract.commands import DISTRIBUTION
 from fovea.commands import COMMANDS
 from fovea.extras import MODULES
+from tests.helpers.image_sets import color_files, write_files
 from tests.repository.project import ROOT, normal_name, read_pyproject
 
 # Hides modules from the import system, as if they were not installed, and runs `fovea`.
@@ -78,12 +80,34 @@ def test_missing_extra_is_answered_with_the_pip_command(name: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "argv", [["--help"], ["--version"], ["models"], ["report", "--help"], ["completion", "bash"]], ids=" ".join
+    "argv",
+    [["--help"], ["--version"], ["models"], ["backbones"], ["report", "--help"], ["completion", "bash"]],
+    ids=" ".join,
 )
 def test_commands_without_extras_work_without_any(argv: list[str], tmp_path: Path) -> None:
     """The base installation is enough for them."""
     done = run_without({module for modules in MODULES.values() for module in modules}, *argv, cwd=tmp_path)
     assert (0, "") == (done.returncode, done.stderr)
+
+
+@pytest.mark.parametrize("argv", [["audit", "set"], ["prune", "--keep=1"]], ids=" ".join)
+def test_commands_work_with_the_extras_that_they_name(argv: list[str], tmp_path: Path) -> None:
+    """Where every other extra is missing."""
+    write_files(tmp_path / "set", color_files(train=3, test=2))
+    needed = {module for extra in COMMANDS[argv[0]].extras for module in MODULES[extra]}
+    done = run_without({module for found in MODULES.values() for module in found} - needed, *argv, cwd=tmp_path)
+    assert 0 == done.returncode, done.stderr
+
+
+def test_page_has_the_extras_of_every_command() -> None:
+    """docs/install.md, row by row."""
+    rows = re.findall(r"^\| (`.+`) \| (`.+`|none) \|$", (ROOT / "docs/install.md").read_text(), re.M)
+    written = {
+        name: tuple(extras.strip("`").split(",")) if extras != "none" else ()
+        for names, extras in rows
+        for name in names.replace("`", "").split(", ")
+    }
+    assert {name: command.extras for name, command in COMMANDS.items()} == written
 
 
 def test_python_names_need_their_extras(tmp_path: Path) -> None:

@@ -27,10 +27,6 @@ from service.gateway.context.errors import (
 
 logger = logging.getLogger("fovea.catalog")
 
-NO_MODEL = (
-    f"no model to serve yet: train one with `{spell_command('train FOLDER')}`, where FOLDER has a folder of images for "
-    "each class, or publish your own; it is then picked up"
-)
 FILLING = (
     "no model to serve yet: the store's first model is being trained (docker compose logs seed); it is then picked up"
 )
@@ -125,7 +121,7 @@ class StoreCatalog:
 
     def describe_nothing(self) -> str:
         """Say what is to be done, or waited for, while no model is served."""
-        return FILLING if self._store.is_filling else NO_MODEL
+        return FILLING if self._store.is_filling else _explain_no_model()
 
     async def roles(self, name: str) -> Mapping[str, int]:
         """Return a model's labels and the versions they stand for.
@@ -204,7 +200,7 @@ class NamedCatalog:
 
     def describe_nothing(self) -> str:
         """Say what is to be done while no model is served."""
-        return NO_MODEL
+        return _explain_no_model()
 
     async def roles(self, name: str) -> Mapping[str, int]:
         """Return `{"live": version}`, or nothing while no version is AVAILABLE.
@@ -263,3 +259,10 @@ def _choose_name(choice: Choice, catalog: Catalog) -> str:
 
 def _unknown_model(name: str) -> ModelNotFoundError:
     return ModelNotFoundError(f"no model {name[:64]!r} is served; GET /v1/models lists those that are")
+
+
+def _explain_no_model() -> str:
+    return (
+        f"no model to serve yet: train one with `{spell_command('train FOLDER')}`, where FOLDER has a folder of images "
+        "for each class, or publish your own; it is then picked up"
+    )

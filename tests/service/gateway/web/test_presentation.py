@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import FileChooser, Page, expect
 
+from contract.model import ModelContract, canonical_json
+from contract.store import CONTRACT_FILE, ModelStore
+from tests.conftest import StartModelServer
+from tests.helpers.gateway_process import ServiceProcess
 from tests.helpers.pictures import encode
 from tests.service.gateway.web.visit import OpenPage, Visitor
 
@@ -59,6 +65,35 @@ def test_nothing_is_wider_than_the_screen(open_page: OpenPage, url: str, width: 
 
     assert width == visitor.page.evaluate("document.documentElement.scrollWidth")
     expect(visitor.page.get_by_text("Not a medical device.")).to_be_in_viewport()
+
+
+def test_notice_follows_the_models_recipe(
+    open_page: OpenPage, tiny_models: dict[str, Path], start_modelserver: StartModelServer, tmp_path: Path
+) -> None:
+    """It is shown unless the chosen model's recipe says that its images are not medical."""
+    store = ModelStore(tmp_path / "models")
+    for name, medical in (("eyes", True), ("shapes", False)):
+        with store.staging() as directory:
+            shutil.copytree(tiny_models["plain"], directory, dirs_exist_ok=True)
+            contract = dict(ModelContract.from_json((directory / CONTRACT_FILE).read_bytes()).document)
+            contract["provenance"] = {"recipe": {"evaluate": {"card": {"medical": medical}}}}
+            (directory / CONTRACT_FILE).write_text(canonical_json(contract))
+            store.publish(name, directory)
+    server = start_modelserver(store)
+    gateway = ServiceProcess(
+        ["gateway", f"--models-dir={store.root}", f"--backend={server.address}", "--port=0"], tmp_path
+    )
+    try:
+        address = gateway.wait_for_url()
+        gateway.wait_until_ready(address)
+        visitor = open_page(address)
+        visitor.expect_state("Ready")
+        notice = visitor.page.get_by_text("Not a medical device.")
+        for name, medical in (("shapes", False), ("eyes", True), ("shapes", False)):
+            visitor.page.locator("#model").select_option(name)
+            expect(notice).to_be_visible(visible=medical)
+    finally:
+        gateway.stop()
 
 
 def test_a_phone_offers_its_camera_and_a_desktop_does_not(open_page: OpenPage, url: str) -> None:
