@@ -135,10 +135,7 @@ class PredictResult(Answer):
 
     def _repr_html_(self) -> str:
         """Return a table for notebooks: a line for each image and class."""
-        rows = [row for prediction in self.predictions for row in _html_rows(prediction)]
-        title = html.escape(f"{self.model} version {self.version}")
-        header = "<tr><th>image</th><th>class</th><th>probability</th></tr>"
-        return f"<table><caption>{title}</caption>{header}{''.join(rows)}</table>"
+        return _html_table(self, self.predictions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +147,10 @@ class ExplainResult(Answer):
     """
 
     explanations: tuple[ImageExplanation, ...]
+
+    def _repr_html_(self) -> str:
+        """Return a table for notebooks; `FoveaClient.heat_map` has pictures."""
+        return _html_table(self, self.explanations)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +168,10 @@ class HeatMap:
     model: str
     version: int
     class_index: int
+
+    def _repr_png_(self) -> bytes:
+        """Return the picture, for notebooks."""
+        return self.png
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +276,13 @@ def _image_fields(entry: Mapping[str, Any]) -> dict[str, Any]:
 def _parse_decisions(items: Sequence[Mapping[str, Any]]) -> tuple[Decision, ...]:
     fields = ("id", "label", "probability", "threshold", "called")
     return tuple(Decision(**{field: item[field] for field in fields}) for item in items)
+
+
+def _html_table(answer: Answer, predictions: Sequence[ImagePrediction]) -> str:
+    rows = [row for prediction in predictions for row in _html_rows(prediction)]
+    title = html.escape(f"{answer.model} version {answer.version}")
+    header = "<tr><th>image</th><th>class</th><th>probability</th></tr>"
+    return f"<table><caption>{title}</caption>{header}{''.join(rows)}</table>"
 
 
 def _html_rows(prediction: ImagePrediction) -> list[str]:

@@ -33,7 +33,9 @@ def listen(host: str, port: int, *, registry: CollectorRegistry, health: Health)
     try:
         server = make_server(host, port, _app(registry, health), _server_class(host), _QuietHandler)
     except OSError as err:
-        raise BindError(f"cannot listen on {host}:{port}: {err.strerror or err}") from err
+        raise BindError(
+            f"cannot listen on {host}:{port}: {err.strerror or err}; choose another with --monitoring_port"
+        ) from err
     threading.Thread(target=server.serve_forever, name="monitoring", daemon=True).start()
     return server
 

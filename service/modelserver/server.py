@@ -164,7 +164,9 @@ def _listen(server: grpc.aio.Server, address: str) -> str:
     try:
         port = server.add_insecure_port(address)
     except RuntimeError as err:
-        raise BindError(f"cannot listen on {address}: it is taken or not allowed") from err
+        raise BindError(
+            f"cannot listen on {address}: it is taken or not allowed; choose another with --port or --grpc_socket_path"
+        ) from err
     bound = address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
     logger.info("listening on %s", bound)
     return bound

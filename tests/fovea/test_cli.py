@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import shlex
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -44,6 +44,15 @@ def run(*arguments: str, cwd: Path = ROOT, code: str | None = None) -> subproces
     )
 
 
+def processor_time(*arguments: str, cwd: Path, status: int) -> float:
+    """Run `fovea` and return the seconds that it computed."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = run(*arguments, cwd=cwd)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert status == done.returncode, done.stderr
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
 def imported(done: subprocess.CompletedProcess[str]) -> list[str]:
     """Return the heavy modules that a run imported."""
     found: list[str] = json.loads(done.stderr.splitlines()[-1].replace("'", '"'))
@@ -76,13 +85,8 @@ def test_overview_lists_every_command_and_imports_nothing_heavy() -> None:
 
 
 def test_overview_is_quick() -> None:
-    """Under 0.3 s; the best of five, since other programs run beside the tests."""
-    times = []
-    for _ in range(5):
-        start = time.monotonic()
-        assert 0 == run("--help").returncode
-        times.append(time.monotonic() - start)
-    assert min(times) < 0.3
+    """Under 0.3 s; processor time, which does not count what others on the machine do."""
+    assert min(processor_time("--help", cwd=ROOT, status=0) for _ in range(3)) < 0.3
 
 
 def test_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[str]) -> None:
@@ -209,18 +213,13 @@ def test_mistyped_path_is_refused_before_anything_heavy_is_imported(argv: list[s
 
 @pytest.mark.parametrize("command", ["train", "audit", "evaluate", "score", "import"])
 def test_mistyped_path_is_answered_within_half_a_second(command: str, tmp_path: Path) -> None:
-    """The best of three, since other programs run beside the tests."""
+    """Processor time, as above."""
     rest = {
         "evaluate": ["cells", "sett"],
         "score": ["cells", "sett", "--out=x.csv"],
         "import": ["sett", "--name=x"],
     }.get(command, ["sett"])
-    times = []
-    for _ in range(3):
-        start = time.monotonic()
-        assert 1 == run(command, *rest, cwd=tmp_path).returncode
-        times.append(time.monotonic() - start)
-    assert min(times) < 0.5
+    assert min(processor_time(command, *rest, cwd=tmp_path, status=1) for _ in range(3)) < 0.5
 
 
 @pytest.mark.parametrize("module", ["pipeline", "service"])

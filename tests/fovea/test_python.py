@@ -148,3 +148,12 @@ def test_results_are_tables_in_a_notebook(tiny_store: ModelStore, pictures: list
     assert {"colours version 2", "<script>&.png", COLOURS[0].capitalize(), "broken.png"} <= set(cells)
     assert any(text.startswith("refused: ") for text in cells)
     assert "<script>" not in result._repr_html_()
+
+
+def test_explanations_show_themselves_too(url: str, pictures: list[Path]) -> None:
+    """A heat map is a picture, numbers are a table."""
+    with fovea.Client(url) as client:
+        heat_map, result = client.heat_map(pictures[0]), client.explain(pictures[0])
+
+    assert heat_map._repr_png_().startswith(b"\x89PNG\r\n")
+    assert "red.png" in read_cells(result._repr_html_())

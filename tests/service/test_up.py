@@ -143,7 +143,11 @@ def test_taken_port_is_named_before_anything_starts(start_process: StartProcess,
         service = start_process("up", f"--models-dir={tmp_path / 'models'}", f"--port={port}")
 
         assert 1 == service.wait()
-    assert [f"up: cannot listen on 127.0.0.1:{port}: Address already in use"] == service.log.splitlines()
+    (line,) = service.log.splitlines()
+    assert line == (
+        f"up: cannot listen on 127.0.0.1:{port}: Address already in use; stop the program that has the port, or choose "
+        "another with --port (0 takes a free one)"
+    )
 
 
 def test_store_that_cannot_be_written_is_refused(start_process: StartProcess, tmp_path: Path) -> None:

@@ -150,7 +150,10 @@ def test_a_taken_port_is_an_error(tmp_path: Path) -> None:
         done = run(f"--port={port}", f"--model_config_file={tmp_path / 'models.config'}")
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert last == f"modelserver: cannot listen on 127.0.0.1:{port}: it is taken or not allowed"
+    assert last == (
+        f"modelserver: cannot listen on 127.0.0.1:{port}: it is taken or not allowed; "
+        "choose another with --port or --grpc_socket_path"
+    )
 
 
 def test_a_socket_path_that_is_too_long_is_an_error(tmp_path: Path) -> None:

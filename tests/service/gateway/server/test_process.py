@@ -206,7 +206,9 @@ def test_port_that_is_taken_is_named(start_process: StartProcess, index: ModelSt
         process = start_process("gateway", f"--models-dir={index.root}", f"--port={port}")
 
         assert 1 == process.wait()
-    assert f"gateway: cannot listen on 127.0.0.1:{port}: Address already in use" == process.log.splitlines()[-1]
+    last = process.log.splitlines()[-1]
+    assert last.startswith(f"gateway: cannot listen on 127.0.0.1:{port}: Address already in use; ")
+    assert last.endswith("choose another with --port (0 takes a free one)")
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,9 @@ def test_taken_metrics_port_is_named(start_process: StartProcess, index: ModelSt
     second = start_process("gateway", f"--models-dir={index.root}", "--port=0", f"--metrics-port={port}")
 
     assert 1 == second.wait()
-    assert f"gateway: cannot listen on 127.0.0.1:{port}: Address already in use" == second.log.splitlines()[-1]
+    last = second.log.splitlines()[-1]
+    assert last.startswith(f"gateway: cannot listen on 127.0.0.1:{port}: Address already in use; ")
+    assert last.endswith("choose another with --metrics-port (0 takes a free one)")
 
 
 def test_log_as_json_has_one_line_for_a_request(
