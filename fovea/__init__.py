@@ -29,10 +29,10 @@ _SOURCES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "AsyncClient": ("service.client", "AsyncFoveaClient", ("client",)),
     "Client": ("service.client", "FoveaClient", ("client",)),
     "Error": ("service.client_replies", "FoveaError", ()),
-    "Model": ("fovea.local", "Model", ("modelserver",)),
+    "Model": ("fovea.local", "Model", ("modelserver", "tensorflow")),
     "Training": ("fovea.training", "Training", ("pipeline", "tensorflow")),
     "__version__": ("service", "VERSION", ()),
-    "load": ("fovea.local", "load", ("modelserver",)),
+    "load": ("fovea.local", "load", ("modelserver", "tensorflow")),
     "train": ("fovea.training", "train", ("pipeline", "tensorflow")),
 }
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import fovea
 from contract.commands import DISTRIBUTION
 from fovea.commands import COMMANDS
 from fovea.extras import MODULES
@@ -107,7 +108,9 @@ def test_page_has_the_extras_of_every_command() -> None:
         for names, extras in rows
         for name in names.replace("`", "").split(", ")
     }
-    assert {name: command.extras for name, command in COMMANDS.items()} == written
+    expected = {name: command.extras for name, command in COMMANDS.items()}
+    expected |= {name: extras for name, (_, _, extras) in fovea._SOURCES.items() if extras}
+    assert expected == written
 
 
 def test_python_names_need_their_extras(tmp_path: Path) -> None:
