@@ -22,7 +22,7 @@ MODULES: dict[str, tuple[str, ...]] = {
         "uvicorn",
         "uvloop",
     ),
-    "modelserver": ("grpc", "openvino", "prometheus_client"),
+    "modelserver": ("grpc", "grpc_health", "openvino", "prometheus_client"),
     "pipeline": (
         "imagehash",
         "jinja2",
