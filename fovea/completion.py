@@ -60,7 +60,7 @@ def _service_parser(command: Command) -> argparse.ArgumentParser:
 
 
 def _settings_parser(*, own: bool) -> argparse.ArgumentParser:
-    from service.gateway.settings import Settings, flag_name
+    from service.gateway.context.settings import Settings, flag_name
     from service.up import OWN_FLAGS, build_engine_parser
 
     parser = build_engine_parser() if own else argparse.ArgumentParser(add_help=False)

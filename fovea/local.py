@@ -24,8 +24,8 @@ from engine.model import Engine
 from engine.precision import AUTO
 from fovea.html import format_table
 from service.client_replies import PredictResult, parse_answer, parse_prediction
-from service.gateway.entries import image_document, model_document, refused_document
-from service.gateway.errors import RefusedImageError
+from service.gateway.context.errors import RefusedImageError
+from service.gateway.http.entries import image_document, model_document, refused_document
 
 Image = str | Path | bytes | NDArray[np.uint8] | PillowImage.Image
 
