@@ -9,7 +9,7 @@ FROM ${PYTHON_IMAGE} AS base
 # Any user may run the images (compose passes yours), so HOME is a place that everybody can write to.
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
 WORKDIR /app
-COPY LICENSE ./
+COPY LICENSE NOTICE ./
 
 # Build stages: what they download and leave behind stays out of the images.
 FROM base AS build
