@@ -13,6 +13,7 @@ import pytest
 from contract.store import ModelStore
 from tests.helpers.model_client import ModelClient
 from tests.helpers.server_process import ROOT, ServerProcess, start_server
+from tests.helpers.shared import build_once
 from tests.helpers.tiny_model import MODEL_NAME, VARIANTS, publish_variant
 
 StartModelServer = Callable[..., ServerProcess]
@@ -21,14 +22,17 @@ StartModelServer = Callable[..., ServerProcess]
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """SavedModel folders by variant: plain, permuted (labels reordered), small (8x8 input), slow (0.5 s a call)."""
-    root = tmp_path_factory.mktemp("tiny")
+    root = build_once(tmp_path_factory, "tiny", build_tiny_models)
+    return {name: root / name for name in VARIANTS}
+
+
+def build_tiny_models(folder: Path) -> None:
+    """Build every variant, in a process of its own: TensorFlow stays out of this one, where tests do without it."""
+    command = [sys.executable, "-m", "tests.helpers.tiny_model", str(folder)]
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-m", "tests.helpers.tiny_model", str(root)]
-    # In its own process: TensorFlow stays out of this one, where other tests prove that they do without.
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=300, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"the tiny model cannot be built:\n{done.stderr.decode()}")
-    return {name: root / name for name in VARIANTS}
 
 
 @pytest.fixture(scope="session")

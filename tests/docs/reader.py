@@ -60,7 +60,7 @@ class Reader:
 
     def wait_for(self, path: str, body: bytes) -> None:
         """Post until it is answered: a service is ready with its live version, and others may still load."""
-        wait_until(lambda: httpx2.post(f"http://{self._address}{path}", content=body).status_code == 200)
+        wait_until(lambda: httpx2.post(f"http://{self._address}{path}", content=body, timeout=60).status_code == 200)
 
     def stop(self) -> None:
         """Stop the servers that blocks started, the last one first."""

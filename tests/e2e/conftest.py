@@ -17,6 +17,7 @@ import pytest
 
 from contract.store import ModelStore
 from tests.helpers.gateway_process import ServiceProcess
+from tests.helpers.shared import build_once
 from tests.repository.project import PACKAGES, ROOT
 
 DEMO_TIMEOUT_S = 1200
@@ -27,11 +28,13 @@ class Demo:
     """A finished demo.
 
     Attributes:
-        project: the copy of the project that it ran in, with its datasets/, models/ and runs/.
+        home: the copy of the project that it ran in.
+        project: a copy of that folder, with its datasets/, models/ and runs/.
         output: what it printed.
         reply: the JSON reply that it printed.
     """
 
+    home: Path
     project: Path
     output: str
     reply: dict[str, Any]
@@ -59,15 +62,24 @@ def run_demo(project: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(name="demo", scope="session")
 def fixture_demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
-    """The demo, run in a copy of the project with an empty store; minutes of real training."""
-    project = tmp_path_factory.mktemp("demo")
+    """The demo, run in a copy of the project with an empty store; each worker has a copy of what it left behind."""
+    finished = build_once(tmp_path_factory, "finished-demo", build_demo)
+    project = tmp_path_factory.mktemp("demo") / "project"
+    shutil.copytree(finished / "project", project)
+    output = (finished / "output").read_text()
+    printed = re.search(r"^\{$.*?^\}$", output, re.M | re.S)
+    return Demo(finished / "project", project, output, json.loads(printed[0]) if printed else {})
+
+
+def build_demo(folder: Path) -> None:
+    """Run the demo in `project`; minutes of real training."""
+    project = folder / "project"
     for name in (*PACKAGES, "scripts"):
         shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
     done = run_demo(project)
     if done.returncode != 0:
         raise RuntimeError(f"the demo failed:\n{done.stdout}\n{done.stderr}")
-    printed = re.search(r"^\{$.*?^\}$", done.stdout, re.M | re.S)
-    return Demo(project, done.stdout, json.loads(printed[0]) if printed else {})
+    (folder / "output").write_text(done.stdout)
 
 
 @pytest.fixture(name="served", scope="session")

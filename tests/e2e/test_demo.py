@@ -55,7 +55,7 @@ def test_the_demo_says_what_it_did(demo: Demo) -> None:
     assert (demo.project / "models/glaucoma/1/saved_model.pb").is_file()
     for word in ("report.html", "/docs", "not reachable"):
         assert word in demo.output
-    assert [] == processes_in(demo.project)
+    assert [] == processes_in(demo.home)
 
 
 def test_the_demo_learns(demo: Demo) -> None:

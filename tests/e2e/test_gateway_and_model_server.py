@@ -117,7 +117,7 @@ def traffic(url: str, variants: dict[int, str], *, num_clients: int = 4) -> Iter
                 client.result(90)
 
 
-def wait_for(condition: Callable[[], bool], *, timeout_s: float = 60.0) -> None:
+def wait_for(condition: Callable[[], bool], *, timeout_s: float = 120.0) -> None:
     """Wait for a condition."""
     deadline = time.monotonic() + timeout_s
     while not condition():

@@ -61,7 +61,7 @@ class Served:
 
 def check_counters(url: str, seen: Ledger) -> None:
     """Compare a gateway's counters with what its only clients counted: replies by status, images by class."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while read_counters(url)[0] != seen.statuses and time.monotonic() < deadline:
         time.sleep(0.05)  # a reply is counted when it is out
     requests, images = read_counters(url)

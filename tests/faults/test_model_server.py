@@ -21,6 +21,7 @@ from tests.service.conftest import publish_empty
 
 COLOUR = (120, 140, 110)
 PICTURE = encode_colour(COLOUR)
+PIXELS_BYTES = 16 * 16 * 3  # as the model server receives it
 CONTRACT_BROKEN = (502, "model_server_broke_contract")
 
 
@@ -83,9 +84,9 @@ def test_connection_reset_in_a_call_is_not_the_clients_concern(wired: tuple[Serv
     served, wire = wired
     with ThreadPoolExecutor(1) as pool:
         with stopped(served.server):  # so that the call is certainly under way
+            before = wire.sent_bytes
             asked = pool.submit(ask, served.url, model="slow")
-            wait_until(lambda: in_flight(served.url) == 1)
-            time.sleep(0.3)
+            wait_until(lambda: wire.sent_bytes > before + PIXELS_BYTES)
             assert wire.reset() >= 2
         assert RIGHT == asked.result()
 

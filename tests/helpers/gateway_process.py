@@ -59,7 +59,7 @@ class ServiceProcess:
         """What it has logged, its children included."""
         return self._stderr.read_text()
 
-    def wait_for_url(self, *, timeout_s: float = 30.0) -> str:
+    def wait_for_url(self, *, timeout_s: float = 120.0) -> str:
         """Return where it listens, once /healthz answers there."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline and self.process.poll() is None:
@@ -70,7 +70,7 @@ class ServiceProcess:
         self.kill()
         raise RuntimeError(f"the service did not start:\n{self.output}\n{self.log}")
 
-    def wait_until_ready(self, url: str, *, timeout_s: float = 90.0) -> None:
+    def wait_until_ready(self, url: str, *, timeout_s: float = 120.0) -> None:
         """Wait for /readyz to say yes."""
         deadline = time.monotonic() + timeout_s
         reply: Any = None
@@ -85,7 +85,7 @@ class ServiceProcess:
         """Send a signal."""
         self.process.send_signal(number)
 
-    def wait(self, *, timeout_s: float = 60.0) -> int:
+    def wait(self, *, timeout_s: float = 120.0) -> int:
         """Return the exit status; a process that does not end in time is killed."""
         try:
             return self.process.wait(timeout_s)
@@ -117,7 +117,7 @@ class Reply:
         return json.loads(self.text)
 
 
-def fetch(url: str, *, timeout_s: float = 5.0, accept: str = "*/*") -> Reply | None:
+def fetch(url: str, *, timeout_s: float = 60.0, accept: str = "*/*") -> Reply | None:
     """Return the reply to a GET, None while nothing answers."""
     try:
         return _send("GET", url, None, timeout_s, {"accept": accept})
@@ -125,7 +125,25 @@ def fetch(url: str, *, timeout_s: float = 5.0, accept: str = "*/*") -> Reply | N
         return None
 
 
-def predict(url: str, image: bytes, *, timeout_s: float = 60.0, **params: Any) -> Reply:
+def wait_for_metric(url: str, text: str, *, timeout_s: float = 120.0) -> None:
+    """Wait until /metrics has a line that starts so."""
+    deadline = time.monotonic() + timeout_s
+    while (reply := fetch(url + "/metrics")) is None or not any(
+        line.startswith(text) for line in reply.text.splitlines()
+    ):
+        assert time.monotonic() < deadline, f"{text!r} did not appear"
+        time.sleep(0.02)
+
+
+def wait_until_draining(url: str, *, timeout_s: float = 120.0) -> None:
+    """Wait until a gateway that was told to stop says so."""
+    deadline = time.monotonic() + timeout_s
+    while (reply := fetch(url + "/readyz")) is None or "draining" not in reply.text:
+        assert time.monotonic() < deadline, "the gateway does not drain"
+        time.sleep(0.02)
+
+
+def predict(url: str, image: bytes, *, timeout_s: float = 120.0, **params: Any) -> Reply:
     """Post one image."""
     return _send("POST", f"{url}/v1/predict?{urlencode(params)}", image, timeout_s)
 

@@ -65,7 +65,7 @@ class ModelClient:
     def close(self) -> None:
         self.channel.close()
 
-    def call(self, request: Any, *, timeout_s: float = 30.0) -> Any:
+    def call(self, request: Any, *, timeout_s: float = 120.0) -> Any:
         """Send a PredictRequest and return the PredictResponse."""
         return self.prediction.Predict(request, timeout=timeout_s)
 
@@ -103,7 +103,7 @@ class ModelClient:
         """Return the states by version."""
         return {version: int(status.state) for version, status in self.status(model).items()}
 
-    def wait_for(self, model: str, version: int, *, state: int = AVAILABLE, timeout_s: float = 90.0) -> None:
+    def wait_for(self, model: str, version: int, *, state: int = AVAILABLE, timeout_s: float = 120.0) -> None:
         """Wait until a version is in a state.
 
         Raises:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from contract.tensors import (
 from tests.helpers.tiny_model import VARIANTS, build_contract, expected_probabilities
 
 Answer = Callable[[NDArray[np.uint8]], NDArray[Any]]
+HELD_S = 300.0  # a call is not held longer, whatever becomes of its test
 
 
 @dataclass
@@ -58,6 +60,24 @@ class ScriptedVersion:
     claims: int | None = None
     on_predict: Callable[[], None] = field(default=lambda: None)
     saliency: Answer = field(default=lambda images: quarters(images))
+    _gate: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._gate.set()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep Predict calls that begin inside the block from ending before it is left."""
+        self._gate.clear()
+        try:
+            yield
+        finally:
+            self._gate.set()
+
+    def wait(self) -> None:
+        """Wait as long as a Predict call takes."""
+        time.sleep(self.delay_s)
+        self._gate.wait(HELD_S)
 
 
 def quarters(images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -185,7 +205,7 @@ class ScriptedBackend:
         self, images: NDArray[np.uint8], behaviour: ScriptedVersion, context: grpc.ServicerContext
     ) -> NDArray[Any]:
         behaviour.on_predict()
-        time.sleep(behaviour.delay_s)
+        behaviour.wait()
         if images.shape[1:] != behaviour.contract.input.shape:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"expected {behaviour.contract.input.shape}")
         if behaviour.fault is not None:

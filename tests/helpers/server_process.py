@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import signal
@@ -38,7 +39,7 @@ class ServerProcess:
     def pid(self) -> int:
         return self.process.pid
 
-    def stop(self, *, timeout_s: float = 60.0) -> int:
+    def stop(self, *, timeout_s: float = 120.0) -> int:
         """Ask it to stop, by SIGTERM, and return its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -68,13 +69,25 @@ def start_server(store: ModelStore, log: Path, flags: Sequence[str] = ()) -> Ser
     return ServerProcess(process, wait_for_address(process, log), log, store)
 
 
+def scrape(server: ServerProcess) -> dict[str, float]:
+    """Return the metrics by series; the server needs `--monitoring_port`."""
+    found = re.search(r"metrics on http://(\S+)/metrics", server.log.read_text())
+    if found is None:
+        raise RuntimeError(f"the model server shows no metrics:\n{server.log.read_text()}")
+    connection = http.client.HTTPConnection(found[1], timeout=60)
+    connection.request("GET", "/metrics")
+    lines = connection.getresponse().read().decode().splitlines()
+    connection.close()
+    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
+
+
 def run_server(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
     """Start a command in the project's root with stderr in a file."""
     with log.open("wb") as stderr:
         return subprocess.Popen(list(command), stdout=stderr, stderr=stderr, cwd=ROOT, env=os.environ.copy())
 
 
-def wait_for_address(process: subprocess.Popen[bytes], log: Path, *, timeout_s: float = 60.0) -> str:
+def wait_for_address(process: subprocess.Popen[bytes], log: Path, *, timeout_s: float = 120.0) -> str:
     """Return the address that a server logs.
 
     Raises:

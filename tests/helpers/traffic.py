@@ -172,7 +172,7 @@ def _ask(urls: list[str], colours: list[Colour], ledger: Ledger) -> None:
         return ledger.enter(url, colours, reply, time.monotonic() - started)
 
 
-def wait_until(condition: Any, *, timeout_s: float = 90.0) -> None:
+def wait_until(condition: Any, *, timeout_s: float = 120.0) -> None:
     """Wait for a condition.
 
     Raises:

@@ -19,11 +19,13 @@ class Wire:
     Attributes:
         address: host:port of this end.
         is_broken: while true, every connection is reset as soon as its client has sent something.
+        sent_bytes: what clients have sent on all connections together.
     """
 
     def __init__(self, target: str) -> None:
         host, _, port = target.rpartition(":")
         self.is_broken = False
+        self.sent_bytes = 0
         self._target = (host, int(port))
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -75,6 +77,9 @@ class Wire:
                     self.reset()
                     return
                 sink.sendall(data)
+                if is_request:
+                    with self._lock:
+                        self.sent_bytes += len(data)
         with self._lock:
             self._open -= {source, sink}
         for end in (source, sink):

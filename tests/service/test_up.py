@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from contract.store import ModelStore
-from tests.helpers.gateway_process import ServiceProcess, fetch, predict
+from tests.helpers.gateway_process import ServiceProcess, fetch, predict, wait_until_draining
 from tests.helpers.pictures import COLOURS, encode
 from tests.helpers.tiny_model import publish_variant
 from tests.service.conftest import StartProcess
@@ -36,7 +36,7 @@ def children_of(service: ServiceProcess) -> dict[str, psutil.Process]:
     }
 
 
-def wait_for_output(service: ServiceProcess, text: str, *, timeout_s: float = 90.0) -> None:
+def wait_for_output(service: ServiceProcess, text: str, *, timeout_s: float = 120.0) -> None:
     """Wait until `up` has printed something."""
     deadline = time.monotonic() + timeout_s
     while text not in service.output:
@@ -47,7 +47,7 @@ def wait_for_output(service: ServiceProcess, text: str, *, timeout_s: float = 90
 
 def assert_gone(processes: list[psutil.Process]) -> None:
     """Check that processes have ended, within the seconds that the kernel takes."""
-    _, alive = psutil.wait_procs(processes, timeout=20)
+    _, alive = psutil.wait_procs(processes, timeout=120)
     assert [] == alive
 
 
@@ -125,13 +125,13 @@ def test_keyboard_and_closed_terminal_stop_it_too(
 def test_second_signal_does_not_wait(start_process: StartProcess, tmp_path: Path) -> None:
     """A person who presses Ctrl-C twice means now; the exit status says that the end was not orderly."""
     service = start_process("up", f"--models-dir={tmp_path / 'models'}", "--port=0", "--shutdown-delay-s=600")
-    service.wait_for_url()
+    url = service.wait_for_url()
     children = children_of(service)
     service.send(signal.SIGINT)
-    time.sleep(1)
+    wait_until_draining(url)
     service.send(signal.SIGINT)
 
-    assert 1 == service.wait(timeout_s=30)
+    assert 1 == service.wait()
     assert "the gateway ended with status -9" in service.log.splitlines()[-1]
     assert_gone(list(children.values()))
 

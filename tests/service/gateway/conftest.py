@@ -60,7 +60,7 @@ def run_gateway(**settings: Any) -> Iterator[TestClient]:
         yield gateway
 
 
-def wait_until_ready(client: TestClient, *, timeout_s: float = 20.0) -> None:
+def wait_until_ready(client: TestClient, *, timeout_s: float = 120.0) -> None:
     """Wait for /readyz to say yes.
 
     Raises:

@@ -47,7 +47,7 @@ def publish_damaged(store: ModelStore, source: Path, name: str, damage: Callable
         return store.publish(name, directory)
 
 
-def wait_until(condition: Callable[[], bool], *, timeout_s: float = 60.0) -> None:
+def wait_until(condition: Callable[[], bool], *, timeout_s: float = 120.0) -> None:
     """Wait until something holds.
 
     Raises:

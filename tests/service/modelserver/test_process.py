@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -23,8 +24,9 @@ from service.modelserver.foreign_flags import IGNORED, REFUSED
 from service.modelserver.options import parse_options
 from tests.conftest import StartModelServer
 from tests.helpers.model_client import ModelClient, build_request
-from tests.helpers.server_process import ROOT, ServerProcess, start_server
+from tests.helpers.server_process import ROOT, ServerProcess, scrape, start_server
 from tests.helpers.tiny_model import MODEL_NAME, VARIANTS, build_image, publish_variant
+from tests.helpers.traffic import wait_until
 
 SLOW_S = VARIANTS["slow"].delay_s
 _MODEL = 'config { name: "m" base_path: "/m" model_platform: "tensorflow" }'
@@ -38,7 +40,9 @@ def slow_server(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str,
     store = ModelStore(root / "models")
     publish_variant(store, tiny_models["slow"])
     server = start_server(
-        store, root / "modelserver.log", ("--num_streams=1", "--max_batch_size=1", "--max_waiting_calls=2")
+        store,
+        root / "modelserver.log",
+        ("--num_streams=1", "--max_batch_size=1", "--max_waiting_calls=2", "--monitoring_port=0"),
     )
     with ModelClient(server.address) as client:
         client.wait_for(MODEL_NAME, 1)
@@ -164,43 +168,60 @@ def test_a_socket_path_that_is_too_long_is_an_error(tmp_path: Path) -> None:
 
 
 def test_expired_calls_are_dropped_before_they_run(slow_server: ServerProcess) -> None:
-    """Calls whose deadline passes while they wait cost the model nothing: the next caller does not wait for them."""
-    with ModelClient(slow_server.address) as client, ThreadPoolExecutor(2) as pool:
-        first = pool.submit(client.call, REQUEST)
-        time.sleep(SLOW_S / 5)
+    """Calls whose deadline passes while they wait never reach the model."""
+    before = rows_run(slow_server)
+    with ModelClient(slow_server.address) as client:
+        first = start_running(client)
         expired = [client.prediction.Predict.future(REQUEST, timeout=SLOW_S / 5) for _ in range(2)]
-        codes = [call.exception(timeout=30).code() for call in expired]
-        started = time.monotonic()
+        codes = [call.exception(timeout=60).code() for call in expired]
+        first.result(timeout=60)
         client.call(REQUEST)
-        waited_s = time.monotonic() - started
-        first.result(timeout=30)
     assert codes == [grpc.StatusCode.DEADLINE_EXCEEDED] * 2
-    assert waited_s < 3 * SLOW_S
+    wait_until(lambda: rows_run(slow_server) >= before + 2)
+    assert rows_run(slow_server) == before + 2
+
+
+def start_running(client: ModelClient) -> Any:
+    """Begin a call and give the idle server a third of the model's time to begin to run it."""
+    call = client.prediction.Predict.future(REQUEST, timeout=60)
+    time.sleep(SLOW_S / 3)
+    return call
+
+
+def rows_run(server: ServerProcess) -> float:
+    """Return how many rows the model has run."""
+    series = f'fovea_modelserver_batch_rows_sum{{model="{MODEL_NAME}",signature="serving_default",version="1"}}'
+    return scrape(server).get(series, 0.0)
+
+
+def calls_cancelled(server: ServerProcess) -> float:
+    """Return how many calls the server has given up because their callers left."""
+    series = f'fovea_modelserver_requests_total{{model="{MODEL_NAME}",status="CANCELLED",version="1"}}'
+    return scrape(server).get(series, 0.0)
 
 
 def test_cancelled_calls_are_dropped_before_they_run(slow_server: ServerProcess) -> None:
     """Calls whose caller leaves while they wait make room at once: others take their places."""
+    before = calls_cancelled(slow_server)
     with ModelClient(slow_server.address) as client:
-        first = client.prediction.Predict.future(REQUEST, timeout=30)
-        time.sleep(SLOW_S / 5)
-        waiting = [client.prediction.Predict.future(REQUEST, timeout=30) for _ in range(2)]
-        time.sleep(SLOW_S / 5)
+        first = start_running(client)
+        waiting = [client.prediction.Predict.future(REQUEST, timeout=60) for _ in range(2)]
+        time.sleep(SLOW_S / 5)  # by now they wait; a call that is cancelled before it arrives is never seen
         for call in waiting:
             call.cancel()
-        time.sleep(SLOW_S / 5)
-        others = [client.prediction.Predict.future(REQUEST, timeout=30) for _ in range(2)]
-        assert [call.result(timeout=30).model_spec.version.value for call in (first, *others)] == [1, 1, 1]
+        wait_until(lambda: calls_cancelled(slow_server) == before + 2)
+        others = [client.prediction.Predict.future(REQUEST, timeout=60) for _ in range(2)]
+        assert [call.result(timeout=60).model_spec.version.value for call in (first, *others)] == [1, 1, 1]
 
 
 def test_more_calls_than_may_wait_are_refused_at_once(slow_server: ServerProcess) -> None:
-    """One call runs and two wait; further ones are RESOURCE_EXHAUSTED, and the three are answered."""
+    """One call runs and two wait; of those that come meanwhile the others are RESOURCE_EXHAUSTED."""
     with ModelClient(slow_server.address) as client:
-        first = client.prediction.Predict.future(REQUEST, timeout=30)
-        time.sleep(SLOW_S / 5)
-        calls = [first, *(client.prediction.Predict.future(REQUEST, timeout=30) for _ in range(7))]
+        calls = [start_running(client), *(client.prediction.Predict.future(REQUEST, timeout=60) for _ in range(7))]
         codes = sorted(call.code().name for call in calls)
         refused = next(call for call in calls if call.code() is not grpc.StatusCode.OK)
-    assert codes == ["OK"] * 3 + ["RESOURCE_EXHAUSTED"] * 5
+    assert set(codes) == {"OK", "RESOURCE_EXHAUSTED"}
+    assert codes.count("OK") >= 3  # more, if the first was answered before the last came
     assert refused.details() == "the model server is overloaded: 2 calls wait for the model, the most"
 
 
@@ -208,12 +229,12 @@ def test_the_server_answers_while_a_model_runs(slow_server: ServerProcess) -> No
     """Status calls are answered while a model is at work: it does not run on the event loop."""
     with ModelClient(slow_server.address) as client:
         client.status(MODEL_NAME)
-        running = client.prediction.Predict.future(REQUEST, timeout=30)
+        running = [client.prediction.Predict.future(REQUEST, timeout=60) for _ in range(3)]
         answered = 0
-        while not running.done():
+        while not all(call.done() for call in running):
             client.status(MODEL_NAME)
             answered += 1
-        running.result(timeout=30)
+        assert all(call.code() is grpc.StatusCode.OK for call in running)
     assert answered > 5
 
 
@@ -234,15 +255,16 @@ def test_calls_in_flight_survive_the_signal(
     assert server.address == f"unix:{tmp_path / 'grpc.sock'}"
     with ModelClient(server.address) as client, ModelClient(server.address) as late:
         client.wait_for(MODEL_NAME, 1)
-        calls = [client.prediction.Predict.future(REQUEST, timeout=30) for _ in range(3)]
-        time.sleep(SLOW_S / 5)
+        late.states(MODEL_NAME)  # connects
+        calls = [client.prediction.Predict.future(REQUEST, timeout=60) for _ in range(4)]
+        calls[0].result(timeout=60)  # so the others have arrived
         server.process.send_signal(number)
-        time.sleep(SLOW_S / 5)
+        wait_until(lambda: "stopping: no new calls" in server.log.read_text())
         with pytest.raises(grpc.RpcError) as refused:
-            late.call(REQUEST, timeout_s=10)
-        assert [call.result(timeout=30).model_spec.version.value for call in calls] == [1, 1, 1]
+            late.call(REQUEST, timeout_s=60)
+        assert [call.result(timeout=60).model_spec.version.value for call in calls] == [1] * 4
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert server.process.wait(30) == 0
+    assert server.process.wait(60) == 0
     assert server.log.read_text().strip().endswith("stopped")
 
 
@@ -279,7 +301,7 @@ def test_parallel_callers_get_their_own_answers(modelserver: ServerProcess) -> N
 
     def ask(colour: str) -> list[str]:
         with ModelClient(modelserver.address) as client:
-            barrier.wait(30)
+            barrier.wait(120)
             image = build_image(colour, 16)
             return [labels[int(np.argmax(client.classify(MODEL_NAME, image, version=1)))] for _ in range(30)]
 

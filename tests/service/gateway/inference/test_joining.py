@@ -56,6 +56,12 @@ async def members(joiner: CallJoiner, number: int) -> AsyncIterator[list[Member]
         yield [stack.enter_context(joiner.member("colours", 1, SPEC)) for _ in range(number)]
 
 
+async def reached(backend: ScriptedBackend, calls: int) -> None:
+    """Wait until so many calls are with the model server, or have been."""
+    while len(backend.predictions) < calls:  # noqa: ASYNC110 - another thread counts them
+        await asyncio.sleep(0.01)
+
+
 def test_a_request_that_nobody_else_prepares_for_goes_at_once(backend: ScriptedBackend) -> None:
     """Alone, or while the others are already with the model server."""
 
@@ -64,7 +70,7 @@ def test_a_request_that_nobody_else_prepares_for_goes_at_once(backend: ScriptedB
             await only.predict(image("red"))
         async with members(joiner, 1) as (first,):
             call = asyncio.create_task(first.predict(image("red")))
-            await asyncio.sleep(0.05)
+            await reached(backend, 2)
             async with members(joiner, 1) as (second,):
                 await second.predict(image("blue"))
             await call
@@ -200,7 +206,7 @@ def test_one_who_leaves_takes_nothing_from_the_others(backend: ScriptedBackend) 
         async with members(joiner, 4) as asking:
             colours = ("red", "green", "blue", "red")
             calls = [asyncio.create_task(m.predict(image(c))) for m, c in zip(asking, colours, strict=True)]
-            await asyncio.sleep(0.1)  # both calls are with the model server
+            await reached(backend, 2)
             calls[0].cancel()
             replies = await asyncio.gather(*calls, return_exceptions=True)
         assert isinstance(replies[0], asyncio.CancelledError)
@@ -233,15 +239,15 @@ def test_a_call_that_everybody_has_left_is_given_up(backend: ScriptedBackend) ->
         before = asyncio.all_tasks()
         async with members(joiner, 4) as asking:
             calls = [asyncio.create_task(member.predict(image("red"))) for member in asking]
-            await asyncio.sleep(0.1)
+            await reached(backend, 2)
             for call in calls:
                 call.cancel()
             await asyncio.gather(*calls, return_exceptions=True)
-            await asyncio.sleep(0.05)
-        assert before == asyncio.all_tasks()
+            while before != asyncio.all_tasks():  # noqa: ASYNC110 - asyncio has no event for it
+                await asyncio.sleep(0.01)
 
-    backend.versions["colours", 1].delay_s = 5.0
-    run(backend, test)
+    with backend.versions["colours", 1].held():
+        run(backend, test)
 
 
 def test_a_crowd_gets_its_own_answers_over_http(

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from contract.store import ModelStore
-from tests.helpers.gateway_process import ServiceProcess, fetch, predict
+from tests.helpers.gateway_process import ServiceProcess, fetch, predict, wait_for_metric
 from tests.helpers.pictures import encode
 from tests.helpers.scripted_backend import ScriptedBackend, scripted
 from tests.service.conftest import StartProcess, publish_empty
@@ -257,7 +257,7 @@ def test_request_that_is_on_its_way_when_the_port_closes_is_answered(
     image = encode("blue")
     with connect(url) as connection:
         connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(image))
-        time.sleep(0.3)
+        wait_for_metric(url, "fovea_requests_in_flight 2.0")
         process.send(signal.SIGTERM)
         deadline = time.monotonic() + PATIENCE_S
         while fetch(url + "/healthz") is not None and time.monotonic() < deadline:

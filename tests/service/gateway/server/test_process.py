@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 import socket
-import statistics
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +14,7 @@ import psutil
 import pytest
 
 from contract.store import ModelStore
-from tests.helpers.gateway_process import ServiceProcess, fetch, predict, probe
+from tests.helpers.gateway_process import ServiceProcess, fetch, predict, probe, wait_for_metric, wait_until_draining
 from tests.helpers.pictures import COLOURS, encode
 from tests.helpers.scripted_backend import ScriptedBackend
 from tests.service.conftest import StartProcess
@@ -81,15 +79,12 @@ def test_signal_ends_the_process_with_status_0(gateway: tuple[ServiceProcess, st
 def test_request_in_flight_survives_sigterm(gateway: tuple[ServiceProcess, str], backend: ScriptedBackend) -> None:
     """What was accepted is answered, then the process ends."""
     process, url = gateway
-    begun = threading.Event()
-    backend.versions["colours", 1].on_predict = begun.set
-    backend.versions["colours", 1].delay_s = 1.5
     with ThreadPoolExecutor(4) as pool:
-        replies = [pool.submit(predict, url, encode(colour)) for colour in COLOURS]
-        assert begun.wait(20)
-        time.sleep(0.3)
-        process.send(signal.SIGTERM)
-        answers = [reply.result(30).json()["predictions"][0]["top"][0]["id"] for reply in replies]
+        with backend.versions["colours", 1].held():
+            replies = [pool.submit(predict, url, encode(colour)) for colour in COLOURS]
+            wait_for_metric(url, f"fovea_requests_in_flight {len(COLOURS) + 1}.0")  # and the one that asks
+            process.send(signal.SIGTERM)
+        answers = [reply.result(60).json()["predictions"][0]["top"][0]["id"] for reply in replies]
 
     assert list(COLOURS) == answers
     assert 0 == process.wait()
@@ -100,12 +95,12 @@ def test_readiness_falls_before_the_port_closes(
 ) -> None:
     """With a delay, load balancers can see it coming while requests are still answered."""
     process = start_process(
-        "gateway", f"--models-dir={index.root}", f"--backend={backend.address}", "--port=0", "--shutdown-delay-s=2"
+        "gateway", f"--models-dir={index.root}", f"--backend={backend.address}", "--port=0", "--shutdown-delay-s=5"
     )
     url = process.wait_for_url()
     process.wait_until_ready(url)
     process.send(signal.SIGTERM)
-    time.sleep(0.5)
+    wait_until_draining(url)
     readiness, answer = fetch(url + "/readyz"), predict(url, encode("red"))
 
     assert readiness is not None
@@ -122,12 +117,12 @@ def test_second_sigint_does_not_wait(start_process: StartProcess, backend: Scrip
     process = start_process(
         "gateway", f"--models-dir={index.root}", f"--backend={backend.address}", "--port=0", "--shutdown-delay-s=600"
     )
-    process.wait_for_url()
+    url = process.wait_for_url()
     process.send(signal.SIGINT)
-    time.sleep(0.5)
+    wait_until_draining(url)
     process.send(signal.SIGINT)
 
-    assert 0 == process.wait(timeout_s=20)
+    assert 0 == process.wait()
 
 
 def test_body_without_end_is_refused_while_it_is_read(
@@ -177,8 +172,8 @@ def test_client_that_leaves_in_the_middle_of_its_body_harms_nobody(gateway: tupl
     host, port = url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=20) as connection:
         connection.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
-        time.sleep(0.3)
-    deadline = time.monotonic() + 10
+        wait_for_metric(url, "fovea_requests_in_flight 2.0")
+    deadline = time.monotonic() + 120
     while 'code="499"' not in fetch(url + "/metrics").text and time.monotonic() < deadline:  # type: ignore[union-attr]
         time.sleep(0.05)
 
@@ -190,9 +185,9 @@ def test_client_that_leaves_in_the_middle_of_its_body_harms_nobody(gateway: tupl
 def test_access_log_has_the_request_id_and_cannot_be_forged(gateway: tuple[ServiceProcess, str]) -> None:
     """Each request is one line; a path with a line break stays on it."""
     process, url = gateway
-    httpx2.get(f"{url}/nothing%0Aforged", headers={"x-request-id": "id-42"}, trust_env=False)
+    httpx2.get(f"{url}/nothing%0Aforged", headers={"x-request-id": "id-42"}, timeout=60, trust_env=False)
 
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while "id-42" not in process.log and time.monotonic() < deadline:  # it is written after the reply
         time.sleep(0.02)
     (line,) = [line for line in process.log.splitlines() if "id-42" in line]
@@ -247,15 +242,16 @@ def test_help_is_status_0(start_process: StartProcess, arguments: list[str]) -> 
 
 
 def test_bare_prediction_is_quick(gateway: tuple[ServiceProcess, str]) -> None:
-    """A small image on an instant model server takes milliseconds; generous, since the machine is shared."""
-    _, url = gateway
+    """A small image on an instant model server takes the gateway milliseconds of CPU time."""
+    process, url = gateway
+    server = psutil.Process(process.process.pid)
     picture = encode("red")
-    with httpx2.Client(base_url=url, trust_env=False) as client:
-        times = []
+    with httpx2.Client(base_url=url, timeout=60, trust_env=False) as client:
+        before = server.cpu_times()
         for _ in range(200):
-            start = time.perf_counter()
             assert 200 == client.post("/v1/predict", content=picture).status_code
-            times.append(time.perf_counter() - start)
-    logger.info("p50 %.4f s", statistics.median(times))
+        after = server.cpu_times()
+    cpu_s = (after.user - before.user + after.system - before.system) / 200
+    logger.info("%.4f s of CPU time a request", cpu_s)
 
-    assert statistics.median(times) < 0.05
+    assert cpu_s < 0.02

@@ -56,7 +56,7 @@ def arguments(backend: ScriptedBackend, index: ModelStore) -> list[str]:
 
 def listening_url(process: ServiceProcess) -> str:
     """Return where a process says that it listens."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not (found := re.search(r"listening on (https?://[^\s,]+),", process.log)):
         if time.monotonic() > deadline or process.process.poll() is not None:
             raise TimeoutError(process.log)
@@ -66,10 +66,10 @@ def listening_url(process: ServiceProcess) -> str:
 
 def get(url: str, trust: ssl.SSLContext) -> httpx2.Response:
     """Send a GET; while the service starts, wait for it."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while True:
         try:
-            return httpx2.get(url, verify=trust, trust_env=False)
+            return httpx2.get(url, verify=trust, trust_env=False, timeout=60)
         except httpx2.ConnectError as err:
             if "CERTIFICATE" in str(err) or time.monotonic() > deadline:
                 raise
@@ -85,17 +85,17 @@ def test_https_and_a_renewed_certificate(
     assert url.startswith("https://127.0.0.1:")
     assert 200 == get(f"{url}/healthz", certificate.trust).status_code
     with pytest.raises(httpx2.RemoteProtocolError):
-        httpx2.get(url.replace("https", "http"), trust_env=False)
+        httpx2.get(url.replace("https", "http"), trust_env=False, timeout=60)
 
     old = certificate.trust
     certificate.renew()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while "the certificate was read again" not in process.log:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert 200 == get(f"{url}/healthz", certificate.trust).status_code
     with pytest.raises(httpx2.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
-        httpx2.get(f"{url}/healthz", verify=old, trust_env=False)
+        httpx2.get(f"{url}/healthz", verify=old, trust_env=False, timeout=60)
 
     certificate.chain.write_text("nothing")
     while "stays in use" not in process.log:
@@ -132,7 +132,7 @@ def test_up_speaks_https_too(start_process: StartProcess, tmp_path: Path, certif
     """`up` follows its own gateway's readiness through TLS, whatever name the certificate has."""
     process = start_process("up", f"--models-dir={tmp_path / 'models'}", "--port=0", *certificate.flags())
     url = listening_url(process)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while f"Fovea is up at {url}, but not ready: no model to serve yet" not in process.output:
         assert time.monotonic() < deadline, process.log
         time.sleep(0.05)
@@ -206,6 +206,7 @@ def test_forwarded_headers_count_from_named_proxies_only(
                 f"{url}/v1/predict",
                 content=encode("red"),
                 headers={"x-forwarded-for": f"198.51.100.66, 192.0.2.{n}"},
+                timeout=60,
                 trust_env=False,
             ).status_code
             for n in range(4)

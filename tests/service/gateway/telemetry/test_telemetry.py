@@ -135,14 +135,16 @@ def test_log_as_json_has_one_line_for_a_request(
         "gateway", f"--models-dir={index.root}", f"--backend={backend.address}", "--port=0",
         "--log-format=json", f"--keys-file={tmp_path / 'keys.json'}",
     )  # fmt: skip
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not (found := re.search(r"listening on (http://[^\s,]+)", process.log)):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.wait_until_ready(found[1])
     files = {"file": ("Jane Doe 1970.png", encode("red"))}
     headers = {"x-api-key": secret, "x-request-id": "id-42"}
-    reply = httpx2.post(f"{found[1]}/v1/predict?model=colours", files=files, headers=headers, trust_env=False)
+    reply = httpx2.post(
+        f"{found[1]}/v1/predict?model=colours", files=files, headers=headers, timeout=60, trust_env=False
+    )
     process.stop()
     lines = [json.loads(line) for line in process.log.splitlines()]
     (line,) = [line for line in lines if line["logger"] == "fovea.access" and line["request_id"] == "id-42"]

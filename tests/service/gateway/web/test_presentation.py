@@ -31,7 +31,7 @@ def fill(visitor: Visitor) -> None:
     expect(card.get_by_label("Strength")).to_be_visible()
 
 
-def wait_for(page: Page, condition: Callable[[], bool], *, timeout_s: float = 60.0) -> None:
+def wait_for(page: Page, condition: Callable[[], bool], *, timeout_s: float = 120.0) -> None:
     """Wait until something is true that no locator shows."""
     deadline = time.monotonic() + timeout_s
     while not condition():

@@ -194,7 +194,7 @@ def test_a_version_with_fewer_classes_may_become_live_at_any_time(
     two_classes = ModelContract.from_document(document)
     backend.versions["colours", 2] = ScriptedVersion(two_classes, answer=lambda images: certain.repeat(len(images), 0))
     publish_empty(index)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while (reply := fetch(f"{url}/readyz")) is None or '"colours":2' not in reply.text:
         assert time.monotonic() < deadline
         time.sleep(0.05)

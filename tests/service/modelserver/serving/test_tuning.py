@@ -26,19 +26,21 @@ class TimedEngine(Engine):
 
     Args:
         call_s: seconds of a call, whatever it holds: what batching saves.
+        row_s: seconds of a row.
     """
 
     name = "timed"
 
-    def __init__(self, call_s: float = CALL_S) -> None:
+    def __init__(self, call_s: float = CALL_S, row_s: float = ROW_S) -> None:
         super().__init__({"serving_default": build_signature({"numbers": (-1, 3)}, {"sums": (-1,)})})
         self._call_s = call_s
+        self._row_s = row_s
         self.batches: list[int] = []
 
     def _execute(self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
         rows = len(inputs["numbers"])
         self.batches.append(rows)
-        time.sleep(self._call_s + rows * ROW_S)
+        time.sleep(self._call_s + rows * self._row_s)
         return {"sums": np.zeros(rows, np.int64)}
 
     def close(self) -> None:
@@ -59,7 +61,7 @@ def test_batches_are_large_where_that_pays(model: Path, tmp_path: Path) -> None:
     tuner = Tuner(1, tmp_path / "kept", is_busy=lambda: False)
     assert tuner.plan(model, TimedEngine(), None).max_batch >= 8
     other = Tuner(1, None, is_busy=lambda: False)
-    assert other.plan(model, TimedEngine(call_s=0.0), None).max_batch < 8
+    assert other.plan(model, TimedEngine(call_s=0.0, row_s=0.03), None).max_batch < 8
 
 
 def test_what_was_measured_is_kept(model: Path, tmp_path: Path) -> None:
