@@ -8,6 +8,8 @@ PYTEST := $(PY) -m pytest
 # A file at a time on each core, in their order, the longest first. More than four would take more memory than they save
 # minutes.
 PARALLEL := --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+# Folders whose modules import no TensorFlow.
+LIGHT := tests/contract tests/engine tests/repository tests/service
 # Coverage counts the lines of contract/ and service/ that their own tests reach, servers in processes of their own
 # included. On Python 3.14 sys.monitoring measures branches too, at a fraction of a trace function's cost.
 MEASURED := tests/contract tests/service
@@ -33,7 +35,7 @@ test: lint  ## lint, types, layers, and the tests that need no Docker and no min
 	$(PYTEST) -m "not slow and not docker" $(PARALLEL)
 
 test-fast: venv  ## the edit loop: the tests that start no server and train nothing, in under 90 seconds
-	$(PYTEST) -m fast $(PARALLEL)
+	$(PYTEST) -m fast $(PARALLEL) $(LIGHT)
 
 test-all: lint  ## the long tests too: SDKs, notebooks, clusters, whole trainings, thousands of generated requests
 	$(PYTEST) -m "not docker"

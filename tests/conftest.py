@@ -18,6 +18,20 @@ from tests.helpers.tiny_model import MODEL_NAME, VARIANTS, publish_variant
 
 StartModelServer = Callable[..., ServerProcess]
 
+# What `make test-fast` leaves out: tests with a fixture that starts a process or loads a model, and tests of modules
+# that start processes themselves.
+HEAVY_FIXTURES = frozenset({"page", "start_modelserver", "start_process", "tiny_models"})
+HEAVY_NAMES = frozenset({"ServiceProcess", "subprocess", "probe"})
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of the edit loop: those that stay in this process and need no model."""
+    for item in items:
+        is_heavy = HEAVY_FIXTURES.intersection(getattr(item, "fixturenames", ()))
+        is_heavy |= HEAVY_NAMES.intersection(vars(getattr(item, "module", None) or object))
+        if not is_heavy and not any(map(item.get_closest_marker, ("slow", "docker"))):
+            item.add_marker(pytest.mark.fast)
+
 
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:

@@ -14,7 +14,7 @@ README = (ROOT / "README.md").read_text()
 # Which test runs a command of README, or the same words with other paths and ports.
 RUN_BY = {
     r"make demo": "tests/e2e/test_demo.py",
-    r"make (serve|test|test-all|test-docker|format|bench)": "tests/repository/test_make.py",
+    r"make (serve|test|test-fast|test-all|test-docker|coverage|format|bench)": "tests/repository/test_make.py",
     r"curl --data-binary @\S+ http://127\.0\.0\.1:8000/v1/predict": "tests/e2e",
     r"python3 -m venv \.venv": "tests/repository/test_preflight.py",
     r"\.venv/bin/pip install --require-hashes -r requirements\.lock": "tests/repository/test_preflight.py",
