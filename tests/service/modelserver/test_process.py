@@ -285,6 +285,7 @@ def test_one_model_by_name_and_base_path(tmp_path: Path, tiny_models: dict[str, 
             publish_variant(store, tiny_models["small"])
             client.wait_for("named", 2)
             client.wait_for("named", 1, state=50)
+        wait_until(lambda: log.read_text().count("listening on") == 2)
         addresses = re.findall(r"listening on (\S+)", log.read_text())
         with ModelClient(addresses[-1]) as client:
             assert client.classify("named", build_image("red", 8)).argmax() == VARIANTS["small"].labels.index("red")

@@ -18,6 +18,7 @@ from contract.tensors import decode_tensor, model_management_pb2
 from tests.helpers.model_client import AVAILABLE, END, ModelClient, build_request
 from tests.helpers.server_process import ServerProcess, scrape, start_server
 from tests.helpers.tiny_model import VARIANTS, build_image
+from tests.helpers.traffic import wait_until
 
 IMAGES = {"images": build_image("green", 16)[None]}
 
@@ -198,6 +199,7 @@ def test_labels_of_the_config_file_wait_for_their_version(
         assert time.monotonic() < deadline
         time.sleep(0.05)
     refused = "Request to assign label to version 1 of model m, which is not currently available for inference"
+    wait_until(lambda: refused in strict.log.read_text())
     with ModelClient(strict.address) as client:
         assert client.states("m") == {}
         assert strict.log.read_text().count(f"{refused}; the last good one stays") == 1

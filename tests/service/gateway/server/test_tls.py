@@ -211,6 +211,7 @@ def test_forwarded_headers_count_from_named_proxies_only(
             ).status_code
             for n in range(4)
         ]
+        assert 0 == process.stop()  # the access log is written after the reply
 
     assert [200, 200, 429, 429] == statuses[open_]
     assert [200, 200, 200, 200] == statuses[behind]
