@@ -15,13 +15,14 @@ from tests.docs.conftest import NewReader, write_image_set
 from tests.docs.reader import LANGUAGES, Reader
 from tests.repository.project import PACKAGES, ROOT
 
-ASKING = ["call.md", "explain.md", "watch.md", "notebooks/first-steps.ipynb"]  # of a service that runs
+ASKING = ["call.md", "explain.md", "watch.md"]  # of a service that runs
+NOTEBOOKS = ["notebooks/first-steps.ipynb"]  # likewise
 STARTING = ["serve.md", "secure.md"]  # one, with a store that has the model
 TRAINING = ["train.md", "versions.md", "offline.md"]  # or whatever else loads TensorFlow many times
 ALL = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.glob("*.md"))
 
 
-@pytest.mark.parametrize("page", ASKING)
+@pytest.mark.parametrize("page", [*ASKING, *(pytest.param(page, marks=pytest.mark.slow) for page in NOTEBOOKS)])
 def test_page_about_a_running_service(page: str, visitor: Reader) -> None:
     """Its blocks, one after the other, against one service for all of these pages."""
     visitor.follow([block for block in read_blocks(DOCS / page) if block.mark != "server"])
@@ -49,7 +50,7 @@ def test_every_page_with_blocks_is_followed() -> None:
         for page in ALL
     }
 
-    assert {page for page, found in commands.items() if found} <= {*ASKING, *STARTING, *TRAINING}
+    assert {page for page, found in commands.items() if found} <= {*ASKING, *NOTEBOOKS, *STARTING, *TRAINING}
 
 
 @pytest.mark.parametrize("page", ALL)
