@@ -21,7 +21,7 @@ StartModelServer = Callable[..., ServerProcess]
 # What `make test-fast` leaves out: tests with a fixture that starts a process or loads a model, and tests of modules
 # that start processes themselves.
 HEAVY_FIXTURES = frozenset({"page", "start_modelserver", "start_process", "tiny_models"})
-HEAVY_NAMES = frozenset({"ServiceProcess", "subprocess", "probe"})
+HEAVY_NAMES = frozenset({"ServiceProcess", "probe", "run_server", "start_server", "subprocess"})
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
