@@ -2,6 +2,7 @@
 
 EngineError
 ├── ModelLoadError      a SavedModel that cannot be read or made to run
+│   └── UnreadableError a model that one runtime cannot read and another may
 ├── SignatureError      a signature that the model does not have
 ├── InputError          inputs or outputs that do not fit the signature
 ├── RunError            the runtime gave up on a run
@@ -28,6 +29,12 @@ class EngineError(Exception):
 
 class ModelLoadError(EngineError):
     """A SavedModel is missing, corrupt, or does not run."""
+
+
+class UnreadableError(ModelLoadError):
+    """A runtime is not installed or cannot read a model; another runtime may."""
+
+    code = "UNIMPLEMENTED"
 
 
 class SignatureError(EngineError):

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 from contract.store import WARMUP_FILE
 from contract.tensors import predict_pb2, read_shape
-from engine.errors import EngineError, ModelLoadError
+from engine.errors import EngineError, ModelLoadError, UnreadableError
 from engine.memory import return_freed_memory
-from engine.model import Engine
-from engine.openvino import OpenVINOEngine, UnreadableError, faster_precisions, import_openvino, load_openvino
-from engine.precision import AUTO, FLOAT32
+from engine.model import Engine, LoadSettings, Runtime
+from engine.precision import AUTO as AUTO_PRECISION
 from engine.requests import run_request, signature_name
+from engine.runtime import AUTO, find_runtimes
 from engine.saved_model import SignatureDef
-from engine.tensorflow import TensorFlowEngine, import_tensorflow, load_tensorflow
 from engine.warmup import PredictRequest, read_warmup_records
 
 logger = logging.getLogger(__name__)
 
-ENGINES = ("auto", OpenVINOEngine.name, TensorFlowEngine.name)
 
-
-def import_runtime(engine: str = "auto") -> None:
+def import_runtime(engine: str = AUTO) -> None:
     """Import what loading a model needs, ahead of the first one: once a process, and slow on TensorFlow.
 
     Args:
@@ -35,29 +30,33 @@ def import_runtime(engine: str = "auto") -> None:
     Raises:
         ModelLoadError: if it is not installed.
     """
-    if engine == TensorFlowEngine.name:
-        import_tensorflow()
-    else:
-        import_openvino()
+    runtimes = find_runtimes(engine)
+    for runtime in runtimes:
+        try:
+            runtime.import_package()
+            return
+        except UnreadableError:
+            if runtime is runtimes[-1]:
+                raise
 
 
 def list_precisions(engine: str) -> tuple[str, ...]:
-    """Return what a runtime can compute at on this machine, float32 first.
+    """Return the precisions that a runtime computes at on this machine, float32 first.
 
     Args:
-        engine: "openvino" or "tensorflow".
+        engine: name of a runtime.
 
     Raises:
-        ModelLoadError: if it is not installed.
+        ModelLoadError: if there is no such runtime, or it is not installed.
     """
-    return (FLOAT32, *faster_precisions()) if engine == OpenVINOEngine.name else (FLOAT32,)
+    return find_runtimes(engine)[0].precisions()
 
 
 def load_engine(
     directory: Path,
     *,
-    engine: str = "auto",
-    precision: str = AUTO,
+    engine: str = AUTO,
+    precision: str = AUTO_PRECISION,
     warm_up: bool = False,
     num_threads: int = 0,
     num_streams: int = 0,
@@ -67,7 +66,7 @@ def load_engine(
 
     Args:
         directory: the SavedModel's folder.
-        engine: "openvino", "tensorflow", or "auto": OpenVINO, and TensorFlow for what OpenVINO cannot read.
+        engine: name of a runtime, or "auto": the first of engine/runtime.py that reads the model.
         precision: "float32", a faster one that this machine has, or "auto": the fastest that is known to be good
             enough (engine/precision.py).
         warm_up: whether to compile every signature and replay the model's warm-up records, so that its first caller
@@ -81,22 +80,17 @@ def load_engine(
     Raises:
         ModelLoadError: if the model cannot be loaded or a warm-up record fails.
     """
-    if engine not in ENGINES:
-        raise ModelLoadError(
-            f"engine: expected one of {', '.join(ENGINES)}. Received: {engine}", code="INVALID_ARGUMENT"
-        )
-    loaded = _load(
-        directory,
-        engine,
+    settings = LoadSettings(
         precision=precision,
         num_threads=num_threads,
         num_streams=num_streams,
         single_row=single_row,
         prepare=warm_up,
     )
+    loaded = _load(directory, find_runtimes(engine), settings)
     if warm_up:
         try:
-            held = loaded.signatures if single_row and loaded.name == OpenVINOEngine.name else None
+            held = loaded.signatures if single_row and loaded.has_streams else None
             replay_warmup(loaded, directory, held)
         except BaseException:
             loaded.close()
@@ -105,21 +99,24 @@ def load_engine(
     return loaded
 
 
-def _load(directory: Path, engine: str, *, single_row: bool, prepare: bool, **settings: Any) -> Engine:
-    on_tensorflow = functools.partial(load_tensorflow, directory, **settings)
-    if engine == TensorFlowEngine.name:
-        return on_tensorflow()
-    try:
-        return load_openvino(directory, single_row=single_row, prepare=prepare, **settings)
-    except UnreadableError as err:
-        if engine == OpenVINOEngine.name:
-            raise
+def _load(directory: Path, runtimes: Sequence[Runtime], settings: LoadSettings) -> Engine:
+    """Load a model on the first runtime that can read it.
+
+    Raises:
+        ModelLoadError: if none can, with every runtime's reason, or if the model cannot be loaded.
+    """
+    unread: list[UnreadableError] = []
+    for runtime in [runtime for runtime in runtimes if runtime.reads(directory)] or runtimes:
         try:
-            import_tensorflow()
-        except ModelLoadError as missing:
-            raise ModelLoadError(f"{err}. {missing}", code=missing.code) from err
-        logger.warning("%s: %s; it runs on TensorFlow instead", directory, err)
-        return on_tensorflow()
+            runtime.import_package()
+            if unread:
+                logger.warning("%s: %s; it runs on %s instead", directory, unread[-1], runtime.title)
+            return runtime.load(directory, settings)
+        except UnreadableError as err:
+            unread.append(err)
+    if len(unread) == 1:
+        raise unread[0]
+    raise UnreadableError(". ".join(map(str, unread))) from unread[0]
 
 
 def replay_warmup(engine: Engine, directory: Path, signatures: Collection[str] | None = None) -> int:

@@ -1,14 +1,17 @@
-"""What every engine offers: named signatures over numpy arrays, with inputs checked before anything runs."""
+"""Base classes: an engine is a loaded model, a runtime loads engines."""
 
 from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from engine.saved_model import Signatures
+from engine.precision import AUTO, FLOAT32
+from engine.saved_model import GRAPH_FILE, Signatures
 from engine.signatures import check_input_names, check_inputs, find_signature, resolve_outputs
 
 Arrays = dict[str, NDArray[Any]]
@@ -25,10 +28,12 @@ class Engine(abc.ABC):
         precision: of the arithmetic inside, such as "float32".
         signatures: what the model can be asked.
         any_rank: whether the runtime feeds inputs of another rank than the signature's, and its graph decides.
+        has_streams: whether the runtime heeds `LoadSettings.num_streams` and `LoadSettings.single_row`.
     """
 
     name: ClassVar[str]
     any_rank: ClassVar[bool] = False
+    has_streams: ClassVar[bool] = False
     precision: str = "float32"
 
     def __init__(self, signatures: Signatures) -> None:
@@ -63,3 +68,65 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def close(self) -> None:
         """Release what the model holds; nothing runs on it any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadSettings:
+    """How a runtime loads a model.
+
+    Attributes:
+        precision: "auto" or one that `Runtime.precisions` lists.
+        num_threads: threads of the model; 0 means one for each core.
+        num_streams: runs at a time, each on its share of the threads; 0 leaves it to the runtime.
+        single_row: whether the model is asked for one row of `serving_default` at a time, and for nothing else.
+        prepare: whether every signature is compiled now; otherwise `serving_default` is, others at their first run.
+    """
+
+    precision: str = AUTO
+    num_threads: int = 0
+    num_streams: int = 0
+    single_row: bool = False
+    prepare: bool = False
+
+
+class Runtime(abc.ABC):
+    """A library that runs models; its package is imported at the first use, not with the class.
+
+    Attributes:
+        name: of its distribution, which is also its name in settings, verification.json and metrics.
+        title: its name in sentences.
+        is_reference: whether other runtimes are compared with it before a version is published.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    is_reference: ClassVar[bool] = False
+
+    def reads(self, directory: Path) -> bool:
+        """Return whether a folder holds a model in this runtime's format, without parsing it."""
+        return (directory / GRAPH_FILE).exists()
+
+    def precisions(self) -> tuple[str, ...]:
+        """Return the precisions that this machine computes at: float32, then faster ones, the fastest first.
+
+        Raises:
+            UnreadableError: if the runtime is not installed.
+        """
+        return (FLOAT32,)
+
+    @abc.abstractmethod
+    def import_package(self) -> Any:
+        """Return the runtime's module; the first import may take seconds.
+
+        Raises:
+            UnreadableError: if the runtime is not installed.
+        """
+
+    @abc.abstractmethod
+    def load(self, directory: Path, settings: LoadSettings) -> Engine:
+        """Load a model.
+
+        Raises:
+            ModelLoadError: if the model is missing or corrupt, or the machine does not have the precision.
+            UnreadableError: if this runtime cannot read the model.
+        """

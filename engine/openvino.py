@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from contract.store import CONTRACT_FILE
 from contract.tensors import types_pb2
-from engine.errors import ModelLoadError, RunError
+from engine.errors import ModelLoadError, RunError, UnreadableError
 from engine.memory import return_freed_memory
-from engine.model import Arrays, Engine
+from engine.model import Arrays, Engine, LoadSettings, Runtime
 from engine.precision import AUTO, FLOAT32, choose_precision
 from engine.processor import processor_flags
 from engine.saved_model import DEFAULT_SIGNATURE, SignatureDef, Signatures, copy_as_default, read_signatures
@@ -38,12 +38,6 @@ _TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 _CAPABILITIES = {"BF16": "bfloat16", "FP16": "float16"}
 _TOOLS = "openvino.tools.ovc"
 _NO_REASON = ("Exception from ", "Check '", "To facilitate ")
-
-
-class UnreadableError(ModelLoadError):
-    """OpenVINO cannot read a model that may be right all the same."""
-
-    code = "UNIMPLEMENTED"
 
 
 class PrecisionError(ModelLoadError):
@@ -66,6 +60,7 @@ class OpenVINOEngine(Engine):
     """
 
     name = "openvino"
+    has_streams = True
 
     def __init__(
         self,
@@ -233,51 +228,47 @@ def select_faster(capabilities: Collection[str], *, machine: str, flags: Collect
     )
 
 
-def load_openvino(
-    directory: Path,
-    *,
-    precision: str = "auto",
-    num_threads: int = 0,
-    num_streams: int = 0,
-    single_row: bool = False,
-    prepare: bool = False,
-) -> OpenVINOEngine:
-    """Load a SavedModel.
+class OpenVINORuntime(Runtime):
+    """OpenVINO on the CPU."""
 
-    Args:
-        directory: its folder.
-        precision: "auto", "float32" or one of `faster_precisions`.
-        num_threads: of all streams together; 0 means one for each core.
-        num_streams: runs that are computed at a time; 0 means 1, which gives each all threads.
-        single_row: whether it is made for batches of one, as `OpenVINOEngine` says, and of `serving_default` alone.
-        prepare: whether every signature is compiled now, or only `serving_default` and the others when they first run.
+    name = OpenVINOEngine.name
+    title = "OpenVINO"
 
-    Raises:
-        ModelLoadError: if there is no SavedModel, or the machine does not have the precision.
-        UnreadableError: if OpenVINO cannot read it.
-    """
-    signatures = read_signatures(directory)
-    default = {name: signature for name, signature in signatures.items() if name == DEFAULT_SIGNATURE}
-    chosen = choose_precision(directory, precision, engine=OpenVINOEngine.name, offered=faster_precisions())
-    wanted = None if prepare else list(default)
-    build = functools.partial(
-        OpenVINOEngine,
-        directory,
-        default if single_row else signatures,
-        num_threads=num_threads,
-        num_streams=num_streams or 1,
-        single_row=single_row,
-    )
-    engine = build(precision=chosen)
-    try:
-        engine.prepare(wanted)
-    except PrecisionError as err:
-        if precision != AUTO:
-            raise
-        logger.warning("%s: %s; it runs at %s", directory, err, FLOAT32)
-        engine = build(precision=FLOAT32)
-        engine.prepare(wanted)
-    return engine
+    def import_package(self) -> Any:
+        """Return the module `openvino`, without its conversion tools."""
+        return import_openvino()
+
+    def precisions(self) -> tuple[str, ...]:
+        """Return float32 and what this machine computes faster, the fastest first."""
+        return (FLOAT32, *faster_precisions())
+
+    def load(self, directory: Path, settings: LoadSettings) -> OpenVINOEngine:
+        """Load a SavedModel; no number of streams means 1, which gives each run all threads."""
+        signatures = read_signatures(directory)
+        default = {name: signature for name, signature in signatures.items() if name == DEFAULT_SIGNATURE}
+        chosen = choose_precision(directory, settings.precision, engine=self.name, offered=faster_precisions())
+        wanted = None if settings.prepare else list(default)
+        build = functools.partial(
+            OpenVINOEngine,
+            directory,
+            default if settings.single_row else signatures,
+            num_threads=settings.num_threads,
+            num_streams=settings.num_streams or 1,
+            single_row=settings.single_row,
+        )
+        engine = build(precision=chosen)
+        try:
+            engine.prepare(wanted)
+        except PrecisionError as err:
+            if settings.precision != AUTO:
+                raise
+            logger.warning("%s: %s; it runs at %s", directory, err, FLOAT32)
+            engine = build(precision=FLOAT32)
+            engine.prepare(wanted)
+        return engine
+
+
+RUNTIME = OpenVINORuntime()
 
 
 def _one_row(shape: Any) -> Any:

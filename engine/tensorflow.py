@@ -17,10 +17,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from contract.tensors import data_type_name
-from engine.errors import EngineError, ModelLoadError, RunError
+from engine.errors import EngineError, ModelLoadError, RunError, UnreadableError
 from engine.memory import return_freed_memory
-from engine.model import Arrays, Engine
-from engine.precision import AUTO, choose_precision
+from engine.model import Arrays, Engine, LoadSettings, Runtime
+from engine.precision import choose_precision
 from engine.saved_model import SERVE_TAG, SignatureDef, Signatures, read_signatures
 
 _STATUS_NAMES = {3: "INVALID_ARGUMENT", 4: "DEADLINE_EXCEEDED", 8: "RESOURCE_EXHAUSTED", 9: "FAILED_PRECONDITION"}
@@ -87,48 +87,55 @@ def import_tensorflow() -> Any:
     """Return the module `tensorflow`: seconds and half a gigabyte the first time.
 
     Raises:
-        ModelLoadError: if it is not installed.
+        UnreadableError: if it is not installed.
     """
     try:
         module = importlib.import_module("tensorflow")
     except ImportError as err:
-        raise ModelLoadError(f"{_NOT_INSTALLED}: {err}", code="UNIMPLEMENTED") from err
+        raise UnreadableError(f"{_NOT_INSTALLED}: {err}") from err
     if not hasattr(module, "compat"):  # the protobuf stubs alone, as the images have them
-        raise ModelLoadError(_NOT_INSTALLED, code="UNIMPLEMENTED")
+        raise UnreadableError(_NOT_INSTALLED)
     return module
 
 
-def load_tensorflow(
-    directory: Path, *, precision: str = AUTO, num_threads: int = 0, num_streams: int = 0
-) -> TensorFlowEngine:
-    """Load a SavedModel; imports TensorFlow, which takes seconds the first time.
+class TensorFlowRuntime(Runtime):
+    """TensorFlow, whose results other runtimes are compared with."""
 
-    Args:
-        directory: the SavedModel's folder.
-        precision: "auto" or "float32", which here are the same.
-        num_threads: inside one operation; 0 means one for each core. The first load of a process decides for all, as
-            TensorFlow shares these threads.
-        num_streams: operations at a time; 0 means one for each core.
+    name = TensorFlowEngine.name
+    title = "TensorFlow"
+    is_reference = True
 
-    Raises:
-        ModelLoadError: if the SavedModel is missing or corrupt, TensorFlow cannot load it, or another precision is
-            wanted.
-    """
-    signatures = read_signatures(directory)
-    choose_precision(directory, precision, engine=TensorFlowEngine.name, offered=())
-    tensorflow = import_tensorflow()
-    v1 = tensorflow.compat.v1
-    config = v1.ConfigProto(intra_op_parallelism_threads=num_threads, inter_op_parallelism_threads=num_streams)
-    graph = tensorflow.Graph()
-    session = v1.Session(graph=graph, config=config)
-    try:
-        with graph.as_default():
-            v1.saved_model.load(session, [SERVE_TAG], str(directory))
-        graph.finalize()
-        return TensorFlowEngine(signatures, session)
-    except Exception as err:
-        session.close()
-        raise _load_error(err) from err
+    def import_package(self) -> Any:
+        """Return the module `tensorflow`: seconds and half a gigabyte the first time."""
+        return import_tensorflow()
+
+    def load(self, directory: Path, settings: LoadSettings) -> TensorFlowEngine:
+        """Load a SavedModel; imports TensorFlow, which takes seconds the first time.
+
+        Threads work inside one operation and streams are operations at a time, 0 of either one for each core. The first
+        load of a process decides for all, as TensorFlow shares these threads.
+        """
+        signatures = read_signatures(directory)
+        choose_precision(directory, settings.precision, engine=self.name, offered=())
+        tensorflow = import_tensorflow()
+        v1 = tensorflow.compat.v1
+        threads = {
+            "intra_op_parallelism_threads": settings.num_threads,
+            "inter_op_parallelism_threads": settings.num_streams,
+        }
+        graph = tensorflow.Graph()
+        session = v1.Session(graph=graph, config=v1.ConfigProto(**threads))
+        try:
+            with graph.as_default():
+                v1.saved_model.load(session, [SERVE_TAG], str(directory))
+            graph.finalize()
+            return TensorFlowEngine(signatures, session)
+        except Exception as err:
+            session.close()
+            raise _load_error(err) from err
+
+
+RUNTIME = TensorFlowRuntime()
 
 
 def _load_error(err: Exception) -> EngineError:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from engine.runtime import RUNTIMES
 from pipeline.commands.folders import add_folders, existing_store
 from pipeline.commands.paths import check_dataset
 
@@ -13,7 +14,11 @@ from pipeline.commands.paths import check_dataset
 def add(commands: Any) -> None:
     """Describe the command to argparse."""
     command = commands.add_parser("verify", help="replay a version's images and compare with what was written down")
-    command.add_argument("model", metavar="NAME[/VERSION]", help="such as eyes, eyes/3 or eyes/candidate")
+    command.add_argument(
+        "model",
+        metavar="NAME[/VERSION]",
+        help=f"such as eyes, eyes/3 or eyes/candidate; it runs on {', '.join(RUNTIMES)}",
+    )
     command.add_argument("--data", type=Path, help="where the run's images are now, if they have been moved")
     add_folders(command)
     command.set_defaults(command=_verify)

@@ -1,11 +1,10 @@
-"""A frozen network that computes features: on OpenVINO, which is compared with Keras before it is believed."""
+"""A frozen network that computes features: on the preferred runtime, once its features agree with Keras."""
 
 from __future__ import annotations
 
 import logging
 import tempfile
 from collections.abc import Callable
-from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from engine.errors import EngineError
-from engine.loading import list_precisions, load_engine
-from engine.openvino import OpenVINOEngine
+from engine.loading import load_engine
 from engine.precision import FLOAT32
+from engine.runtime import preferred_runtime, runtime_version
 from engine.saved_model import DEFAULT_SIGNATURE
 from pipeline.networks.backbones import Preprocessing
 from pipeline.networks.network import preprocess
@@ -47,8 +46,9 @@ class Trunk:
         self._network = network
         self._preprocessing = preprocessing
         # The faster ones first. Which of them is taken depends on the network, and so is always the same.
-        self._precisions = (*list_precisions(OpenVINOEngine.name)[1:], FLOAT32)
-        self.runtime = f"openvino {package_version('openvino')} {self._precisions[0]}"
+        self._runtime = preferred_runtime()
+        self._precisions = (*self._runtime.precisions()[1:], FLOAT32)
+        self.runtime = f"{self._runtime.name} {runtime_version(self._runtime.name)} {self._precisions[0]}"
         self._compute: Compute | None = None
 
     def compute(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
@@ -69,14 +69,16 @@ class Trunk:
             self._export(Path(folder))
             for precision in self._precisions:
                 try:
-                    compute = _on_openvino(Path(folder), precision)
+                    compute = _load_compute(Path(folder), self._runtime.name, precision)
                     difference = _largest_difference(compute(some), expected)
                 except EngineError as err:
-                    log.warning("OpenVINO at %s cannot compute the features: %s", precision, err)
+                    log.warning("%s at %s cannot compute the features: %s", self._runtime.title, precision, err)
                     continue
                 if difference <= _CLOSE.get(precision, _CLOSE_ENOUGH):
                     return compute
-                log.warning("OpenVINO at %s is not used for features: %.1e from Keras's", precision, difference)
+                log.warning(
+                    "%s at %s is not used for features: %.1e from Keras's", self._runtime.title, precision, difference
+                )
         log.warning("Features are computed by Keras, which is slower")
         traced = tf.function(self._run_keras, autograph=False)
         return lambda values: np.asarray(traced(values))
@@ -94,8 +96,8 @@ class Trunk:
         tf.saved_model.save(module, str(directory), signatures={DEFAULT_SIGNATURE: function}, options=options)
 
 
-def _on_openvino(directory: Path, precision: str) -> Compute:
-    engine = load_engine(directory, engine=OpenVINOEngine.name, precision=precision)
+def _load_compute(directory: Path, runtime: str, precision: str) -> Compute:
+    engine = load_engine(directory, engine=runtime, precision=precision)
     return lambda values: engine.run(DEFAULT_SIGNATURE, {"inputs": values})["features"]
 
 

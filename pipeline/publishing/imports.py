@@ -18,6 +18,7 @@ from contract.model import Color, Fit, InputSpec, Label, ModelContract, Resize, 
 from contract.predictions import check_probabilities
 from contract.store import CONTRACT_FILE, WARMUP_FILE, check_name
 from engine.errors import EngineError
+from engine.runtime import reference_runtime
 from engine.saved_model import GRAPH_FILE, read_signatures
 from engine.warmup import write_warmup_records
 from pipeline.errors import ImportedModelError, VerificationError
@@ -184,7 +185,7 @@ def _run_original(
     """Return the original's probabilities of synthetic images, preprocessed here instead of in the graph."""
     is_float = foreign.input_dtype == "float32"
     inputs = apply_preprocessing(images, settings.preprocessing) if is_float else images
-    engine = open_engine(directory)
+    engine = open_engine(directory, reference_runtime())
     try:
         values = engine.run(SIGNATURE, {foreign.input_name: inputs})[foreign.output_name].astype(np.float32)
     except EngineError as err:

@@ -18,20 +18,17 @@ from numpy.typing import NDArray
 from contract.errors import ContractError
 from contract.model import ModelContract
 from contract.predictions import check_probabilities
-from engine.errors import EngineError
-from engine.loading import list_precisions, load_engine, replay_warmup
-from engine.model import Arrays, Engine
-from engine.openvino import OpenVINOEngine, UnreadableError
+from engine.errors import EngineError, UnreadableError
+from engine.loading import load_engine, replay_warmup
+from engine.model import Arrays, Engine, Runtime
 from engine.precision import FLOAT32
-from engine.tensorflow import TensorFlowEngine
+from engine.runtime import find_runtimes, reference_runtime
 from pipeline.data.pixels import Pixels
 from pipeline.errors import VerificationError
 from pipeline.publishing.synthetic import build_synthetic_images
 
 log = logging.getLogger(__name__)
 
-# Whatever may serve a model. TensorFlow comes first: what it computes is what others are compared with.
-RUNTIMES = (TensorFlowEngine.name, OpenVINOEngine.name)
 MAX_DEVIATION = 1e-4  # of a probability, at float32
 _BATCH = 7  # neither 1 nor a power of two
 
@@ -168,19 +165,21 @@ def open_engines(directory: Path, *, strict: bool = False) -> Iterator[Engine]:
 
     Args:
         directory: the SavedModel.
-        strict: whether every runtime must be able to read it.
+        strict: whether every runtime of its format must be able to read it.
 
     Raises:
         VerificationError: if it cannot be loaded.
     """
-    for runtime in RUNTIMES:
-        for precision in list_precisions(runtime):
+    reference = reference_runtime()
+    others = [runtime for runtime in find_runtimes() if runtime is not reference and runtime.reads(directory)]
+    for runtime in (reference, *others):
+        for precision in runtime.precisions():
             try:
                 engine = open_engine(directory, runtime, precision)
             except VerificationError as err:
-                if strict or not isinstance(err.__cause__, UnreadableError):
+                if strict or runtime is reference or not isinstance(err.__cause__, UnreadableError):
                     raise
-                log.warning("%s; TensorFlow will serve it", err)
+                log.warning("%s; %s will serve it", err, reference.title)
                 break
             try:
                 yield engine
@@ -188,16 +187,16 @@ def open_engines(directory: Path, *, strict: bool = False) -> Iterator[Engine]:
                 engine.close()
 
 
-def open_engine(directory: Path, runtime: str = RUNTIMES[0], precision: str = FLOAT32) -> Engine:
+def open_engine(directory: Path, runtime: Runtime, precision: str = FLOAT32) -> Engine:
     """Load a SavedModel; close the engine.
 
     Raises:
         VerificationError: if it cannot be loaded.
     """
     try:
-        return load_engine(directory, engine=runtime, precision=precision)
+        return load_engine(directory, engine=runtime.name, precision=precision)
     except EngineError as err:
-        raise VerificationError(f"expected a SavedModel that can be loaded by {runtime}. Received: {err}") from err
+        raise VerificationError(f"expected a SavedModel that can be loaded by {runtime.name}. Received: {err}") from err
 
 
 def call(engine: Engine, signature: str, inputs: dict[str, NDArray[Any]]) -> Arrays:

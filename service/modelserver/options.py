@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_args, get_type_hints
 
+from engine.runtime import engine_names
 from service import VERSION
 from service.logs import fail
 from service.modelserver.foreign_flags import IGNORED, REFUSED
@@ -59,6 +60,10 @@ def _channel_arguments(text: str) -> tuple[tuple[str, int | str], ...]:
     return tuple((name, _int32_or_text(value)) for name, value in pairs)
 
 
+def _list_engines() -> str:
+    return f"{', '.join(engine_names())} (ours)"
+
+
 def _int32_or_text(text: str) -> int | str:
     with contextlib.suppress(ValueError):
         if -(2**31) <= int(text) < 2**31:
@@ -98,7 +103,7 @@ class Options:
         bool, _truth, "whether a new label may name a version that is not loaded (default false)"
     ] = False
     path_map: Annotated[tuple[tuple[str, str], ...], _mapping, "a folder of the config, and where it is here"] = ()
-    engine: Annotated[str, str, "auto, openvino or tensorflow (ours)"] = "auto"
+    engine: Annotated[str, str, _list_engines] = "auto"
     precision: Annotated[str, str, "auto, float32, or a faster one that the machine has (ours)"] = "auto"
     tensorflow_session_parallelism: Annotated[int, _COUNT, "threads that models run on; 0: one for each core"] = 0
     num_streams: Annotated[int, _COUNT, "batches of a model at a time (ours); 0: measured"] = 0
@@ -137,6 +142,7 @@ def build_parser(prog: str = "modelserver") -> argparse.ArgumentParser:
         _, read, text = get_args(hints[field.name])
         kind: dict[str, Any] = {"nargs": "?", "const": True} if read is _truth else {}
         names = [f"--{field.name}"]
+        text = text() if callable(text) else text
         if read is _log_format:
             names.append("--log-format")  # as the gateway's
         if read is _mapping:

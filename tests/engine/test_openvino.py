@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from contract.store import CONTRACT_FILE
-from engine.errors import ModelLoadError, RunError
+from engine.errors import ModelLoadError, RunError, UnreadableError
 from engine.loading import list_precisions, load_engine
 from engine.model import Engine
-from engine.openvino import UnreadableError, select_faster
+from engine.openvino import select_faster
 from tests.helpers.server_process import ROOT
 
 RUN = """

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from engine.loading import import_runtime, load_engine
 from engine.model import Engine
-from engine.openvino import OpenVINOEngine
 from service.modelserver.serving.scheduling import BatchRecord, ModelQueue, Plan, Scheduler
 from service.modelserver.serving.tuning import Tuner, warm_up_batches
 
@@ -60,12 +59,12 @@ class QueueOpener:
         with contextlib.ExitStack() as loaded:
             engine = first = self._load(directory, 1, single_row=may_stream)
             loaded.callback(first.close)
-            may_stream = may_stream and first.name == OpenVINOEngine.name
+            may_stream = may_stream and first.has_streams
             plan = self._plan(directory, first, may_stream)
             if may_stream:
                 engine = self._load(directory, plan.num_streams)
                 loaded.callback(engine.close)
-            if engine.name != first.name:  # OpenVINO reads `serving_default`, but not all signatures
+            if engine.name != first.name:  # a runtime may read `serving_default`, but not all signatures
                 plan = self._plan(directory, engine, may_stream=False)
             if self._settings.warm_up:
                 warm_up_batches(engine, plan)

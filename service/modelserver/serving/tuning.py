@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from contract.tensors import decode_tensor, tensor_pb2
 from engine.errors import EngineError
 from engine.model import Engine
 from engine.processor import processor_name
+from engine.runtime import runtime_version
 from engine.saved_model import DEFAULT_SIGNATURE
 from engine.signatures import is_batched
 from service.modelserver.serving.scheduling import Plan
@@ -119,7 +119,7 @@ class Tuner:
         ]
         parts = (
             *(hashlib.sha256(signature).hexdigest() for signature in signatures),
-            *(str(size // _MEBIBYTE), engine.name, engine.precision, _runtime_version(engine)),
+            *(str(size // _MEBIBYTE), engine.name, engine.precision, runtime_version(engine.name)),
             *(str(self._num_threads), processor_name()),
         )
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
@@ -241,10 +241,3 @@ def _read_cpu_times() -> tuple[int, int]:
     except (OSError, ValueError):
         return 0, 0
     return fields[3] + fields[4], sum(fields)
-
-
-def _runtime_version(engine: Engine) -> str:
-    try:
-        return version(engine.name)
-    except PackageNotFoundError:
-        return ""

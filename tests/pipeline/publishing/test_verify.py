@@ -15,13 +15,15 @@ import tensorflow as tf
 from contract.errors import StoreError
 from contract.model import InputSpec, Label, ModelContract, build_document
 from contract.store import CONTRACT_FILE, VERIFICATION_FILE, WARMUP_FILE, ModelStore
+from engine.runtime import RUNTIMES
 from engine.warmup import build_warmup_request, write_warmup_records
 from pipeline.__main__ import main
 from pipeline.data.ingest import FolderSource
 from pipeline.data.pixels import Pixels
 from pipeline.errors import VerificationError
 from pipeline.publishing.synthetic import build_synthetic_images
-from pipeline.publishing.verify import Verification, verify, verify_alone
+from pipeline.publishing.verify import Verification, open_engines, verify, verify_alone
+from tests.helpers.halving_runtime import FILE
 from tests.helpers.versions import ColorSet
 
 SIZE, CLASSES = 8, 3
@@ -166,6 +168,16 @@ def test_what_openvino_cannot_read_is_not_published(
         verify_images(directory, images)
     verify_alone(directory, CONTRACT)
     assert "TensorFlow will serve it" in caplog.text
+
+
+def test_every_registered_runtime_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reference comes first; a third runtime is asked for a model in its format, and for no other."""
+    monkeypatch.setitem(RUNTIMES, "halving", "tests.helpers.halving_runtime")
+    directory = build(tmp_path / "model")
+
+    assert ["tensorflow", "openvino"] == list(dict.fromkeys(engine.name for engine in open_engines(directory)))
+    (directory / FILE).write_text('{"offset": 0}')
+    assert "halving" == [engine.name for engine in open_engines(directory)][-1]
 
 
 def test_a_contract_beside_the_graph_that_differs_is_refused(tmp_path: Path) -> None:
