@@ -9,9 +9,9 @@ from pathlib import Path
 
 from contract.store import WARMUP_FILE
 from contract.tensors import predict_pb2, read_shape
+from engine.engine import Engine, LoadSettings, Runtime
 from engine.errors import EngineError, ModelLoadError, UnreadableError
 from engine.memory import return_freed_memory
-from engine.model import Engine, LoadSettings, Runtime
 from engine.precision import AUTO as AUTO_PRECISION
 from engine.requests import run_request, signature_name
 from engine.runtime import AUTO, find_runtimes

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from contract.store import CONTRACT_FILE
 from contract.tensors import types_pb2
+from engine.engine import Arrays, Engine, LoadSettings, Runtime
 from engine.errors import ModelLoadError, RunError, UnreadableError
 from engine.memory import return_freed_memory
-from engine.model import Arrays, Engine, LoadSettings, Runtime
 from engine.precision import AUTO, FLOAT32, choose_precision
 from engine.processor import processor_flags
 from engine.saved_model import DEFAULT_SIGNATURE, SignatureDef, Signatures, copy_as_default, read_signatures

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from contract.errors import TensorError, TensorSizeError
 from contract.tensors import decode_tensor
+from engine.engine import Arrays, Engine
 from engine.errors import InputError
-from engine.model import Arrays, Engine
 from engine.saved_model import DEFAULT_SIGNATURE
 from engine.signatures import check_input_names, find_signature
 

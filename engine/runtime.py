@@ -1,7 +1,7 @@
 """The registry of runtimes: a new one is a module with a `RUNTIME` and a line in `RUNTIMES`.
 
 A runtime says its name, the models that it reads and its precisions on this machine, and loads a model
-(`engine.model.Runtime`). Its module is imported at the first use, its package when it loads the first model.
+(`engine.engine.Runtime`). Its module is imported at the first use, its package when it loads the first model.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from engine.errors import ModelLoadError
 
 if TYPE_CHECKING:
-    from engine.model import Runtime
+    from engine.engine import Runtime
 
 AUTO = "auto"
 

@@ -17,9 +17,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from contract.tensors import data_type_name
+from engine.engine import Arrays, Engine, LoadSettings, Runtime
 from engine.errors import EngineError, ModelLoadError, RunError, UnreadableError
 from engine.memory import return_freed_memory
-from engine.model import Arrays, Engine, LoadSettings, Runtime
 from engine.precision import choose_precision
 from engine.saved_model import SERVE_TAG, SignatureDef, Signatures, read_signatures
 

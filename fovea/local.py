@@ -19,8 +19,8 @@ from contract.image import decode_image
 from contract.model import ModelContract
 from contract.predictions import Decision, Prediction, decide, decode_predictions
 from contract.store import ModelStore
+from engine.engine import Engine
 from engine.loading import load_engine
-from engine.model import Engine
 from engine.precision import AUTO
 from fovea.html import format_table
 from service.client_replies import PredictResult, parse_answer, parse_prediction

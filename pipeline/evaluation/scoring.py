@@ -18,8 +18,8 @@ from contract.image import decode_image
 from contract.model import InputSpec, ModelContract
 from contract.predictions import check_probabilities
 from contract.store import ModelStore
+from engine.engine import Engine
 from engine.loading import load_engine
-from engine.model import Engine
 from engine.precision import AUTO
 from pipeline.errors import VerificationError
 

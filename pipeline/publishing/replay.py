@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from contract.errors import ImageError
 from contract.model import ModelContract
 from contract.store import VERIFICATION_FILE, ModelStore
-from engine.model import Engine
+from engine.engine import Engine
 from pipeline.data.ingest import ingest
 from pipeline.data.lineage import MANIFEST_FILE, find_run, trained_data
 from pipeline.data.split import read_manifest

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from contract.errors import ContractError
 from contract.model import ModelContract
 from contract.predictions import check_probabilities
+from engine.engine import Arrays, Engine, Runtime
 from engine.errors import EngineError, UnreadableError
 from engine.loading import load_engine, replay_warmup
-from engine.model import Arrays, Engine, Runtime
 from engine.precision import FLOAT32
 from engine.runtime import find_runtimes, reference_runtime
 from pipeline.data.pixels import Pixels

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from engine.engine import Engine
 from engine.loading import load_engine
-from engine.model import Engine
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.engine import Engine
 from engine.errors import InputError, ModelLoadError, SignatureError
 from engine.loading import load_engine, replay_warmup
-from engine.model import Engine
 from engine.warmup import build_warmup_request, write_warmup_records
 from tests.helpers.tiny_model import VARIANTS, build_contract, build_image, expected_probabilities
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from contract.store import CONTRACT_FILE
+from engine.engine import Engine
 from engine.errors import ModelLoadError, RunError, UnreadableError
 from engine.loading import list_precisions, load_engine
-from engine.model import Engine
 from engine.openvino import select_faster
 from tests.helpers.server_process import ROOT
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.tensors import meta_graph_pb2, types_pb2
+from engine.engine import Arrays, Engine
 from engine.errors import RunError
-from engine.model import Arrays, Engine
 
 POISON = -1  # a number that makes the whole batch fail
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.tensors import meta_graph_pb2, types_pb2
+from engine.engine import Arrays, Engine, LoadSettings, Runtime
 from engine.errors import ModelLoadError
-from engine.model import Arrays, Engine, LoadSettings, Runtime
 
 FILE = "halves.json"
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.engine import Arrays
 from engine.errors import DeadlineError, RunError
-from engine.model import Arrays
 
 
 @dataclass(eq=False, slots=True)

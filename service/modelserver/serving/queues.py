@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.engine import Engine
 from engine.loading import import_runtime, load_engine
-from engine.model import Engine
 from service.modelserver.serving.scheduling import BatchRecord, ModelQueue, Plan, Scheduler
 from service.modelserver.serving.tuning import Tuner, warm_up_batches
 

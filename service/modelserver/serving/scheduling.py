@@ -18,8 +18,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from engine.engine import Arrays, Engine
 from engine.errors import OverloadedError
-from engine.model import Arrays, Engine
 from engine.signatures import check_input_names, check_inputs, find_signature, has_ranks, is_batched, resolve_outputs
 from service.modelserver.serving.batching import Call, Lane, Piece, cut, join
 

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from contract.durable import replace_file
 from contract.tensors import decode_tensor, tensor_pb2
+from engine.engine import Engine
 from engine.errors import EngineError
-from engine.model import Engine
 from engine.processor import processor_name
 from engine.runtime import runtime_version
 from engine.saved_model import DEFAULT_SIGNATURE

@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from contract.tensors import prediction_service_pb2_grpc
+from engine.engine import Arrays, Engine
 from engine.errors import RunError
-from engine.model import Arrays, Engine
 from engine.saved_model import read_signatures
 from service.modelserver.monitoring import Metrics
 from service.modelserver.prediction_service import PredictionService

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from engine.engine import Arrays
 from engine.errors import DeadlineError, EngineError, InputError, OverloadedError, RunError, SignatureError
-from engine.model import Arrays
 from service.modelserver.serving.scheduling import BatchRecord, ModelQueue, Plan, Scheduler
 from tests.helpers.echo_engine import POISON, EchoEngine
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engine.model import Arrays, Engine
+from engine.engine import Arrays, Engine
 from service.modelserver.serving.scheduling import Plan
 from service.modelserver.serving.tuning import Tuner, is_machine_busy, warm_up_batches
 from tests.helpers.echo_engine import build_signature
