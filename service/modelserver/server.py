@@ -22,7 +22,7 @@ from service.modelserver.monitoring import Metrics
 from service.modelserver.monitoring_port import listen
 from service.modelserver.options import Options
 from service.modelserver.prediction_service import PredictionService
-from service.modelserver.serving.queues import QueueOpener, RunSettings
+from service.modelserver.serving.load import QueueOpener, RunSettings
 from service.modelserver.serving.repository import ModelRepository
 from service.modelserver.serving.scheduling import ModelQueue, Scheduler
 from service.modelserver.serving.tuning import Tuner, is_machine_busy

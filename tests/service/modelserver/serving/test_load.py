@@ -1,4 +1,4 @@
-"""service/modelserver/serving/queues.py: which engines a model is loaded on, and what each of them is asked."""
+"""service/modelserver/serving/load.py: which engines a model is loaded on, and what each of them is asked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from contract.store import CONTRACT_FILE
-from service.modelserver.serving.queues import QueueOpener, RunSettings
+from service.modelserver.serving.load import QueueOpener, RunSettings
 from service.modelserver.serving.scheduling import BatchRecord, Scheduler
 from service.modelserver.serving.tuning import Tuner
 
