@@ -126,7 +126,7 @@ def has_ranks(signature: SignatureDef, inputs: Mapping[str, NDArray[Any]]) -> bo
 
 
 def is_batched(signature: SignatureDef) -> bool:
-    """Return whether every input and output of a signature has a free first axis, and so can be joined along it."""
+    """Return whether every input and output of a signature has a free first axis, and so can be batched along it."""
     infos = [*signature.inputs.values(), *signature.outputs.values()]
     return bool(signature.inputs) and all((read_shape(info) or (0,))[0] == -1 for info in infos)
 

@@ -22,7 +22,7 @@ from service.modelserver.monitoring import Metrics
 from service.modelserver.monitoring_port import listen
 from service.modelserver.options import Options
 from service.modelserver.prediction_service import PredictionService
-from service.modelserver.serving.load import QueueOpener, RunSettings
+from service.modelserver.serving.load import ModelLoader, RunSettings
 from service.modelserver.serving.repository import ModelRepository
 from service.modelserver.serving.scheduling import ModelQueue, Scheduler
 from service.modelserver.serving.tuning import Tuner, is_machine_busy
@@ -78,7 +78,7 @@ async def running_server(options: Options) -> AsyncIterator[Sequence[str]]:
         stack.callback(scheduler.close)
         metrics = Metrics()
         repository = ModelRepository(
-            functools.partial(_open, _build_opener(options, scheduler), metrics),
+            functools.partial(_load, _build_loader(options, scheduler), metrics),
             num_retries=options.max_num_load_retries,
             retry_interval_s=options.load_retry_interval_micros / 1e6,
             on_end=metrics.forget,
@@ -114,7 +114,7 @@ def _monitor(options: Options, metrics: Metrics, health: Health, *, stack: conte
     logger.info("metrics on http://%s:%d/metrics", options.host, listener.server_port)
 
 
-def _build_opener(options: Options, scheduler: Scheduler) -> QueueOpener:
+def _build_loader(options: Options, scheduler: Scheduler) -> ModelLoader:
     def is_busy() -> bool:
         return scheduler.is_busy or is_machine_busy()
 
@@ -125,12 +125,12 @@ def _build_opener(options: Options, scheduler: Scheduler) -> QueueOpener:
         num_streams=options.num_streams,
         max_batch=options.max_batch_size,
     )
-    return QueueOpener(scheduler, Tuner(scheduler.num_cores, options.tuning_cache, is_busy=is_busy), settings)
+    return ModelLoader(scheduler, Tuner(scheduler.num_cores, options.tuning_cache, is_busy=is_busy), settings)
 
 
-def _open(opener: QueueOpener, metrics: Metrics, version: ServedVersion) -> ModelQueue:
+def _load(loader: ModelLoader, metrics: Metrics, version: ServedVersion) -> ModelQueue:
     """Load a version, on a thread that serves nobody, and show it."""
-    queue = opener.open(version.path, functools.partial(metrics.count_batch, version))
+    queue = loader.load(version.path, functools.partial(metrics.count_batch, version))
     metrics.show(version, queue)
     return queue
 

@@ -1,8 +1,8 @@
-"""Calls that wait for one signature of a model, joined along axis 0 into batches and cut apart again.
+"""Calls that wait for one signature of a model, batched along axis 0 and split again.
 
-Only what has the same signature and the same shape beyond the first axis is joined, and only where the signature says
-that every input and output has the batch axis first. A call larger than a batch is run in several. Nothing here knows
-of threads: service/modelserver/serving/scheduling.py does, and calls all of this under its lock.
+Only calls of the same signature and the same shape beyond the first axis share a batch, and only where the signature
+says that every input and output has the batch axis first. A call larger than a batch is run in several. Nothing here
+knows of threads: service/modelserver/serving/scheduling.py does, and calls all of this under its lock.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Call:
     Attributes:
         inputs: by name, checked against the signature.
         outputs: the names that are wanted.
-        rows: size of the inputs' first axis; 1 for a call that cannot be joined, which is then run whole.
+        rows: size of the inputs' first axis; 1 for a call that cannot be batched, which is then run whole.
         caller: who asks; callers take turns.
         deadline: `time.monotonic()` after which nobody waits for the answer, None if somebody always does.
         queued_at: `time.monotonic()` when the call came.
@@ -43,7 +43,7 @@ class Call:
     future: Future[Arrays] = field(default_factory=Future)
     _num_taken: int = 0
     _num_answered: int = 0
-    _parts: dict[int, Arrays] = field(default_factory=dict)
+    _results: dict[int, Arrays] = field(default_factory=dict)
 
     def is_wanted(self, now: float) -> bool:
         """Return whether anybody waits for the answer; a call whose deadline has passed ends here."""
@@ -56,21 +56,21 @@ class Call:
         """Whether batches have all of its rows."""
         return self._num_taken == self.rows
 
-    def take(self, room: int) -> Piece:
+    def take(self, room: int) -> Slice:
         """Return the next rows, at most `room`, for a batch."""
         start, self._num_taken = self._num_taken, min(self.rows, self._num_taken + room)
-        return Piece(self, start, self._num_taken)
+        return Slice(self, start, self._num_taken)
 
-    def answer(self, piece: Piece, outputs: Arrays) -> None:
+    def answer(self, part: Slice, outputs: Arrays) -> None:
         """Take the outputs of some rows; with the last of them the caller gets everything."""
-        self._parts[piece.start] = outputs
-        self._num_answered += piece.rows
+        self._results[part.start] = outputs
+        self._num_answered += part.rows
         if self._num_answered < self.rows or self.future.done():
             return
-        parts = [self._parts[start] for start in sorted(self._parts)]
-        joined = {name: _concatenate([part[name] for part in parts]) for name in self.outputs}
+        results = [self._results[start] for start in sorted(self._results)]
+        outputs = {name: _concatenate([result[name] for result in results]) for name in self.outputs}
         if self.future.set_running_or_notify_cancel():
-            self.future.set_result(joined)
+            self.future.set_result(outputs)
 
     def fail(self, error: Exception) -> None:
         """Tell the caller what went wrong, unless it knows already or has left."""
@@ -79,7 +79,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Slice:
     """Rows of a call, from `start` up to `stop`, that run in one batch."""
 
     call: Call
@@ -98,21 +98,21 @@ class Piece:
         return {name: array[self.start : self.stop] for name, array in self.call.inputs.items()}
 
 
-class Lane:
-    """Calls that can be joined with each other, from callers that take turns.
+class ShapeQueue:
+    """Calls of one signature and shape, which can share a batch; their callers take turns.
 
     Args:
         key: what they have in common: the signature's name, the shapes of a row, and whether there are rows.
         max_batch: rows of the largest batch.
 
     Attributes:
-        joins_rows: whether its calls have rows at all.
+        is_batched: whether its calls have rows at all.
         num_calls: how many wait.
     """
 
     def __init__(self, key: tuple[str, object, bool], max_batch: int) -> None:
         self.key = key
-        self.joins_rows = key[2]
+        self.is_batched = key[2]
         self.num_calls = 0
         self._max_batch = max_batch
         self._callers: OrderedDict[Hashable, deque[Call]] = OrderedDict()
@@ -133,20 +133,20 @@ class Lane:
         """The call whose turn it is."""
         return next(iter(self._callers.values()))[0]
 
-    def take(self, now: float, room: int) -> list[Piece]:
+    def take(self, now: float, room: int) -> list[Slice]:
         """Return the next batch of at most `room` rows, from each caller in its turn; none if nobody waits any more."""
-        pieces: list[Piece] = []
+        slices: list[Slice] = []
         room = min(room, self._max_batch)
         while room and self._callers:
             caller, calls = next(iter(self._callers.items()))
             call = calls[0]
             if call.is_wanted(now):
-                pieces.append(call.take(room))
-                room -= pieces[-1].rows
+                slices.append(call.take(room))
+                room -= slices[-1].rows
                 self._callers.move_to_end(caller)
             if call.is_taken or call.future.done():
                 self._remove(call)
-        return pieces
+        return slices
 
     def _remove(self, call: Call) -> None:
         self._callers[call.caller].remove(call)
@@ -155,31 +155,31 @@ class Lane:
             del self._callers[call.caller]
 
 
-def join(pieces: Sequence[Piece]) -> Mapping[str, NDArray[Any]]:
+def concatenate_inputs(slices: Sequence[Slice]) -> Mapping[str, NDArray[Any]]:
     """Return the inputs of a batch."""
-    if len(pieces) == 1:
-        return pieces[0].inputs()
-    parts = [piece.inputs() for piece in pieces]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    if len(slices) == 1:
+        return slices[0].inputs()
+    inputs = [part.inputs() for part in slices]
+    return {name: np.concatenate([arrays[name] for arrays in inputs]) for name in inputs[0]}
 
 
-def cut(pieces: Sequence[Piece], outputs: Arrays) -> list[Arrays]:
-    """Return each piece's rows of a batch's outputs.
+def split_outputs(slices: Sequence[Slice], outputs: Arrays) -> list[Arrays]:
+    """Return each slice's rows of a batch's outputs.
 
     Raises:
         RunError: if an output does not have a row for each of the batch's.
     """
-    if len(pieces) == 1 and pieces[0].rows == pieces[0].call.rows:
+    if len(slices) == 1 and slices[0].rows == slices[0].call.rows:
         return [outputs]
-    rows = sum(piece.rows for piece in pieces)
+    rows = sum(part.rows for part in slices)
     for name, array in outputs.items():
         if array.shape[:1] != (rows,):
             raise RunError(f"output {name}: expected {rows} rows. Received: shape {list(array.shape)}")
-    cuts, start = [], 0
-    for piece in pieces:
-        cuts.append({name: array[start : start + piece.rows] for name, array in outputs.items()})
-        start += piece.rows
-    return cuts
+    results, start = [], 0
+    for part in slices:
+        results.append({name: array[start : start + part.rows] for name, array in outputs.items()})
+        start += part.rows
+    return results
 
 
 def _concatenate(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -34,8 +34,8 @@ class RunSettings:
     max_batch: int = 0
 
 
-class QueueOpener:
-    """Opens models, one at a time, on a thread that serves nobody.
+class ModelLoader:
+    """Loads models, one at a time, on a thread that serves nobody.
 
     Args:
         scheduler: runs them.
@@ -48,7 +48,7 @@ class QueueOpener:
         self._tuner = tuner
         self._settings = settings
 
-    def open(self, directory: Path, observe: Callable[[BatchRecord], None] | None = None) -> ModelQueue:
+    def load(self, directory: Path, observe: Callable[[BatchRecord], None] | None = None) -> ModelQueue:
         """Load a SavedModel.
 
         Raises:
@@ -57,12 +57,12 @@ class QueueOpener:
         _import_runtime(self._settings.engine)
         may_stream = 1 not in (self._settings.num_streams, self._scheduler.num_cores)
         with contextlib.ExitStack() as loaded:
-            engine = first = self._load(directory, 1, single_row=may_stream)
+            engine = first = self._load_engine(directory, 1, single_row=may_stream)
             loaded.callback(first.close)
             may_stream = may_stream and first.has_streams
             plan = self._plan(directory, first, may_stream)
             if may_stream:
-                engine = self._load(directory, plan.num_streams)
+                engine = self._load_engine(directory, plan.num_streams)
                 loaded.callback(engine.close)
             if engine.name != first.name:  # a runtime may read `serving_default`, but not all signatures
                 plan = self._plan(directory, engine, may_stream=False)
@@ -75,7 +75,9 @@ class QueueOpener:
             first.close()
         return ModelQueue(self._scheduler, engine, plan, observe, lone_engine=lone_engine)
 
-    def _load(self, directory: Path, num_streams: int, *, single_row: bool = False, warm_up: bool = True) -> Engine:
+    def _load_engine(
+        self, directory: Path, num_streams: int, *, single_row: bool = False, warm_up: bool = True
+    ) -> Engine:
         return load_engine(
             directory,
             engine=self._settings.engine,
@@ -90,7 +92,7 @@ class QueueOpener:
         num_streams, max_batch = self._settings.num_streams, self._settings.max_batch
         if num_streams and max_batch:
             return Plan(num_streams, max_batch)
-        load_streams = functools.partial(self._load, directory, warm_up=False) if may_stream else None
+        load_streams = functools.partial(self._load_engine, directory, warm_up=False) if may_stream else None
         found = self._tuner.plan(directory, engine, load_streams)
         return Plan(num_streams or found.num_streams, max_batch or found.max_batch)
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from engine.engine import Arrays, Engine
 from engine.errors import OverloadedError
 from engine.signatures import check_input_names, check_inputs, find_signature, has_ranks, is_batched, resolve_outputs
-from service.modelserver.serving.batching import Call, Lane, Piece, cut, join
+from service.modelserver.serving.batching import Call, ShapeQueue, Slice, concatenate_inputs, split_outputs
 
 logger = logging.getLogger(__name__)
 
@@ -49,15 +49,15 @@ class Batch:
         model: whose calls these are.
         engine: the one of its engines to run on.
         num_cores: how many that takes.
-        signature: the name that all pieces ask for.
-        pieces: rows of calls; none if all callers have left.
+        signature: the name that all slices ask for.
+        slices: rows of calls; none if all callers have left.
     """
 
     model: ModelQueue
     engine: Engine
     num_cores: int
     signature: str
-    pieces: Sequence[Piece]
+    slices: Sequence[Slice]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class Scheduler:
                 if model.num_cores_wanted > self._num_free:
                     return None  # its turn stays its own, or smaller models would never let it run
                 batch = model.take()
-                if batch.pieces:
+                if batch.slices:
                     self._num_free -= batch.num_cores
                     self.models.rotate(-1)
                     return batch
@@ -170,7 +170,7 @@ class ModelQueue:
         self._scheduler = scheduler
         self._observe = observe
         self._batched = {name for name, signature in engine.signatures.items() if is_batched(signature)}
-        self._lanes: OrderedDict[Hashable, Lane] = OrderedDict()
+        self._queues: OrderedDict[Hashable, ShapeQueue] = OrderedDict()
         self._num_running = 0
         self._drained = threading.Condition(scheduler.lock)
         with scheduler.lock:
@@ -215,7 +215,7 @@ class ModelQueue:
         with self._scheduler.work:
             self._check_room()
             self._scheduler.last_call_at = now
-            self._lane((signature, shapes, rows > 0), self.plan.max_batch if rows else 1).add(call)
+            self._queue((signature, shapes, rows > 0), self.plan.max_batch if rows else 1).add(call)
             self._scheduler.work.notify()
         call.future.add_done_callback(lambda future: self._drop(call) if future.cancelled() else None)
         return call.future
@@ -223,7 +223,7 @@ class ModelQueue:
     def close(self) -> None:
         """Finish the calls that are here, then close the engine; nobody may submit any more."""
         with self._drained:
-            self._drained.wait_for(lambda: not self._lanes and not self._num_running)
+            self._drained.wait_for(lambda: not self._queues and not self._num_running)
             self._scheduler.models.remove(self)
         for engine in (self.engine, self._lone_engine):
             if engine is not None:
@@ -232,7 +232,7 @@ class ModelQueue:
     @property
     def is_ready(self) -> bool:
         """Whether a call waits and one of the model's streams is free; the scheduler holds the lock."""
-        return bool(self._lanes) and self._num_running < self.plan.num_streams
+        return bool(self._queues) and self._num_running < self.plan.num_streams
 
     @property
     def num_cores_wanted(self) -> int:
@@ -243,29 +243,29 @@ class ModelQueue:
     def take(self) -> Batch:
         """Return the next batch; the scheduler holds the lock."""
         engine, num_cores = self._next_engine, self.num_cores_wanted
-        lane = self._next_lane
-        pieces = lane.take(time.monotonic(), self._room)
-        self._num_running += bool(pieces)
-        self._lanes.move_to_end(lane.key)
-        self._forget_if_empty(lane)
-        return Batch(self, engine, num_cores, lane.key[0], pieces)
+        queue = self._next_queue
+        slices = queue.take(time.monotonic(), self._room)
+        self._num_running += bool(slices)
+        self._queues.move_to_end(queue.key)
+        self._forget_if_empty(queue)
+        return Batch(self, engine, num_cores, queue.key[0], slices)
 
     def run(self, batch: Batch) -> None:
         """Run a batch and answer its calls, then be ready for the next."""
         started = time.monotonic()
-        outcomes = _run_joined(batch.engine, batch.signature, batch.pieces)
+        outcomes = _run_batch(batch.engine, batch.signature, batch.slices)
         run_s = time.monotonic() - started  # now: whoever is answered may take the interpreter first
         with self._scheduler.lock:
-            for piece, outcome in zip(batch.pieces, outcomes, strict=True):
+            for part, outcome in zip(batch.slices, outcomes, strict=True):
                 if isinstance(outcome, Exception):
-                    piece.call.fail(outcome)
+                    part.call.fail(outcome)
                 else:
-                    piece.call.answer(piece, outcome)
+                    part.call.answer(part, outcome)
             self._num_running -= 1
             self._drained.notify_all()
         if self._observe is not None:
-            waits_s = [started - piece.call.queued_at for piece in batch.pieces if piece.start == 0]
-            rows = sum(piece.rows for piece in batch.pieces)
+            waits_s = [started - part.call.queued_at for part in batch.slices if part.start == 0]
+            rows = sum(part.rows for part in batch.slices)
             self._observe(BatchRecord(batch.signature, waits_s, rows, run_s))
 
     @property
@@ -274,9 +274,9 @@ class ModelQueue:
         lone = self._lone_engine
         if lone is None or not self._is_only_call:
             return self.engine
-        lane = self._next_lane
-        is_lone_row = lane.joins_rows and lane.first.rows == 1
-        return lone if is_lone_row and lane.key[0] in lone.signatures else self.engine
+        queue = self._next_queue
+        is_lone_row = queue.is_batched and queue.first.rows == 1
+        return lone if is_lone_row and queue.key[0] in lone.signatures else self.engine
 
     @property
     def _is_only_call(self) -> bool:
@@ -287,46 +287,46 @@ class ModelQueue:
         """Rows that the next batch may take; the streams share a call that comes alone."""
         share = self.plan.max_batch
         if self._is_only_call:
-            share = min(share, math.ceil(self._next_lane.first.rows / self.plan.num_streams))
+            share = min(share, math.ceil(self._next_queue.first.rows / self.plan.num_streams))
         return share
 
     @property
-    def _next_lane(self) -> Lane:
-        return next(iter(self._lanes.values()))
+    def _next_queue(self) -> ShapeQueue:
+        return next(iter(self._queues.values()))
 
     @property
     def _num_waiting(self) -> int:
-        return sum(lane.num_calls for lane in self._lanes.values())
+        return sum(queue.num_calls for queue in self._queues.values())
 
     def _check_room(self) -> None:
         limit = self._scheduler.max_waiting
         if self._num_waiting >= limit:
             raise OverloadedError(f"the model server is overloaded: {limit} calls wait for the model, the most")
 
-    def _lane(self, key: tuple[str, object, bool], max_batch: int) -> Lane:
-        if key not in self._lanes:
-            self._lanes[key] = Lane(key, max_batch)
-        return self._lanes[key]
+    def _queue(self, key: tuple[str, object, bool], max_batch: int) -> ShapeQueue:
+        if key not in self._queues:
+            self._queues[key] = ShapeQueue(key, max_batch)
+        return self._queues[key]
 
     def _drop(self, call: Call) -> None:
         """Take out a call whose caller has left."""
         with self._scheduler.lock:
-            for lane in tuple(self._lanes.values()):
-                lane.discard(call)
-                self._forget_if_empty(lane)
+            for queue in tuple(self._queues.values()):
+                queue.discard(call)
+                self._forget_if_empty(queue)
 
-    def _forget_if_empty(self, lane: Lane) -> None:
-        if not lane.num_calls:
-            self._lanes.pop(lane.key, None)
+    def _forget_if_empty(self, queue: ShapeQueue) -> None:
+        if not queue.num_calls:
+            self._queues.pop(queue.key, None)
             self._drained.notify_all()
 
 
-def _run_joined(engine: Engine, signature: str, pieces: Sequence[Piece]) -> list[Arrays | Exception]:
-    """Return what each piece is answered; if they fail together each is run alone, so that one harms no other."""
-    names = sorted({name for piece in pieces for name in piece.call.outputs})
+def _run_batch(engine: Engine, signature: str, slices: Sequence[Slice]) -> list[Arrays | Exception]:
+    """Return what each slice is answered; if they fail together each is run alone, so that one harms no other."""
+    names = sorted({name for part in slices for name in part.call.outputs})
     try:
-        return [*cut(pieces, engine.run(signature, join(pieces), names))]
+        return [*split_outputs(slices, engine.run(signature, concatenate_inputs(slices), names))]
     except Exception as err:  # noqa: BLE001 - whatever it is, the caller's future gets it
-        if len(pieces) == 1:
+        if len(slices) == 1:
             return [err]
-    return [outcome for piece in pieces for outcome in _run_joined(engine, signature, [piece])]
+    return [outcome for part in slices for outcome in _run_batch(engine, signature, [part])]

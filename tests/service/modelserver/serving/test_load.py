@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from contract.store import CONTRACT_FILE
-from service.modelserver.serving.load import QueueOpener, RunSettings
+from service.modelserver.serving.load import ModelLoader, RunSettings
 from service.modelserver.serving.scheduling import BatchRecord, Scheduler
 from service.modelserver.serving.tuning import Tuner
 
@@ -18,17 +18,17 @@ IMAGES = np.random.default_rng(9).integers(0, 256, (1, 16, 16, 3), np.uint8)
 
 
 @pytest.fixture
-def opener() -> Iterator[QueueOpener]:
-    """Opens models on two streams of a core each."""
+def loader() -> Iterator[ModelLoader]:
+    """Loads models on two streams of a core each."""
     scheduler = Scheduler(2)
-    yield QueueOpener(scheduler, Tuner(num_threads=2, folder=None, is_busy=lambda: False), RunSettings(num_streams=2))
+    yield ModelLoader(scheduler, Tuner(num_threads=2, folder=None, is_busy=lambda: False), RunSettings(num_streams=2))
     scheduler.close()
 
 
-def test_lone_calls_of_any_signature_are_answered(opener: QueueOpener, tiny_models: dict[str, Path]) -> None:
+def test_lone_calls_of_any_signature_are_answered(loader: ModelLoader, tiny_models: dict[str, Path]) -> None:
     """The engine for one row holds `serving_default` alone; an explanation that comes alone runs on a stream."""
     records: list[BatchRecord] = []
-    queue = opener.open(tiny_models["plain"], records.append)
+    queue = loader.load(tiny_models["plain"], records.append)
     try:
         assert "openvino" == queue.engine.name
         answer = queue.submit("serving_default", {"images": IMAGES}).result(60)
@@ -41,11 +41,11 @@ def test_lone_calls_of_any_signature_are_answered(opener: QueueOpener, tiny_mode
     assert ["serving_default", "explain", "describe"] == [record.signature for record in records]
 
 
-def test_one_runtime_answers_all_signatures(opener: QueueOpener, tmp_path: Path, tiny_models: dict[str, Path]) -> None:
+def test_one_runtime_answers_all_signatures(loader: ModelLoader, tmp_path: Path, tiny_models: dict[str, Path]) -> None:
     """OpenVINO reads `serving_default` of this model, but not `describe`: TensorFlow answers both then."""
     shutil.copytree(tiny_models["plain"], tmp_path / "model")
     (tmp_path / "model" / CONTRACT_FILE).unlink()
-    queue = opener.open(tmp_path / "model")
+    queue = loader.load(tmp_path / "model")
     try:
         assert ("tensorflow", None) == (queue.engine.name, queue._lone_engine)
         assert queue.submit("describe", {"row": np.zeros(1, np.int32)}).result(60)["contract"].shape == (1,)

@@ -1,4 +1,4 @@
-"""Calls are joined, shared out, refused and dropped; every caller gets its own answer."""
+"""Calls are batched, shared out, refused and dropped; every caller gets its own answer."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_what_comes_while_a_batch_runs_is_the_next_one(held: tuple[EchoEngine, M
 
 
 def test_no_batch_is_larger_than_planned(held: tuple[EchoEngine, ModelQueue]) -> None:
-    """Six waiting rows become batches of at most 4, and a call of five rows is cut and put together again."""
+    """Six waiting rows become batches of at most 4, and a call of five rows is split and put together again."""
     engine, queue = held
     large, small = ask(queue, 1, 2, 3, 4, 5), ask(queue, 6)
     engine.gate.set()
@@ -192,7 +192,7 @@ def test_a_large_call_that_fails_in_part_fails_once(held: tuple[EchoEngine, Mode
 
 
 def test_a_signature_without_batch_axis_runs_alone(held: tuple[EchoEngine, ModelQueue]) -> None:
-    """Calls to a signature with a scalar output are never joined, nor cut however large."""
+    """Calls to a signature with a scalar output are never batched, nor split however large."""
     engine, queue = held
     calls = [queue.submit("whole", rows(*numbers)) for numbers in ((1,), (2, 3, 4, 5, 6, 7))]
     engine.gate.set()
@@ -200,7 +200,7 @@ def test_a_signature_without_batch_axis_runs_alone(held: tuple[EchoEngine, Model
     assert engine.batches[1:] == [("whole", [1]), ("whole", [2, 3, 4, 5, 6, 7])]
 
 
-def test_rows_of_other_shapes_are_not_joined(held: tuple[EchoEngine, ModelQueue]) -> None:
+def test_rows_of_other_shapes_share_no_batch(held: tuple[EchoEngine, ModelQueue]) -> None:
     """Where a signature leaves more than the batch free, only equal shapes meet; no rows at all run alone."""
     engine, queue = held
     wide = queue.submit("echo", {"numbers": np.ones((1, 5), np.int64)})
@@ -352,7 +352,7 @@ def test_a_lone_call_gets_all_cores_and_many_share_them(scheduler: Scheduler) ->
 
 
 def test_the_streams_share_a_lone_call_of_many_rows(scheduler: Scheduler) -> None:
-    """One row is what the other engine is for; more are cut into as many batches as there are streams."""
+    """One row is what the other engine is for; more are split into as many batches as there are streams."""
     streams, lone = EchoEngine(), EchoEngine()
     queue = ModelQueue(scheduler, streams, Plan(num_streams=2, max_batch=8), lone_engine=lone)
     rows = np.arange(10).reshape(5, 2)
