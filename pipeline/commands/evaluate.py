@@ -12,7 +12,6 @@ from pipeline.commands.folders import add_folders, existing_store
 from pipeline.commands.output.tables import format_interval, format_number, format_table
 from pipeline.commands.paths import check_dataset, check_output
 
-_OVERALL = ("accuracy", "balanced_accuracy", "brier", "log_loss", "expected_calibration_error")
 _PER_CLASS = ("precision", "recall", "f1", "auc")
 _MOST_SHOWN = 20  # classes in a table; all of them are in the JSON
 
@@ -41,12 +40,13 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     name, version = store.resolve(arguments.model)
     from pipeline.errors import PipelineError
     from pipeline.evaluation.assess import assess
+    from pipeline.metrics.table import METRICS
 
     found = assess(store, arguments.runs_dir, name, version, location=arguments.dataset)
     print(f"{name}/{version} on {found['images']} images of {found['dataset']}")
-    for metric in _OVERALL:
-        interval = format_interval(found.get(f"{metric}_interval"))
-        print(f"{metric.replace('_', ' ')}: {format_number(found[metric])}{interval}")
+    for metric in METRICS:
+        interval = format_interval(found.get(f"{metric.name}_interval"))
+        print(f"{metric.words}: {format_number(found[metric.name])}{interval}")
     classes = list(found["classes"].items())
     header = ["class", *_PER_CLASS, "images"]
     lines = [[label, *(format_number(c[key]) for key in _PER_CLASS), str(c["support"])] for label, c in classes]
@@ -66,6 +66,7 @@ def _compare(arguments: argparse.Namespace) -> None:
         check_dataset(arguments.data)
     store = existing_store(arguments)
     first, second = store.resolve(arguments.first), store.resolve(arguments.second)
+    from pipeline.metrics.table import METRICS
     from pipeline.publishing.compare import compare_versions
 
     found = compare_versions(store, arguments.runs_dir, first, second, data=arguments.data)
@@ -78,7 +79,7 @@ def _compare(arguments: argparse.Namespace) -> None:
         print(f"left out: {found['left_out']} images that one of them was trained on, they or their group")
     for reference in found["unknown"]:
         print(f"not known: what {reference} was trained on; its numbers may be flattered")
-    rows = [[key.replace("_", " "), *(format_number(found[side][key]) for side in "ab")] for key in _OVERALL]
+    rows = [[metric.words, *(format_number(found[side][metric.name]) for side in "ab")] for metric in METRICS]
     for label in found["labels"][:_MOST_SHOWN]:
         for key in ("recall", "auc"):
             rows.append([f"{key} of {label}", *(format_number(found[side]["classes"][label][key]) for side in "ab")])

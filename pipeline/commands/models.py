@@ -37,17 +37,20 @@ def _models(arguments: argparse.Namespace) -> None:
     if not versions:
         print(f"no models in {arguments.models_dir}")
         return
+    from pipeline.metrics.table import metrics_in
+
+    columns = metrics_in("models")
     rows = [
         [
             f"{item['model']}/{item['version']}",
             " ".join(item["roles"]) or "-",
-            format_number(item["accuracy"]),
+            *(format_number(item["metrics"].get(metric.name)) for metric in columns),
             item["created"] or "-",
             format_size(item["size"]),
         ]
         for item in versions
     ]
-    for line in format_table([["version", "role", "accuracy", "created", "size"], *rows]):
+    for line in format_table([["version", "role", *(metric.words for metric in columns), "created", "size"], *rows]):
         print(line)
 
 
@@ -58,17 +61,22 @@ def _describe(store: ModelStore, name: str, version: int) -> dict[str, Any]:
     except ContractError:
         provenance = None
     provenance = provenance if isinstance(provenance, dict) else {}
-    metrics = provenance.get("metrics")
-    accuracy = metrics.get("accuracy") if isinstance(metrics, dict) else None
+    metrics = _numbers(provenance.get("metrics"))
     files = (path for path in store.version_path(name, version).rglob("*") if path.is_file())
     return {
         "model": name,
         "version": version,
         "roles": list(store.read_index()[name].roles_of(version)),
-        "accuracy": accuracy if isinstance(accuracy, float | int) else None,
+        "accuracy": metrics.get("accuracy"),
+        "metrics": metrics,
         "created": str(provenance["created"]) if "created" in provenance else None,
         "size": sum(path.stat().st_size for path in files),
     }
+
+
+def _numbers(metrics: Any) -> dict[str, float]:
+    """Return the numbers among a contract's metrics, which another program may have written."""
+    return {k: v for k, v in metrics.items() if isinstance(v, float | int)} if isinstance(metrics, dict) else {}
 
 
 def _change(arguments: argparse.Namespace) -> None:

@@ -16,11 +16,12 @@ from contract.model import Label, ModelContract, build_document
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest, ManifestRow
 from pipeline.evaluation.bootstrap import GroupBootstrap
-from pipeline.evaluation.calibration import fit_temperature, reliability, softmax
+from pipeline.evaluation.calibration import fit_temperature, softmax
 from pipeline.evaluation.metrics import measure
 from pipeline.evaluation.operating_points import Predictions, choose_points
 from pipeline.evaluation.ranking import draw_curves
 from pipeline.evaluation.screening import measure_screening
+from pipeline.metrics.reliability import reliability
 from pipeline.networks.network import Classifier, preprocess
 from pipeline.networks.saved_model import serving_function
 from pipeline.recipe.evaluate_settings import Evaluate

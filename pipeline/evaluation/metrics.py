@@ -1,4 +1,4 @@
-"""What a set of predictions is worth, overall and by class, with intervals over groups."""
+"""Measures a set of predictions, overall and by class, with intervals over groups."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluation.bootstrap import GroupBootstrap
-from pipeline.evaluation.calibration import reliability
 from pipeline.evaluation.ranking import Ranking
+from pipeline.metrics.table import METRICS, Metric, Predictions
 
 # Above, a thousand draws for every class take minutes; the AUC then comes without its interval.
 MAX_BOOTSTRAP_CELLS = 2_000_000
@@ -36,16 +36,13 @@ def measure(
         intervals: False leaves them out (None), for a caller that wants one number fast.
 
     Returns:
-        images, groups, accuracy with accuracy_interval, balanced_accuracy (over the classes that occur), brier
-        (multi-class, 0 to 2), log_loss, expected_calibration_error, confusion (rows are true classes, columns
-        predicted; counts), confusion_rates (of each row; null for a class without images) and, per class, precision,
-        recall, f1, support, one-vs-rest auc with auc_interval and average_precision. A value that cannot be computed
-        is None; an interval is [low, high] at 95 %.
+        images, groups, every metric of the table (accuracy with accuracy_interval), confusion (rows are true classes,
+        columns predicted; counts), confusion_rates (of each row; null for a class without images) and, per class,
+        precision, recall, f1, support, one-vs-rest auc with auc_interval and average_precision. A value that cannot
+        be computed is None; an interval is [low, high] at 95 %.
     """
-    predicted = probabilities.argmax(axis=1)
-    right = predicted == targets
-    confusion = np.zeros((len(labels), len(labels)), np.int64)
-    np.add.at(confusion, (targets, predicted), 1)
+    predictions = Predictions(probabilities, targets)
+    confusion = predictions.confusion
     bootstrap = GroupBootstrap([str(i) for i in range(len(targets))] if groups is None else groups, seed=seed)
     fits = intervals and probabilities.size <= MAX_BOOTSTRAP_CELLS
     classes = {
@@ -53,19 +50,10 @@ def measure(
         | measure_ranking(probabilities[:, i], targets == i, bootstrap if fits else None)
         for i, label in enumerate(labels)
     }
-    recalls = [c["recall"] for c in classes.values() if c["recall"] is not None]
-    chosen = probabilities[np.arange(len(targets)), targets].astype(np.float64)
     return {
         "images": len(targets),
         "groups": bootstrap.num_groups,
-        "accuracy": float(right.mean()),
-        "accuracy_interval": bootstrap.interval(lambda weights: (weights @ right) / weights.sum(axis=1))
-        if intervals
-        else None,
-        "balanced_accuracy": float(np.mean(recalls)),
-        "brier": float(((probabilities - np.eye(len(labels))[targets]) ** 2).sum(axis=1).mean()),
-        "log_loss": float(-np.log(np.maximum(chosen, 1e-12)).mean()),
-        "expected_calibration_error": reliability(probabilities, targets)["expected_calibration_error"],
+        **_measure_overall(predictions, bootstrap if intervals else None),
         "confusion": confusion.tolist(),
         "confusion_rates": [[n / sum(row) for n in row] if sum(row) else None for row in confusion.tolist()],
         "classes": classes,
@@ -92,6 +80,23 @@ def measure_ranking(
         "auc_interval": bootstrap.interval(ranking.auc) if bootstrap else None,
         "average_precision": float(average_precision_score(positive, scores)),
     }
+
+
+def _measure_overall(predictions: Predictions, bootstrap: GroupBootstrap | None) -> dict[str, Any]:
+    """Return every metric of the table, and the intervals of those that have one; None without a bootstrap."""
+    measured: dict[str, Any] = {}
+    for metric in METRICS:
+        measured[metric.name] = metric.compute(predictions)
+        if metric.per_image is not None:
+            measured[f"{metric.name}_interval"] = _interval(metric, predictions, bootstrap)
+    return measured
+
+
+def _interval(metric: Metric, predictions: Predictions, bootstrap: GroupBootstrap | None) -> list[float] | None:
+    if bootstrap is None or metric.per_image is None:
+        return None
+    values = metric.per_image(predictions)
+    return bootstrap.interval(lambda weights: (weights @ values) / weights.sum(axis=1))
 
 
 def _measure_class(confusion: NDArray[np.int64], index: int) -> dict[str, Any]:

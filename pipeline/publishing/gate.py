@@ -28,9 +28,9 @@ from pipeline.data.ingest import Source
 from pipeline.data.lineage import Seen, seen_by, seen_by_ancestors, seen_in
 from pipeline.data.split import Manifest, ManifestRow
 from pipeline.errors import PipelineError
-from pipeline.evaluation.metrics import measure
 from pipeline.evaluation.scoring import LoadedVersion, loaded_version, predict_files
-from pipeline.recipe.gate_settings import LOWER_IS_BETTER, MIN_IMAGES, Gate
+from pipeline.metrics.table import Predictions, find_metric
+from pipeline.recipe.gate_settings import MIN_IMAGES, Gate
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ class Gatekeeper:
 
     def _decide(self, live: int, images: int, *, before: float, after: float) -> GateOutcome:
         settings = self._settings
-        worse_by = after - before if settings.metric in LOWER_IS_BETTER else before - after
+        worse_by = after - before if find_metric(settings.metric).lower_is_better else before - after
         # The slack forgives the last bits of a difference that is exactly the margin; a NaN passes nothing.
         verdict: Verdict = "passed" if worse_by <= settings.margin + 1e-9 else "failed"
         reason = (
@@ -191,7 +191,7 @@ def _measure(
     probabilities: NDArray[np.float32], rows: Sequence[ManifestRow], labels: Sequence[str], metric: str
 ) -> float:
     targets = np.array([labels.index(row.label) for row in rows], np.int64)
-    return float(measure(probabilities, targets, labels, intervals=False)[metric])
+    return find_metric(metric).compute(Predictions(probabilities, targets))
 
 
 def _listed(labels: Sequence[str]) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from pipeline.metrics.table import metric_names
 from pipeline.recipe.section import Fraction, Section
 
 MIN_IMAGES = 30  # fewer say too little about which of two versions is better
 
-GateMetric = Literal["accuracy", "balanced_accuracy", "brier", "log_loss"]
-LOWER_IS_BETTER = frozenset({"brier", "log_loss"})
+if TYPE_CHECKING:
+    GateMetric = str
+else:
+    GateMetric = Literal[metric_names("gate")]
 
 
 class Gate(Section):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,21 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from pipeline.data.split import ManifestRow
 from pipeline.evaluation.calibration import MIN_CALIBRATION_IMAGES
 from pipeline.evaluation.screening import SPECIFICITIES
+from pipeline.metrics.table import Format, metrics_in
 from pipeline.report.figures import draw_learning_curve, draw_precision_recall, draw_reliability, draw_roc
 from pipeline.report.pictures import Pictures
 
 _MAX_MATRIX = 15  # classes; of more, the pairs that are confused most
 _MAX_CONFUSED = 20
 _NO_BREAK = "\N{NO-BREAK SPACE}"
+_FILTERS: dict[str, Callable[[Any], str]] = {
+    "percent": lambda value: "-" if value is None else f"{100 * value:.1f}{_NO_BREAK}%",
+    "percents": lambda value: "" if value is None else f"{100 * value[0]:.1f} to {100 * value[1]:.1f}{_NO_BREAK}%",
+    "decimals": lambda value: "-" if value is None else f"{value:.3f}",
+    "interval": lambda value: "-" if value is None else f"{value[0]:.3f} to {value[1]:.3f}",
+    "number": lambda value: f"{value:.3g}",
+}
+_INTERVALS: dict[Format, str] = {"percent": "percents", "decimals": "interval", "number": "interval"}
 _WITHHELD = "A warning names images or groups; it is in the run's own report."
 
 
@@ -52,23 +61,28 @@ def write_report(path: Path, document: Mapping[str, Any], pictures: Pictures | N
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "percent": lambda value: "-" if value is None else f"{100 * value:.1f}{_NO_BREAK}%",
-        "percents": lambda value: "" if value is None else f"{100 * value[0]:.1f} to {100 * value[1]:.1f}{_NO_BREAK}%",
-        "decimals": lambda value: "-" if value is None else f"{value:.3f}",
-        "interval": lambda value: "-" if value is None else f"{value[0]:.3f} to {value[1]:.3f}",
-        "number": lambda value: f"{value:.3g}",
-    }
+    environment.filters |= _FILTERS
     html = environment.get_template("report.html.j2").render(
         document,
         figures=_draw(document),
         pictures=pictures,
         confused=_most_confused(document["labels"], document["test"]),
         specificities=SPECIFICITIES,
+        headline=_headline(document["test"]),
         undefined_classes=[label for label, text in document["card"]["definitions"].items() if not text],
         calibrated=document["calibration"]["fitted_on_images"] >= MIN_CALIBRATION_IMAGES,
     )
     path.write_text(html, encoding="utf-8")
+
+
+def _headline(test: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return value, title and note of each metric at the top; the note of one with an interval is the interval."""
+    rows = []
+    for metric in metrics_in("report"):
+        interval = _FILTERS[_INTERVALS[metric.format]](test[f"{metric.name}_interval"]) if metric.per_image else None
+        note = metric.note if interval is None else interval
+        rows.append((_FILTERS[metric.format](test[metric.name]), metric.title, note))
+    return rows
 
 
 def without_names(warnings: Iterable[str], rows: Sequence[ManifestRow]) -> list[str]:

@@ -20,6 +20,7 @@ from pipeline.data.ingest import Dataset, ingest
 from pipeline.evaluation.baseline import fit_to_images
 from pipeline.evaluation.evaluate import Evaluation, contract_points, evaluate, write_predictions
 from pipeline.interrupt import uncovered_interrupts
+from pipeline.metrics.table import metric_names
 from pipeline.networks.network import Classifier
 from pipeline.networks.saliency import saliency_method
 from pipeline.networks.weights import Weights
@@ -231,7 +232,7 @@ def _contract(
         "dataset_sha256": dataset_sha256,
         "backbone": recipe["model"]["backbone"],
         "keras_model_sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
-        "metrics": {key: document["test"][key] for key in ("images", "accuracy", "balanced_accuracy", "brier")},
+        "metrics": {key: document["test"][key] for key in ("images", *metric_names("contract"))},
     }
     return ModelContract.from_document(
         build_document(

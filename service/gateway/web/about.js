@@ -26,12 +26,18 @@ function facts({ labels, input, provenance, operating_points: points, saliency }
     ["Classes", labels.length > 12 ? String(labels.length) : list(labels.map((label) => label.name))],
     ["Trained on", dataset],
     ["Accuracy", measured(metrics ?? {})],
+    ["Other metrics", others(metrics ?? {})],
     ["Network", backbone],
     ["Sees", `${input.width} × ${input.height} pixels in ${color}`],
     ["Thresholds", list((points ?? []).map(({ label, threshold }) => `${label} from ${percent(threshold)}`))],
     ["Heat maps", saliency ? "" : "none"],
     ["Made", created ? new Date(created).toLocaleDateString(undefined, { dateStyle: "long" }) : ""],
   ];
+}
+
+function others({ accuracy, images, ...metrics }) {
+  const numbers = Object.entries(metrics).filter(([, value]) => typeof value === "number");
+  return numbers.map(([name, value]) => `${name.replaceAll("_", " ")} ${value.toFixed(3)}`).join(", ");
 }
 
 function measured({ accuracy, images }) {

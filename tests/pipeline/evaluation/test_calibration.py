@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.evaluation.calibration import TEMPERATURES, fit_temperature, reliability, softmax
+from pipeline.evaluation.calibration import TEMPERATURES, fit_temperature, softmax
 from pipeline.evaluation.operating_points import Predictions, apply_threshold, choose_points, choose_threshold
+from pipeline.metrics.reliability import reliability
 from pipeline.recipe.evaluate_settings import OperatingPointRule
 
 

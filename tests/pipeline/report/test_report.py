@@ -13,10 +13,10 @@ import pytest
 from pipeline.data.split import ManifestRow
 from pipeline.errors import RecipeError
 from pipeline.evaluation.bootstrap import GroupBootstrap
-from pipeline.evaluation.calibration import reliability
 from pipeline.evaluation.metrics import measure
 from pipeline.evaluation.ranking import draw_curves
 from pipeline.evaluation.screening import measure_screening
+from pipeline.metrics.reliability import reliability
 from pipeline.networks.network import build_classifier
 from pipeline.networks.weights import Weights
 from pipeline.recipe.evaluate_settings import Card, Evaluate, check_classes
