@@ -110,6 +110,15 @@ def _balanced_accuracy(predictions: Predictions) -> float:
     return float(np.mean(predictions.confusion.diagonal()[occurs] / supports[occurs]))
 
 
+def _matthews_correlation(predictions: Predictions) -> float:
+    """Return Gorodkin's multi-class coefficient; 0 where all images or all predictions are of one class."""
+    confusion = predictions.confusion.astype(np.float64)
+    true, predicted, images = confusion.sum(axis=1), confusion.sum(axis=0), confusion.sum()
+    covariance = images * confusion.trace() - true @ predicted
+    variances = (images**2 - true @ true) * (images**2 - predicted @ predicted)
+    return float(covariance / np.sqrt(variances)) if variances > 0 else 0.0
+
+
 def _brier(predictions: Predictions) -> float:
     """Return the multi-class Brier score."""
     probabilities = predictions.probabilities
@@ -144,6 +153,13 @@ METRICS: tuple[Metric, ...] = (
         _balanced_accuracy,
         frozenset({"gate", "report", "contract"}),
         format="percent",
+    ),
+    Metric(
+        "matthews_correlation",
+        "Matthews correlation",
+        "1 best, 0 chance",
+        _matthews_correlation,
+        frozenset({"gate", "report", "contract"}),
     ),
     Metric(
         "brier",

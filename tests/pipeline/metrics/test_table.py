@@ -24,6 +24,7 @@ QUICK = ["model.input_size=32", "data.group=^(.*)_", "train.epochs=1", "train.ba
 EXPECTED: dict[str, Callable[[Any, Any], float]] = {
     "accuracy": lambda p, t: reference.accuracy_score(t, p.argmax(axis=1)),
     "balanced_accuracy": lambda p, t: reference.balanced_accuracy_score(t, p.argmax(axis=1)),
+    "matthews_correlation": lambda p, t: reference.matthews_corrcoef(t, p.argmax(axis=1)),
     "brier": lambda p, t: ((p - np.eye(3)[t]) ** 2).sum() / len(t),
     "log_loss": lambda p, t: -np.log(np.maximum(p[range(len(t)), t], 1e-12)).mean(),
     "expected_calibration_error": lambda p, t: reliability(p, t)["expected_calibration_error"],
