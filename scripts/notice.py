@@ -89,8 +89,16 @@ FAMILIES = {
     r"_?pywrap_\w+|_native_proto_caster": "tensorflow_cc",
 }
 
-# Libraries inside a package's own modules and shared libraries, as its licence files list them.
+# Libraries inside a package's own modules, scripts and shared libraries, as its licence files list them.
 LINKED = {
+    "fastapi-swagger": (
+        Library("Swagger UI", APACHE),
+        Library("DOMPurify", f"{APACHE} OR MPL-2.0"),
+        Library("highlight.js", BSD3),
+        Library("Immutable", "MIT"),
+        Library("React and Redux", "MIT"),
+        Library("Remarkable", "MIT"),
+    ),
     "grpcio": (
         Library("BoringSSL", APACHE),
         Library("Abseil", APACHE),
@@ -220,9 +228,9 @@ HEADER = """\
 Fovea
 Licensed under the Apache License, Version 2.0; see LICENSE.
 
-The container images install packages that bundle compiled libraries. They are listed here with their licences
-(SPDX expressions). Each package keeps the licence texts in its `*.dist-info` folder; TensorFlow's are in
-`tensorflow/THIRD_PARTY_NOTICES.txt`. The base image's own files have theirs under `/usr/share/doc/*/copyright`.
+The container images install packages that bundle compiled libraries or scripts. They are listed here with
+their licences (SPDX expressions). Each package keeps the licence texts in its `*.dist-info` folder; TensorFlow's are
+in `tensorflow/THIRD_PARTY_NOTICES.txt`. The base image's own files have theirs under `/usr/share/doc/*/copyright`.
 scripts/notice.py writes this file from the installed packages.
 """
 

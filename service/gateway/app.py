@@ -22,7 +22,7 @@ from service.gateway.http.lifetime import RequestLifetime
 from service.gateway.http.middleware import RequestScope
 from service.gateway.http.replies import install_error_handlers
 from service.gateway.http.schemas import PredictQuery
-from service.gateway.routes import docs, explain, feedback, health, models, open_inference, page, predict, tensorflow
+from service.gateway.routes import explain, feedback, health, models, open_inference, openapi, page, predict, tensorflow
 from service.gateway.telemetry.tracing import TraceRequests
 
 _DESCRIPTION = (
@@ -38,7 +38,7 @@ _NO_TELEMETRY: Any = {
     "auto_configure": False,
 }
 
-_ROUTES = (predict, explain, tensorflow, open_inference, feedback, models, health, docs, page)
+_ROUTES = (predict, explain, tensorflow, open_inference, feedback, models, health, openapi, page)
 _HOT_ROUTES = (HotRoute("/v1/predict", predict.predict, PredictQuery),)
 
 
@@ -55,7 +55,7 @@ def create_app(settings: Settings, components: Components | None = None) -> Fast
         description=_DESCRIPTION,
         docs_url=None,
         redoc_url=None,
-        openapi_url=None,  # routes/docs.py, which knows the prefix
+        openapi_url=None,  # routes/openapi.py, which knows the prefix
         redirect_slashes=False,
         lifespan=_run_components,
         telemetry=_NO_TELEMETRY,

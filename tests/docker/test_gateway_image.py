@@ -122,12 +122,13 @@ def get_status(url: str) -> int:
 
 
 def test_it_answers(gateway: Container, port: int) -> None:
-    """It is alive at once, says that there is nothing to serve, and has the page for people."""
+    """It is alive at once, says that there is nothing to serve, and has the pages for people."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while get_status(f"http://127.0.0.1:{port}/healthz") == 0 and time.monotonic() < deadline:
         time.sleep(0.1)
-    actual = [get_status(f"http://127.0.0.1:{port}{path}") for path in ("/healthz", "/readyz", "/", "/web/app.js")]
-    assert actual == [200, 503, 200, 200], gateway.logs().decode()
+    paths = ("/healthz", "/readyz", "/", "/web/app.js", "/docs", "/web/swagger-ui-bundle.js", "/web/swagger-ui.css")
+    actual = [get_status(f"http://127.0.0.1:{port}{path}") for path in paths]
+    assert actual == [200, 503, 200, 200, 200, 200, 200], gateway.logs().decode()
 
 
 def test_its_health_check_passes(gateway: Container) -> None:

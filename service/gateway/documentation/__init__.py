@@ -1,1 +1,1 @@
-"""The OpenAPI document of the gateway, and its page."""
+"""The OpenAPI document of the gateway."""

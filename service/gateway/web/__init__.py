@@ -1,1 +1,1 @@
-"""The page: its files and the headers that they are sent with."""
+"""The pages: their files and the headers that they are sent with."""

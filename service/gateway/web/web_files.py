@@ -1,4 +1,4 @@
-"""The page's files, and the headers that let the browser use them and nothing else."""
+"""The pages' files, and the headers that let the browser use them and nothing else."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-_RELATIVE_LINK = re.compile(rb'((?:href|src)=")([a-z])')
+_RELATIVE_LINK = re.compile(rb'((?:href|src)=")(?:\./(?=")|(?=[a-z]))')
 # The page's own files and its own service, nothing else; no text ever becomes markup or code, whatever a label says.
 CONTENT_SECURITY_POLICY = "; ".join(
     [
@@ -60,18 +60,20 @@ class WebFile:
         """Return the file with this before its relative links."""
         if root == "./":
             return self
-        return _build(_RELATIVE_LINK.sub(rb"\1" + root.encode() + rb"\2", self.content), self.media_type)
+        return _hash(_RELATIVE_LINK.sub(rb"\1" + root.encode(), self.content), self.media_type)
 
 
 @functools.cache
 def load_web_files() -> dict[str, WebFile]:
     """Return the page's files by name."""
-    return {path.name: _load(path) for path in sorted(_FOLDER.iterdir()) if path.suffix in _TYPES}
+    paths = [path for path in sorted(_FOLDER.iterdir()) if path.suffix in _TYPES]
+    return {path.name: build_web_file(path.name, path.read_bytes()) for path in paths}
 
 
-def _load(path: Path) -> WebFile:
-    return _build(path.read_bytes(), _TYPES[path.suffix])
+def build_web_file(name: str, content: bytes) -> WebFile:
+    """Return a file with the media type of its name's suffix."""
+    return _hash(content, _TYPES[Path(name).suffix])
 
 
-def _build(content: bytes, media_type: str) -> WebFile:
+def _hash(content: bytes, media_type: str) -> WebFile:
     return WebFile(content, media_type, f'"{hashlib.sha256(content).hexdigest()[:32]}"')

@@ -10,7 +10,6 @@ from starlette.testclient import TestClient
 
 from service.gateway.context import errors
 from service.gateway.context.errors import GatewayError
-from service.gateway.documentation.docs_page import render_docs
 
 # Codes that no route of the API answers with, or that a reply has under another status.
 NOT_IN_EXAMPLES = {"internal_error", "unavailable", "invalid_argument"}
@@ -109,14 +108,3 @@ def test_the_example_bodies_are_answered(client: TestClient, document: dict[str,
     for path in ("/v1/predict", "/v1/explain"):
         example = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["example"]
         assert 200 == client.post(path, json=example).status_code
-
-
-def test_the_page_shows_every_route(document: dict[str, Any]) -> None:
-    """/docs is written from the same document."""
-    page = render_docs(document)
-
-    assert "<code>unsupported_image</code>" in page
-    assert "&quot;instances&quot;" in page
-    for _, path, operation in operations(document):
-        assert path in page
-        assert f'id="{operation["operationId"]}"' in page

@@ -11,10 +11,13 @@ from starlette.testclient import TestClient
 from contract.baseline import WARNING
 from contract.errors import ImageError
 from service.gateway.context.errors import GatewayError
+from service.gateway.web.swagger_ui import SWAGGER_UI_FILES
 from service.gateway.web.web_files import load_web_files
 
+FILES = [*sorted(load_web_files()), *SWAGGER_UI_FILES]
 
-@pytest.mark.parametrize("name", ["", *(f"web/{name}" for name in sorted(load_web_files()))])
+
+@pytest.mark.parametrize("name", ["", "docs", *(f"web/{name}" for name in FILES)])
 def test_files_come_with_type_hash_and_a_strict_policy(client: TestClient, name: str) -> None:
     """Each file is what its type says, is not sniffed, and may use nothing but the gateway."""
     reply = client.get(f"/{name}")
@@ -22,17 +25,18 @@ def test_files_come_with_type_hash_and_a_strict_policy(client: TestClient, name:
     policy = reply.headers["content-security-policy"]
 
     assert 200 == reply.status_code
-    assert reply.headers["content-type"].startswith(kind[name.rpartition(".")[2] or "html"])
+    assert reply.headers["content-type"].startswith(kind[name.rpartition(".")[2]] if "." in name else "text/html")
     assert "nosniff" == reply.headers["x-content-type-options"]
     assert policy.startswith("default-src 'none'")
     assert not re.search(r"unsafe|http|\*|data:|blob:", policy)
 
 
-def test_a_file_is_sent_again_only_when_it_changed(client: TestClient) -> None:
+@pytest.mark.parametrize("path", ["/docs", "/web/app.js", "/web/swagger-ui-bundle.js"])
+def test_a_file_is_sent_again_only_when_it_changed(client: TestClient, path: str) -> None:
     """The hash is compared each time: 304 without a body for the one that the browser has."""
-    first = client.get("/web/app.js")
-    same = client.get("/web/app.js", headers={"if-none-match": first.headers["etag"]})
-    other = client.get("/web/app.js", headers={"if-none-match": '"0"'})
+    first = client.get(path)
+    same = client.get(path, headers={"if-none-match": first.headers["etag"]})
+    other = client.get(path, headers={"if-none-match": '"0"'})
 
     assert "no-cache" == first.headers["cache-control"]
     assert (304, b"") == (same.status_code, same.content)
@@ -57,9 +61,9 @@ def test_head_tells_the_same_without_a_body(client: TestClient) -> None:
 def test_markup_names_no_other_origin() -> None:
     """Nothing is loaded from elsewhere, and there is no inline script, style or handler for the policy to stop."""
     files = load_web_files()
-    page = files["index.html"].content.decode()
+    pages = (files["index.html"].content + files["docs.html"].content).decode()
 
-    assert not re.search(r"<style|\bstyle=|\bon\w+=|<script(?! type=\"module\" src=)", page)
+    assert not re.search(r"<style|\bstyle=|\bon\w+=|<script(?! type=\"module\" src=| src=)", pages)
     # The one address is the name of SVG, which nobody fetches.
     addresses = {found for file in files.values() for found in re.findall(rb"https?://[\w./]+", file.content)}
     assert addresses <= {b"http://www.w3.org/2000/svg"}
