@@ -17,6 +17,21 @@ from engine.signatures import check_input_names, check_inputs, find_signature, r
 Arrays = dict[str, NDArray[Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class CheckedCall:
+    """A call that fits its signature.
+
+    Attributes:
+        signature: its name.
+        inputs: every input by name.
+        outputs: the names that are wanted; never empty.
+    """
+
+    signature: str
+    inputs: Mapping[str, NDArray[Any]]
+    outputs: Sequence[str]
+
+
 class Engine(abc.ABC):
     """A loaded model; `run` may be called from several threads at once.
 
@@ -55,15 +70,29 @@ class Engine(abc.ABC):
             InputError: if a name, dtype or shape does not fit it.
             RunError: if the runtime fails.
         """
+        checked = self.check(signature, inputs, outputs or ())
+        return self.execute(signature, inputs, checked.outputs)
+
+    def check(self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> CheckedCall:
+        """Check a call without running it.
+
+        Raises:
+            SignatureError: if there is no such signature.
+            InputError: if a name, dtype or shape does not fit it.
+        """
         definition = find_signature(self.signatures, signature)
         check_input_names(definition, inputs)
-        names = resolve_outputs(definition, outputs or ())
+        wanted = resolve_outputs(definition, outputs)
         check_inputs(definition, inputs, any_rank=self.any_rank)
-        return self._execute(signature, inputs, names)
+        return CheckedCall(signature, inputs, wanted)
 
     @abc.abstractmethod
-    def _execute(self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
-        """Run a signature whose inputs and outputs are known to fit."""
+    def execute(self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
+        """Run a call that is checked, or a batch of such calls.
+
+        Raises:
+            RunError: if the runtime fails.
+        """
 
     @abc.abstractmethod
     def close(self) -> None:

@@ -92,7 +92,8 @@ class OpenVINOEngine(Engine):
             if not self._is_described(signature):
                 self._graph(signature)
 
-    def _execute(self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
+    def execute(self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
+        """Run a signature, which is compiled at its first run."""
         if self._is_described(signature):
             (rows,) = inputs.values()
             return {alias: np.full(len(rows), self._contract, np.object_) for alias in outputs}

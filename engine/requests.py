@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from contract.errors import TensorError, TensorSizeError
 from contract.tensors import decode_tensor
-from engine.engine import Arrays, Engine
+from engine.engine import Arrays, CheckedCall, Engine
 from engine.errors import InputError
 from engine.saved_model import DEFAULT_SIGNATURE
-from engine.signatures import check_input_names, find_signature
+from engine.signatures import check_input_names, check_inputs, find_signature, resolve_outputs
 
 
 def signature_name(request: Any) -> str:
@@ -29,22 +29,29 @@ def run_request(engine: Engine, request: Any) -> Arrays:
     Raises:
         EngineError: as `Engine.run`, and if a tensor cannot be parsed.
     """
-    return engine.run(signature_name(request), decode_inputs(engine, request), list(request.output_filter))
+    call = decode_call(engine, request)
+    return engine.execute(call.signature, call.inputs, call.outputs)
 
 
-def decode_inputs(engine: Engine, request: Any) -> dict[str, NDArray[Any]]:
-    """Return the inputs of a PredictRequest by name.
+def decode_call(engine: Engine, request: Any) -> CheckedCall:
+    """Return the call that a PredictRequest makes; names are checked before tensors are decoded.
 
     Raises:
-        EngineError: if the signature does not exist or has other inputs, or if a tensor cannot be parsed.
+        EngineError: if the signature does not exist or the request does not fit it, or if a tensor cannot be parsed.
     """
-    check_input_names(find_signature(engine.signatures, signature_name(request)), request.inputs)
-    inputs = {}
-    for alias, proto in request.inputs.items():
-        try:
-            inputs[alias] = decode_tensor(proto)
-        except TensorSizeError as err:
-            raise InputError(f"tensor parsing error: {alias}: {err}") from err
-        except TensorError as err:
-            raise InputError(f"tensor parsing error: {alias}") from err
-    return inputs
+    name = signature_name(request)
+    definition = find_signature(engine.signatures, name)
+    check_input_names(definition, request.inputs)
+    inputs = {alias: _decode(alias, proto) for alias, proto in request.inputs.items()}
+    outputs = resolve_outputs(definition, request.output_filter)
+    check_inputs(definition, inputs, any_rank=engine.any_rank)
+    return CheckedCall(name, inputs, outputs)
+
+
+def _decode(alias: str, proto: Any) -> NDArray[Any]:
+    try:
+        return decode_tensor(proto)
+    except TensorSizeError as err:
+        raise InputError(f"tensor parsing error: {alias}: {err}") from err
+    except TensorError as err:
+        raise InputError(f"tensor parsing error: {alias}") from err

@@ -44,7 +44,8 @@ class TensorFlowEngine(Engine):
         self._session: Any = session
         self._calls = {name: _make_call(session, definition) for name, definition in signatures.items()}
 
-    def _execute(self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
+    def execute(self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
+        """Run a signature in the session."""
         definition = self.signatures[signature]
         try:
             values = self._calls[signature](*(inputs[alias] for alias in sorted(definition.inputs)))

@@ -15,7 +15,7 @@ from contract.tensors import (
     predict_pb2,
     prediction_service_pb2_grpc,
 )
-from engine.requests import decode_inputs, signature_name
+from engine.requests import decode_call
 from service.modelserver.answers import answering, build_model_spec, check_model_spec, find_version, refusing
 from service.modelserver.errors import RequestError
 from service.modelserver.monitoring import Metrics
@@ -46,18 +46,12 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
         with self._metrics.call() as labels:
             version, queue = find_version(self._repository, request)
             labels.model, labels.version = version.model, str(version.number)
-            signature = signature_name(request)
-            running = queue.submit(
-                signature,
-                decode_inputs(queue.engine, request),
-                request.output_filter,
-                caller=context.peer(),
-                timeout_s=context.time_remaining(),
-            )
+            call = decode_call(queue.engine, request)
+            running = queue.submit_checked(call, caller=context.peer(), timeout_s=context.time_remaining())
             # gRPC cancels this coroutine when the caller leaves or its deadline passes; that takes the call out.
             outputs = await asyncio.wrap_future(running)
         return predict_pb2.PredictResponse(
-            model_spec=build_model_spec(version, signature),
+            model_spec=build_model_spec(version, call.signature),
             outputs={name: self._encode_output(name, array) for name, array in outputs.items()},
         )
 

@@ -55,7 +55,8 @@ class EchoEngine(Engine):
         self.batches: list[tuple[str, list[int]]] = []
         self.is_closed = False
 
-    def _execute(self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
+    def execute(self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
+        """Run once the gate is open."""
         numbers = inputs["numbers"]
         self.batches.append((signature, [int(row[0]) for row in numbers]))
         self.begun.release()

@@ -30,7 +30,8 @@ class HalvingEngine(Engine):
         super().__init__({"serving_default": signature})
         self._offset = np.float32(offset)
 
-    def _execute(self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
+    def execute(self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
+        """Halve."""
         return {"y": inputs["x"] / np.float32(2) + self._offset}
 
     def close(self) -> None:

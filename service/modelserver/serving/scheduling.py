@@ -10,7 +10,7 @@ import logging
 import math
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -18,10 +18,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from engine.engine import Arrays, Engine
+from engine.engine import Arrays, CheckedCall, Engine
 from engine.errors import OverloadedError
-from engine.signatures import check_input_names, check_inputs, find_signature, has_ranks, is_batched, resolve_outputs
-from service.modelserver.serving.batching import Call, ShapeQueue, Slice, concatenate_inputs, split_outputs
+from engine.signatures import has_ranks, is_batched
+from service.modelserver.serving.backlog import Backlog, Batch
+from service.modelserver.serving.batching import Call, Slice, concatenate_inputs, split_outputs
 
 logger = logging.getLogger(__name__)
 
@@ -42,25 +43,6 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """What one thread runs next.
-
-    Attributes:
-        model: whose calls these are.
-        engine: the one of its engines to run on.
-        num_cores: how many that takes.
-        signature: the name that all slices ask for.
-        slices: rows of calls; none if all callers have left.
-    """
-
-    model: ModelQueue
-    engine: Engine
-    num_cores: int
-    signature: str
-    slices: Sequence[Slice]
-
-
-@dataclass(frozen=True, slots=True)
 class BatchRecord:
     """What one run was, for metrics.
 
@@ -77,6 +59,9 @@ class BatchRecord:
     run_s: float
 
 
+Observer = Callable[[BatchRecord], None]
+
+
 class Scheduler:
     """Shares a number of cores among models.
 
@@ -87,11 +72,12 @@ class Scheduler:
 
     def __init__(self, num_cores: int, *, max_waiting: int = 256) -> None:
         self.num_cores = num_cores
-        self.max_waiting = max_waiting
-        self.lock = threading.RLock()  # of everything here; futures' callbacks run under it
-        self.work = threading.Condition(self.lock)
-        self.models: deque[ModelQueue] = deque()
-        self.last_call_at = -math.inf  # `time.monotonic()`
+        self._max_waiting = max_waiting
+        self._lock = threading.RLock()  # of everything here and in the backlogs; futures' callbacks run under it
+        self._work = threading.Condition(self._lock)
+        self._drained = threading.Condition(self._lock)
+        self._models: deque[tuple[Backlog, Observer | None]] = deque()
+        self._last_call_at = -math.inf  # `time.monotonic()`
         self._num_free = num_cores
         self._closed = False
         names = [f"run-{number}" for number in range(num_cores)]
@@ -102,52 +88,112 @@ class Scheduler:
     @property
     def is_busy(self) -> bool:
         """Whether a call came in the last seconds."""
-        return time.monotonic() - self.last_call_at < _BUSY_S
+        return time.monotonic() - self._last_call_at < _BUSY_S
+
+    def add(self, backlog: Backlog, observe: Observer | None = None) -> None:
+        """Run a model's calls from now on.
+
+        Args:
+            backlog: of the model.
+            observe: is told of every batch, on the thread that ran it.
+        """
+        with self._lock:
+            self._models.append((backlog, observe))
+
+    def remove(self, backlog: Backlog) -> None:
+        """Wait until a model's calls are answered, then leave it out."""
+        with self._drained:
+            self._drained.wait_for(lambda: backlog.is_idle)
+            self._models = deque(entry for entry in self._models if entry[0] is not backlog)
+
+    def submit(self, backlog: Backlog, key: tuple[str, object, bool], call: Call) -> None:
+        """Queue a call; cancelling its future takes it out.
+
+        Args:
+            backlog: of the model.
+            key: signature, shapes of a row, and whether the call has rows.
+            call: is answered by its future.
+
+        Raises:
+            OverloadedError: if too many calls wait.
+        """
+        with self._work:
+            if backlog.num_waiting >= self._max_waiting:
+                raise OverloadedError(
+                    f"the model server is overloaded: {self._max_waiting} calls wait for the model, the most"
+                )
+            self._last_call_at = call.queued_at
+            backlog.add(key, call)
+            self._work.notify()
+        call.future.add_done_callback(lambda future: self._discard(backlog, call) if future.cancelled() else None)
 
     def close(self) -> None:
         """Let what runs finish and end the threads; what waits then waits for ever."""
-        with self.work:
+        with self._work:
             self._closed = True
-            self.work.notify_all()
+            self._work.notify_all()
         for thread in self._threads:
             thread.join()
 
+    def _discard(self, backlog: Backlog, call: Call) -> None:
+        with self._lock:
+            backlog.discard(call)
+            self._drained.notify_all()
+
     def _run_batches(self) -> None:
         while True:
-            with self.work:
-                while (batch := self._take()) is None:
+            with self._work:
+                while (taken := self._take()) is None:
                     if self._closed:
                         return
-                    self.work.wait()
-                self.work.notify()  # perhaps there is more; whoever finds nothing sleeps on
+                    self._work.wait()
+                self._work.notify()  # perhaps there is more; whoever finds nothing sleeps on
+            batch, observe = taken
             try:
-                batch.model.run(batch)
+                record = self._run(batch)
+                if observe is not None:
+                    observe(record)
             except Exception:  # an observer's; the thread must go on
                 logger.exception("a batch was answered, but not recorded")
-            with self.lock:
+            with self._lock:
                 self._num_free += batch.num_cores
 
-    def _take(self) -> Batch | None:
+    def _take(self) -> tuple[Batch, Observer | None] | None:
         """Return the batch whose turn it is; None if nothing waits, or if it needs more cores than are free."""
-        for _ in range(len(self.models) if not self._closed else 0):
-            model = self.models[0]
-            while model.is_ready:
-                if model.num_cores_wanted > self._num_free:
+        for _ in range(len(self._models) if not self._closed else 0):
+            backlog, observe = self._models[0]
+            while backlog.is_ready:
+                if backlog.num_cores_wanted > self._num_free:
                     return None  # its turn stays its own, or smaller models would never let it run
-                batch = model.take()
+                batch = backlog.take(time.monotonic())
                 if batch.slices:
                     self._num_free -= batch.num_cores
-                    self.models.rotate(-1)
-                    return batch
-            self.models.rotate(-1)
+                    self._models.rotate(-1)
+                    return batch, observe
+            if backlog.is_idle:
+                self._drained.notify_all()
+            self._models.rotate(-1)
         return None
+
+    def _run(self, batch: Batch) -> BatchRecord:
+        """Run a batch and answer its calls; its model is then ready for the next."""
+        started = time.monotonic()
+        outcomes = _run_slices(batch.engine, batch.signature, batch.slices)
+        run_s = time.monotonic() - started  # now: whoever is answered may take the interpreter first
+        with self._lock:
+            for part, outcome in zip(batch.slices, outcomes, strict=True):
+                _answer(part, outcome)
+            batch.backlog.finish()
+            self._drained.notify_all()
+        waits_s = [started - part.call.queued_at for part in batch.slices if part.start == 0]
+        return BatchRecord(batch.signature, waits_s, sum(part.rows for part in batch.slices), run_s)
 
 
 class ModelQueue:
     """A loaded model that many may call.
 
     Args:
-        scheduler: gives it cores.
+        scheduler: runs its calls.
         engine: the model; nobody else closes it.
         plan: how it is run.
         observe: is told of every batch, on the thread that ran it.
@@ -160,7 +206,7 @@ class ModelQueue:
         scheduler: Scheduler,
         engine: Engine,
         plan: Plan,
-        observe: Callable[[BatchRecord], None] | None = None,
+        observe: Observer | None = None,
         *,
         lone_engine: Engine | None = None,
     ) -> None:
@@ -168,13 +214,15 @@ class ModelQueue:
         self.plan = plan
         self._lone_engine = lone_engine
         self._scheduler = scheduler
-        self._observe = observe
         self._batched = {name for name, signature in engine.signatures.items() if is_batched(signature)}
-        self._queues: OrderedDict[Hashable, ShapeQueue] = OrderedDict()
-        self._num_running = 0
-        self._drained = threading.Condition(scheduler.lock)
-        with scheduler.lock:
-            scheduler.models.append(self)
+        self._backlog = Backlog(
+            engine,
+            num_cores=scheduler.num_cores,
+            num_streams=plan.num_streams,
+            max_batch=plan.max_batch,
+            lone_engine=lone_engine,
+        )
+        scheduler.add(self._backlog, observe)
 
     def submit(
         self,
@@ -185,7 +233,7 @@ class ModelQueue:
         caller: Hashable = None,
         timeout_s: float | None = None,
     ) -> Future[Arrays]:
-        """Queue a call; cancelling the future takes it out, or drops its answer.
+        """Check a call and queue it, as `submit_checked`.
 
         Args:
             signature: its name.
@@ -194,139 +242,63 @@ class ModelQueue:
             caller: who asks; callers take turns.
             timeout_s: seconds from now after which nobody waits for the answer; None means that somebody always does.
 
-        Returns:
-            Gets what `Engine.run` returns or raises, or a DeadlineError.
-
         Raises:
             SignatureError: if there is no such signature.
             InputError: if a name, dtype or shape does not fit it: what cannot run never meets the others.
             OverloadedError: if too many calls wait.
         """
-        definition = find_signature(self.engine.signatures, signature)
-        check_input_names(definition, inputs)
-        wanted = resolve_outputs(definition, outputs)
-        check_inputs(definition, inputs, any_rank=self.engine.any_rank)
-        is_batched_call = signature in self._batched and has_ranks(definition, inputs)
-        rows = len(next(iter(inputs.values()))) if is_batched_call else 0
+        return self.submit_checked(self.engine.check(signature, inputs, outputs), caller=caller, timeout_s=timeout_s)
+
+    def submit_checked(
+        self, checked: CheckedCall, *, caller: Hashable = None, timeout_s: float | None = None
+    ) -> Future[Arrays]:
+        """Queue a call; cancelling the future takes it out, or drops its answer.
+
+        Args:
+            checked: fits this model's engine.
+            caller: who asks; callers take turns.
+            timeout_s: seconds from now after which nobody waits for the answer; None means that somebody always does.
+
+        Returns:
+            Gets what `Engine.run` returns or raises, or a DeadlineError.
+
+        Raises:
+            OverloadedError: if too many calls wait.
+        """
+        signature, inputs = checked.signature, checked.inputs
+        can_batch = signature in self._batched and has_ranks(self.engine.signatures[signature], inputs)
+        rows = len(next(iter(inputs.values()))) if can_batch else 0
         now = time.monotonic()
         deadline = None if timeout_s is None else now + timeout_s
-        call = Call(inputs, wanted, max(1, rows), caller, deadline, now)
+        call = Call(inputs, checked.outputs, max(1, rows), caller, deadline, now)
         shapes = tuple(inputs[name].shape[1:] for name in sorted(inputs))
-        with self._scheduler.work:
-            self._check_room()
-            self._scheduler.last_call_at = now
-            self._queue((signature, shapes, rows > 0), self.plan.max_batch if rows else 1).add(call)
-            self._scheduler.work.notify()
-        call.future.add_done_callback(lambda future: self._drop(call) if future.cancelled() else None)
+        self._scheduler.submit(self._backlog, (signature, shapes, rows > 0), call)
         return call.future
 
     def close(self) -> None:
         """Finish the calls that are here, then close the engine; nobody may submit any more."""
-        with self._drained:
-            self._drained.wait_for(lambda: not self._queues and not self._num_running)
-            self._scheduler.models.remove(self)
+        self._scheduler.remove(self._backlog)
         for engine in (self.engine, self._lone_engine):
             if engine is not None:
                 engine.close()
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether a call waits and one of the model's streams is free; the scheduler holds the lock."""
-        return bool(self._queues) and self._num_running < self.plan.num_streams
 
-    @property
-    def num_cores_wanted(self) -> int:
-        """Cores that the next batch takes; the scheduler holds the lock."""
-        num_cores = self._scheduler.num_cores
-        return num_cores if self._next_engine is self._lone_engine else num_cores // self.plan.num_streams or 1
-
-    def take(self) -> Batch:
-        """Return the next batch; the scheduler holds the lock."""
-        engine, num_cores = self._next_engine, self.num_cores_wanted
-        queue = self._next_queue
-        slices = queue.take(time.monotonic(), self._room)
-        self._num_running += bool(slices)
-        self._queues.move_to_end(queue.key)
-        self._forget_if_empty(queue)
-        return Batch(self, engine, num_cores, queue.key[0], slices)
-
-    def run(self, batch: Batch) -> None:
-        """Run a batch and answer its calls, then be ready for the next."""
-        started = time.monotonic()
-        outcomes = _run_batch(batch.engine, batch.signature, batch.slices)
-        run_s = time.monotonic() - started  # now: whoever is answered may take the interpreter first
-        with self._scheduler.lock:
-            for part, outcome in zip(batch.slices, outcomes, strict=True):
-                if isinstance(outcome, Exception):
-                    part.call.fail(outcome)
-                else:
-                    part.call.answer(part, outcome)
-            self._num_running -= 1
-            self._drained.notify_all()
-        if self._observe is not None:
-            waits_s = [started - part.call.queued_at for part in batch.slices if part.start == 0]
-            rows = sum(part.rows for part in batch.slices)
-            self._observe(BatchRecord(batch.signature, waits_s, rows, run_s))
-
-    @property
-    def _next_engine(self) -> Engine:
-        """The engine for lone rows if the next batch is a call of one row, nothing runs and nothing else waits."""
-        lone = self._lone_engine
-        if lone is None or not self._is_only_call:
-            return self.engine
-        queue = self._next_queue
-        is_lone_row = queue.is_batched and queue.first.rows == 1
-        return lone if is_lone_row and queue.key[0] in lone.signatures else self.engine
-
-    @property
-    def _is_only_call(self) -> bool:
-        return not self._num_running and self._num_waiting == 1
-
-    @property
-    def _room(self) -> int:
-        """Rows that the next batch may take; the streams share a call that comes alone."""
-        share = self.plan.max_batch
-        if self._is_only_call:
-            share = min(share, math.ceil(self._next_queue.first.rows / self.plan.num_streams))
-        return share
-
-    @property
-    def _next_queue(self) -> ShapeQueue:
-        return next(iter(self._queues.values()))
-
-    @property
-    def _num_waiting(self) -> int:
-        return sum(queue.num_calls for queue in self._queues.values())
-
-    def _check_room(self) -> None:
-        limit = self._scheduler.max_waiting
-        if self._num_waiting >= limit:
-            raise OverloadedError(f"the model server is overloaded: {limit} calls wait for the model, the most")
-
-    def _queue(self, key: tuple[str, object, bool], max_batch: int) -> ShapeQueue:
-        if key not in self._queues:
-            self._queues[key] = ShapeQueue(key, max_batch)
-        return self._queues[key]
-
-    def _drop(self, call: Call) -> None:
-        """Take out a call whose caller has left."""
-        with self._scheduler.lock:
-            for queue in tuple(self._queues.values()):
-                queue.discard(call)
-                self._forget_if_empty(queue)
-
-    def _forget_if_empty(self, queue: ShapeQueue) -> None:
-        if not queue.num_calls:
-            self._queues.pop(queue.key, None)
-            self._drained.notify_all()
+def _answer(part: Slice, outcome: Arrays | Exception) -> None:
+    if not isinstance(outcome, Exception):
+        try:
+            part.call.answer(part, outcome)
+            return
+        except Exception as err:  # noqa: BLE001 - out of memory, or outputs of other shapes in a call's other batch
+            outcome = err
+    part.call.fail(outcome)
 
 
-def _run_batch(engine: Engine, signature: str, slices: Sequence[Slice]) -> list[Arrays | Exception]:
+def _run_slices(engine: Engine, signature: str, slices: Sequence[Slice]) -> list[Arrays | Exception]:
     """Return what each slice is answered; if they fail together each is run alone, so that one harms no other."""
     names = sorted({name for part in slices for name in part.call.outputs})
     try:
-        return [*split_outputs(slices, engine.run(signature, concatenate_inputs(slices), names))]
+        return [*split_outputs(slices, engine.execute(signature, concatenate_inputs(slices), names))]
     except Exception as err:  # noqa: BLE001 - whatever it is, the caller's future gets it
         if len(slices) == 1:
             return [err]
-    return [outcome for part in slices for outcome in _run_batch(engine, signature, [part])]
+    return [outcome for part in slices for outcome in _run_slices(engine, signature, [part])]

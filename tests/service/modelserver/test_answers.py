@@ -34,7 +34,8 @@ class FailingEngine(Engine):
         super().__init__(read_signatures(directory))
         self._error = error
 
-    def _execute(self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
+    def execute(self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
+        """Fail."""
         raise self._error
 
     def close(self) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -189,6 +190,24 @@ def test_a_large_call_that_fails_in_part_fails_once(held: tuple[EchoEngine, Mode
     with pytest.raises(RunError, match="poisoned"):
         bad.result(60)
     assert value(good) == 14
+
+
+class WideningEngine(EchoEngine):
+    """Answers each batch with wider rows than the one before."""
+
+    def execute(self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
+        """Return rows as wide as the number of batches."""
+        answered = super().execute(signature, inputs, outputs)
+        return {**answered, "doubled": np.ones((len(inputs["numbers"]), len(self.batches)), np.int64)}
+
+
+def test_a_call_whose_batches_do_not_fit_together_fails_alone(scheduler: Scheduler) -> None:
+    """A call in two batches of other shapes gets an error; the stream that ran it answers the next call."""
+    queue = ModelQueue(scheduler, WideningEngine(), Plan(num_streams=1, max_batch=4))
+    with pytest.raises(ValueError, match="array dimensions"):
+        ask(queue, 1, 2, 3, 4, 5).result(60)
+    assert value(ask(queue, 7)) == 14
+    queue.close()
 
 
 def test_a_signature_without_batch_axis_runs_alone(held: tuple[EchoEngine, ModelQueue]) -> None:

@@ -37,7 +37,7 @@ class TimedEngine(Engine):
         self._row_s = row_s
         self.batches: list[int] = []
 
-    def _execute(self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
+    def execute(self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
         rows = len(inputs["numbers"])
         self.batches.append(rows)
         time.sleep(self._call_s + rows * self._row_s)
