@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from contract.errors import TensorError, TensorSizeError
 from contract.stubs import import_stubs
+from contract.varint import encode_varint, read_varint
 
 _STUBS = import_stubs()
 get_model_metadata_pb2: Final[Any] = _STUBS["get_model_metadata_pb2"]
@@ -249,7 +250,10 @@ def _split_strings(content: bytes, count: int) -> list[bytes]:
         raise TensorError(f"expected {count} strings in tensor_content. Received: {len(content)} bytes")
     lengths, position = [], 0
     for _ in range(count):
-        length, position = _read_varint(content, position)
+        try:
+            length, position = read_varint(content, position)
+        except ValueError as err:
+            raise TensorError("expected the length of a string. Received: bytes that end before it") from err
         lengths.append(length)
     if sum(lengths) != len(content) - position:
         raise TensorError(f"expected {sum(lengths)} bytes of strings. Received: {len(content) - position}")
@@ -295,27 +299,4 @@ def _input_head(alias: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> byt
 
 def _field(message: Any, name: str, num_bytes: int) -> bytes:
     """Return what precedes a field of so many bytes in a serialised message: its number, wire type 2, the length."""
-    return _varint(message.DESCRIPTOR.fields_by_name[name].number << 3 | 2) + _varint(num_bytes)
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _read_varint(data: bytes, position: int) -> tuple[int, int]:
-    """Returns a varint and the position after it."""
-    value = 0
-    for shift in range(0, 70, 7):
-        if position >= len(data):
-            break
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-    raise TensorError("expected the length of a string. Received: bytes that end before it")
+    return encode_varint(message.DESCRIPTOR.fields_by_name[name].number << 3 | 2) + encode_varint(num_bytes)

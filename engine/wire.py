@@ -10,6 +10,8 @@ import mmap
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from contract.varint import encode_varint, read_varint
+
 _GROUP = 2  # the wire type of whatever has a length: messages, texts, bytes
 
 
@@ -35,19 +37,19 @@ def read_without(path: Path, message: int, left_out: Collection[int]) -> bytes:
                     parts.append(data[begin:end])
                     continue
                 kept = b"".join(data[b:e] for n, b, _, e in _fields(data, contents, end) if n not in left_out)
-                parts.append(_varint(message << 3 | _GROUP) + _varint(len(kept)) + kept)
+                parts.append(encode_varint(message << 3 | _GROUP) + encode_varint(len(kept)) + kept)
     return b"".join(parts)
 
 
 def _fields(data: mmap.mmap, begin: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
     """Return number, begin, begin of the contents, and end of each field between two positions."""
     while begin < stop:
-        tag, contents = _read_varint(data, begin)
+        tag, contents = read_varint(data, begin)
         kind = tag & 7
         if kind == 0:
-            _, end = _read_varint(data, contents)
+            _, end = read_varint(data, contents)
         elif kind == _GROUP:
-            length, contents = _read_varint(data, contents)
+            length, contents = read_varint(data, contents)
             end = contents + length
         elif kind in (1, 5):
             end = contents + (8 if kind == 1 else 4)
@@ -57,24 +59,3 @@ def _fields(data: mmap.mmap, begin: int, stop: int) -> Iterator[tuple[int, int, 
             raise ValueError(f"a field ends at byte {end}, after its message")
         yield tag >> 3, begin, contents, end
         begin = end
-
-
-def _read_varint(data: mmap.mmap, position: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if position >= len(data):
-            break
-        byte = data[position]
-        position += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, position
-    raise ValueError(f"expected a number that ends. Received: another before byte {position}")
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 127:
-        encoded.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*encoded, value])
