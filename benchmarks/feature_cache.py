@@ -248,8 +248,8 @@ def _test_accuracy(classifier: Any, manifest: Any, labels: Any, pixels: Any, *, 
 
     What is frozen in every stage computes them once, by Keras at float32 as the rest.
     """
+    from pipeline.networks.backbone import preprocess
     from pipeline.networks.cut import cut_before_head
-    from pipeline.networks.network import preprocess
 
     rows = manifest.of("test")
     targets = np.array([labels.index(row.label) for row in rows])

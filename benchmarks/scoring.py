@@ -102,7 +102,7 @@ def _engine_run(engine: Any) -> Way:
 
 
 def _keras_predict(model: Any, preprocessing: Any) -> Way:
-    from pipeline.networks.network import preprocess
+    from pipeline.networks.backbone import preprocess
 
     return lambda images: model.predict(
         preprocess(images.astype(np.float32), preprocessing), batch_size=BATCH, verbose=0
@@ -112,7 +112,7 @@ def _keras_predict(model: Any, preprocessing: Any) -> Way:
 def _keras_graph(model: Any, preprocessing: Any) -> Way:
     import tensorflow as tf
 
-    from pipeline.networks.network import preprocess
+    from pipeline.networks.backbone import preprocess
 
     graph = tf.function(lambda images: model(preprocess(images, preprocessing), training=False), autograph=False)
     return lambda images: graph(tf.cast(images, tf.float32)).numpy()

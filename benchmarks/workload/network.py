@@ -17,8 +17,9 @@ from contract.image import decode_image
 from contract.model import InputSpec, Label, ModelContract, build_document
 from contract.store import WARMUP_FILE
 from engine.warmup import write_warmup_records
+from pipeline.networks.backbone import LOGITS, preprocess
 from pipeline.networks.backbones import find_backbone
-from pipeline.networks.network import LOGITS, Classifier, build_classifier, preprocess
+from pipeline.networks.network import Classifier, build_classifier
 from pipeline.networks.weights import find_weights
 from pipeline.publishing.export import export_saved_model
 from pipeline.publishing.publish import build_warmup_requests

@@ -14,6 +14,7 @@ def add(commands: Any) -> None:
 
 
 def _weights(arguments: argparse.Namespace) -> None:
+    from pipeline.networks.backbones import find_backbone
     from pipeline.networks.weights import imagenet_file
 
-    print(f"ImageNet weights of {arguments.backbone}: {imagenet_file(arguments.backbone)}")
+    print(f"ImageNet weights of {arguments.backbone}: {imagenet_file(find_backbone(arguments.backbone))}")

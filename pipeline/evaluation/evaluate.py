@@ -22,7 +22,7 @@ from pipeline.evaluation.operating_points import Predictions, choose_points
 from pipeline.evaluation.ranking import draw_curves
 from pipeline.evaluation.screening import measure_screening
 from pipeline.metrics.reliability import reliability
-from pipeline.networks.network import Classifier, preprocess
+from pipeline.networks.network import Classifier
 from pipeline.networks.saved_model import serving_function
 from pipeline.recipe.evaluate_settings import Evaluate
 
@@ -116,7 +116,7 @@ def compute_logits(classifier: Classifier, rows: Sequence[ManifestRow], pixels: 
     """Return the logits of images in order, float32, shape (images, classes)."""
     model = keras.Model(classifier.model.input, classifier.logits)
     parts = [
-        np.asarray(model(preprocess(batch.astype(np.float32), classifier.preprocessing), training=False))
+        np.asarray(model(classifier.backbone.preprocess(batch.astype(np.float32)), training=False))
         for batch in pixels.batches([row.path for row in rows], _BATCH)
     ]
     return np.concatenate(parts)

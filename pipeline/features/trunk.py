@@ -17,8 +17,7 @@ from engine.loading import load_engine
 from engine.precision import FLOAT32
 from engine.runtime import preferred_runtime, runtime_version
 from engine.saved_model import DEFAULT_SIGNATURE
-from pipeline.networks.backbones import Preprocessing
-from pipeline.networks.network import preprocess
+from pipeline.networks.backbone import Preprocessing, preprocess
 
 log = logging.getLogger(__name__)
 

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import RecipeError
-from pipeline.networks.backbones import BACKBONES, Backbone, Preprocessing, find_backbone
+from pipeline.networks.backbone import Backbone, Preprocessing
+from pipeline.networks.backbones import BACKBONES, find_backbone
 from pipeline.networks.weights import Weights, load_weights
 from pipeline.recipe.training_settings import Model
 
-LOGITS = "logits"
 PROBABILITIES = "probabilities"
-HIDDEN = "hidden"  # the flatten-dense head's first hidden layer; the next is hidden_2
 
 
 @dataclass(frozen=True)
@@ -23,15 +22,27 @@ class Classifier:
         model: from preprocessed float32 images to probabilities; one flat graph, no nested model.
         backbone_layers: the backbone's layers, in order.
         feature_map: symbolic output of the backbone, shape (batch, rows, columns, channels).
-        preprocessing: what the model's input must look like.
+        backbone: the facts of the network.
         head: "gap" or "flatten-dense", or a published network's own.
     """
 
     model: Any
     backbone_layers: list[Any]
     feature_map: Any
-    preprocessing: Preprocessing
+    backbone: Backbone
     head: str
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The form that the model's input must have."""
+        return self.backbone.preprocessing
+
+    @property
+    def saliency(self) -> str:
+        """The contract's name for a map of its head: "cam" or "grad-cam"."""
+        from pipeline.networks.saliency import saliency_method
+
+        return saliency_method(self.head_layers, self.backbone.saliency_rules())
 
     @property
     def logits(self) -> Any:
@@ -62,14 +73,14 @@ def build_classifier(settings: Model, weights: Weights, *, num_classes: int, cha
         )
     size = input_size(settings, backbone)
     network = backbone.build((size, size, channels))
-    load_weights(network, weights)
+    load_weights(network, weights, backbone)
     if settings.last_layer is not None:
         network = _end_with(network, settings.last_layer)
     head = settings.head or backbone.head
-    hidden = head_names(backbone) if head == "flatten-dense" else ()
-    outputs = _head(network.output, backbone, hidden, num_classes=num_classes, dropout=settings.dropout)
+    logits = backbone.add_head(network.output, head, num_classes=num_classes, dropout=settings.dropout)
+    outputs = keras.layers.Activation("softmax", dtype="float32", name=PROBABILITIES)(logits)
     model = keras.Model(network.input, outputs, name="classifier")
-    return Classifier(model, network.layers, network.output, backbone.preprocessing, head)
+    return Classifier(model, network.layers, network.output, backbone, head)
 
 
 def _end_with(network: Any, name: str) -> Any:
@@ -96,26 +107,6 @@ def _gives_feature_map(layer: Any) -> bool:
     return not is_input and hasattr(layer.output, "shape") and len(layer.output.shape) == 4
 
 
-def head_names(backbone: Backbone) -> tuple[str, ...]:
-    """Return the names of a flatten-dense head's hidden layers."""
-    return tuple(HIDDEN if i == 0 else f"{HIDDEN}_{i + 1}" for i in range(len(backbone.hidden_units)))
-
-
-def _head(features: Any, backbone: Backbone, hidden: tuple[str, ...], *, num_classes: int, dropout: float) -> Any:
-    from keras import layers
-
-    if not hidden:
-        x = layers.GlobalAveragePooling2D(name="pool")(features)
-        x = layers.Dropout(dropout, name="dropout")(x)
-    else:
-        x = layers.Flatten(name="flatten")(features)
-        for i, (name, units) in enumerate(zip(hidden, backbone.hidden_units, strict=True)):
-            x = layers.Dense(units, activation="relu", name=name)(x)
-            x = layers.Dropout(dropout, name="dropout" if i == 0 else f"dropout_{i + 1}")(x)
-    x = layers.Dense(num_classes, name=LOGITS)(x)
-    return layers.Activation("softmax", dtype="float32", name=PROBABILITIES)(x)
-
-
 def input_size(settings: Model, backbone: Backbone) -> int:
     """Return the height and width of the input, pixels.
 
@@ -128,18 +119,3 @@ def input_size(settings: Model, backbone: Backbone) -> int:
             f"model.input_size: expected at least {backbone.min_size} for {backbone.name}. Received: {size}"
         )
     return size
-
-
-def preprocess(images: Any, preprocessing: Preprocessing) -> Any:
-    """Return pixels as a backbone wants them; Keras's own function, on numpy arrays and tensors alike.
-
-    Args:
-        images: float32, shape (batch, height, width, channels), values 0-255, RGB or grey; a numpy array may be
-            changed in place.
-        preprocessing: the backbone's.
-    """
-    if preprocessing == "none":
-        return images
-    from keras.applications.imagenet_utils import preprocess_input
-
-    return preprocess_input(images, mode=preprocessing)

@@ -7,34 +7,39 @@ Behind a global average pool with one dense layer this is CAM: the class's colum
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
+from keras import layers
 
 from pipeline.errors import RecipeError
+from pipeline.networks.backbone import Rule
 
-_POOL = "GlobalAveragePooling2D"
-_FLATTEN = "Flatten"
-_LINEAR = (_POOL, _FLATTEN, "Dropout", "Reshape")  # nothing but places change
-
-Rule = Callable[[Any, Any, Any, Any], Any]
+Rules = Mapping[type, Rule]
+_NO_RULES: Rules = {}
 
 
-def saliency_method(head: Sequence[Any]) -> str:
-    """Return what a map of such a head is called in the contract: "cam" or "grad-cam"."""
-    kinds = [type(layer).__name__ for layer in head if not _is_linear_activation(layer)]
-    dense = [kind for kind in kinds if kind not in _LINEAR]
-    return "cam" if _POOL in kinds and len(dense) == 1 else "grad-cam"
+def saliency_method(head: Sequence[Any], rules: Rules = _NO_RULES) -> str:
+    """Return the contract's name for a map of such a head: "cam" or "grad-cam".
+
+    Args:
+        head: Keras layers from the feature map's pool or Flatten to the logits.
+        rules: the backbone's own, beside those of this module.
+    """
+    pooled = any(isinstance(layer, layers.GlobalAveragePooling2D) for layer in head)
+    changing = [layer for layer in head if not _is_linear_activation(layer) and _rule_of(layer, rules) is not unchanged]
+    return "cam" if pooled and len(changing) == 1 else "grad-cam"
 
 
-def carry_back(head: Sequence[Any], values: Sequence[tuple[Any, Any]], gradient: Any) -> Any:
+def carry_back(head: Sequence[Any], values: Sequence[tuple[Any, Any]], gradient: Any, rules: Rules = _NO_RULES) -> Any:
     """Return how much each channel of the feature map adds to a logit, averaged over the places, but for a factor.
 
     Args:
         head: Keras layers from the feature map's pool or Flatten to the logits.
         values: input and output of each of them, float32, batch first.
         gradient: of the logits: one-hot rows, float32, shape (batch, classes).
+        rules: the backbone's own, beside those of this module.
 
     Returns:
         float32, shape (batch, channels of the feature map).
@@ -43,15 +48,20 @@ def carry_back(head: Sequence[Any], values: Sequence[tuple[Any, Any]], gradient:
         RecipeError: if the head has a layer without a rule.
     """
     for layer, (before, after) in zip(reversed(head), reversed(values), strict=True):
-        kind = type(layer).__name__
-        if kind not in _RULES:
-            raise RecipeError(f"saliency: expected one of the layers {', '.join(_RULES)}. Received: {kind}")
-        gradient = _RULES[kind](layer, _rows(before), _rows(after), gradient)
+        rule = _rule_of(layer, rules)
+        if rule is None:
+            known = ", ".join(kind.__name__ for kind in _RULES)
+            raise RecipeError(f"saliency: expected one of the layers {known}. Received: {type(layer).__name__}")
+        gradient = rule(layer, _rows(before), _rows(after), gradient)
     first, (feature_map, _) = head[0], values[0]
-    if type(first).__name__ == _FLATTEN:
+    if isinstance(first, layers.Flatten):
         height, width, channels = feature_map.shape[1:]
         gradient = tf.reduce_mean(tf.reshape(gradient, [-1, height, width, channels]), axis=[1, 2])
     return gradient
+
+
+def _rule_of(layer: Any, rules: Rules) -> Rule | None:
+    return next((rule for kind, rule in (*rules.items(), *_RULES.items()) if isinstance(layer, kind)), None)
 
 
 def _rows(value: Any) -> Any:
@@ -59,7 +69,8 @@ def _rows(value: Any) -> Any:
     return tf.reshape(value, [-1, value.shape[-1]])
 
 
-def _unchanged(layer: Any, before: Any, after: Any, gradient: Any) -> Any:
+def unchanged(layer: Any, before: Any, after: Any, gradient: Any) -> Any:
+    """Return the gradient as it is: the rule of layers that only move values."""
     return gradient
 
 
@@ -74,12 +85,12 @@ def _activation(layer: Any, before: Any, after: Any, gradient: Any) -> Any:
 
 
 def _layer_normalization(layer: Any, before: Any, after: Any, gradient: Any) -> Any:
-    centred = before - tf.reduce_mean(before, axis=1, keepdims=True)
-    deviation = tf.sqrt(tf.reduce_mean(tf.square(centred), axis=1, keepdims=True) + layer.epsilon)
+    centred = before - tf.reduce_mean(before, axis=[1], keepdims=True)
+    deviation = tf.sqrt(tf.reduce_mean(tf.square(centred), axis=[1], keepdims=True) + layer.epsilon)
     normal = centred / deviation
     gradient = gradient * layer.gamma.value
-    along = tf.reduce_mean(gradient * normal, axis=1, keepdims=True)
-    return (gradient - tf.reduce_mean(gradient, axis=1, keepdims=True) - normal * along) / deviation
+    along = tf.reduce_mean(gradient * normal, axis=[1], keepdims=True)
+    return (gradient - tf.reduce_mean(gradient, axis=[1], keepdims=True) - normal * along) / deviation
 
 
 def _slope(activation: Any, before: Any, after: Any) -> Any:
@@ -96,13 +107,13 @@ def _slope(activation: Any, before: Any, after: Any) -> Any:
 
 
 def _is_linear_activation(layer: Any) -> bool:
-    return type(layer).__name__ == "Activation" and layer.activation.__name__ == "linear"
+    return isinstance(layer, layers.Activation) and layer.activation.__name__ == "linear"
 
 
-_RULES: dict[str, Rule] = {
-    **dict.fromkeys(_LINEAR, _unchanged),
-    "Dense": _dense,
-    "Conv2D": _dense,
-    "Activation": _activation,
-    "LayerNormalization": _layer_normalization,
+_RULES: dict[type, Rule] = {
+    **dict.fromkeys((layers.GlobalAveragePooling2D, layers.Flatten, layers.Dropout, layers.Reshape), unchanged),
+    layers.Dense: _dense,
+    layers.Conv2D: _dense,
+    layers.Activation: _activation,
+    layers.LayerNormalization: _layer_normalization,
 }

@@ -14,7 +14,7 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from contract.model import InputSpec, ModelContract
-from pipeline.networks.network import Classifier, preprocess
+from pipeline.networks.network import Classifier
 from pipeline.networks.saliency import carry_back
 
 
@@ -31,7 +31,7 @@ def _predict(classifier: Classifier, contract: ModelContract) -> Callable[[Any],
     logits_of = keras.Model(classifier.model.input, classifier.logits)
 
     def predict(images: Any) -> Any:
-        pixels = preprocess(tf.cast(images, tf.float32), classifier.preprocessing)
+        pixels = classifier.backbone.preprocess(tf.cast(images, tf.float32))
         return tf.nn.softmax(logits_of(pixels, training=False) / contract.temperature)
 
     return predict
@@ -50,17 +50,17 @@ def _with_constant_weights(predict: Callable[[Any], Any], spec: InputSpec) -> An
 
 def explain_function(classifier: Classifier, contract: ModelContract) -> Any:
     """Return `explain` as it is exported: uint8 images, class_index -> {"probabilities", "saliency"}."""
-    head = classifier.head_layers
+    head, rules = classifier.head_layers, classifier.backbone.saliency_rules()
     between = [tensor for layer in head for tensor in (layer.input, layer.output)]
     network = keras.Model(classifier.model.input, [classifier.feature_map, classifier.logits, *between])
 
     def explain(images: Any, class_index: Any) -> dict[str, Any]:
-        pixels = preprocess(tf.cast(images, tf.float32), classifier.preprocessing)
+        pixels = classifier.backbone.preprocess(tf.cast(images, tf.float32))
         features, logits, *values = network(pixels, training=False)
         predicted = tf.argmax(logits, axis=1, output_type=tf.int32)
         chosen = tf.where(class_index < 0, predicted, class_index)
         pairs = list(zip(values[::2], values[1::2], strict=True))
-        column = carry_back(head, pairs, tf.one_hot(chosen, logits.shape[-1]))
+        column = carry_back(head, pairs, tf.one_hot(chosen, logits.shape[-1]), rules)
         return {
             "probabilities": tf.nn.softmax(logits / contract.temperature),
             "saliency": _normalised(tf.nn.relu(tf.einsum("bhwk,bk->bhw", features, column))),

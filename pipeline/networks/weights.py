@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pipeline.errors import RecipeError, WeightsError
-from pipeline.networks.backbones import Backbone, find_backbone
-from pipeline.networks.imagenet_files import IMAGENET_FILES, ImageNetFile
+from pipeline.networks.backbone import Backbone
+from pipeline.networks.imagenet_files import ImageNetFile
 from pipeline.recipe.training_settings import Model
 
 
@@ -72,14 +70,14 @@ def find_weights(backbone: Backbone, choice: str) -> Weights:
     if choice == "none":
         return Weights("none", None)
     if choice == "imagenet":
-        return Weights("imagenet", imagenet_file(backbone.name), published=True)
+        return Weights("imagenet", imagenet_file(backbone), published=True)
     path = Path(choice)
     if not path.is_file():
         raise WeightsError(
             "model.weights: expected imagenet, none, NAME/VERSION of a model in the store, or a file. "
             f"Received: {choice!r}, which is no file"
         )
-    return weights_of_file(path, IMAGENET_FILES.get(backbone.name))
+    return weights_of_file(path, backbone.weights)
 
 
 def weights_of_file(path: Path, known: ImageNetFile | None) -> Weights:
@@ -92,7 +90,7 @@ def weights_of_file(path: Path, known: ImageNetFile | None) -> Weights:
     return Weights("sha256:" + _digest(path, "sha256"), path, published=known is not None and _is_intact(path, known))
 
 
-def load_weights(network: Any, weights: Weights) -> None:
+def load_weights(network: Any, weights: Weights, backbone: Backbone) -> None:
     """Load a weights file into a Keras network.
 
     Raises:
@@ -108,29 +106,11 @@ def load_weights(network: Any, weights: Weights) -> None:
     except (ValueError, OSError, KeyError, UserWarning) as err:
         reason = str(err).strip().splitlines()[0]
         raise WeightsError(f"{weights.file.name} does not fit {network.name}: {reason}") from err
-    if weights.published and network.name.startswith("efficientnetb"):
-        rescale_as_published(network)
+    if weights.published and backbone.adapt is not None:
+        backbone.adapt(network)
 
 
-def rescale_as_published(network: Any) -> None:
-    """Give EfficientNet B0 to B7 the normalisation that their published weights were trained with.
-
-    Keras adds a Rescaling layer by 1/sqrt(standard deviation) when it is told `weights="imagenet"` and not otherwise;
-    here the variance of the Normalization layer takes it in, so that one graph serves every kind of weights.
-
-    Args:
-        network: a Keras EfficientNet with its published weights loaded.
-    """
-    from keras import layers
-    from keras.src.applications.efficientnet import IMAGENET_STDDEV_RGB
-
-    layer = next(layer for layer in network.layers if isinstance(layer, layers.Normalization))
-    mean, variance, *count = layer.get_weights()
-    layer.set_weights([mean, variance * np.array(IMAGENET_STDDEV_RGB, variance.dtype), *count])
-    layer.finalize_state()
-
-
-def imagenet_file(name: str) -> Path:
+def imagenet_file(backbone: Backbone) -> Path:
     """Return the file of a backbone's ImageNet weights, from Keras's cache or downloaded, its checksum checked.
 
     Keras has no checksum for MobileNet 1 and 2: their files are only checked to fit the network.
@@ -139,12 +119,12 @@ def imagenet_file(name: str) -> Path:
         WeightsError: if it cannot be downloaded or has another checksum.
         RecipeError: if there are no ImageNet weights for this backbone.
     """
-    if not find_backbone(name).imagenet:
+    if backbone.weights is None:
         raise RecipeError(
-            f"model.weights: imagenet is not offered for {name}, which is trained from scratch: set model.weights=none "
-            "and train.freeze_backbone=false, or give a weights file"
+            f"model.weights: imagenet is not offered for {backbone.name}, which is trained from scratch: set "
+            "model.weights=none and train.freeze_backbone=false, or give a weights file"
         )
-    return fetch_published(IMAGENET_FILES[name], f"the ImageNet weights of {name}", _OTHERWISE)
+    return fetch_published(backbone.weights, f"the ImageNet weights of {backbone.name}", _OTHERWISE)
 
 
 def fetch_published(file: ImageNetFile, what: str, otherwise: str) -> Path:

@@ -16,10 +16,10 @@ from contract.model import Fit, InputSpec, Label, ModelContract, Resize, build_d
 from contract.store import WARMUP_FILE, check_name
 from engine.warmup import write_warmup_records
 from pipeline.errors import RecipeError, WeightsError
-from pipeline.networks.backbones import Backbone
-from pipeline.networks.imagenet_files import CLASS_INDEX, CLASSIFIER_FILES
-from pipeline.networks.network import PROBABILITIES, Classifier, preprocess
-from pipeline.networks.saliency import saliency_method
+from pipeline.networks.backbone import Backbone
+from pipeline.networks.backbones import BACKBONES
+from pipeline.networks.imagenet_files import CLASS_INDEX
+from pipeline.networks.network import PROBABILITIES, Classifier
 from pipeline.networks.weights import Weights, fetch_published, load_weights, weights_of_file
 from pipeline.publishing.export import export_saved_model
 from pipeline.publishing.gate import Gatekeeper, GateOutcome
@@ -88,7 +88,7 @@ def publish_stock(name: str, settings: StockSettings, gatekeeper: Gatekeeper) ->
     classifier = build_stock_classifier(settings.backbone, weights)
     contract = _contract(classifier, labels, settings, _provenance(settings.backbone, weights, labels_file))
     images = build_synthetic_images(contract.input)
-    pixels = preprocess(images.astype(np.float32), classifier.preprocessing)
+    pixels = settings.backbone.preprocess(images.astype(np.float32))
     expected = np.asarray(classifier.model(pixels, training=False), np.float32)
     with gatekeeper.store.staging() as directory:
         export_saved_model(classifier, contract, directory)
@@ -106,22 +106,24 @@ def build_stock_classifier(backbone: Backbone, weights: Weights) -> Classifier:
     """
     from keras import layers
 
-    # Without an activation the output is logits, which `explain` starts from.
-    network = getattr(keras.applications, backbone.name)(include_top=True, weights=None, classifier_activation=None)
-    load_weights(network, weights)
+    if backbone.build_classifier is None:
+        raise _unpublished(backbone)
+    network = backbone.build_classifier()
+    load_weights(network, weights, backbone)
     start = _find_head(network.layers)
     x = layers.Activation("softmax", dtype="float32", name=PROBABILITIES)(network.output)
     model = keras.Model(network.input, x, name="classifier")
     feature_map = network.layers[start].input
-    return Classifier(model, network.layers[:start], feature_map, backbone.preprocessing, "stock")
+    return Classifier(model, network.layers[:start], feature_map, backbone, "stock")
 
 
 def _find_head(network_layers: list[Any]) -> int:
     """Return where the feature map ends: at the last pool over all of it, or else at the Flatten."""
-    kinds = [type(layer).__name__ for layer in network_layers]
-    for kind in ("GlobalAveragePooling2D", "Flatten"):  # squeeze-and-excitation has such pools too, further ahead
-        if kind in kinds:
-            return len(kinds) - 1 - kinds[::-1].index(kind)
+    from keras.layers import Flatten, GlobalAveragePooling2D
+
+    for kind in (GlobalAveragePooling2D, Flatten):  # squeeze-and-excitation has such pools too, further ahead
+        if places := [i for i, layer in enumerate(network_layers) if isinstance(layer, kind)]:
+            return places[-1]
     raise RecipeError("the network has neither a global average pool nor a Flatten")
 
 
@@ -146,12 +148,9 @@ def _find_files(settings: StockSettings) -> tuple[Path, Weights]:
 
 def _find_weights(settings: StockSettings) -> Weights:
     backbone = settings.backbone
-    if backbone.name not in CLASSIFIER_FILES:
-        raise RecipeError(
-            f"--backbone: expected a network with published ImageNet weights: {', '.join(CLASSIFIER_FILES)}. "
-            f"Received: {backbone.name}"
-        )
-    known = CLASSIFIER_FILES[backbone.name]
+    known = backbone.classifier_weights
+    if known is None:
+        raise _unpublished(backbone)
     if settings.weights is None:
         what = f"the ImageNet weights of {backbone.name} with its classification layers"
         return Weights("imagenet", fetch_published(known, what, "give a file with --weights FILE"), published=True)
@@ -163,6 +162,13 @@ def _find_weights(settings: StockSettings) -> Weights:
     return weights
 
 
+def _unpublished(backbone: Backbone) -> RecipeError:
+    published = ", ".join(other.name for other in BACKBONES.values() if other.classifier_weights is not None)
+    return RecipeError(
+        f"--backbone: expected a network with published ImageNet weights: {published}. Received: {backbone.name}"
+    )
+
+
 def _contract(
     classifier: Classifier, labels: tuple[Label, ...], settings: StockSettings, provenance: dict[str, Any]
 ) -> ModelContract:
@@ -170,7 +176,7 @@ def _contract(
     document = build_document(
         labels,
         InputSpec(size, size, resize=settings.resize, fit=settings.fit),
-        saliency=saliency_method(classifier.head_layers),
+        saliency=classifier.saliency,
         temperature=1.0,  # as published: there are no images here to calibrate with
         tolerance=Export().tolerance,
         provenance=provenance,

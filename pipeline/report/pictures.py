@@ -17,7 +17,7 @@ from contract.heatmap import draw_heatmap
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import ManifestRow
 from pipeline.evaluation.evaluate import Evaluation, draft_contract
-from pipeline.networks.network import Classifier, preprocess
+from pipeline.networks.network import Classifier
 from pipeline.networks.saved_model import explain_function
 
 TOP_LOSSES = 12
@@ -152,7 +152,7 @@ def _feature_maps(classifier: Classifier, image: NDArray[np.uint8]) -> list[Feat
     outputs = {layer.name: layer.output for layer in (first, middle)}
     outputs["last feature map"] = classifier.feature_map
     network = keras.Model(classifier.model.input, list(outputs.values()))
-    batch = preprocess(image[None].astype(np.float32), classifier.preprocessing)
+    batch = classifier.backbone.preprocess(image[None].astype(np.float32))
     drawn = []
     for name, values in zip(outputs, network(batch, training=False), strict=True):
         maps = np.asarray(values, np.float32)[0]

@@ -22,7 +22,6 @@ from pipeline.evaluation.evaluate import Evaluation, contract_points, evaluate, 
 from pipeline.interrupt import uncovered_interrupts
 from pipeline.metrics.table import metric_names
 from pipeline.networks.network import Classifier
-from pipeline.networks.saliency import saliency_method
 from pipeline.networks.weights import Weights
 from pipeline.publishing.gate import Contender, Gatekeeper, GateOutcome
 from pipeline.publishing.libraries import library_versions
@@ -181,7 +180,7 @@ def _do_stages(job: _Job, start: _Start, folder: Path) -> RunResult:
         "dataset": job.location.name,
         "weights": weights.provenance,
         "head": classifier.head,
-        "saliency": saliency_method(classifier.head_layers),
+        "saliency": classifier.saliency,
         "recipe": recipe.model_dump(mode="json"),
         "input": asdict(spec),
         **images.document(),

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from pipeline.augmentation.augment import Augmentation
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import ManifestRow
-from pipeline.networks.backbones import Preprocessing
-from pipeline.networks.network import preprocess
+from pipeline.networks.backbone import Preprocessing, preprocess
 
 _AHEAD = 2  # batches
 

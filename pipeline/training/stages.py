@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import keras
-
 from pipeline.networks.network import Classifier
 from pipeline.recipe.training_settings import Train
 
@@ -37,17 +35,8 @@ def plan_stages(classifier: Classifier, settings: Train) -> list[Stage]:
     )
     if settings.fine_tune.epochs == 0:
         return [first]
-    last = last_blocks(classifier, settings.fine_tune.unfreeze)
+    last = classifier.backbone.last_blocks(classifier.backbone_layers, settings.fine_tune.unfreeze)
     return [first, Stage("fine-tune", settings.fine_tune.epochs, settings.fine_tune.learning_rate, last)]
-
-
-def last_blocks(classifier: Classifier, unfreeze: int | str) -> frozenset[str]:
-    """Return the last `unfreeze` convolutions and all after the first of them, without batch norm layers."""
-    kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
-    layers = classifier.backbone_layers
-    convolutions = [i for i, layer in enumerate(layers) if isinstance(layer, kinds)]
-    start = 0 if unfreeze == "all" else convolutions[-min(int(unfreeze), len(convolutions))]
-    return frozenset(layer.name for layer in layers[start:] if not isinstance(layer, keras.layers.BatchNormalization))
 
 
 def set_trainable(classifier: Classifier, stage: Stage) -> None:

@@ -19,8 +19,9 @@ from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest, ManifestRow
 from pipeline.features.feature_store import FOLDER
 from pipeline.features.features import FeatureExtractor, hash_network
+from pipeline.networks.backbone import preprocess
 from pipeline.networks.cut import cut_before_head, cut_before_training
-from pipeline.networks.network import Classifier, build_classifier, preprocess
+from pipeline.networks.network import Classifier, build_classifier
 from pipeline.networks.weights import Weights
 from pipeline.recipe.recipe import Model, Recipe, load_recipe
 from pipeline.run.run import run

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.features.trunk import Trunk
-from pipeline.networks.network import preprocess
+from pipeline.networks.backbone import preprocess
 
 
 def small_network() -> Any:

@@ -14,13 +14,15 @@ from contract.store import ModelStore
 from pipeline.__main__ import main
 from pipeline.errors import RecipeError, WeightsError
 from pipeline.networks.backbones import BACKBONES, find_backbone
-from pipeline.networks.imagenet_files import IMAGENET_FILES
+from pipeline.networks.keras_applications import rescale_as_published
 from pipeline.networks.network import Classifier, build_classifier
-from pipeline.networks.weights import find_weights, imagenet_file, load_weights, rescale_as_published
+from pipeline.networks.weights import find_weights, imagenet_file, load_weights
 from pipeline.recipe.training_settings import Model
 from pipeline.training.continued import find_start, start_classifier
 from tests.helpers.tiny_model import MODEL_NAME
 from tests.helpers.versions import ColorSet, publish_trained
+
+IMAGENET_FILES = {name: backbone.weights for name, backbone in BACKBONES.items() if backbone.weights is not None}
 
 
 @pytest.fixture(name="keras_home")
@@ -36,7 +38,7 @@ def test_unreachable_weights_say_what_to_put_where(keras_home: Path, name: str) 
     file = IMAGENET_FILES[name]
 
     with pytest.raises(WeightsError) as caught:
-        imagenet_file(name)
+        imagenet_file(find_backbone(name))
 
     checksum = f"{file.algorithm} {file.checksum}" if file.checksum else "no checksum"
     for part in (file.name, checksum, str(keras_home / "models"), file.url, "weights=FILE", "weights=none"):
@@ -64,7 +66,7 @@ def test_cached_file_with_a_wrong_checksum_is_not_trusted(keras_home: Path) -> N
     path.write_bytes(b"damaged")
 
     with pytest.raises(WeightsError, match=f"sha256 {file.checksum}"):
-        imagenet_file("ConvNeXtTiny")
+        imagenet_file(find_backbone("ConvNeXtTiny"))
 
 
 def test_weights_command_names_the_file(keras_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,7 +128,7 @@ def test_published_file_format_is_read(tmp_path: Path) -> None:
     with h5py.File(path, "w") as file:
         legacy_h5_format.save_weights_to_hdf5_group(file, source)
 
-    load_weights(target, find_weights(find_backbone("MobileNet"), str(path)))
+    load_weights(target, find_weights(find_backbone("MobileNet"), str(path)), find_backbone("MobileNet"))
 
     for expected, actual in zip(source.get_weights(), target.get_weights(), strict=True):
         assert np.array_equal(expected, actual)
@@ -139,7 +141,7 @@ def test_file_of_another_network_is_refused(tmp_path: Path) -> None:
     network = find_backbone("ResNet").build((32, 32, 3))
 
     with pytest.raises(WeightsError, match=r"other\.weights\.h5 does not fit"):
-        load_weights(network, find_weights(find_backbone("ResNet"), str(path)))
+        load_weights(network, find_weights(find_backbone("ResNet"), str(path)), find_backbone("ResNet"))
 
 
 def test_missing_file_is_refused(tmp_path: Path) -> None:

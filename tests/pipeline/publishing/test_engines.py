@@ -9,7 +9,8 @@ import pytest
 
 from contract.model import InputSpec, Label, ModelContract, build_document
 from engine.loading import load_engine
-from pipeline.networks.network import LOGITS, Classifier, build_classifier, preprocess
+from pipeline.networks.backbone import LOGITS, preprocess
+from pipeline.networks.network import Classifier, build_classifier
 from pipeline.networks.weights import Weights
 from pipeline.publishing.export import export_saved_model
 from pipeline.recipe.training_settings import Model

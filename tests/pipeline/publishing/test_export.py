@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from contract.model import InputSpec, Label, ModelContract, build_document
 from contract.store import CONTRACT_FILE
-from pipeline.networks.network import Classifier, build_classifier, preprocess
-from pipeline.networks.saliency import saliency_method
+from pipeline.networks.backbone import preprocess
+from pipeline.networks.network import Classifier, build_classifier
 from pipeline.networks.weights import Weights
 from pipeline.publishing.export import export_saved_model
 from pipeline.recipe.recipe import Model
@@ -31,7 +31,7 @@ class Exported:
         document = build_document(
             labels,
             InputSpec(SIZE, SIZE),
-            saliency=saliency_method(self.classifier.head_layers),
+            saliency=self.classifier.saliency,
             temperature=TEMPERATURE,
         )
         self.contract = ModelContract.from_document(document)

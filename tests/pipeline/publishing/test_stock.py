@@ -17,9 +17,9 @@ from contract.predictions import decode_predictions
 from contract.store import VERIFICATION_FILE, ModelStore
 from engine.loading import load_engine
 from pipeline.__main__ import main
-from pipeline.networks.backbones import find_backbone
-from pipeline.networks.imagenet_files import CLASS_INDEX, CLASSIFIER_FILES, IMAGENET_FILES
-from pipeline.networks.network import preprocess
+from pipeline.networks.backbone import preprocess
+from pipeline.networks.backbones import BACKBONES, find_backbone
+from pipeline.networks.imagenet_files import CLASS_INDEX
 from pipeline.networks.weights import Weights
 from pipeline.publishing.stock import build_stock_classifier
 from pipeline.publishing.synthetic import build_synthetic_images
@@ -27,6 +27,7 @@ from service.client import FoveaClient
 from tests.helpers.gateway_process import ServiceProcess
 from tests.helpers.pictures import encode
 
+CLASSIFIER_FILES = {name: b.classifier_weights for name, b in BACKBONES.items() if b.classifier_weights is not None}
 BACKBONE = "MobileNetV3Small"  # the smallest, and the one with the most unusual head
 SIZE = 224
 FAMILIES = ["ConvNeXtTiny", "DenseNet121", "EfficientNetB0", "EfficientNetV2B0", "InceptionV3", "MobileNet"]
@@ -181,7 +182,7 @@ def test_every_classifier_file_is_in_keras_source() -> None:
     source = "".join(path.read_text() for path in sorted(folder.glob("*.py")))
 
     assert f'file_hash="{CLASS_INDEX.checksum}"' in source
-    assert set(IMAGENET_FILES) == set(CLASSIFIER_FILES)
+    assert {name for name, backbone in BACKBONES.items() if backbone.imagenet} == set(CLASSIFIER_FILES)
     for name, file in CLASSIFIER_FILES.items():
         assert "top" not in file.name
         assert "nasnet" not in file.name.lower() or f'"{file.name}"' in source

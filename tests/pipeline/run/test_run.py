@@ -149,7 +149,7 @@ def test_report_shows_aggregates_only(result: RunResult) -> None:
 
 def test_saved_keras_model_is_the_published_one(result: RunResult) -> None:
     """model.keras can be loaded for continued training and gives the published probabilities."""
-    from pipeline.networks.network import preprocess
+    from pipeline.networks.backbone import preprocess
 
     contract = ModelContract.from_json((result.directory / CONTRACT_FILE).read_text())
     images = np.random.default_rng(0).integers(0, 256, (5, *contract.input.shape), np.uint8)

@@ -1,0 +1,140 @@
+"""A backbone: the facts of one network that training, export and explanations ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pipeline.networks.imagenet_files import ImageNetFile
+
+# How a network's weights expect 0-255 RGB pixels to arrive (keras.applications.imagenet_utils.preprocess_input):
+# "caffe" is BGR minus the ImageNet mean, "tf" is [-1, 1], "torch" is ImageNet-normalised, "none" is done inside.
+Preprocessing = Literal["caffe", "tf", "torch", "none"]
+HeadKind = Literal["gap", "flatten-dense"]
+Shape = tuple[int, int, int]  # height, width, channels
+# layer, its input, its output, the gradient of its output -> the gradient of its input
+Rule = Callable[[Any, Any, Any, Any], Any]
+
+LOGITS = "logits"
+HIDDEN = "hidden"  # the flatten-dense head's first hidden layer; the next is hidden_2
+HIDDEN_UNITS = (1024,)  # the lecture's flatten-dense head
+
+
+def preprocess(images: Any, preprocessing: Preprocessing) -> Any:
+    """Return pixels as a backbone takes them, by Keras's own function, on numpy arrays and tensors alike.
+
+    Args:
+        images: float32, shape (batch, height, width, channels), values 0-255, RGB or grey; a numpy array may be
+            changed in place.
+        preprocessing: the backbone's.
+    """
+    if preprocessing == "none":
+        return images
+    from keras.applications.imagenet_utils import preprocess_input
+
+    return preprocess_input(images, mode=preprocessing)
+
+
+def convolutions(layers: Sequence[Any]) -> list[int]:
+    """Return the positions of convolutions: the blocks of a convolutional network."""
+    from keras.layers import Conv2D, DepthwiseConv2D, SeparableConv2D
+
+    return [i for i, layer in enumerate(layers) if isinstance(layer, Conv2D | DepthwiseConv2D | SeparableConv2D)]
+
+
+def unchanged(features: Any) -> Any:
+    """Return features as they are."""
+    return features
+
+
+def no_rules() -> Mapping[type, Rule]:
+    """Return no saliency rules."""
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """One network without its classification layers.
+
+    Attributes:
+        name: as in a recipe.
+        preprocessing: what its input must look like.
+        input_size: default height and width, pixels.
+        min_size: smallest height and width, pixels.
+        parameters: how many numbers it holds, for RGB images; its head's are not counted.
+        build: input shape -> Keras model from images to the last feature map, weights random.
+        weights: the published file of ImageNet weights; None for a network that is trained from scratch.
+        classifier_weights: the same with the classification layers of `build_classifier`.
+        build_classifier: returns the published network with its own classification layers, to logits.
+        adapt: changes a network after published weights were loaded into it.
+        head: the kind of head where the recipe does not choose.
+        hidden_units: widths of the flatten-dense head's hidden layers.
+        finish: layers between pooled features and the classification layer of a gap head.
+        saliency_rules: the gradients of layers in `finish` that pipeline/networks/saliency.py has no rule for.
+        blocks: positions in a list of layers where a block starts that `train.fine_tune.unfreeze` can count.
+    """
+
+    name: str
+    preprocessing: Preprocessing
+    input_size: int
+    min_size: int
+    parameters: int
+    build: Callable[[Shape], Any]
+    weights: ImageNetFile | None = None
+    classifier_weights: ImageNetFile | None = None
+    build_classifier: Callable[[], Any] | None = None
+    adapt: Callable[[Any], None] | None = None
+    head: HeadKind = "gap"
+    hidden_units: tuple[int, ...] = HIDDEN_UNITS
+    finish: Callable[[Any], Any] = unchanged
+    saliency_rules: Callable[[], Mapping[type, Rule]] = no_rules
+    blocks: Callable[[Sequence[Any]], list[int]] = convolutions
+
+    @property
+    def imagenet(self) -> bool:
+        """Whether ImageNet weights are published for it."""
+        return self.weights is not None
+
+    def takes(self, channels: int) -> bool:
+        """Whether images may have so many channels: ImageNet networks are made for three."""
+        return channels == 3 or not self.imagenet
+
+    def preprocess(self, images: Any) -> Any:
+        """Return pixels 0-255, float32, as the network takes them."""
+        return preprocess(images, self.preprocessing)
+
+    def last_blocks(self, layers: Sequence[Any], unfreeze: int | str) -> frozenset[str]:
+        """Return the names of the layers of the last blocks, without batch norm layers.
+
+        Args:
+            layers: the backbone's, in order.
+            unfreeze: how many blocks, or "all" for every layer.
+        """
+        from keras.layers import BatchNormalization
+
+        starts = self.blocks(layers)
+        start = 0 if unfreeze == "all" else starts[-min(int(unfreeze), len(starts))]
+        return frozenset(layer.name for layer in layers[start:] if not isinstance(layer, BatchNormalization))
+
+    def add_head(self, features: Any, kind: HeadKind, *, num_classes: int, dropout: float) -> Any:
+        """Return the logits of a new head on a feature map, symbolic, shape (batch, classes).
+
+        Args:
+            features: the feature map, symbolic.
+            kind: "gap" pools it; "flatten-dense" puts dense layers of `hidden_units` on it.
+            num_classes: width of the last layer.
+            dropout: share of features that training drops.
+        """
+        from keras import layers
+
+        if kind == "gap":
+            x = self.finish(layers.GlobalAveragePooling2D(name="pool")(features))
+            x = layers.Dropout(dropout, name="dropout")(x)
+        else:
+            x = layers.Flatten(name="flatten")(features)
+            for i, units in enumerate(self.hidden_units):
+                suffix = "" if i == 0 else f"_{i + 1}"
+                x = layers.Dense(units, activation="relu", name=f"{HIDDEN}{suffix}")(x)
+                x = layers.Dropout(dropout, name=f"dropout{suffix}")(x)
+        return layers.Dense(num_classes, name=LOGITS)(x)
