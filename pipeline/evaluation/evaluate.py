@@ -18,10 +18,11 @@ from pipeline.data.split import Manifest, ManifestRow
 from pipeline.evaluation.bootstrap import GroupBootstrap
 from pipeline.evaluation.calibration import fit_temperature, softmax
 from pipeline.evaluation.metrics import measure
-from pipeline.evaluation.operating_points import Predictions, choose_points
+from pipeline.evaluation.operating_points import choose_points
 from pipeline.evaluation.ranking import draw_curves
 from pipeline.evaluation.screening import measure_screening
 from pipeline.metrics.reliability import reliability
+from pipeline.metrics.table import Predictions
 from pipeline.networks.network import Classifier
 from pipeline.networks.saved_model import serving_function
 from pipeline.recipe.evaluate_settings import Evaluate

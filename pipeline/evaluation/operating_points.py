@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.metrics.table import Predictions
 from pipeline.recipe.evaluate_settings import OperatingPointRule
 
 _FEW = 20  # images of the class, or of the others, below which a chosen threshold is mostly chance
@@ -41,14 +42,6 @@ class ChosenPoint:
             "specificity": specificity,
             "validation": {"sensitivity": self.validation[0], "specificity": self.validation[1]},
         }
-
-
-@dataclass(frozen=True, slots=True)
-class Predictions:
-    """Calibrated probabilities, shape (images, classes), and class indices, shape (images,), of one side."""
-
-    probabilities: NDArray[np.float32]
-    targets: NDArray[np.int64]
 
 
 def choose_points(

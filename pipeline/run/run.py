@@ -1,44 +1,34 @@
-"""A whole run: ingest, audit, split, train, calibrate, evaluate, export, verify, publish; each stage written down."""
+"""A whole run: ingest, audit, split, train, evaluate, report, publish; each stage written down."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from contract.commands import spell_command
-from contract.model import InputSpec, Label, ModelContract, build_document
+from contract.model import InputSpec
 from contract.store import ModelStore, check_name
 from pipeline.data.ingest import Dataset, ingest
-from pipeline.evaluation.baseline import fit_to_images
-from pipeline.evaluation.evaluate import Evaluation, contract_points, evaluate, write_predictions
 from pipeline.interrupt import uncovered_interrupts
-from pipeline.metrics.table import metric_names
-from pipeline.networks.network import Classifier
 from pipeline.networks.weights import Weights
-from pipeline.publishing.gate import Contender, Gatekeeper, GateOutcome
-from pipeline.publishing.libraries import library_versions
-from pipeline.publishing.publish import Artifact, Replay, publish
+from pipeline.publishing.gate import Gatekeeper, GateOutcome
 from pipeline.publishing.verify import Deviation
 from pipeline.recipe.evaluate_settings import check_classes
 from pipeline.recipe.recipe import Recipe
-from pipeline.report.architecture import describe_network
 from pipeline.report.card import read_card
-from pipeline.report.pictures import draw_pictures
-from pipeline.report.report import write_reports
-from pipeline.run.preparation import Images, input_spec, prepare_images
+from pipeline.run.facts import RunFacts
+from pipeline.run.preparation import input_spec, prepare_images
 from pipeline.run.resume import RunRecord, check_same, check_unfinished, read_record
+from pipeline.run.stages import measure_network, publish_run, report_run, train_network
 from pipeline.run_folder import claimed, new_folder
 from pipeline.training.checkpoint import Checkpoints
-from pipeline.training.continued import MODEL_FILE, find_start, start_classifier
-from pipeline.training.train import make_repeatable, train
+from pipeline.training.continued import find_start
 
 log = logging.getLogger(__name__)
 
@@ -161,91 +151,39 @@ def _look_up(job: _Job) -> _Start:
 
 
 def _do_stages(job: _Job, start: _Start, folder: Path) -> RunResult:
-    recipe, dataset, weights, spec = job.recipe, start.dataset, start.weights, start.spec
-    clock = _Clock()
+    recipe, spec, clock = job.recipe, start.spec, _Clock()
     with clock.stage("audit"):
-        images = prepare_images(dataset, recipe, spec, folder)
+        images = prepare_images(start.dataset, recipe, spec, folder)
     with clock.stage("train"):
-        make_repeatable(recipe.train.seed)
-        classifier = start_classifier(recipe.model, weights, labels=dataset.labels, channels=spec.channels)
-        history = train(classifier, images.manifest, dataset.labels, images.pixels, recipe, folder)
-        classifier.model.save(folder / MODEL_FILE)
+        trained = train_network(images, start.weights, spec, recipe, folder)
     with clock.stage("evaluate"):
-        evaluation = _evaluate(classifier, images, recipe, folder)
-        baseline = fit_to_images(images.manifest, images.pixels)
-    document = {
-        "name": job.name,
-        "run": folder.name,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "dataset": job.location.name,
-        "weights": weights.provenance,
-        "head": classifier.head,
-        "saliency": classifier.saliency,
-        "recipe": recipe.model_dump(mode="json"),
-        "input": asdict(spec),
-        **images.document(),
-        "warnings": images.warnings + evaluation.warnings,
-        "training": asdict(history),
-        **evaluation.document(),
-        "baseline": baseline.document() if baseline else None,
-        "network": describe_network(classifier),
-        "card": start.card,
-        "versions": library_versions(),
-        "timings": clock.seconds,
-    }
+        measured = measure_network(trained, images, recipe, folder)
+    facts = RunFacts(
+        name=job.name,
+        run=folder.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        dataset=job.location.name,
+        weights=start.weights.provenance,
+        recipe=recipe,
+        spec=spec,
+        images=images,
+        trained=trained,
+        measured=measured,
+        card=start.card,
+        timings=clock.seconds,
+    )
     with clock.stage("report"):
-        pictures = draw_pictures(classifier, evaluation, images.manifest.of("test"), dataset.labels, images.pixels)
-        report = write_reports(folder, document, pictures, images.manifest.rows)
+        report = report_run(facts, folder)
     with clock.stage("publish"):
-        contract = _contract(document, dataset.labels, spec, images.manifest.sha256, folder / MODEL_FILE)
-        published = publish(
-            Artifact(job.name, classifier, contract, report),
-            Replay(images.pixels, [row.path for row in images.manifest.of("test")], evaluation.expected),
-            Contender(dataset.labels, images.manifest, weights.provenance, dataset.source, evaluation.expected),
-            Gatekeeper(recipe.evaluate.gate, job.store, job.runs_dir, force=job.force),
-        )
-    outcome = {"version": published.version, "gate": published.gate.document()}
-    _write_json(folder / "metrics.json", {**document, **outcome})
-    directory = job.store.version_path(job.name, published.version)
+        gatekeeper = Gatekeeper(recipe.evaluate.gate, job.store, job.runs_dir, force=job.force)
+        published = publish_run(facts, report, gatekeeper)
+    facts.write(folder, published)
     return RunResult(
-        job.name, published.version, folder, directory, evaluation.test, published.deviations, published.gate
+        name=job.name,
+        version=published.version,
+        folder=folder,
+        directory=job.store.version_path(job.name, published.version),
+        test=measured.evaluation.test,
+        deviations=published.deviations,
+        gate=published.gate,
     )
-
-
-def _evaluate(classifier: Classifier, images: Images, recipe: Recipe, folder: Path) -> Evaluation:
-    """Evaluate and write each test image's prediction down."""
-    labels = images.dataset.labels
-    evaluation = evaluate(classifier, images.manifest, labels, images.pixels, recipe.evaluate)
-    for warning in evaluation.warnings:
-        log.warning("%s", warning)
-    write_predictions(folder / "predictions.csv", images.manifest.of("test"), evaluation.served, labels)
-    return evaluation
-
-
-def _contract(
-    document: dict[str, Any], labels: Sequence[str], spec: InputSpec, dataset_sha256: str, model: Path
-) -> ModelContract:
-    recipe = document["recipe"]
-    provenance = {
-        **{key: document[key] for key in ("run", "dataset", "weights", "recipe", "created", "versions")},
-        "dataset_sha256": dataset_sha256,
-        "backbone": recipe["model"]["backbone"],
-        "keras_model_sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
-        "metrics": {key: document["test"][key] for key in ("images", *metric_names("contract"))},
-    }
-    return ModelContract.from_document(
-        build_document(
-            [Label(label, label) for label in labels],
-            spec,
-            saliency=document["saliency"],
-            temperature=document["temperature"],
-            tolerance=recipe["export"]["tolerance"],
-            operating_points=contract_points(document["operating_points"]),
-            baseline=document["baseline"],
-            provenance=provenance,
-        )
-    )
-
-
-def _write_json(path: Path, document: Any) -> None:
-    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

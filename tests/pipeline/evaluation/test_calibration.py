@@ -5,8 +5,9 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.evaluation.calibration import TEMPERATURES, fit_temperature, softmax
-from pipeline.evaluation.operating_points import Predictions, apply_threshold, choose_points, choose_threshold
+from pipeline.evaluation.operating_points import apply_threshold, choose_points, choose_threshold
 from pipeline.metrics.reliability import reliability
+from pipeline.metrics.table import Predictions
 from pipeline.recipe.evaluate_settings import OperatingPointRule
 
 

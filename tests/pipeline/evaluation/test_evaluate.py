@@ -2,7 +2,9 @@
 
 import csv
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from pipeline.recipe.recipe import load_recipe
 from pipeline.run.run import RunResult, run
 from tests.helpers.image_sets import COLORS, color_files, write_files
 
+FIXTURES = Path(__file__).parents[2] / "fixtures"
 SETTINGS = [
     "model.input_size=32",
     "data.group=^(.*)_",
@@ -51,6 +54,25 @@ def served(result: RunResult) -> np.ndarray:
         return engine.run("serving_default", {"images": pixels.batch(paths)})["probabilities"]
     finally:
         engine.close()
+
+
+def key_paths(value: Any, path: str = "") -> Iterator[str]:
+    """The keys of a document in order, as paths; of a list, those of its first element."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield f"{path}/{key}"
+            yield from key_paths(inner, f"{path}/{key}")
+    elif isinstance(value, list) and value and isinstance(value[0], dict | list):
+        yield from key_paths(value[0], f"{path}/0")
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "contract.json"])
+def test_documents_keep_their_keys(result: RunResult, name: str) -> None:
+    """metrics.json and the contract have the keys, in the order, that programs read: tests/fixtures/run-keys.json."""
+    expected = json.loads((FIXTURES / "run-keys.json").read_text())[name]
+    folder = result.folder if name == "metrics.json" else result.directory / "assets.extra"
+
+    assert expected == list(key_paths(json.loads((folder / name).read_text())))
 
 
 def test_reported_predictions_are_the_served_ones(result: RunResult) -> None:

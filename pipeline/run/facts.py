@@ -1,0 +1,145 @@
+"""The facts of a run: typed values, serialised for metrics.json, the report and the contract."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from contract.model import InputSpec, Label, ModelContract, build_document
+from pipeline.evaluation.baseline import FittedBaseline
+from pipeline.evaluation.evaluate import Evaluation, contract_points
+from pipeline.metrics.table import metric_names
+from pipeline.networks.network import Classifier
+from pipeline.publishing.libraries import library_versions
+from pipeline.publishing.publish import Published
+from pipeline.recipe.recipe import Recipe
+from pipeline.report.architecture import describe_network
+from pipeline.run.preparation import Images
+from pipeline.training.train import History
+
+METRICS_FILE = "metrics.json"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The training stage's result.
+
+    Attributes:
+        classifier: with the weights of the best epoch.
+        history: every epoch.
+        file: the Keras model on disk.
+    """
+
+    classifier: Classifier
+    history: History
+    file: Path
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The evaluation stage's result.
+
+    Attributes:
+        evaluation: calibration, test metrics, operating points.
+        novelty: the check for images unlike the training images; None on too few images.
+    """
+
+    evaluation: Evaluation
+    novelty: FittedBaseline | None
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """A run up to its report.
+
+    Attributes:
+        name: the model's.
+        run: the run's id.
+        created: UTC, ISO 8601.
+        dataset: the set's folder or file name.
+        weights: provenance of the weights that training started from.
+        recipe: the run's.
+        spec: how images become pixels.
+        images: the set after audit and split.
+        trained: the network.
+        measured: its numbers.
+        card: the model card's texts.
+        timings: seconds by stage; grows while the run goes on.
+    """
+
+    name: str
+    run: str
+    created: str
+    dataset: str
+    weights: str
+    recipe: Recipe
+    spec: InputSpec
+    images: Images
+    trained: Trained
+    measured: Measured
+    card: Mapping[str, Any]
+    timings: Mapping[str, float]
+
+    def document(self) -> dict[str, Any]:
+        """Return the document that the report shows; metrics.json adds version and gate."""
+        evaluation, novelty = self.measured.evaluation, self.measured.novelty
+        return {
+            "name": self.name,
+            "run": self.run,
+            "created": self.created,
+            "dataset": self.dataset,
+            "weights": self.weights,
+            "head": self.trained.classifier.head,
+            "saliency": self.trained.classifier.saliency,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "input": asdict(self.spec),
+            **self.images.document(),
+            "warnings": self.images.warnings + evaluation.warnings,
+            "training": asdict(self.trained.history),
+            **evaluation.document(),
+            "baseline": novelty.document() if novelty else None,
+            "network": describe_network(self.trained.classifier),
+            "card": dict(self.card),
+            "versions": library_versions(),
+            "timings": dict(self.timings),
+        }
+
+    def contract(self) -> ModelContract:
+        """Return the contract of the version to be."""
+        evaluation, novelty = self.measured.evaluation, self.measured.novelty
+        document = build_document(
+            [Label(label, label) for label in self.images.dataset.labels],
+            self.spec,
+            saliency=self.trained.classifier.saliency,
+            temperature=evaluation.temperature,
+            tolerance=self.recipe.export.tolerance,
+            operating_points=contract_points(evaluation.operating_points),
+            baseline=novelty.document() if novelty else None,
+            provenance=self._provenance(),
+        )
+        return ModelContract.from_document(document)
+
+    def write(self, folder: Path, published: Published) -> None:
+        """Write metrics.json."""
+        outcome = {"version": published.version, "gate": published.gate.document()}
+        text = json.dumps({**self.document(), **outcome}, indent=2)
+        (folder / METRICS_FILE).write_text(text + "\n", encoding="utf-8")
+
+    def _provenance(self) -> dict[str, Any]:
+        test = self.measured.evaluation.test
+        return {
+            "run": self.run,
+            "dataset": self.dataset,
+            "weights": self.weights,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "created": self.created,
+            "versions": library_versions(),
+            "dataset_sha256": self.images.manifest.sha256,
+            "backbone": self.recipe.model.backbone,
+            "keras_model_sha256": hashlib.sha256(self.trained.file.read_bytes()).hexdigest(),
+            "metrics": {key: test[key] for key in ("images", *metric_names("contract"))},
+        }

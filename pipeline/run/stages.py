@@ -1,0 +1,79 @@
+"""The stages of a run after audit and split, each from typed values to typed values."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from contract.model import InputSpec
+from pipeline.data.split import ManifestRow
+from pipeline.evaluation.baseline import fit_to_images
+from pipeline.evaluation.evaluate import evaluate, write_predictions
+from pipeline.networks.weights import Weights
+from pipeline.publishing.gate import Contender, Gatekeeper
+from pipeline.publishing.publish import Artifact, Published, Replay, publish
+from pipeline.recipe.recipe import Recipe
+from pipeline.report.pictures import draw_pictures
+from pipeline.report.report import write_reports
+from pipeline.run.facts import Measured, RunFacts, Trained
+from pipeline.run.preparation import Images
+from pipeline.training.continued import MODEL_FILE, start_classifier
+from pipeline.training.train import make_repeatable, train
+
+log = logging.getLogger(__name__)
+
+
+def train_network(images: Images, weights: Weights, spec: InputSpec, recipe: Recipe, folder: Path) -> Trained:
+    """Build the network of a recipe, train it and save it as a Keras model.
+
+    Args:
+        images: after audit and split.
+        weights: the start.
+        spec: of the network's input.
+        recipe: network and training.
+        folder: the run's; gets checkpoints, curves and the model.
+    """
+    labels = images.dataset.labels
+    make_repeatable(recipe.train.seed)
+    classifier = start_classifier(recipe.model, weights, labels=labels, channels=spec.channels)
+    history = train(classifier, images.manifest, labels, images.pixels, recipe, folder)
+    classifier.model.save(folder / MODEL_FILE)
+    return Trained(classifier, history, folder / MODEL_FILE)
+
+
+def measure_network(trained: Trained, images: Images, recipe: Recipe, folder: Path) -> Measured:
+    """Calibrate and evaluate a network, fit the novelty check, and write predictions.csv."""
+    labels = images.dataset.labels
+    evaluation = evaluate(trained.classifier, images.manifest, labels, images.pixels, recipe.evaluate)
+    for warning in evaluation.warnings:
+        log.warning("%s", warning)
+    write_predictions(folder / "predictions.csv", _test_rows(images), evaluation.served, labels)
+    return Measured(evaluation, fit_to_images(images.manifest, images.pixels))
+
+
+def report_run(facts: RunFacts, folder: Path) -> Path:
+    """Write both reports; return the one that leaves with the model."""
+    images = facts.images
+    pictures = draw_pictures(
+        facts.trained.classifier,
+        facts.measured.evaluation,
+        _test_rows(images),
+        images.dataset.labels,
+        images.pixels,
+    )
+    return write_reports(folder, facts.document(), pictures, images.manifest.rows)
+
+
+def publish_run(facts: RunFacts, report: Path, gatekeeper: Gatekeeper) -> Published:
+    """Export, verify, judge and publish a run's network."""
+    images, expected = facts.images, facts.measured.evaluation.expected
+    return publish(
+        Artifact(facts.name, facts.trained.classifier, facts.contract(), report),
+        Replay(images.pixels, [row.path for row in _test_rows(images)], expected),
+        Contender(images.dataset.labels, images.manifest, facts.weights, images.dataset.source, expected),
+        gatekeeper,
+    )
+
+
+def _test_rows(images: Images) -> list[ManifestRow]:
+    return images.manifest.of("test")
