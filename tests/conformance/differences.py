@@ -377,7 +377,7 @@ def _large_batch(bench: Bench) -> None:
     why="each says what happened",
 )
 def _full_queue(bench: Bench) -> None:
-    flags = ("--num_streams=1", "--max_batch_size=1", "--max_waiting_calls=1")
+    flags = ("--num_streams=1", "--max_batch_size=1", "--max_waiting_calls=2")
     client, _ = bench.serve_model(bench.publish("slow", "m"), *flags)
     client.wait_for("m", 1)
     request = build_request("m", {"images": RED})
