@@ -1,4 +1,4 @@
-"""README: short, its first command early, its settings the gateway's, its commands known to a test."""
+"""README: short, its first command early, its commands known to a test."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 
 import pytest
 
-from service.gateway.context.settings import Settings, variable_name
 from tests.repository.project import ROOT, fenced_commands
 
 README = (ROOT / "README.md").read_text()
@@ -36,7 +35,7 @@ def test_the_first_command_comes_early() -> None:
 
 def test_it_is_short() -> None:
     """Details are in docs/."""
-    assert len(README.splitlines()) < 250
+    assert len(README.splitlines()) < 150
 
 
 @pytest.mark.parametrize("command", fenced_commands(README))
@@ -45,16 +44,6 @@ def test_every_command_is_run_by_a_test(command: str) -> None:
     tests = [test for pattern, test in RUN_BY.items() if re.fullmatch(pattern, command)]
     assert len(tests) > 0, f"name in RUN_BY the test that runs: {command}"
     assert all((ROOT / test).exists() for test in tests)
-
-
-def test_the_settings_table_is_the_gateways() -> None:
-    """Every setting with its default and meaning, in order, and none that does not exist."""
-    rows = re.findall(r"^\| `(FOVEA_\w+)` \| (.*?) \| (.*) \|$", README, re.M)
-    expected = []
-    for name, field in Settings.model_fields.items():
-        default = "number of CPUs" if field.default_factory else f"`{field.default}`"
-        expected.append((variable_name(name), "" if field.default in (None, ()) else default, field.description))
-    assert expected == [(variable, default.strip(), meaning) for variable, default, meaning in rows]
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(((?!https?:)[^)#]+)\)", README))))
