@@ -16,7 +16,7 @@ from service.modelserver.serving.batching import Call, ShapeQueue, Slice
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one thread runs next.
+    """The calls that one thread runs next.
 
     Attributes:
         backlog: whose calls these are.

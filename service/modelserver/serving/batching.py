@@ -22,14 +22,14 @@ from engine.errors import DeadlineError, RunError
 
 @dataclass(eq=False, slots=True)
 class Call:
-    """What one caller asks of one signature.
+    """A request of one caller to one signature.
 
     Attributes:
         inputs: by name, checked against the signature.
         outputs: the names that are wanted.
         rows: size of the inputs' first axis; 1 for a call that cannot be batched, which is then run whole.
         caller: who asks; callers take turns.
-        deadline: `time.monotonic()` after which nobody waits for the answer, None if somebody always does.
+        deadline: `time.monotonic()` after which the call is dropped if it has not run; None for no limit.
         queued_at: `time.monotonic()` when the call came.
         future: gets the outputs or an EngineError; not marked as running, so that its caller can leave at any time.
     """
@@ -46,7 +46,7 @@ class Call:
     _results: dict[int, Arrays] = field(default_factory=dict)
 
     def is_wanted(self, now: float) -> bool:
-        """Return whether anybody waits for the answer; a call whose deadline has passed ends here."""
+        """Return whether the caller still waits; a call whose deadline has passed ends here."""
         if self.deadline is not None and now > self.deadline:
             self.fail(DeadlineError("the deadline passed while the call waited to run"))
         return not self.future.done()
@@ -134,7 +134,7 @@ class ShapeQueue:
         return next(iter(self._callers.values()))[0]
 
     def take(self, now: float, room: int) -> list[Slice]:
-        """Return the next batch of at most `room` rows, from each caller in its turn; none if nobody waits any more."""
+        """Return the next batch of at most `room` rows, from each caller in its turn; none if all have left."""
         slices: list[Slice] = []
         room = min(room, self._max_batch)
         while room and self._callers:

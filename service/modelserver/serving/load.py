@@ -35,7 +35,7 @@ class RunSettings:
 
 
 class ModelLoader:
-    """Loads models, one at a time, on a thread that serves nobody.
+    """Loads models, one at a time, on a thread that answers no calls.
 
     Args:
         scheduler: runs them.

@@ -44,7 +44,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class BatchRecord:
-    """What one run was, for metrics.
+    """The figures of one run, for metrics.
 
     Attributes:
         signature: its name.
@@ -147,7 +147,7 @@ class Scheduler:
                     if self._closed:
                         return
                     self._work.wait()
-                self._work.notify()  # perhaps there is more; whoever finds nothing sleeps on
+                self._work.notify()  # a second thread may take the next batch
             batch, observe = taken
             try:
                 record = self._run(batch)
@@ -179,7 +179,7 @@ class Scheduler:
         """Run a batch and answer its calls; its model is then ready for the next."""
         started = time.monotonic()
         outcomes = _run_slices(batch.engine, batch.signature, batch.slices)
-        run_s = time.monotonic() - started  # now: whoever is answered may take the interpreter first
+        run_s = time.monotonic() - started  # before the answers: their callers may take the interpreter
         with self._lock:
             for part, outcome in zip(batch.slices, outcomes, strict=True):
                 _answer(part, outcome)
@@ -194,7 +194,7 @@ class ModelQueue:
 
     Args:
         scheduler: runs its calls.
-        engine: the model; nobody else closes it.
+        engine: the model; closed by `close`.
         plan: how it is run.
         observe: is told of every batch, on the thread that ran it.
         lone_engine: the same model loaded to use all cores for one row, for a call of one that comes alone and asks for
@@ -240,7 +240,7 @@ class ModelQueue:
             inputs: every input by name; they must not change until the future is done.
             outputs: the outputs that are wanted; none means all.
             caller: who asks; callers take turns.
-            timeout_s: seconds from now after which nobody waits for the answer; None means that somebody always does.
+            timeout_s: seconds from now after which the call is dropped if it has not run; None for no limit.
 
         Raises:
             SignatureError: if there is no such signature.
@@ -257,7 +257,7 @@ class ModelQueue:
         Args:
             checked: fits this model's engine.
             caller: who asks; callers take turns.
-            timeout_s: seconds from now after which nobody waits for the answer; None means that somebody always does.
+            timeout_s: seconds from now after which the call is dropped if it has not run; None for no limit.
 
         Returns:
             Gets what `Engine.run` returns or raises, or a DeadlineError.
@@ -276,7 +276,7 @@ class ModelQueue:
         return call.future
 
     def close(self) -> None:
-        """Finish the calls that are here, then close the engine; nobody may submit any more."""
+        """Finish the calls that are here, then close the engine; nothing may be submitted any more."""
         self._scheduler.remove(self._backlog)
         for engine in (self.engine, self._lone_engine):
             if engine is not None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engine.engine import Arrays
+from engine.engine import Arrays, CheckedCall
 from engine.errors import DeadlineError, EngineError, InputError, OverloadedError, RunError, SignatureError
 from service.modelserver.serving.scheduling import BatchRecord, ModelQueue, Plan, Scheduler
 from tests.helpers.echo_engine import POISON, EchoEngine
@@ -190,6 +190,28 @@ def test_a_large_call_that_fails_in_part_fails_once(held: tuple[EchoEngine, Mode
     with pytest.raises(RunError, match="poisoned"):
         bad.result(60)
     assert value(good) == 14
+
+
+class CountingEngine(EchoEngine):
+    """Counts checks."""
+
+    num_checks = 0
+
+    def check(self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> CheckedCall:
+        """Count and check."""
+        self.num_checks += 1
+        return super().check(signature, inputs, outputs)
+
+
+def test_a_call_is_checked_once(scheduler: Scheduler) -> None:
+    """Calls are checked when they are submitted; their batch is not checked again, nor is a call that is checked."""
+    engine = CountingEngine()
+    queue = ModelQueue(scheduler, engine, Plan(num_streams=1, max_batch=4))
+    assert [value(ask(queue, number)) for number in (1, 2, 3)] == [2, 4, 6]
+    checked = engine.check("echo", rows(4), ("sums",))
+    assert value(queue.submit_checked(checked)) == 8
+    queue.close()
+    assert engine.num_checks == 4
 
 
 class WideningEngine(EchoEngine):
