@@ -68,6 +68,8 @@ def echo(value: Any) -> str:
     """Return the beginning of a JSON value, for an error text."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
+    if isinstance(value, str):
+        value = value[: _MAX_ECHO + 1]
     text = ""
     try:
         for part in _ENCODER.iterencode(value):  # lazily: the value may be the whole body

@@ -76,14 +76,21 @@ class _Packer:
             return [self.pack(item, tries) for item in value]
         if isinstance(value, dict):
             self._count(value, len(value))
-            return {name: self.pack(item, tries) for name, item in value.items()}
-        return value
+            return {_check_text(name): self.pack(item, tries) for name, item in value.items()}
+        return _check_text(value) if isinstance(value, str) else value
 
     def _count(self, value: Any, number: int) -> Any:
         self._nodes_left -= number
         if self._nodes_left < 0:
             raise TooManyNodesError
         return value
+
+
+def _check_text(text: str) -> str:
+    """Raises UnicodeEncodeError, a ValueError, for half a surrogate pair: pickle reads millions of them slowly."""
+    if not text.isascii():
+        text.encode()
+    return text
 
 
 def _starts_with_number(value: Any) -> bool:

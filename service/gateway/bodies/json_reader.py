@@ -95,7 +95,11 @@ class JsonReader:
             for _ in range(2):
                 if self._closed:
                     break
-                helper = self._helper = self._helper or _start()
+                try:
+                    helper = self._helper = self._helper or _start()
+                except OSError as err:
+                    logger.error("the helper process for JSON cannot start: %s", err)
+                    break
                 try:
                     return _exchange(helper, body)
                 except (OSError, EOFError, ValueError):

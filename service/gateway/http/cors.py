@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from fastapi import FastAPI
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.routing import BaseRoute
@@ -15,6 +15,8 @@ from service.gateway.context.errors import ForbiddenError
 from service.gateway.context.request_context import name_route
 from service.gateway.context.settings import Settings
 from service.gateway.http.replies import error_reply
+
+RawHeaders = Iterable[tuple[bytes, bytes]]
 
 _METHODS = ("GET", "HEAD", "POST", "DELETE")
 _EXPOSED = (
@@ -54,6 +56,16 @@ class CrossOrigin(CORSMiddleware):
             await self.app(scope, receive, send)
         else:
             await self.simple_response(scope, receive, send, request_headers=Headers(scope=scope))
+
+    def headers_for(self, request_headers: RawHeaders) -> list[tuple[bytes, bytes]]:
+        """Return the CORS headers of a reply that the connection gives without the app."""
+        origin = next((value.decode("latin-1") for name, value in request_headers if name == b"origin"), None)
+        if origin is None:
+            return []
+        headers = MutableHeaders(self.simple_headers)
+        if not self.allow_all_origins and self.is_allowed_origin(origin):
+            self.allow_explicit_origin(headers, origin)
+        return headers.raw
 
     def answer_preflight(self, scope: Scope) -> Response:
         """Return the reply to a preflight; a refusal says what is allowed."""
@@ -115,3 +127,14 @@ def install_cors(app: FastAPI, settings: Settings) -> None:
     """Put the CORS headers of all replies in front of an app, if other origins may call it."""
     if settings.cors_origins:
         app.add_middleware(CrossOrigin, origins=settings.cors_origins)
+
+
+def connection_headers(origins: Sequence[str]) -> Callable[[RawHeaders], RawHeaders]:
+    """Return a function from a request's headers to the CORS headers of a reply that the connection gives itself."""
+    if not origins:
+        return lambda _: ()
+    return CrossOrigin(_no_app, origins=origins).headers_for
+
+
+async def _no_app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Stands for the app where only headers are asked for."""

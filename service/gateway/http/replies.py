@@ -24,7 +24,7 @@ def json_reply(content: str, status_code: int = 200, *, headers: Mapping[str, st
 
 def error_reply(err: GatewayError, scope: Scope) -> Response:
     """Return the reply for one of our errors, in the form that the request's path has for errors."""
-    status_code, body = format_error(_path(scope), err)
+    status_code, body = format_error(scope["path"], err)
     return json_reply(body, status_code, headers=retry_headers(err))
 
 
@@ -47,19 +47,12 @@ def install_error_handlers(app: FastAPI) -> None:
         if error.headers and error.headers.get("Allow") == "GET":
             error.headers = {**error.headers, "Allow": "GET, HEAD"}
         code = _CODES.get(error.status_code, "http_error")
-        body = format_message(_path(request.scope), code, _explain(request, error))
+        body = format_message(request.scope["path"], code, _explain(request, error))
         return json_reply(body, error.status_code, headers=error.headers)
 
     app.add_exception_handler(GatewayError, answer_ours)
     app.add_exception_handler(RequestValidationError, answer_validation)
     app.add_exception_handler(HTTPException, answer_framework)
-
-
-def _path(scope: Scope) -> str:
-    """Return the path as routes have it, without the prefix of a proxy."""
-    path: str = scope["path"]
-    prefix: str = scope.get("root_path", "").rstrip("/")
-    return path[len(prefix) :] if prefix and path.startswith(prefix + "/") else path
 
 
 def _explain(request: Request, err: HTTPException) -> str:

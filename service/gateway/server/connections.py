@@ -7,12 +7,12 @@ connections are checked once a second, which costs a request nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 from service.gateway.server.idle_connections import IdleConnections
-from service.gateway.server.request_heads import RefusedRequest
+from service.gateway.server.request_heads import Headers, RefusedRequest
 from service.gateway.server.strict_protocol import StrictProtocol
 
 _LAST_REQUEST_S = 0.3  # how long a connection between requests is kept when the server stops: one may be on its way
@@ -170,7 +170,14 @@ class GuardedProtocol(StrictProtocol):
         return RefusedRequest(408, "request_timeout", message)
 
 
-def guarded_protocol(limits: ConnectionLimits) -> type[GuardedProtocol]:
-    """Return the protocol with these limits, as uvicorn takes it."""
-    namespace = {"limits": limits, "idle": IdleConnections()}
+def guarded_protocol(
+    limits: ConnectionLimits, headers_for: Callable[[Headers], Headers] = lambda _: ()
+) -> type[GuardedProtocol]:
+    """Return the protocol with these limits, as uvicorn takes it.
+
+    Args:
+        limits: of each connection.
+        headers_for: from a request's headers to those of a reply that the connection gives itself.
+    """
+    namespace = {"limits": limits, "idle": IdleConnections(), "headers_for": staticmethod(headers_for)}
     return cast(type[GuardedProtocol], type("GuardedProtocol", (GuardedProtocol,), namespace))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 _REPLY_START = (b"HTTP/1.1 2", b"HTTP/1.1 3", b"HTTP/1.1 4", b"HTTP/1.1 5")  # not 100 Continue
 
@@ -10,10 +11,13 @@ _REPLY_START = (b"HTTP/1.1 2", b"HTTP/1.1 3", b"HTTP/1.1 4", b"HTTP/1.1 5")  # n
 class CorkedTransport:
     """Holds a reply's head back until its body: one system call less, and the client wakes once."""
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, on_close: Callable[[], None]
+    ) -> None:
         self.is_closing = transport.is_closing
         self._transport = transport
         self._loop = loop
+        self._on_close = on_close
         self._head = b""
 
     def write(self, data: bytes) -> None:
@@ -22,21 +26,17 @@ class CorkedTransport:
             data, self._head = self._head + data, b""
         elif data.startswith(_REPLY_START):
             self._head = data
-            self._loop.call_soon(self._flush)  # a reply without a body ends here
+            self._loop.call_soon(self.flush)  # a reply without a body ends here
             return
         self._transport.write(data)
 
     def close(self) -> None:
         """Write what is held back, and close."""
-        self._flush()
-        self._transport.close()
+        self.flush()
+        self._on_close()
 
-    def write_eof(self) -> None:
-        """Write what is held back, and close the sending side."""
-        self._flush()
-        self._transport.write_eof()
-
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what is held back."""
         if self._head:
             head, self._head = self._head, b""
             self._transport.write(head)

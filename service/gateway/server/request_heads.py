@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from urllib.parse import unquote
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -11,6 +12,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from service.gateway.http.error_formats import format_message
 
 MAX_HEAD_BYTES = 1 << 16
+
+_VERSIONS = frozenset({"1.1", "1.0"})
+# RFC 9112, 3.2: a host name or address as in a URI, and perhaps a port; empty for targets without an authority.
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?\])(?::[0-9]*)?")
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -29,17 +34,19 @@ class RefusedRequest(Exception):
         self.status = status
         self.code = code
 
-    def build_reply(self, url: bytes) -> bytes:
+    def build_reply(self, url: bytes, extra: Headers = ()) -> bytes:
         """Return the reply; it ends the connection.
 
         Args:
             url: of the request as far as it is known, which decides the form of the error.
+            extra: further headers.
         """
         path = unquote(url.partition(b"?")[0].decode("latin-1"))
         body = format_message(path, self.code, str(self), request_id=uuid.uuid4().hex).encode()
         headers = [b"content-type: application/json", b"content-length: %d" % len(body), b"connection: close"]
         if self.status == 503:
             headers.append(b"retry-after: 1")
+        headers += [b"%s: %s" % header for header in extra]
         return STATUS_LINE[self.status] + b"\r\n".join([*headers, b"", body])
 
 
@@ -73,6 +80,24 @@ def check_head_size(url: bytes, headers: Headers) -> None:
     num_bytes = len(url) + sum(len(name) + len(value) + 4 for name, value in headers)
     if num_bytes > MAX_HEAD_BYTES:
         raise oversized_head(num_bytes)
+
+
+def check_version(version: str, hosts: Sequence[bytes]) -> None:
+    """Raises for a version other than HTTP/1.1 and HTTP/1.0, and unless HTTP/1.1 names exactly one host.
+
+    Args:
+        version: of the request line.
+        hosts: the values of the Host headers.
+
+    Raises:
+        RefusedRequest: with status 400.
+    """
+    if version not in _VERSIONS:
+        raise malformed(f"expected HTTP/1.1 or HTTP/1.0. Received: HTTP/{version}")
+    if len(hosts) > 1 or (not hosts and version == "1.1"):
+        raise malformed(f"expected one Host header. Received: {len(hosts)}")
+    if hosts and not _HOST.fullmatch(hosts[0]):
+        raise malformed(f"Host: expected a name or an address. Received: {hosts[0][:64].decode('latin-1')!r}")
 
 
 def check_transfer_encoding(value: bytes) -> None:

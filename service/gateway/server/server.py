@@ -14,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.gateway.context.settings import Settings
+from service.gateway.http.cors import connection_headers
 from service.gateway.server.connections import ConnectionLimits, GuardedProtocol, guarded_protocol
 from service.gateway.server.listening import BACKLOG
 from service.gateway.server.tls import ServerCertificate
@@ -116,7 +117,7 @@ def run_server(
     )
     config = uvicorn.Config(
         app,
-        http=guarded_protocol(limits),
+        http=guarded_protocol(limits, connection_headers(settings.cors_origins)),
         loop="uvloop",
         ws="none",
         lifespan="on",

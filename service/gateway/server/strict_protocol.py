@@ -8,7 +8,8 @@ request whose client has shut down its sending side.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any, ClassVar, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -17,9 +18,11 @@ from service.gateway.server.corked_transport import CorkedTransport
 from service.gateway.server.idle_connections import was_reset
 from service.gateway.server.request_heads import (
     MAX_HEAD_BYTES,
+    Headers,
     RefusedRequest,
     check_head_size,
     check_transfer_encoding,
+    check_version,
     head_without_upgrade,
     malformed,
     oversized_framing,
@@ -33,7 +36,13 @@ _CHECKED = frozenset({b"expect", b"host", b"transfer-encoding"})
 
 
 class StrictProtocol(HttpToolsProtocol):
-    """The requests of one connection."""
+    """The requests of one connection.
+
+    Attributes:
+        headers_for: gives refusals the headers that depend on the request's.
+    """
+
+    headers_for: ClassVar[Callable[[Headers], Headers]] = staticmethod(lambda _: ())
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -42,7 +51,7 @@ class StrictProtocol(HttpToolsProtocol):
         self._in_body = False
         self._head_bytes = 0  # of the unfinished head, less what came in one packet with an earlier request's end
         self._most_head_bytes = 0  # with all of that packet
-        self._num_hosts = 0
+        self._hosts: list[bytes] = []
         self._framing_bytes = 0  # since the last byte of a body: chunk extensions and trailer fields
         self._upgrade: bytes | None = None  # the head to parse instead of one that asks for an upgrade
         self._running: RequestResponseCycle | None = None  # the request that is being answered
@@ -52,7 +61,7 @@ class StrictProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Takes the transport."""
         super().connection_made(transport)
-        self._corked = CorkedTransport(transport, self.loop)
+        self._corked = CorkedTransport(transport, self.loop, self._close)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tells the request that is being answered."""
@@ -100,7 +109,8 @@ class StrictProtocol(HttpToolsProtocol):
         """Begins a head."""
         super().on_message_begin()
         self._in_head = True
-        self._head_bytes = self._num_hosts = 0
+        self._head_bytes = 0
+        self._hosts = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keeps a header; trailer fields are dropped, since proxies filter headers only."""
@@ -109,7 +119,7 @@ class StrictProtocol(HttpToolsProtocol):
         name = name.lower()
         if name in _CHECKED:
             if name == b"host":
-                self._num_hosts += 1
+                self._hosts.append(value)
             elif name == b"transfer-encoding":
                 check_transfer_encoding(value)
             elif value.lower() == b"100-continue":
@@ -118,8 +128,7 @@ class StrictProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Starts a request, or queues it behind those before it."""
-        if self._num_hosts > 1:
-            raise malformed(f"expected one Host header. Received: {self._num_hosts}")
+        check_version(self.parser.get_http_version(), self._hosts)
         if self._most_head_bytes > MAX_HEAD_BYTES:
             check_head_size(self.url, self.headers)
         if self.parser.should_upgrade():
@@ -145,7 +154,7 @@ class StrictProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Starts the next request, or ends the connection if there will be none."""
         self.server_state.total_requests += 1
-        if self.transport.is_closing():
+        if self._lingering or self.transport.is_closing():
             return
         self.flow.resume_reading()
         if self.pipeline:
@@ -164,7 +173,7 @@ class StrictProtocol(HttpToolsProtocol):
             refusal: the reply.
             lingers: whether to read on for a while, so that a client that still sends can read the reply.
         """
-        reply = refusal.build_reply(self.url)
+        reply = refusal.build_reply(self.url, type(self).headers_for(self.headers or ()))
         if self._in_body and not self._drop_unfinished():
             if self.cycle.response_started:
                 self._corked.close()  # this request has its reply, or the start of one
@@ -188,11 +197,27 @@ class StrictProtocol(HttpToolsProtocol):
         """
         words = self._last_words or b""
         self._corked.write(words)
-        if not (words and lingers) or self.scheme == "https":
+        if not (words and lingers):
             self._corked.close()
+        else:
+            self._linger()
+
+    def _close(self) -> None:
+        """Closes after the last reply; one that is given before the whole body is here is a refusal as well."""
+        if self._in_body and not self._lingering:
+            self.end_after_replies(b"")
+            self._linger()
+        elif not self._lingering:
+            self.transport.close()
+
+    def _linger(self) -> None:
+        """Closes the sending side, and reads on for a while."""
+        if self.scheme == "https":
+            self.transport.close()
             return
-        self._corked.write_eof()
         self._lingering = True
+        self._corked.flush()
+        self.transport.write_eof()
         self.flow.resume_reading()
         self.loop.call_later(_LINGER_S, self.transport.close)
 

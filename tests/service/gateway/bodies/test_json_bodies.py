@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -148,6 +149,27 @@ def test_helper_that_is_killed_is_started_again(reader: JsonReader) -> None:
     thread.join(60)
 
     assert NUMBERS == found[0]["a"].tolist()
+
+
+def test_helper_that_cannot_start_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine has no process to give, or the interpreter is gone; later bodies are parsed."""
+    parses = JsonReader(max_values=3_000_000)
+    body = json.dumps(DOCUMENTS["integers"]).encode()
+    with monkeypatch.context() as context:
+        context.setattr(sys, "executable", "/nowhere/python")
+        with pytest.raises(UnavailableError):
+            parses.load(body)
+    try:
+        assert NUMBERS == parses.load(body)["a"].tolist()
+    finally:
+        parses.close()
+
+
+@pytest.mark.parametrize("body", [b'{"a": "%s"}', b'{"%s": 1}', b'{"a": [1, {"b": "%s"}]}'])
+def test_half_of_a_surrogate_pair_is_no_text(reader: JsonReader, body: bytes) -> None:
+    """It is not valid Unicode, and reading a pickle of millions of them takes seconds."""
+    with pytest.raises(InvalidArgumentError):
+        reader.load(body % (b"\\ud800" * 100_000))
 
 
 def test_closing_ends_the_helper_while_it_parses() -> None:

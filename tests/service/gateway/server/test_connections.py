@@ -20,6 +20,7 @@ from tests.helpers.scripted_backend import ScriptedBackend, scripted
 from tests.service.conftest import StartProcess, publish_empty
 
 PATIENCE_S = 60.0  # far beyond every limit below, for a busy machine
+ORIGIN = "https://app.example.org"
 HEAD = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\n"
 
 
@@ -31,7 +32,13 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     publish_empty(store)
     with ScriptedBackend(folder / "backend.sock") as server:
         server.versions["colours", 1] = scripted()
-        flags = ("--port=0", "--header-timeout-s=1", "--body-timeout-s=2", "--max-connections=20")
+        flags = (
+            "--port=0",
+            "--header-timeout-s=1",
+            "--body-timeout-s=2",
+            "--max-connections=20",
+            f"--cors-origins={ORIGIN}",
+        )
         process = ServiceProcess(
             ["gateway", f"--models-dir={store.root}", f"--backend={server.address}", *flags], folder
         )
@@ -268,3 +275,24 @@ def test_request_that_is_on_its_way_when_the_port_closes_is_answered(
     assert reply.startswith(b"HTTP/1.1 200 ")
     assert b"connection: close" in reply
     assert 0 == process.wait()
+
+
+@pytest.mark.parametrize(
+    ("rest", "status"),
+    [
+        pytest.param(b"X-A: b", 408, id="head"),
+        pytest.param(b"Content-Length: 9\r\n\r\na", 408, id="body"),
+        pytest.param(b"X-A: " + b"a" * 70_000 + b"\r\n\r\n", 431, id="long-head"),
+        pytest.param(b"X-A: a\0\r\n\r\n", 400, id="malformed"),
+    ],
+)
+@pytest.mark.parametrize("origin", [ORIGIN, "https://other.example.org"])
+def test_pages_can_read_what_the_connection_itself_refuses(url: str, rest: bytes, status: int, origin: str) -> None:
+    """As far as their origin is known and one of those that may."""
+    with connect(url) as connection:
+        connection.sendall(HEAD + b"Origin: " + origin.encode() + b"\r\n" + rest)
+        reply = read_to_end(connection).lower()
+
+    assert reply.startswith(b"http/1.1 %d " % status)
+    assert (origin == ORIGIN) == (b"\r\naccess-control-allow-origin: " + origin.encode() + b"\r\n" in reply)
+    assert (origin == ORIGIN) == (b"access-control-allow-origin" in reply)

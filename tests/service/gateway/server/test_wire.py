@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 
@@ -10,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from service.gateway.server.request_heads import MAX_HEAD_BYTES
-from tests.helpers.wire_server import Asked, read_with_h11, requests_of, run, wire_server
+from tests.helpers.wire_server import Answer, Asked, read_with_h11, requests_of, run, wire_server
 
 HIDDEN = b"GET /hidden HTTP/1.1\r\nHost: y\r\n\r\n"
 NEXT = b"GET /next HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -146,8 +147,15 @@ REFUSED = {
     "chunk-lf": START + b"Transfer-Encoding: chunked\r\n\r\n5\nimage\n0\n\n",
     "chunk-too-long": START + b"Transfer-Encoding: chunked\r\n\r\n4\r\nimage\r\n0\r\n\r\n",
     "trailer-length": START + b"Transfer-Encoding: chunked\r\n\r\n5\r\nimage\r\n0\r\nContent-Length: 9\r\n\r\n",
+    "no-host": b"POST /first HTTP/1.1\r\nContent-Length: 5\r\n\r\nimage",
+    "host-with-path": b"POST /first HTTP/1.1\r\nHost: x/y\r\nContent-Length: 5\r\n\r\nimage",
+    "host-with-user": b"POST /first HTTP/1.1\r\nHost: u@x\r\nContent-Length: 5\r\n\r\nimage",
+    "host-with-space": b"POST /first HTTP/1.1\r\nHost: x y\r\nContent-Length: 5\r\n\r\nimage",
+    "host-with-word-as-port": b"POST /first HTTP/1.1\r\nHost: x:y\r\nContent-Length: 5\r\n\r\nimage",
     "two-hosts": START + b"Host: y\r\nContent-Length: 5\r\n\r\nimage",
     "http-2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "http-2-without-preface": b"POST /first HTTP/2.0\r\nHost: x\r\nContent-Length: 5\r\n\r\nimage",
+    "http-0.9-with-headers": b"POST /first HTTP/0.9\r\nHost: x\r\nContent-Length: 5\r\n\r\nimage",
     "http-0.9": b"GET /first\r\n",
     "no-colon": START + b"X-A\r\nContent-Length: 5\r\n\r\nimage",
 }
@@ -186,6 +194,16 @@ def test_odd_but_right_framing_is_served(data: bytes) -> None:
     assert expected == served(data[:-3], data[-3:] + NEXT)
 
 
+@pytest.mark.parametrize(
+    "host", [b"", b"x:", b"x:80", b"[::1]:8000", b"[fe80::1%25eth0]", b"a_b.example", b"127.0.0.1"]
+)
+def test_host_may_be_any_name_or_address(host: bytes) -> None:
+    """With a port or without, or empty."""
+    data = b"POST /first HTTP/1.1\r\nHost: " + host + b"\r\nContent-Length: 5\r\n\r\nimage"
+
+    assert [(200, Asked("POST", "/first", b"image"))] == served(data)
+
+
 def test_trailer_fields_are_no_headers() -> None:
     """A proxy checks headers only: a key or an address in the trailer counts for nothing."""
     trailer = b"0\r\nX-API-Key: key\r\nX-Forwarded-For: 10.0.0.1\r\n\r\n"
@@ -208,6 +226,26 @@ def test_http_1_0_gets_one_reply(headers: bytes) -> None:
     data = b"POST /first HTTP/1.0\r\n" + headers + b"\r\n" + body + HIDDEN
 
     assert [(200, Asked("POST", "/first", b"image"))] == served(data)
+
+
+def test_early_reply_that_ends_the_connection_is_not_lost() -> None:
+    """A socket that is closed over unread bytes resets the connection, and the client loses the reply."""
+
+    async def ask() -> tuple[Answer, bytes]:
+        async with wire_server() as server:
+            server.answers_early = True
+            client = await server.connect()
+            with contextlib.closing(client):
+                await client.send(START + b"Connection: close\r\nContent-Length: 4000000\r\n\r\n" + bytes(1000))
+                for _ in range(8):
+                    await client.send(bytes(1 << 15))
+                reply = await client.read_reply()
+                return reply, await client.read()
+
+    reply, rest = run(ask())
+
+    assert 200 == reply.status
+    assert b"" == rest
 
 
 def test_nothing_follows_connection_close() -> None:
