@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from fovea.commands import ALIASES, COMMANDS, Command
 from fovea.extras import MissingExtraError, check_extras, explain_missing
 from fovea.parsers import Parser, format_examples, suggest
 
+_SERVERS = ("serve", "gateway", "modelserver")
 _OWN_PACKAGES = ("contract", "engine", "fovea", "pipeline", "service")
 
 
@@ -48,6 +50,10 @@ def main(argv: Sequence[str]) -> int:
         print(f"fovea: expected a command. Received: {name or 'none'}{hint}", file=sys.stderr)
         return 2
     try:
+        if command.name in _SERVERS:
+            from service.logs import prepare_log
+
+            prepare_log(rest, {} if command.name == "modelserver" else os.environ)
         check_extras(f"fovea {command.name}", command.extras)
         return _run(command, rest)
     except MissingExtraError as err:

@@ -17,7 +17,6 @@ COMMANDS = {
     "predict": ("service.predict", "classify image files with a running service"),
 }
 _SERVERS = ("up", "gateway", "modelserver")
-_INFORMATION = frozenset({"-h", "--help", "--version"})
 
 
 def main(argv: Sequence[str]) -> int:
@@ -37,18 +36,11 @@ def main(argv: Sequence[str]) -> int:
         print(_usage(), f"service: {reason}", sep="\n", file=sys.stderr)
         return 2
     if command in _SERVERS:
-        _prepare_log(command, rest)
+        from service.logs import prepare_log
+
+        prepare_log(rest, {} if command == "modelserver" else os.environ)
     status: int = importlib.import_module(COMMANDS[command][0]).main(rest)
     return status
-
-
-def _prepare_log(command: str, argv: Sequence[str]) -> None:
-    """Make every line JSON from here on, if that is asked for: also what importing the program prints."""
-    from service.logs import set_up_logging, wanted_format
-
-    environ = {} if command == "modelserver" else os.environ
-    if wanted_format(argv, environ) == "json" and not _INFORMATION.intersection(argv):
-        set_up_logging("json")
 
 
 def _usage() -> str:

@@ -7,6 +7,7 @@ process that prints is killed or crashes, so the last lines of that are kept.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import json
 import os
@@ -14,8 +15,10 @@ import re
 import select
 import selectors
 import signal
+import stat
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 MAX_LINE_BYTES = 1 << 20  # a longer line is split
@@ -49,7 +52,7 @@ def main(sources: list[int]) -> None:
                 if not data:
                     selector.unregister(key.fd)
                 stream, target = targets[key.fd]
-                _write(target, b"".join(wrap_line(line, stream) for line in lines))
+                write_lines(target, b"".join(wrap_line(line, stream) for line in lines))
 
 
 def wrap_line(line: bytes, stream: str) -> bytes:
@@ -91,15 +94,38 @@ def _is_ours(text: str) -> bool:
     return isinstance(document, dict) and {"time", "level", "logger", "message"} <= document.keys()
 
 
-def _write(target: int, data: bytes) -> None:
-    """Write all; what nobody reads any more is dropped, so that the process that prints goes on."""
-    while data:
-        try:
-            data = data[os.write(target, data) :]
-        except BlockingIOError:
-            select.select([], [target], [])
-        except OSError:
-            return
+def write_lines(target: int, data: bytes) -> None:
+    """Writes whole lines; what nothing reads any more is dropped, so that the process that prints goes on."""
+    with contextlib.suppress(OSError), _turn_at(target):
+        while data:
+            try:
+                data = data[os.write(target, data) :]
+            except BlockingIOError:
+                select.select([], [target], [])
+
+
+@contextlib.contextmanager
+def _turn_at(target: int) -> Iterator[None]:
+    """Keeps other processes from writing between the parts of a long line.
+
+    The kernel writes to a full pipe or socket in parts. A record lock on the pipe itself is known to every process that
+    has it open, and ends with its holder. Files and terminals take a write as a whole.
+    """
+    if not _is_stream(target):
+        yield
+        return
+    fcntl.lockf(target, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.lockf(target, fcntl.LOCK_UN)
+
+
+@functools.cache
+def _is_stream(target: int) -> bool:
+    """Whether a file descriptor is a pipe or a socket."""
+    mode = os.fstat(target).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
 if __name__ == "__main__":

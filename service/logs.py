@@ -22,13 +22,12 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
 from service import log_relay
-from service.log_relay import format_time
+from service.log_relay import format_time, write_lines
 
 logger = logging.getLogger("fovea.process")
 
@@ -36,6 +35,7 @@ FIELDS = "fields"  # attribute of a record: what JSON has beside the message
 _CONSOLE = "fovea.console"
 _FLAGS = ("--log-format", "--log_format")
 _VARIABLE = "FOVEA_LOG_FORMAT"
+_INFORMATION = frozenset({"-h", "--help", "--version"})
 _DRAIN_S = 1.0  # how long the end of a process waits for its last printed lines
 
 RequestId = Callable[[], str | None]
@@ -49,10 +49,11 @@ def set_up_logging(form: str, *, level: str = "info", request_id: RequestId = la
         level: least level that is logged.
         request_id: returns the id of the request that is being answered, None outside of one.
     """
+    _open_standard_streams()
     # No line has these, and finding them out costs each record.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     is_json = form == "json"
-    streams = _capture_streams() if is_json else _Streams(sys.stdout, sys.stderr)
+    handlers = _capture_streams() if is_json else (logging.StreamHandler(sys.stdout), logging.StreamHandler(sys.stderr))
     formatter = {"()": JsonFormatter if is_json else TextFormatter, "request_id": request_id}
     logging.config.dictConfig(
         {
@@ -60,8 +61,8 @@ def set_up_logging(form: str, *, level: str = "info", request_id: RequestId = la
             "disable_existing_loggers": False,
             "formatters": {"line": formatter},
             "handlers": {
-                "stderr": {"()": _LineHandler, "stream": streams.stderr, "formatter": "line"},
-                "stdout": {"()": _LineHandler, "stream": streams.stdout, "formatter": "line"},
+                "stdout": {"()": lambda: handlers[0], "formatter": "line"},
+                "stderr": {"()": lambda: handlers[1], "formatter": "line"},
             },
             "root": {"level": level.upper(), "handlers": ["stderr"]},
             "loggers": {
@@ -89,6 +90,17 @@ def wanted_format(argv: Sequence[str], environ: Mapping[str, str]) -> Literal["t
         if flag in _FLAGS:
             wanted = value if separator else "".join(argv[position + 1 : position + 2])
     return "json" if wanted == "json" else "text"
+
+
+def prepare_log(argv: Sequence[str], environ: Mapping[str, str]) -> None:
+    """Makes every line JSON from here on, if that is asked for: also what importing the program prints.
+
+    Args:
+        argv: the program's flags.
+        environ: the environment; empty for programs that read none.
+    """
+    if wanted_format(argv, environ) == "json" and not _INFORMATION.intersection(argv):
+        set_up_logging("json")
 
 
 def say(message: str) -> None:
@@ -144,40 +156,66 @@ class JsonFormatter(logging.Formatter):
             document["traceback"] = self.formatException(record.exc_info)
         if record.stack_info:
             document["stack"] = record.stack_info
-        return json.dumps(document, default=_text_of)
+        return _dump(document)
 
 
-class _LineHandler(logging.StreamHandler[TextIO]):
-    """Writes a record as one write; a record that cannot be written is dropped."""
+class _LineHandler(logging.Handler):
+    """Writes a record as one line to a file descriptor.
 
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Drop it: there is no other place to say so, and a traceback would be no line of the log."""
-        if not isinstance(self.formatter, JsonFormatter):
-            super().handleError(record)
+    Args:
+        target: the file descriptor.
+    """
+
+    _writing = threading.RLock()  # of all handlers: stdout and stderr may be one pipe
+
+    def __init__(self, target: int) -> None:
+        super().__init__()
+        self._target = target
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes the record; one that cannot be formatted is named."""
+        try:
+            line = self.format(record)
+        except Exception as err:  # noqa: BLE001  # a library's mistake must not end the caller
+            line = _dump(
+                {
+                    "time": format_time(record.created),
+                    "level": "error",
+                    "logger": record.name,
+                    "message": f"a record that cannot be formatted ({type(err).__name__})",
+                }
+            )
+        with self._writing:
+            write_lines(self._target, line.encode("ascii") + b"\n")
 
 
-@dataclass(frozen=True, slots=True)
-class _Streams:
-    """Where lines go."""
-
-    stdout: TextIO
-    stderr: TextIO
+def _open_standard_streams() -> None:
+    """Opens the null device for a standard stream that is closed, whose number the next file or socket would get."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, os.fdopen(number, mode, errors="backslashreplace", closefd=False))
 
 
 @functools.cache
-def _capture_streams() -> _Streams:
-    """Put pipes in the place of stdout and stderr, and return the real ones.
+def _capture_streams() -> tuple[logging.Handler, logging.Handler]:
+    """Puts pipes in the place of stdout and stderr, and returns handlers that write to the real ones.
 
     What this process prints is wrapped in JSON by a process of its own, which goes on when this one crashes; records go
     to the real stderr at once.
     """
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        with contextlib.suppress(OSError):
+            stream.flush()
     real = [os.dup(number) for number in (1, 2)]
     _start_relay(real)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     faulthandler.enable(file=2)
-    return _Streams(*(open(fd, "w", encoding="ascii", errors="backslashreplace") for fd in real))  # noqa: PTH123
+    return _LineHandler(real[0]), _LineHandler(real[1])
 
 
 def _start_relay(real: Sequence[int]) -> None:
@@ -252,6 +290,14 @@ def _message_of(record: logging.LogRecord) -> str:
         return record.getMessage().rstrip()
     except Exception as err:  # noqa: BLE001  # a library's mistake in a log call
         return f"{_text_of(record.msg)} with {_text_of(record.args)} ({type(err).__name__}: {err})"
+
+
+def _dump(document: dict[str, Any]) -> str:
+    """Returns a document as ASCII JSON, as every parser reads it; values that JSON does not have are texts."""
+    try:
+        return json.dumps(document, default=_text_of, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):  # a key that is no text, NaN, a list that holds itself
+        return json.dumps({str(key): _text_of(value) for key, value in document.items()})
 
 
 def _text_of(value: object) -> str:

@@ -222,11 +222,14 @@ def _stop(children: Sequence[Child | ServingContainer], settings: Settings, *, s
 
 
 def _report(reply: dict[str, dict[str, str]] | None, url: str, *, said: set[str]) -> bool:
-    """Print what is new about readiness; return whether the service is ready."""
+    """Print what is new about readiness, and which models do not answer; return whether the service is ready."""
     if reply is None:
         return False
     if "error" not in reply:
         say(f"Fovea is ready: {url} (documentation: {url}/docs)")
+        for heading in ("failed", "pending"):
+            for name, reason in reply.get(heading, {}).items():
+                say(f"{heading}: {name}: {reason}")
         return True
     code, message = reply["error"]["code"], reply["error"]["message"]
     if code not in _UNREMARKABLE and message not in said:

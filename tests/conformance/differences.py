@@ -523,6 +523,33 @@ def _rest_document(bench: Bench) -> None:
     assert bench.open_rest().get("/v1/models/half_plus_two").json().keys() == {"model_version_status"}
 
 
+@row(
+    "errors of `GET /v1/models/NAME`",
+    theirs="`error` is a text",
+    ours="`error` has `code`, `message` and `request_id`, as on Fovea's other routes",
+    why="the page and the client read the code; verbs and `/metadata` answer with a text",
+    table=REST_DIFFERENCES,
+)
+def _rest_status_errors(bench: Bench) -> None:
+    for path, code in (("none", "model_not_found"), ("half_plus_two/versions/9", "version_not_found")):
+        reply = bench.open_rest().get(f"/v1/models/{path}")
+        assert (reply.status_code, reply.json()["error"]["code"]) == (404, code)
+
+
+@row(
+    "POST of a path with another verb, such as `:generate`",
+    theirs="400: `Malformed request: POST /v1/models/...`",
+    ours="the same; GET of a verb is 405",
+    why="405 names the method",
+    table=REST_DIFFERENCES,
+)
+def _rest_verbs(bench: Bench) -> None:
+    path = "/v1/models/half_plus_two:generate"
+    reply = bench.open_rest().post(path, json={})
+    assert (reply.status_code, reply.json()) == (400, {"error": f"Malformed request: POST {path}"})
+    assert bench.open_rest().get("/v1/models/half_plus_two:predict").status_code == 405
+
+
 def describe(table: Sequence[Difference]) -> list[str]:
     """Returns the page's table of differences."""
     rows = [f"| {row.what} | {row.theirs} | {row.ours} | {row.why} |" for row in table]

@@ -316,11 +316,11 @@ CASES: Sequence[Case] = (
     Case("errors", "another method", INFER, "a text", status=405, reply="expected POST. Received: GET"),
     _infer(
         "errors",
-        "a body that is compressed otherwise than by gzip",
+        "a body that is compressed otherwise than by gzip or deflate",
         "a text",
         headers={"content-encoding": "br"},
         status=415,
-        reply="content-encoding: expected gzip or none",
+        reply="content-encoding: expected gzip, deflate or none",
     ),
     _infer(
         "errors",

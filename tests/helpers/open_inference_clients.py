@@ -72,6 +72,7 @@ def triton_http(url: str, keyed_url: str, key: str, files: list[bytes]) -> dict[
             infer(told),
             infer(pictures),
             infer(pixels, request_compression_algorithm="gzip", response_compression_algorithm="gzip"),
+            infer(pixels, request_compression_algorithm="deflate", response_compression_algorithm="deflate"),
             infer(pixels, priority=1, timeout=1, parameters={"content_type": "np"}, headers={"x-request-id": "a"}),
             client.async_infer(MODEL, [pixels]).get_result().as_numpy("probabilities").tolist(),
             keyed.infer(MODEL, [pixels], headers={"X-API-Key": key}).as_numpy("probabilities").tolist(),
@@ -125,6 +126,7 @@ def triton_aio(url: str, keyed_url: str, key: str, files: list[bytes]) -> dict[s
             answers = await asyncio.gather(
                 *(client.infer(MODEL, [tensor]) for tensor in (pixels, pictures)),
                 client.infer(MODEL, [pixels], request_compression_algorithm="gzip"),
+                client.infer(MODEL, [pixels], request_compression_algorithm="deflate"),
                 keyed.infer(MODEL, [pixels], headers={"X-API-Key": key}),
             )
             return {

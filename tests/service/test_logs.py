@@ -191,6 +191,97 @@ def test_fields_of_a_record() -> None:
     assert ("error", "stderr") == (native["level"], native["logger"])
 
 
+def test_long_lines_of_two_processes_stay_whole() -> None:
+    """Records and printed lines that are longer than a pipe takes at once, in one pipe that is full."""
+    code = """
+    import logging, os, threading
+    def log():
+        for n in range(60): logging.warning("R%d %s", n, "r" * 20_000)
+    def write():
+        for n in range(60): os.write(2, b"P%d %s\\n" % (n, b"p" * 20_000))
+    def tell():
+        for n in range(60): say(f"S{n} " + "s" * 9_000)
+    threads = [threading.Thread(target=each) for each in (log, write, tell)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", SET_UP + textwrap.dedent(code)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert process.stdout is not None
+    pieces = []
+    while piece := os.read(process.stdout.fileno(), 3000):  # less than a line: the writers wait for each other
+        pieces.append(piece)
+    process.stdout.close()
+
+    assert 0 == process.wait(60)
+    said = [line["message"].split()[0] for line in parse(b"".join(pieces).decode())]
+    assert sorted(f"{kind}{n}" for kind in "RPS" for n in range(60)) == sorted(said)
+
+
+@pytest.mark.parametrize("closed", [(1,), (2,), (1, 2), (0, 1, 2)], ids=str)
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_closed_streams_are_the_null_device(closed: tuple[int, ...], form: str, tmp_path: Path) -> None:
+    """No file or socket that is opened later gets their numbers; the open stream has its lines."""
+    closing = " ".join(f"{number}>&-" for number in closed)
+    code = f"""
+    import os, sys
+    from service.logs import *
+    set_up_logging({form!r})
+    assert os.open({str(tmp_path / "file")!r}, os.O_CREAT) > 2
+    say("said here"); logging.warning("logged here"); print("printed", file=sys.stderr); os.write(1, b"w\\n")
+    os._exit(0) if {form!r} == "text" else None
+    """
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" -c "$1" {closing}', sys.executable, textwrap.dedent(code)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert 0 == done.returncode, done.stderr
+    assert ("said here" in done.stdout, "logged here" in done.stderr) == (1 not in closed, 2 not in closed)
+    if form == "json":
+        parse(done.stdout), parse(done.stderr)
+
+
+def test_reader_that_has_gone_ends_nothing() -> None:
+    """The lines are dropped, the process goes on to its end."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    code = "import logging; logging.warning('x' * 200_000); print('y' * 200_000); say('z'); os._exit(7)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import os\n" + SET_UP + code], cwd=ROOT, stdout=writer, stderr=writer
+    )
+    os.close(writer)
+
+    assert 7 == process.wait(60)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["float('nan')", "[float('inf')]", "{(1, 2): 3}", "{1: {b'x': 2}}", "loop", "object()", "'\\ud800'", "{None: 1}"],
+)
+def test_fields_that_json_does_not_have_are_texts(value: str) -> None:
+    """The line is there, and every parser reads it."""
+    code = (
+        f"import logging; loop = []; loop.append(loop); logging.warning('said', extra={{'fields': {{'a': {value}}}}})"
+    )
+    command = [sys.executable, "-c", SET_UP + code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    (line,) = (json.loads(line, parse_constant=refuse) for line in done.stderr.splitlines())
+    assert "said" == line["message"] and "a" in line
+
+
 def test_killed_relay_breaks_nothing() -> None:
     """The process goes on; what it prints is text from then on, and the log says so."""
     code = """

@@ -14,7 +14,8 @@ from service.gateway.context.errors import BodyTooLargeError, MalformedRequestEr
 HOLD = "fovea.hold"  # in the ASGI scope: is told of every piece of the body, and refuses what is too much for all
 _PIECE = 1 << 18  # bytes that are inflated at a time, between which other requests have their turn
 _MAX_MEMBERS = 64  # a gzip file may be several, one after the other; each costs time however small it is
-_GZIP = 31  # zlib's way to say: gzip's header, largest window
+# zlib's numbers for the largest window: with gzip's header, with zlib's, with none.
+_GZIP, _ZLIB, _RAW = 31, 15, -15
 _PLAIN = ("", "identity")
 
 
@@ -24,7 +25,7 @@ async def join_chunks(request: Request, max_bytes: int) -> bytes:
     Raises:
         MalformedRequestError: if it is not what its headers say.
         BodyTooLargeError: as soon as it is known to exceed the limit, before or after inflation.
-        UnsupportedEncodingError: if it is compressed otherwise than by gzip.
+        UnsupportedEncodingError: if it is compressed otherwise than by gzip or deflate.
         ClientDisconnect: if the client leaves before the end.
     """
     if _read_encoding(request, max_bytes) in _PLAIN:
@@ -39,8 +40,10 @@ def read_chunks(request: Request, max_bytes: int) -> AsyncGenerator[bytes]:
     if encoding in _PLAIN:
         return _hold(request, _bound(_receive(request), max_bytes))
     if encoding in ("gzip", "x-gzip"):
-        return _hold(request, _bound(_inflate(_bound(_receive(request), max_bytes)), max_bytes))
-    raise UnsupportedEncodingError(f"content-encoding: expected gzip or none. Received: {encoding[:32]!r}")
+        return _hold(request, _bound(_inflate_gzip(_bound(_receive(request), max_bytes)), max_bytes))
+    if encoding == "deflate":
+        return _hold(request, _bound(_inflate_deflate(_bound(_receive(request), max_bytes)), max_bytes))
+    raise UnsupportedEncodingError(f"content-encoding: expected gzip, deflate or none. Received: {encoding[:32]!r}")
 
 
 async def _join_plain(request: Request, max_bytes: int) -> bytes:
@@ -109,7 +112,7 @@ async def _bound(chunks: AsyncGenerator[bytes], max_bytes: int) -> AsyncGenerato
             yield chunk
 
 
-async def _inflate(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+async def _inflate_gzip(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
     members = 1
     inflater = zlib.decompressobj(_GZIP)
     async with aclosing(chunks):
@@ -121,20 +124,47 @@ async def _inflate(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
                     inflater = zlib.decompressobj(_GZIP)
                 if members > _MAX_MEMBERS:
                     raise MalformedRequestError(f"gzip: expected at most {_MAX_MEMBERS} members. Received: more")
-                async for piece in _pieces(inflater, data):
+                async for piece in _pieces(inflater, data, "gzip"):
                     yield piece
                 data = inflater.unused_data
     if not inflater.eof:
         raise MalformedRequestError("gzip: expected a whole body. Received: one that ends early")
 
 
-async def _pieces(inflater: zlib._Decompress, data: bytes) -> AsyncIterator[bytes]:
+async def _inflate_deflate(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """Inflates zlib's format, which HTTP calls deflate, and the bare format, which some clients send."""
+    inflater: zlib._Decompress | None = None
+    start = b""
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            start += chunk
+            if inflater is None:
+                if len(start) < 2:
+                    continue
+                inflater = zlib.decompressobj(_ZLIB if _has_zlib_header(start) else _RAW)
+            data, start = start, b""
+            if not inflater.eof:
+                async for piece in _pieces(inflater, data, "deflate"):
+                    yield piece
+                data = inflater.unused_data
+            if inflater.eof and data:
+                raise MalformedRequestError("deflate: expected nothing after the compressed data. Received: more bytes")
+    if inflater is None or not inflater.eof:
+        raise MalformedRequestError("deflate: expected a whole body. Received: one that ends early")
+
+
+def _has_zlib_header(start: bytes) -> bool:
+    """Whether bytes begin as RFC 1950 says: method 8, a window of at most 32 KiB, a check of the two bytes."""
+    return start[0] & 0x0F == 8 and start[0] >> 4 <= 7 and int.from_bytes(start[:2], "big") % 31 == 0
+
+
+async def _pieces(inflater: zlib._Decompress, data: bytes, name: str) -> AsyncIterator[bytes]:
     """Inflate one chunk, or what of it belongs to the inflater's member."""
     while True:
         try:
             piece = inflater.decompress(data, _PIECE)
         except zlib.error as err:
-            raise MalformedRequestError("gzip: the body is corrupt") from err
+            raise MalformedRequestError(f"{name}: the body is corrupt") from err
         if piece:
             yield piece
         data = inflater.unconsumed_tail

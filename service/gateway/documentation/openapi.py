@@ -73,7 +73,7 @@ _CODES = {
     },
     415: {
         "unsupported_image": "expected JPEG, PNG, WEBP, BMP, TIFF or GIF. Received: a HEIC or AVIF file; ...",
-        "unsupported_encoding": "content-encoding: expected none or gzip. Received: 'br'",
+        "unsupported_encoding": "content-encoding: expected gzip, deflate or none. Received: 'br'",
     },
     422: {
         "invalid_value": "top: expected 1 to 3, the model's number of classes. Received: 9",

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from starlette.requests import Request
+
+
+def read_accept(request: Request) -> str:
+    """Returns the Accept header, several as one list (RFC 9110, 5.3); empty without one."""
+    return ",".join(request.headers.getlist("accept"))
+
 
 def prefers(accept: str, wanted: str, default: str) -> bool:
     """Whether a client asks for `wanted` and would rather have it than `default`.

@@ -46,6 +46,7 @@ _MAX_NUMBER: Final = 1 << 63  # parameters of the protocol are int64
 _MAX_TENSORS: Final = 256
 # TensorFlow's names of types, where the protocol's are others than the same in capitals.
 _DATATYPES: Final = {"float": "FP32", "double": "FP64", "half": "FP16", "bfloat16": "BF16", "string": "BYTES"}
+_SENT_AS: Final = {"BF16": "FP32"}  # NumPy has no bfloat16; float32 has every value of it
 
 
 def _check_parameters(value: dict[str, Any]) -> dict[str, Any]:
@@ -260,12 +261,19 @@ def _parameter(item: Named | InferRequest, key: str, default: Any) -> Any:
     return (item.parameters or {}).get(key, default)
 
 
-def describe_tensors(specs: Mapping[str, TensorSpec]) -> list[TensorMetadata]:
-    """Return the metadata of a signature's inputs or outputs."""
-    return [
-        TensorMetadata(name=name, datatype=_datatype(spec.type_name), shape=list(spec.shape or ()))
-        for name, spec in specs.items()
-    ]
+def describe_inputs(specs: Mapping[str, TensorSpec]) -> list[TensorMetadata]:
+    """Return the metadata of a signature's inputs."""
+    return [_describe(name, _datatype(spec.type_name), spec) for name, spec in specs.items()]
+
+
+def describe_outputs(specs: Mapping[str, TensorSpec]) -> list[TensorMetadata]:
+    """Return the metadata of a signature's outputs, with the datatypes that replies have."""
+    datatypes = {name: _datatype(spec.type_name) for name, spec in specs.items()}
+    return [_describe(name, _SENT_AS.get(datatypes[name], datatypes[name]), spec) for name, spec in specs.items()]
+
+
+def _describe(name: str, datatype: str, spec: TensorSpec) -> TensorMetadata:
+    return TensorMetadata(name=name, datatype=datatype, shape=list(spec.shape or ()))
 
 
 def _check_tensor(tensor: InputTensor, spec: TensorSpec, binary: memoryview | None) -> Any:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from contract.heatmap import draw_heatmap, encode_png
 from contract.predictions import decide
@@ -16,7 +16,7 @@ from service.gateway.context.errors import InvalidValueError, RefusedImageError
 from service.gateway.context.request_context import current_request_id
 from service.gateway.documentation.documented import error_replies
 from service.gateway.http.entries import class_document, dump, image_document, model_document, refused_document
-from service.gateway.http.negotiation import prefers
+from service.gateway.http.negotiation import prefers, read_accept
 from service.gateway.http.replies import json_reply
 from service.gateway.http.schemas import ExplainQuery, ExplainReply
 from service.gateway.images.uploads import Upload, UploadLimits, read_uploads
@@ -56,7 +56,6 @@ async def explain(
     request: Request,
     query: Annotated[ExplainQuery, Query()],
     wired: Wired,
-    accept: Annotated[str, Header(include_in_schema=False)] = "*/*",
 ) -> Response:
     """Return, for each image, how strongly each part of it speaks for a class.
 
@@ -68,7 +67,7 @@ async def explain(
     with wired.metrics.stage("read"):
         limits = UploadLimits(wired.settings.max_body_bytes, wired.settings.max_images)
         uploads = await read_uploads(request, limits, wired.json_bodies)
-    as_picture = prefers(accept, _PNG, "application/json")
+    as_picture = prefers(read_accept(request), _PNG, "application/json")
     if as_picture and len(uploads) > 1:
         raise InvalidValueError(f"Accept: image/png: expected one image. Received: {len(uploads)}")
     choice = Choice(query.model, query.version, query.label)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, HTTPException, Path, Response
+from fastapi import APIRouter, Depends, HTTPException, Path, Response
 
 from service.gateway.backend.backend import VersionStatus
 from service.gateway.components import Components, Wired
@@ -23,7 +23,7 @@ from service.gateway.context.errors import (
     VersionNotFoundError,
 )
 from service.gateway.documentation.documented import error_replies
-from service.gateway.http.negotiation import prefers
+from service.gateway.http.negotiation import prefers, read_accept
 from service.gateway.http.replies import json_reply
 from service.gateway.http.schemas import (
     LoadStatus,
@@ -46,7 +46,7 @@ FULL_DOCUMENT = "application/vnd.fovea+json"
 # The schemas that it refers to are in the document already: GET /v1/models replies with them.
 _FULL_SCHEMA = ModelReply.model_json_schema(ref_template="#/components/schemas/{model}")
 del _FULL_SCHEMA["$defs"]
-Accept = Annotated[str, Header(include_in_schema=False)]
+Accept = Annotated[str, Depends(read_accept)]
 _REPLIES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "TensorFlow Serving's model status; labels and contract too with "
@@ -73,7 +73,7 @@ async def list_models(wired: Wired) -> ModelsReply:
 
 
 @router.get("/v1/models/{model}", summary="Describe a model", response_model=ModelStatusReply, responses=_REPLIES)
-async def describe_model(model: Model, wired: Wired, accept: Accept = "*/*") -> Response:
+async def describe_model(model: Model, wired: Wired, accept: Accept) -> Response:
     """Returns the state of each version of a model; Fovea's own document has labels and the live version's contract."""
     _check_name(model)
     labels, states = await _look_up(wired, model)
@@ -87,7 +87,7 @@ async def describe_model(model: Model, wired: Wired, accept: Accept = "*/*") -> 
     response_model=ModelStatusReply,
     responses=_REPLIES,
 )
-async def describe_version(model: Model, version: Version, wired: Wired, accept: Accept = "*/*") -> Response:
+async def describe_version(model: Model, version: Version, wired: Wired, accept: Accept) -> Response:
     """Returns one version's state; Fovea's own document has its labels and contract."""
     number = _read_version(version)
     labels, states = await _look_up(wired, model)
@@ -104,7 +104,7 @@ async def describe_version(model: Model, version: Version, wired: Wired, accept:
     response_model=ModelStatusReply,
     responses=_REPLIES,
 )
-async def describe_label(model: Model, label: Label, wired: Wired, accept: Accept = "*/*") -> Response:
+async def describe_label(model: Model, label: Label, wired: Wired, accept: Accept) -> Response:
     """Returns the state of the version that a label stands for; Fovea's own document has its labels and contract."""
     _check_name(label)
     labels, states = await _look_up(wired, model)

@@ -22,7 +22,8 @@ from service.gateway.protocols.open_inference import (
     InferRequest,
     Tensor,
     TensorMetadata,
-    describe_tensors,
+    describe_inputs,
+    describe_outputs,
     parse_infer,
 )
 from service.gateway.protocols.rest_prediction import DEFAULT_SIGNATURE
@@ -245,8 +246,8 @@ async def _describe(choice: Choice, wired: Wired) -> ModelMetadata:
         name=name,
         versions=[str(number) for number in sorted({version, *roles.values()})],
         platform="tensorflow_savedmodel",
-        inputs=describe_tensors(read_inputs(signature)),
-        outputs=describe_tensors(read_outputs(signature)),
+        inputs=describe_inputs(read_inputs(signature)),
+        outputs=describe_outputs(read_outputs(signature)),
     )
 
 

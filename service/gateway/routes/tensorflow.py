@@ -77,6 +77,13 @@ async def refuse(request: Request) -> Response:
     raise InvalidArgumentError(f"expected :predict, or /v1/predict for named classes. Received: :{verb}")
 
 
+@router.post("/v1/models/{path:path}:", include_in_schema=False)
+@router.post("/v1/models/{path:path}:{verb}", include_in_schema=False)
+async def refuse_unknown(request: Request) -> Response:
+    """Refuse a verb that does not exist, in TensorFlow Serving's words."""
+    raise _malformed(request)
+
+
 async def _predict(request: Request, choice: Choice, wired: Wired) -> Response:
     return await answer_tensors(request, choice, wired, parse=parse_request, action="rest_predict")
 
@@ -99,7 +106,11 @@ def _read_version(text: str, request: Request) -> int:
         InvalidArgumentError: as TensorFlow Serving says it.
     """
     if not re.fullmatch("[0-9]+", text):
-        raise InvalidArgumentError(f"Malformed request: {request.method} {ascii(request.url.path)[1:-1][:200]}")
+        raise _malformed(request)
     if len(text) > 19 or not 1 <= int(text) <= _MAX_VERSION:
         raise InvalidArgumentError(f"Failed to convert version: {text[:32]} to numeric.")
     return int(text)
+
+
+def _malformed(request: Request) -> InvalidArgumentError:
+    return InvalidArgumentError(f"Malformed request: {request.method} {ascii(request.url.path)[1:-1][:200]}")

@@ -171,13 +171,19 @@ class GuardedProtocol(StrictProtocol):
 
 
 def guarded_protocol(
-    limits: ConnectionLimits, headers_for: Callable[[Headers], Headers] = lambda _: ()
+    limits: ConnectionLimits, headers_for: Callable[[Headers], Headers] = lambda _: (), prefix: str = ""
 ) -> type[GuardedProtocol]:
     """Return the protocol with these limits, as uvicorn takes it.
 
     Args:
         limits: of each connection.
         headers_for: from a request's headers to those of a reply that the connection gives itself.
+        prefix: of the paths, where a proxy serves the gateway below one.
     """
-    namespace = {"limits": limits, "idle": IdleConnections(), "headers_for": staticmethod(headers_for)}
+    namespace = {
+        "limits": limits,
+        "idle": IdleConnections(),
+        "headers_for": staticmethod(headers_for),
+        "prefix": prefix,
+    }
     return cast(type[GuardedProtocol], type("GuardedProtocol", (GuardedProtocol,), namespace))

@@ -34,20 +34,30 @@ class RefusedRequest(Exception):
         self.status = status
         self.code = code
 
-    def build_reply(self, url: bytes, extra: Headers = ()) -> bytes:
+    def build_reply(self, url: bytes, extra: Headers = (), *, root_path: str = "") -> bytes:
         """Return the reply; it ends the connection.
 
         Args:
             url: of the request as far as it is known, which decides the form of the error.
             extra: further headers.
+            root_path: the prefix of a proxy, which precedes the path or has been removed from it.
         """
-        path = unquote(url.partition(b"?")[0].decode("latin-1"))
+        path = _read_path(url)
+        if root_path and path.startswith(f"{root_path}/"):
+            path = path[len(root_path) :]
         body = format_message(path, self.code, str(self), request_id=uuid.uuid4().hex).encode()
         headers = [b"content-type: application/json", b"content-length: %d" % len(body), b"connection: close"]
         if self.status == 503:
             headers.append(b"retry-after: 1")
         headers += [b"%s: %s" % header for header in extra]
         return STATUS_LINE[self.status] + b"\r\n".join([*headers, b"", body])
+
+
+def _read_path(url: bytes) -> str:
+    """Returns the decoded path of a request target in origin or absolute form; empty if it has none."""
+    if not url.startswith(b"/"):
+        url = b"/" + url.partition(b"://")[2].partition(b"/")[2]
+    return unquote(url.partition(b"?")[0].decode("latin-1"))
 
 
 def malformed(message: str) -> RefusedRequest:

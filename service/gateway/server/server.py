@@ -117,7 +117,7 @@ def run_server(
     )
     config = uvicorn.Config(
         app,
-        http=guarded_protocol(limits, connection_headers(settings.cors_origins)),
+        http=guarded_protocol(limits, connection_headers(settings.cors_origins), settings.root_path or ""),
         loop="uvloop",
         ws="none",
         lifespan="on",

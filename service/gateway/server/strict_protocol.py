@@ -40,9 +40,11 @@ class StrictProtocol(HttpToolsProtocol):
 
     Attributes:
         headers_for: gives refusals the headers that depend on the request's.
+        prefix: of the paths, where a proxy serves the gateway below one.
     """
 
     headers_for: ClassVar[Callable[[Headers], Headers]] = staticmethod(lambda _: ())
+    prefix: ClassVar[str] = ""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -173,7 +175,8 @@ class StrictProtocol(HttpToolsProtocol):
             refusal: the reply.
             lingers: whether to read on for a while, so that a client that still sends can read the reply.
         """
-        reply = refusal.build_reply(self.url, type(self).headers_for(self.headers or ()))
+        headers = type(self).headers_for(self.headers or ())
+        reply = refusal.build_reply(self.url, headers, root_path=self.prefix)
         if self._in_body and not self._drop_unfinished():
             if self.cycle.response_started:
                 self._corked.close()  # this request has its reply, or the start of one

@@ -16,6 +16,7 @@ from tests.helpers.pictures import encode
 from tests.service.gateway.conftest import StartGateway
 
 GZIP = {"content-encoding": "gzip"}
+DEFLATE = {"content-encoding": "deflate"}
 
 
 def code_of(reply: httpx2.Response) -> tuple[int, str]:
@@ -72,11 +73,52 @@ def test_broken_gzip_is_400(client: TestClient, body: bytes) -> None:
     assert (400, "malformed_request") == code_of(client.post("/v1/predict", content=body, headers=GZIP))
 
 
+def deflate(data: bytes, wbits: int = 15) -> bytes:
+    """Return data in zlib's format, or bare with `wbits` -15."""
+    packer = zlib.compressobj(9, wbits=wbits)
+    return packer.compress(data) + packer.flush()
+
+
+@pytest.mark.parametrize("wbits", [15, 12, 9, -15, -9])
+@pytest.mark.parametrize("size", [1, 2, 1 << 20])
+def test_deflate_is_zlibs_format_or_the_bare_one(client: TestClient, wbits: int, size: int) -> None:
+    """Whatever the window, in pieces of one byte too."""
+    body = deflate(encode("blue"), wbits)
+    pieces = (body[start : start + size] for start in range(0, len(body), size))
+    reply = client.post("/v1/predict", content=pieces, headers=DEFLATE)
+
+    assert "blue" == reply.json()["predictions"][0]["top"][0]["id"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"not deflate", id="something-else"),
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"x", id="a-byte"),
+        pytest.param(gzip.compress(b"x" * 1000), id="gzip"),
+        pytest.param(deflate(b"x" * 1000)[:-1], id="cut-short"),
+        pytest.param(deflate(b"x" * 1000)[:-4] + bytes(4), id="wrong-checksum"),
+        pytest.param(deflate(b"x" * 1000, -15)[:-2], id="bare-cut-short"),
+        pytest.param(deflate(b"x") + b"rest", id="something-after-it"),
+        pytest.param(deflate(b"x", -15) + b"rest", id="bare-something-after-it"),
+        pytest.param(deflate(b"x") * 2, id="twice"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 1 << 20])
+def test_broken_deflate_is_400(client: TestClient, body: bytes, size: int) -> None:
+    """What does not inflate to its end is refused, and what follows it."""
+    pieces = (body[start : start + size] for start in range(0, len(body), size))
+    assert (400, "malformed_request") == code_of(client.post("/v1/predict", content=pieces, headers=DEFLATE))
+
+
 @pytest.mark.parametrize("size", [99_999, 100_000, 100_001])
-def test_limit_holds_after_inflation(start_gateway: StartGateway, size: int) -> None:
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_limit_holds_after_inflation(start_gateway: StartGateway, size: int, encoding: str) -> None:
     """The limit is in bytes of the inflated body, to the byte."""
     client = start_gateway(models=("none",), max_body_bytes=100_000)
-    reply = client.post("/v1/predict", content=gzip.compress(bytes(size)), headers=GZIP)
+    body = gzip.compress(bytes(size)) if encoding == "gzip" else deflate(bytes(size))
+    reply = client.post("/v1/predict", content=body, headers={"content-encoding": encoding})
 
     assert ((413, "body_too_large") == code_of(reply)) == (size > 100_000)
 
@@ -97,7 +139,7 @@ def test_gzip_bomb_costs_no_memory(gateway: tuple[ServiceProcess, str]) -> None:
 
 def test_other_encodings_are_415(client: TestClient) -> None:
     """What is not inflated is not passed off as an image."""
-    for name in ("br", "deflate", "gzip, gzip", "zstd"):
+    for name in ("br", "compress", "gzip, gzip", "gzip, deflate", "zstd"):
         reply = client.post("/v1/predict", content=encode("red"), headers={"content-encoding": name})
         assert (415, "unsupported_encoding") == code_of(reply)
 

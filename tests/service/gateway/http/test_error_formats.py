@@ -136,7 +136,7 @@ def fixture_address(
     start_process: StartProcess, backend: ScriptedBackend, index: ModelStore
 ) -> Iterator[tuple[str, int]]:
     """A gateway process that gives a request half a second."""
-    flags = ("--header-timeout-s=0.5", "--body-timeout-s=0.5", "--port=0")
+    flags = ("--header-timeout-s=0.5", "--body-timeout-s=0.5", "--port=0", "--root-path=/eyes")
     process = start_process("gateway", f"--models-dir={index.root}", f"--backend={backend.address}", *flags)
     host, _, port = process.wait_for_url().removeprefix("http://").partition(":")
     yield host, int(port)
@@ -152,10 +152,23 @@ RAW = [
 ]
 
 
+CONNECTION_PATHS = (
+    ("/v2/models/a/infer", True),
+    ("/v1/models/a%3Apredict?x=/v1", True),
+    ("/v1/predict", False),
+    ("/eyes/v2/models/a/infer", True),
+    ("/eyes/v1/models/a:predict", True),
+    ("/eyes/v1/predict", False),
+    ("http://a/v2/models/a/infer", True),
+    ("http://a/eyes/v2/models/a/infer", True),
+    ("http://a/v1/predict", False),
+)
+
+
 @pytest.mark.parametrize(("head", "status"), RAW)
 def test_connection(address: tuple[str, int], head: str, status: int) -> None:
     """What is refused before it is a request: 400, 408, 431; and 504 while a body is awaited."""
-    for path, is_text in (("/v2/models/a/infer", True), ("/v1/models/a%3Apredict?x=/v1", True), ("/v1/predict", False)):
+    for path, is_text in CONNECTION_PATHS:
         with socket.create_connection(address, timeout=30) as connection:
             connection.sendall(head.format(path=path).encode())
             reply = HTTPResponse(connection)
@@ -190,6 +203,14 @@ def test_tensorflows_words(path: str, words: str) -> None:
     """On its own paths alone."""
     assert (404, {"error": words}) == load(format_error(path, ModelNotFoundError("no model 'a'")))
     assert (503, {"error": "busy"}) == load(format_error(path, OverloadedError("busy")))
+
+
+@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize("verb", ["generate", "Predict", "predict:x", "predicts", "", "explain"])
+def test_unknown_verbs_are_malformed_requests(shared_client: TestClient, where: str, verb: str) -> None:
+    """As TensorFlow Serving says it."""
+    text = check_text(shared_client.post(f"/v1/models/{where}:{verb}", json={}), 400)
+    assert text == f"Malformed request: POST /v1/models/{where}:{verb}"
 
 
 @pytest.mark.parametrize("segment", [":", "/", "a:", ":/", "/versions/", "/metadata"])

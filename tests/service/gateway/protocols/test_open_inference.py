@@ -13,10 +13,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from contract.store import ModelStore
-from contract.tensors import types_pb2
+from contract.tensors import decode_tensor, tensor_pb2, types_pb2
 from service import VERSION
 from service.gateway.context.errors import BrokenContractError, InvalidArgumentError
-from service.gateway.protocols.open_inference import describe_tensors, parse_infer
+from service.gateway.protocols.open_inference import describe_inputs, describe_outputs, parse_infer
 from service.gateway.protocols.tensor_json import TensorSpec
 from tests.helpers.pictures import COLOURS, encode, truncated_jpeg
 from tests.helpers.scripted_backend import ScriptedBackend, scripted
@@ -315,5 +315,16 @@ def test_texts_are_inputs_where_a_model_takes_texts() -> None:
     array = request.build(request.split({"a": spec}, [])["a"], spec)
 
     assert [[b"x", "é".encode()]] == array.tolist()
-    (told,) = describe_tensors({"a": spec})
+    (told,) = describe_inputs({"a": spec})
     assert ("BYTES", [-1, 2]) == (told.datatype, told.shape)
+
+
+@pytest.mark.parametrize("name", ["DT_BFLOAT16", "DT_HALF", "DT_FLOAT", "DT_UINT8", "DT_INT64", "DT_BOOL", "DT_STRING"])
+def test_metadata_and_replies_have_one_datatype(name: str) -> None:
+    """An output of bfloat16 is decoded to float32, and metadata says so."""
+    number = getattr(types_pb2, name)
+    empty = tensor_pb2.TensorProto(dtype=number, tensor_shape={"dim": [{"size": 0}]})
+    (told,) = describe_outputs({"y": TensorSpec(number, (-1,))})
+    reply = parse_infer(b'{"inputs": []}').dump("m", 1, {"y": decode_tensor(empty)}, labels=())
+
+    assert told.datatype == json.loads(reply.content)["outputs"][0]["datatype"]

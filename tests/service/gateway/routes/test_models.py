@@ -69,11 +69,14 @@ def test_status_parses_as_tensorflow_servings_message(
         ("application/vnd.fovea+json, */*;q=0.1", True),
         ("application/json, application/vnd.fovea+json;q=0.5", False),
         ("application/vnd.fovea+json;q=0", False),
+        ("application/json;q=0.5, application/*;q=0.8", True),
+        ("text/html | application/vnd.fovea+json", True),
+        ("application/vnd.fovea+json;q=0.2 | application/json", False),
     ],
 )
 def test_the_accept_header_decides(client: TestClient, accept: str, expected: bool) -> None:
-    """Qualities are compared as RFC 9110 has them."""
-    document = client.get("/v1/models/colours", headers={"accept": accept}).json()
+    """Qualities are compared as RFC 9110 has them; several headers, here between bars, are one list."""
+    document = client.get("/v1/models/colours", headers=[("accept", value) for value in accept.split(" | ")]).json()
     assert expected == ("contract" in document)
 
 
