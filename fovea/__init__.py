@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from service import VERSION as __version__
     from service.client import AsyncFoveaClient as AsyncClient
     from service.client import FoveaClient as Client
-    from service.client_replies import FoveaError as Error
+    from service.results import FoveaError as Error
 
 __all__ = ["AsyncClient", "Client", "Error", "Model", "Training", "__version__", "load", "train"]
 
@@ -28,7 +28,7 @@ __all__ = ["AsyncClient", "Client", "Error", "Model", "Training", "__version__",
 _SOURCES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "AsyncClient": ("service.client", "AsyncFoveaClient", ("client",)),
     "Client": ("service.client", "FoveaClient", ("client",)),
-    "Error": ("service.client_replies", "FoveaError", ()),
+    "Error": ("service.results", "FoveaError", ()),
     "Model": ("fovea.local", "Model", ("modelserver", "tensorflow")),
     "Training": ("fovea.training", "Training", ("pipeline", "tensorflow")),
     "__version__": ("service", "VERSION", ()),

@@ -23,9 +23,9 @@ from engine.engine import Engine
 from engine.loading import load_engine
 from engine.precision import AUTO
 from fovea.html import format_table
-from service.client_replies import PredictResult, parse_answer, parse_prediction
 from service.gateway.context.errors import RefusedImageError
 from service.gateway.http.entries import image_document, model_document, refused_document
+from service.results import PredictResult, parse_answer, parse_prediction
 
 Image = str | Path | bytes | NDArray[np.uint8] | PillowImage.Image
 

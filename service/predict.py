@@ -10,8 +10,8 @@ from pathlib import Path
 
 from contract.commands import spell_command
 from service.client import DEFAULT_URL, FoveaClient, FoveaError, PredictResult
-from service.client_calls import Options
-from service.client_replies import ImagePrediction
+from service.client.calls import Options
+from service.results import ImagePrediction
 
 PROG = "python -m service predict"
 _DESCRIPTION = "Classifies image files with a running service."

@@ -1,4 +1,4 @@
-"""A call of the service before it is sent and after it is answered: what the two clients have in common."""
+"""Builds the request of each call and reads its reply."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any, Generic, TypedDict, TypeVar
 
 import httpx2
 
-from service.client_replies import (
+from service.results import (
     ExplainResult,
     FoveaError,
     HeatMap,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import socket
 import struct
@@ -18,8 +19,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from service.client import AsyncFoveaClient, FoveaClient, FoveaError, PredictResult
-from service.client_calls import read_retry_after
+from service.client import AsyncFoveaClient, FoveaClient, FoveaError, PredictResult, Readiness
+from service.client.calls import read_retry_after
 
 GOOD = {
     "model": {"name": "eyes", "version": 3, "contract": "sha256:0"},
@@ -267,6 +268,31 @@ def test_waiting_for_readiness_ends(server: Server) -> None:
             client.wait_until_ready(0.5)
 
     assert "not_ready" == caught.value.code
+
+
+def test_waiting_for_readiness_is_the_same_when_awaited(server: Server) -> None:
+    """With the answer, or with the reason why there is none."""
+    server.script = [busy(), Scripted(200, document={"status": "ready", "models": {"eyes": 3}})]
+
+    async def wait() -> Readiness:
+        async with AsyncFoveaClient(server.url) as client:
+            found = await client.wait_until_ready(60)
+            server.script = [busy()] * 1000
+            with pytest.raises(FoveaError, match=r"not ready within 0\.5 s: too much to do"):
+                await client.wait_until_ready(0.5)
+            return found
+
+    assert {"eyes": 3} == asyncio.run(wait()).models
+
+
+def test_both_clients_have_the_same_methods() -> None:
+    """With the same arguments."""
+    plain, awaited = (
+        {name: inspect.signature(method) for name, method in vars(client).items() if not name.startswith("_")}
+        for client in (FoveaClient, AsyncFoveaClient)
+    )
+
+    assert plain == awaited
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ import pytest
 
 from contract.store import ModelStore
 from service.client import AsyncFoveaClient, FoveaClient, FoveaError
-from service.client_replies import ClassProbability, ImagePrediction, PredictResult
 from service.key import main as key_command
 from service.predict import format_table, main
+from service.results import ClassProbability, ImagePrediction, PredictResult
 from tests.helpers.gateway_process import ServiceProcess
 from tests.helpers.pictures import COLOURS, encode, truncated_jpeg
 from tests.helpers.scripted_backend import ScriptedBackend, scripted

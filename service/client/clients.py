@@ -1,13 +1,4 @@
-"""Clients for Python users: images in, named classes out.
-
-with FoveaClient("http://127.0.0.1:8000") as client:
-    for prediction in client.predict(["eye.jpg"]).predictions:
-        print(prediction.name, prediction.top[0].label, prediction.top[0].probability)
-
-`AsyncFoveaClient` has the same methods, to be awaited. A service that is busy (429, 503) is asked again when its
-Retry-After says so, a bounded number of times and never beyond the total time. A prediction or explanation whose kept
-connection ended before a reply began is asked for once more, on a new connection.
-"""
+"""The two clients: the same methods, plain and awaited; `flows` decides what they do."""
 
 from __future__ import annotations
 
@@ -15,15 +6,14 @@ import asyncio
 import ipaddress
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar, Unpack
+from typing import Any, ParamSpec, TypeVar, Unpack
 
 import httpx2
 
-from service.client_calls import (
-    Attempts,
+from service.client.calls import (
     Call,
     FeedbackOptions,
     Image,
@@ -37,24 +27,12 @@ from service.client_calls import (
     build_predict,
     build_ready,
 )
-from service.client_connections import ConnectionWatch
-from service.client_replies import ExplainResult, FoveaError, HeatMap, ModelInfo, PredictResult, Readiness
-
-__all__ = [
-    "DEFAULT_URL",
-    "AsyncFoveaClient",
-    "ExplainResult",
-    "FoveaClient",
-    "FoveaError",
-    "HeatMap",
-    "ModelInfo",
-    "PredictResult",
-    "Readiness",
-]
+from service.client.flows import Policy, Send, Wait, run, run_async
+from service.results import ExplainResult, HeatMap, ModelInfo, PredictResult, Readiness
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-_POLL_S = 0.2
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -78,10 +56,9 @@ class FoveaClient:
         retries: int = 3,
         ca_file: str | Path | None = None,
     ) -> None:
-        self._timeout_s = timeout_s
-        self._retries = retries
         self._options = _transport_options(url, key, ca_file)
         self._http = httpx2.Client(**self._options)
+        self._policy = Policy(self._http.base_url, timeout_s, retries)
 
     def __enter__(self) -> FoveaClient:
         return self
@@ -104,7 +81,7 @@ class FoveaClient:
             FoveaError: if the service refuses or cannot be reached.
             OSError: if a file cannot be read.
         """
-        return self._send(build_predict(images, options))
+        return self._call(build_predict, images, options)
 
     def explain(
         self, images: Image | Sequence[Image], *, class_: str | int | None = None, **options: Unpack[Options]
@@ -120,11 +97,11 @@ class FoveaClient:
             FoveaError: if the service refuses or cannot be reached, or the model has no explanations.
             OSError: if a file cannot be read.
         """
-        return self._send(build_explain(images, class_, options))
+        return self._call(build_explain, images, class_, options)
 
     def heat_map(self, image: Image, *, class_: str | int | None = None, **options: Unpack[Options]) -> HeatMap:
         """Return where in one image a class was seen, as a picture; arguments and errors as `explain`."""
-        return self._send(build_heat_map(image, class_, options))
+        return self._call(build_heat_map, image, class_, options)
 
     def feedback(self, image: Image, label: str, *, consent: bool, **options: Unpack[FeedbackOptions]) -> str:
         """Give the service an image with its true class, for the next training, and return the id to delete it by.
@@ -139,11 +116,11 @@ class FoveaClient:
             FoveaError: if the service takes no feedback, refuses or cannot be reached.
             ValueError: without consent.
         """
-        return self._send(build_feedback(image, label, consent=consent, options=options))
+        return self._call(build_feedback, image, label, consent=consent, options=options)
 
     def delete_feedback(self, feedback_id: str) -> None:
         """Delete an image that was given as feedback; errors as `feedback`."""
-        self._send(build_delete_feedback(feedback_id))
+        self._call(build_delete_feedback, feedback_id)
 
     def models(self) -> list[ModelInfo]:
         """Return what is served.
@@ -151,11 +128,11 @@ class FoveaClient:
         Raises:
             FoveaError: if the service refuses or cannot be reached.
         """
-        return self._send(build_models())
+        return self._call(build_models)
 
     def model(self, name: str) -> ModelInfo:
         """Return one model with the live version's contract; errors as `models`."""
-        return self._send(build_model(name))
+        return self._call(build_model, name)
 
     def ready(self) -> Readiness:
         """Return whether the service answers predictions, and if not, what it waits for.
@@ -163,7 +140,7 @@ class FoveaClient:
         Raises:
             FoveaError: if it cannot be reached.
         """
-        return self._send(build_ready())
+        return self._call(build_ready)
 
     def wait_until_ready(self, timeout_s: float = 60.0) -> Readiness:
         """Wait for a service that is starting.
@@ -174,44 +151,21 @@ class FoveaClient:
         Raises:
             FoveaError: if it is not ready in time; the text says what it waited for.
         """
-        end = time.monotonic() + timeout_s
-        while True:
-            try:
-                found = self.ready()
-                if found.ready:
-                    return found
-                reason, code = found.reason, "not_ready"
-            except FoveaError as err:
-                if err.code not in ("unreachable", "timeout"):
-                    raise
-                reason, code = str(err), err.code
-            if time.monotonic() >= end:
-                raise FoveaError(f"not ready within {timeout_s:g} s: {reason}", code=code)
-            time.sleep(_POLL_S)
+        return run(self._policy.wait_until_ready(timeout_s), self._perform)
 
-    def _send(self, call: Call[T]) -> T:
-        attempts = Attempts(self._retries, self._timeout_s)
-        while True:
-            try:
-                reply = self._request(call, attempts)
-            except httpx2.HTTPError as err:
-                raise attempts.build_error(call, self._http.base_url, err) from err
-            wait_s = attempts.find_wait(call, reply)
-            if wait_s is None:
-                return call.parse(reply)
-            time.sleep(wait_s)
+    def _call(self, build: Callable[P, Call[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        return run(self._policy.send(build(*args, **kwargs)), self._perform)
 
-    def _request(self, call: Call[Any], attempts: Attempts) -> httpx2.Response:
-        """Send one request; once more, on a new connection, if a kept one has ended."""
-        with ConnectionWatch() as watch:
-            options = {**attempts.build_options(call), "extensions": {"trace": watch.trace}}
-            try:
-                return self._http.request(call.method, call.path, **options)
-            except httpx2.HTTPError as err:
-                if not (call.repeatable and watch.allows_repeat(err)):
-                    raise
-        with httpx2.Client(**self._options) as fresh:
-            return fresh.request(call.method, call.path, **attempts.build_options(call))
+    def _perform(self, step: Send | Wait) -> httpx2.Response | None:
+        if isinstance(step, Wait):
+            time.sleep(step.seconds)
+            return None
+        if step.watch is None:
+            with httpx2.Client(**self._options) as fresh:
+                return fresh.request(step.method, step.path, **step.options)
+        with step.watch:
+            extensions = {"trace": step.watch.trace}
+            return self._http.request(step.method, step.path, **step.options, extensions=extensions)
 
 
 class AsyncFoveaClient:
@@ -226,10 +180,9 @@ class AsyncFoveaClient:
         retries: int = 3,
         ca_file: str | Path | None = None,
     ) -> None:
-        self._timeout_s = timeout_s
-        self._retries = retries
         self._options = _transport_options(url, key, ca_file)
         self._http = httpx2.AsyncClient(**self._options)
+        self._policy = Policy(self._http.base_url, timeout_s, retries)
 
     async def __aenter__(self) -> AsyncFoveaClient:
         return self
@@ -245,62 +198,57 @@ class AsyncFoveaClient:
 
     async def predict(self, images: Image | Sequence[Image], **options: Unpack[Options]) -> PredictResult:
         """As `FoveaClient.predict`."""
-        return await self._send(await asyncio.to_thread(build_predict, images, options))
+        return await self._call(build_predict, images, options)
 
     async def explain(
         self, images: Image | Sequence[Image], *, class_: str | int | None = None, **options: Unpack[Options]
     ) -> ExplainResult:
         """As `FoveaClient.explain`."""
-        return await self._send(await asyncio.to_thread(build_explain, images, class_, options))
+        return await self._call(build_explain, images, class_, options)
 
     async def heat_map(self, image: Image, *, class_: str | int | None = None, **options: Unpack[Options]) -> HeatMap:
         """As `FoveaClient.heat_map`."""
-        return await self._send(await asyncio.to_thread(build_heat_map, image, class_, options))
+        return await self._call(build_heat_map, image, class_, options)
 
     async def feedback(self, image: Image, label: str, *, consent: bool, **options: Unpack[FeedbackOptions]) -> str:
         """As `FoveaClient.feedback`."""
-        return await self._send(await asyncio.to_thread(build_feedback, image, label, consent=consent, options=options))
+        return await self._call(build_feedback, image, label, consent=consent, options=options)
 
     async def delete_feedback(self, feedback_id: str) -> None:
         """As `FoveaClient.delete_feedback`."""
-        await self._send(build_delete_feedback(feedback_id))
+        await self._call(build_delete_feedback, feedback_id)
 
     async def models(self) -> list[ModelInfo]:
         """As `FoveaClient.models`."""
-        return await self._send(build_models())
+        return await self._call(build_models)
 
     async def model(self, name: str) -> ModelInfo:
         """As `FoveaClient.model`."""
-        return await self._send(build_model(name))
+        return await self._call(build_model, name)
 
     async def ready(self) -> Readiness:
         """As `FoveaClient.ready`."""
-        return await self._send(build_ready())
+        return await self._call(build_ready)
 
-    async def _send(self, call: Call[T]) -> T:
-        attempts = Attempts(self._retries, self._timeout_s)
-        while True:
-            try:
-                async with asyncio.timeout(attempts.remaining_s):
-                    reply = await self._request(call, attempts)
-            except (httpx2.HTTPError, TimeoutError) as err:
-                raise attempts.build_error(call, self._http.base_url, err) from err
-            wait_s = attempts.find_wait(call, reply)
-            if wait_s is None:
-                return call.parse(reply)
-            await asyncio.sleep(wait_s)
+    async def wait_until_ready(self, timeout_s: float = 60.0) -> Readiness:
+        """As `FoveaClient.wait_until_ready`."""
+        return await run_async(self._policy.wait_until_ready(timeout_s), self._perform)
 
-    async def _request(self, call: Call[Any], attempts: Attempts) -> httpx2.Response:
-        """As `FoveaClient._request`."""
-        with ConnectionWatch() as watch:
-            options = {**attempts.build_options(call), "extensions": {"trace": watch.trace_async}}
-            try:
-                return await self._http.request(call.method, call.path, **options)
-            except httpx2.HTTPError as err:
-                if not (call.repeatable and watch.allows_repeat(err)):
-                    raise
-        async with httpx2.AsyncClient(**self._options) as fresh:
-            return await fresh.request(call.method, call.path, **attempts.build_options(call))
+    async def _call(self, build: Callable[P, Call[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        call = await asyncio.to_thread(build, *args, **kwargs)  # which may read files
+        return await run_async(self._policy.send(call), self._perform)
+
+    async def _perform(self, step: Send | Wait) -> httpx2.Response | None:
+        if isinstance(step, Wait):
+            await asyncio.sleep(step.seconds)
+            return None
+        async with asyncio.timeout(step.timeout_s):
+            if step.watch is None:
+                async with httpx2.AsyncClient(**self._options) as fresh:
+                    return await fresh.request(step.method, step.path, **step.options)
+            with step.watch:
+                extensions = {"trace": step.watch.trace_async}
+                return await self._http.request(step.method, step.path, **step.options, extensions=extensions)
 
 
 def _transport_options(url: str, key: str | None, ca_file: str | Path | None) -> dict[str, Any]:
