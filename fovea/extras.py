@@ -12,6 +12,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "client": ("httpx2",),
     "gateway": (
         "fastapi",
+        "fastapi_swagger",
         "grpc",
         "httptools",
         "limits",
