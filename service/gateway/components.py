@@ -16,7 +16,7 @@ from service.gateway.images.decoding import Decoder
 from service.gateway.inference.catalog import Catalog, NamedCatalog, StoreCatalog
 from service.gateway.inference.contracts import ContractCache
 from service.gateway.inference.explanation import Explainer
-from service.gateway.inference.joining import CallJoiner
+from service.gateway.inference.micro_batching import CallJoiner
 from service.gateway.inference.prediction import Predictor
 from service.gateway.inference.readiness import Readiness
 from service.gateway.protocols.rest_prediction import RestPredictor

@@ -17,11 +17,11 @@ from service.gateway.context.errors import BrokenContractError, InvalidValueErro
 from service.gateway.images.decoding import Decoder
 from service.gateway.images.request_images import RequestImages
 from service.gateway.images.uploads import Upload
-from service.gateway.inference.answers import Answer, Classified
 from service.gateway.inference.catalog import Catalog, Choice, Target
 from service.gateway.inference.contracts import ContractCache
-from service.gateway.inference.joining import CallJoiner
+from service.gateway.inference.micro_batching import CallJoiner
 from service.gateway.inference.resolution import answer_by_one_version
+from service.gateway.inference.results import Answer, Classified
 from service.gateway.telemetry.metrics import Metrics
 
 DEFAULT_TOP = 3

@@ -25,8 +25,8 @@ from service.gateway.context.errors import RefusedImageError, StorageError
 from service.gateway.context.request_context import current_request_id
 from service.gateway.http.access import KEY_NAME
 from service.gateway.images.uploads import Upload
-from service.gateway.inference.answers import Answer, Classified
 from service.gateway.inference.explanation import ExplainAnswer, Explanation
+from service.gateway.inference.results import Answer, Classified
 
 Build = Callable[[], Mapping[str, Any]]
 

@@ -15,8 +15,8 @@ from service.gateway.http.entries import dump, image_document, model_document, r
 from service.gateway.http.replies import json_reply
 from service.gateway.http.schemas import PredictQuery, PredictReply
 from service.gateway.images.uploads import Upload, UploadLimits, read_uploads
-from service.gateway.inference.answers import Answer, Entry
 from service.gateway.inference.catalog import Choice
+from service.gateway.inference.results import Answer, Entry
 from service.gateway.records.audit import describe_answer
 from service.gateway.routes.bodies import image_body
 

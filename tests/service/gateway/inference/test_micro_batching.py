@@ -18,7 +18,7 @@ from contract.store import ModelStore
 from service.gateway.backend.backend import Backend, PredictReply
 from service.gateway.context.deadlines import set_deadline
 from service.gateway.context.errors import BrokenContractError, GatewayError
-from service.gateway.inference.joining import MAX_WAIT_S, CallJoiner, Member
+from service.gateway.inference.micro_batching import MAX_WAIT_S, CallJoiner, Member
 from tests.helpers.pictures import COLOURS, encode
 from tests.helpers.scripted_backend import ScriptedBackend, scripted
 from tests.helpers.tiny_model import VARIANTS, build_contract, build_image, expected_probabilities
