@@ -21,7 +21,7 @@ from service.gateway.inference.prediction import Predictor
 from service.gateway.inference.readiness import Readiness
 from service.gateway.protocols.rest_prediction import RestPredictor
 from service.gateway.protocols.signatures import SignatureCache
-from service.gateway.records.audit import AuditLog
+from service.gateway.records.audit_log import AuditLog
 from service.gateway.records.feedback import FeedbackDesk
 from service.gateway.records.feedback_store import FeedbackStore
 from service.gateway.telemetry.metrics import Metrics

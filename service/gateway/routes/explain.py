@@ -23,7 +23,7 @@ from service.gateway.images.uploads import Upload, UploadLimits, read_uploads
 from service.gateway.inference.catalog import Choice
 from service.gateway.inference.explanation import ExplainAnswer, Explanation
 from service.gateway.inference.prediction import find_warnings
-from service.gateway.records.audit import describe_answer
+from service.gateway.records.audit_log import describe_answer
 from service.gateway.routes.bodies import image_body
 
 router = APIRouter()

@@ -14,7 +14,7 @@ from service.gateway.context.request_context import current_request_id
 from service.gateway.documentation.documented import error_replies
 from service.gateway.http.access import KEY_NAME
 from service.gateway.images.uploads import FIELD, Form, UploadLimits, read_form
-from service.gateway.records.audit import hash_bytes
+from service.gateway.records.audit_log import hash_bytes
 from service.gateway.records.feedback import FIELDS, FeedbackForm, Kept
 
 router = APIRouter(tags=["feedback"])

@@ -17,7 +17,7 @@ from service.gateway.http.schemas import PredictQuery, PredictReply
 from service.gateway.images.uploads import Upload, UploadLimits, read_uploads
 from service.gateway.inference.catalog import Choice
 from service.gateway.inference.results import Answer, Entry
-from service.gateway.records.audit import describe_answer
+from service.gateway.records.audit_log import describe_answer
 from service.gateway.routes.bodies import image_body
 
 router = APIRouter()

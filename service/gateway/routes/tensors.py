@@ -12,7 +12,7 @@ from service.gateway.components import Components
 from service.gateway.images.uploads import UploadLimits, read_body
 from service.gateway.inference.catalog import Choice
 from service.gateway.protocols.rest_prediction import TensorRequest
-from service.gateway.records.audit import describe_bodies
+from service.gateway.records.audit_log import describe_bodies
 
 
 async def answer_tensors(

@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from contract.store import ModelStore
 from service.gateway.context.errors import StorageError
-from service.gateway.records.audit import AuditLog
+from service.gateway.records.audit_log import AuditLog
 from service.key import main
 from tests.helpers.pictures import COLOURS, encode, truncated_jpeg
 from tests.helpers.scripted_backend import ScriptedBackend
