@@ -16,9 +16,9 @@ from service.gateway.documentation.openapi import install_openapi
 from service.gateway.http.access import install_access
 from service.gateway.http.addressing import install_addressing
 from service.gateway.http.asgi import GatewayApp
+from service.gateway.http.cancellation import RequestLifetime
 from service.gateway.http.cors import install_cors, install_preflights
-from service.gateway.http.hot_routes import HotRoute, HotRoutes
-from service.gateway.http.lifetime import RequestLifetime
+from service.gateway.http.fast_path import HotRoute, HotRoutes
 from service.gateway.http.middleware import RequestScope
 from service.gateway.http.replies import install_error_handlers
 from service.gateway.http.schemas import PredictQuery

@@ -15,9 +15,9 @@ from service.gateway.components import Wired
 from service.gateway.context.errors import InvalidValueError, RefusedImageError
 from service.gateway.context.request_context import current_request_id
 from service.gateway.documentation.documented import error_replies
-from service.gateway.http.entries import class_document, dump, image_document, model_document, refused_document
-from service.gateway.http.negotiation import prefers, read_accept
+from service.gateway.http.content_negotiation import prefers, read_accept
 from service.gateway.http.replies import json_reply
+from service.gateway.http.response_json import class_document, dump, image_document, model_document, refused_document
 from service.gateway.http.schemas import ExplainQuery, ExplainReply
 from service.gateway.images.uploads import Upload, UploadLimits, read_uploads
 from service.gateway.inference.catalog import Choice

@@ -15,7 +15,7 @@ from contract.image import FORMATS, decode_image, read_header
 from contract.model import InputSpec
 from contract.tensors import types_pb2
 from service.gateway.context.errors import GatewayError, InvalidArgumentError, TooManyImagesError
-from service.gateway.http.negotiation import prefers
+from service.gateway.http.content_negotiation import prefers
 from service.gateway.protocols.open_inference import parse_infer
 from service.gateway.protocols.rest_format import parse_request, split_inputs
 from service.gateway.protocols.tensor_json import TensorSpec, build_array

@@ -12,7 +12,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from contract.model import InputSpec, Label, ModelContract, build_document
-from service.gateway.http.negotiation import prefers
+from service.gateway.http.content_negotiation import prefers
 from service.gateway.inference.explanation import find_class
 from tests.helpers.pictures import encode
 from tests.helpers.scripted_backend import ScriptedBackend, quarters, scripted

@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from contract.store import ModelStore
-from service.gateway.http.hot_routes import HotRoutes
+from service.gateway.http.fast_path import HotRoutes
 from tests.helpers.pictures import encode
 from tests.helpers.scripted_backend import ScriptedBackend
 from tests.service.gateway.conftest import StartGateway, wait_until_ready
