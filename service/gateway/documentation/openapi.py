@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from service.gateway.context.deadlines import MAX_TIMEOUT_S
-from service.gateway.documentation.documented import text_error_replies
+from service.gateway.documentation.error_responses import text_error_replies
 from service.gateway.http.access import OPEN_PATHS
 from service.gateway.http.error_formats import has_text_errors
 

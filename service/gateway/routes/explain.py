@@ -14,7 +14,7 @@ from contract.predictions import decide
 from service.gateway.components import Wired
 from service.gateway.context.errors import InvalidValueError, RefusedImageError
 from service.gateway.context.request_context import current_request_id
-from service.gateway.documentation.documented import error_replies
+from service.gateway.documentation.error_responses import error_replies
 from service.gateway.http.content_negotiation import prefers, read_accept
 from service.gateway.http.replies import json_reply
 from service.gateway.http.response_json import class_document, dump, image_document, model_document, refused_document
@@ -24,7 +24,7 @@ from service.gateway.inference.catalog import Choice
 from service.gateway.inference.explanation import ExplainAnswer, Explanation
 from service.gateway.inference.prediction import find_warnings
 from service.gateway.records.audit_log import describe_answer
-from service.gateway.routes.bodies import image_body
+from service.gateway.routes.request_schemas import image_body
 
 router = APIRouter()
 

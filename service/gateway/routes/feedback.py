@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from service.gateway.components import Wired
 from service.gateway.context.errors import ForbiddenError
 from service.gateway.context.request_context import current_request_id
-from service.gateway.documentation.documented import error_replies
+from service.gateway.documentation.error_responses import error_replies
 from service.gateway.http.access import KEY_NAME
 from service.gateway.images.uploads import FIELD, Form, UploadLimits, read_form
 from service.gateway.records.audit_log import hash_bytes

@@ -22,7 +22,7 @@ from service.gateway.context.errors import (
     ModelNotFoundError,
     VersionNotFoundError,
 )
-from service.gateway.documentation.documented import error_replies
+from service.gateway.documentation.error_responses import error_replies
 from service.gateway.http.content_negotiation import prefers, read_accept
 from service.gateway.http.replies import json_reply
 from service.gateway.http.schemas import (

@@ -13,7 +13,7 @@ from service import VERSION
 from service.gateway.backend.backend import AVAILABLE
 from service.gateway.components import Wired
 from service.gateway.context.errors import InvalidArgumentError, VersionNotFoundError
-from service.gateway.documentation.documented import text_error_replies
+from service.gateway.documentation.error_responses import text_error_replies
 from service.gateway.inference.catalog import Choice
 from service.gateway.inference.resolution import missing_version
 from service.gateway.protocols.open_inference import (
@@ -29,8 +29,8 @@ from service.gateway.protocols.open_inference import (
 from service.gateway.protocols.rest_prediction import DEFAULT_SIGNATURE
 from service.gateway.protocols.signatures import read_inputs, read_outputs
 from service.gateway.protocols.tensor_binary import read_json_bytes
-from service.gateway.routes.bodies import EXAMPLE_B64, inline_schema
 from service.gateway.routes.health import report_readiness
+from service.gateway.routes.request_schemas import EXAMPLE_B64, inline_schema
 from service.gateway.routes.tensors import answer_tensors
 
 router = APIRouter(tags=["open inference protocol"])

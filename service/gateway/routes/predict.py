@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from service.gateway.components import Wired
 from service.gateway.context.errors import InvalidValueError, RefusedImageError
 from service.gateway.context.request_context import current_request_id
-from service.gateway.documentation.documented import error_replies
+from service.gateway.documentation.error_responses import error_replies
 from service.gateway.http.replies import json_reply
 from service.gateway.http.response_json import dump, image_document, model_document, refused_document
 from service.gateway.http.schemas import PredictQuery, PredictReply
@@ -18,7 +18,7 @@ from service.gateway.images.uploads import Upload, UploadLimits, read_uploads
 from service.gateway.inference.catalog import Choice
 from service.gateway.inference.results import Answer, Entry
 from service.gateway.records.audit_log import describe_answer
-from service.gateway.routes.bodies import image_body
+from service.gateway.routes.request_schemas import image_body
 
 router = APIRouter()
 

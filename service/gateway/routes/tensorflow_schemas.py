@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.gateway.documentation.documented import text_error_replies
-from service.gateway.routes.bodies import EXAMPLE_B64
+from service.gateway.documentation.error_responses import text_error_replies
+from service.gateway.routes.request_schemas import EXAMPLE_B64
 
 _ANY: dict[str, Any] = {}
 _WORDS = {400: "Missing 'inputs' or 'instances' key", 404: "Servable not found for request: Specific(glaucoma, 9)"}

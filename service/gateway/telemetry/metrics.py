@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 
 from contract.predictions import Prediction
 from service.gateway.context.errors import RefusedImageError
-from service.gateway.telemetry.series import CounterSeries, GaugeSeries, HistogramSeries
+from service.gateway.telemetry.metric_children import CounterSeries, GaugeSeries, HistogramSeries
 from service.gateway.telemetry.tracing import start_span
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from contract.store import ModelStore
-from service.gateway.telemetry.series import CounterSeries, HistogramSeries
+from service.gateway.telemetry.metric_children import CounterSeries, HistogramSeries
 from service.key import main
 from service.logs import JsonFormatter, TextFormatter
 from tests.helpers.gateway_process import fetch
