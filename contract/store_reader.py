@@ -11,7 +11,7 @@ from contract.index import ROLES, Index, check_name, find_entry, parse_index
 from contract.model import ModelContract
 
 CONTRACT_FILE = "assets.extra/contract.json"
-FILLING_MARK = ".filling"
+INITIALISING_MARK = ".filling"
 
 
 class StoreReader:
@@ -30,9 +30,9 @@ class StoreReader:
         return self.root / "models.config"
 
     @property
-    def is_filling(self) -> bool:
+    def is_initialising(self) -> bool:
         """Whether compose's `seed` has left word that it trains the store's first model."""
-        return (self.root / FILLING_MARK).exists()
+        return (self.root / INITIALISING_MARK).exists()
 
     def version_path(self, name: str, version: int) -> Path:
         """Return the folder of a version, whether it exists or not."""

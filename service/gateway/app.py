@@ -16,9 +16,9 @@ from service.gateway.documentation.openapi import install_openapi
 from service.gateway.http.access import install_access
 from service.gateway.http.addressing import install_addressing
 from service.gateway.http.asgi import GatewayApp
-from service.gateway.http.cancellation import RequestLifetime
+from service.gateway.http.cancellation import RequestCancellation
 from service.gateway.http.cors import install_cors, install_preflights
-from service.gateway.http.fast_path import HotRoute, HotRoutes
+from service.gateway.http.fast_path import FastPath, FastRoute
 from service.gateway.http.middleware import RequestScope
 from service.gateway.http.replies import install_error_handlers
 from service.gateway.http.schemas import PredictQuery
@@ -39,7 +39,7 @@ _NO_TELEMETRY: Any = {
 }
 
 _ROUTES = (predict, explain, tensorflow, open_inference, feedback, models, health, openapi, page)
-_HOT_ROUTES = (HotRoute("/v1/predict", predict.predict, PredictQuery),)
+_FAST_ROUTES = (FastRoute("/v1/predict", predict.predict, PredictQuery),)
 
 
 def create_app(settings: Settings, components: Components | None = None) -> FastAPI:
@@ -65,9 +65,9 @@ def create_app(settings: Settings, components: Components | None = None) -> Fast
     for routes in _ROUTES:
         app.include_router(routes.router)
     install_openapi(app)
-    app.add_middleware(HotRoutes, routes=_HOT_ROUTES, components=app.state.components)
+    app.add_middleware(FastPath, routes=_FAST_ROUTES, components=app.state.components)
     every_route = [route for routes in _ROUTES for route in routes.router.routes]
-    app.add_middleware(RequestLifetime, admission=app.state.components.admission, routes=every_route)
+    app.add_middleware(RequestCancellation, admission=app.state.components.admission, routes=every_route)
     install_access(app, settings, routes=every_route)
     if app.state.components.tracing is not None:
         app.add_middleware(TraceRequests, tracer=app.state.components.tracing.tracer)

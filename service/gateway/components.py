@@ -16,7 +16,7 @@ from service.gateway.images.decoding import Decoder
 from service.gateway.inference.catalog import Catalog, NamedCatalog, StoreCatalog
 from service.gateway.inference.contracts import ContractCache
 from service.gateway.inference.explanation import Explainer
-from service.gateway.inference.micro_batching import CallJoiner
+from service.gateway.inference.micro_batching import MicroBatcher
 from service.gateway.inference.prediction import Predictor
 from service.gateway.inference.readiness import Readiness
 from service.gateway.protocols.rest_prediction import RestPredictor
@@ -92,7 +92,7 @@ def build_components(settings: Settings) -> Components:
             decoder=decoder,
             metrics=metrics,
             # A span of the model server belongs to one trace.
-            joiner=CallJoiner(backend, max_batch=settings.max_batch, may_join=tracing is None),
+            batcher=MicroBatcher(backend, max_batch=settings.max_batch, is_enabled=tracing is None),
             max_batch=settings.max_batch,
         ),
         explainer=Explainer(

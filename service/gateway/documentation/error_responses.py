@@ -1,4 +1,4 @@
-"""What the routes say of their errors in /openapi.json."""
+"""OpenAPI parts: the error responses of the routes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""When a request ends before its answer: the client's deadline passes, the client leaves, or there is too much to do.
+"""Cancels a request when its client disconnects or its deadline passes; refuses it when the gateway is overloaded.
 
-Ending means that the task of the request is cancelled: images that wait for decoding are dropped, and the model server
-is told that nobody waits any more.
+Cancelling the request's task drops the images that wait for decoding and cancels the call of the model server.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _WATCH_AFTER_S = 0.05  # most requests are answered sooner, and then need no tas
 _HEADER = HEADER.encode()
 
 
-class RequestLifetime:
+class RequestCancellation:
     """Surrounds the routes; requests without a body of their own pass through.
 
     Args:

@@ -1,4 +1,4 @@
-"""Which of two media types a client would rather have, by its Accept header (RFC 9110, 12.5.1)."""
+"""Chooses between two media types by the Accept header (RFC 9110, 12.5.1)."""
 
 from __future__ import annotations
 

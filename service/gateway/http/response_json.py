@@ -1,4 +1,4 @@
-"""Answers to JSON: what predictions and explanations say of one image alike. Plain dicts, for the hot path."""
+"""Builds the parts of a reply's JSON that predictions and explanations share, as plain dicts."""
 
 from __future__ import annotations
 

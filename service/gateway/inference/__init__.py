@@ -1,1 +1,1 @@
-"""Predictions and explanations by one version: catalog, contracts, resolution, readiness, joined calls."""
+"""Predictions and explanations by one version: catalog, contracts, resolution, readiness, micro-batching."""

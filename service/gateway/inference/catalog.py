@@ -27,7 +27,7 @@ from service.gateway.context.errors import (
 
 logger = logging.getLogger("fovea.catalog")
 
-FILLING = (
+INITIALISING = (
     "no model to serve yet: the store's first model is being trained (docker compose logs seed); it is then picked up"
 )
 _MISS_REREAD_S = 0.05  # how soon after a reading a request for something unknown may cause another
@@ -91,10 +91,10 @@ class Catalog(Protocol):
             NotLoadedError: if the model has no version to answer with yet.
         """
 
-    def doubt(self, name: str) -> None:
+    def invalidate(self, name: str) -> None:
         """Look again at the next question about a model: what it resolved to turned out not to be there."""
 
-    def remember(self, name: str, version: int) -> None:
+    def record_answering(self, name: str, version: int) -> None:
         """Note which version answers requests that name none: it goes on doing so while no newer one is loaded."""
 
 
@@ -121,7 +121,7 @@ class StoreCatalog:
 
     def describe_nothing(self) -> str:
         """Say what is to be done, or waited for, while no model is served."""
-        return FILLING if self._store.is_filling else _explain_no_model()
+        return INITIALISING if self._store.is_initialising else _explain_no_model()
 
     async def roles(self, name: str) -> Mapping[str, int]:
         """Return a model's labels and the versions they stand for.
@@ -154,15 +154,15 @@ class StoreCatalog:
         versions = [roles[label]]
         if label == "live":
             # Versions may be published faster than they load: then neither live nor previous is there yet.
-            stand_ins = (roles.get("previous"), self._answering.get(name))
-            versions += [version for version in stand_ins if version is not None]
+            fallbacks = (roles.get("previous"), self._answering.get(name))
+            versions += [version for version in fallbacks if version is not None]
         return Target(name, tuple(dict.fromkeys(versions)))
 
-    def doubt(self, name: str) -> None:
+    def invalidate(self, name: str) -> None:
         """Read the index again at the next question, unless it was read just now."""
         self._read(_MISS_REREAD_S)
 
-    def remember(self, name: str, version: int) -> None:
+    def record_answering(self, name: str, version: int) -> None:
         """Note which version answers requests that name none; see `Catalog`."""
         self._answering[name] = version
 
@@ -231,11 +231,11 @@ class NamedCatalog:
             raise NotLoadedError(f"{name} has no version on the model server that is ready")
         return Target(name, (roles["live"],), pinned=False)
 
-    def doubt(self, name: str) -> None:
+    def invalidate(self, name: str) -> None:
         """Ask the model server again at the next question."""
         self._newest.pop(name, None)
 
-    def remember(self, name: str, version: int) -> None:
+    def record_answering(self, name: str, version: int) -> None:
         """Nothing to note: the model server chooses."""
 
     async def _ask(self, name: str) -> int | None:

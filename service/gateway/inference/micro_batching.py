@@ -1,4 +1,4 @@
-"""Images that requests bring at the same time go to the model server in one call.
+"""Batches the single images of concurrent requests into one call of the model server.
 
 A request that nobody else is preparing for goes at once, alone. Where others are still decoding theirs, it waits for
 them, some milliseconds at most: one call of four images costs both programs less than four calls, and a batch that is
@@ -21,33 +21,33 @@ from service.gateway.backend.backend import Backend, PredictReply
 from service.gateway.context.deadlines import has_deadline
 
 MAX_WAIT_S: Final = 0.01  # about what decoding a photograph takes; one that takes longer is waited for no more
-MAX_JOINED: Final = 8  # beyond that a call saves next to nothing, and its first image waits for the last
+MAX_BATCHED: Final = 8  # beyond that a call saves next to nothing, and its first image waits for the last
 
 _Key = tuple[str, int | None, InputSpec]
 _Predict = Callable[[NDArray[np.uint8]], Awaitable[PredictReply]]
 _Waiting = tuple[NDArray[np.uint8], "asyncio.Future[PredictReply]"]
 
 
-class CallJoiner:
-    """Joins calls of `serving_default`.
+class MicroBatcher:
+    """Batches calls of `serving_default`, by model, version and input.
 
     Args:
         backend: the model server.
         max_batch: most images in one call.
-        may_join: whether calls may be joined at all.
+        is_enabled: False sends every request by itself.
         max_wait_s: longest wait for others, seconds.
     """
 
     def __init__(
-        self, backend: Backend, *, max_batch: int, may_join: bool = True, max_wait_s: float = MAX_WAIT_S
+        self, backend: Backend, *, max_batch: int, is_enabled: bool = True, max_wait_s: float = MAX_WAIT_S
     ) -> None:
         self._backend = backend
-        self._max_joined = min(MAX_JOINED, max_batch) if may_join else 1
+        self._max_requests = min(MAX_BATCHED, max_batch) if is_enabled else 1
         self._max_wait_s = max_wait_s
-        self._crowds: dict[_Key, Crowd] = {}
+        self._batchers: dict[_Key, Batcher] = {}
 
-    def member(self, name: str, version: int | None, spec: InputSpec) -> Member:
-        """Return a request's place among those for the same version, a context manager: enter it before decoding.
+    def request(self, name: str, version: int | None, spec: InputSpec) -> BatchedRequest:
+        """Return a request of the batcher for its version, a context manager: enter it before decoding.
 
         Args:
             name: the model.
@@ -55,33 +55,33 @@ class CallJoiner:
             spec: how its images are prepared.
         """
         key = (name, version, spec)
-        crowd = self._crowds.get(key)
-        if crowd is None:
+        batcher = self._batchers.get(key)
+        if batcher is None:
             predict = functools.partial(self._backend.predict, name, version=version)
-            crowd = self._crowds[key] = Crowd(
+            batcher = self._batchers[key] = Batcher(
                 predict,
-                max_joined=self._max_joined,
+                max_requests=self._max_requests,
                 max_wait_s=self._max_wait_s,
-                on_empty=lambda: self._crowds.pop(key, None),
+                on_empty=lambda: self._batchers.pop(key, None),
             )
-        return Member(crowd)
+        return BatchedRequest(batcher)
 
 
-class Crowd:
-    """The requests for one version that are decoding, waiting or being answered.
+class Batcher:
+    """Batches the requests for one version that are decoding, waiting or being answered.
 
     Args:
         predict: calls the model server for that version.
-        max_joined: most requests in one call.
+        max_requests: most requests in one call.
         max_wait_s: longest wait for others, seconds.
         on_empty: called when the last one has left.
     """
 
     def __init__(
-        self, predict: _Predict, *, max_joined: int, max_wait_s: float, on_empty: Callable[[], object]
+        self, predict: _Predict, *, max_requests: int, max_wait_s: float, on_empty: Callable[[], object]
     ) -> None:
         self._predict = predict
-        self._max_joined = max_joined
+        self._max_requests = max_requests
         self._max_wait_s = max_wait_s
         self._on_empty = on_empty
         self._num_here = 0
@@ -122,7 +122,7 @@ class Crowd:
     @property
     def _room(self) -> int:
         """Requests that a call may have: while the model server works on one half, the other half can be decoded."""
-        return min(self._max_joined, (self._num_here + 1) // 2)
+        return min(self._max_requests, (self._num_here + 1) // 2)
 
     def _goes_alone(self, images: NDArray[np.uint8]) -> bool:
         """Say whether a request is a batch already, ends at another time than others, or is the only one."""
@@ -164,29 +164,29 @@ class Crowd:
                 future.set_result(PredictReply(reply.version, reply.probabilities[row : row + 1]))
 
 
-class Member:
-    """One request in its crowd, from before decoding until it is answered."""
+class BatchedRequest:
+    """One request in its batcher, from before decoding until it is answered."""
 
-    __slots__ = ("_crowd", "_is_preparing")
+    __slots__ = ("_batcher", "_is_preparing")
 
-    def __init__(self, crowd: Crowd) -> None:
-        self._crowd = crowd
+    def __init__(self, batcher: Batcher) -> None:
+        self._batcher = batcher
         self._is_preparing = True
 
-    def __enter__(self) -> Member:
-        self._crowd.enter()
+    def __enter__(self) -> BatchedRequest:
+        self._batcher.enter()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._is_preparing:
-            self._crowd.finish_preparing()
-        self._crowd.leave()
+            self._batcher.finish_preparing()
+        self._batcher.leave()
 
     async def predict(self, images: NDArray[np.uint8]) -> PredictReply:
-        """Run `serving_default` as `Backend.predict` does, once for each member.
+        """Run `serving_default` as `Backend.predict` does, once for each request.
 
         Args:
             images: uint8, shape (batch, height, width, channels).
         """
         self._is_preparing = False
-        return await self._crowd.predict(images)
+        return await self._batcher.predict(images)

@@ -19,7 +19,7 @@ from service.gateway.images.request_images import RequestImages
 from service.gateway.images.uploads import Upload
 from service.gateway.inference.catalog import Catalog, Choice, Target
 from service.gateway.inference.contracts import ContractCache
-from service.gateway.inference.micro_batching import CallJoiner
+from service.gateway.inference.micro_batching import MicroBatcher
 from service.gateway.inference.resolution import answer_by_one_version
 from service.gateway.inference.results import Answer, Classified
 from service.gateway.telemetry.metrics import Metrics
@@ -36,7 +36,7 @@ class Predictor:
         contracts: what each version promises.
         decoder: bytes to pixels.
         metrics: where stages, images and predictions are counted.
-        joiner: calls the model server for a request's first images.
+        batcher: calls the model server for a request's first images.
         max_batch: most images in one call of the model server.
     """
 
@@ -48,11 +48,11 @@ class Predictor:
         contracts: ContractCache,
         decoder: Decoder,
         metrics: Metrics,
-        joiner: CallJoiner,
+        batcher: MicroBatcher,
         max_batch: int,
     ) -> None:
         self._backend = backend
-        self._joiner = joiner
+        self._batcher = batcher
         self._catalog = catalog
         self._contracts = contracts
         self._decoder = decoder
@@ -89,14 +89,14 @@ class Predictor:
         """Answer by exactly this version."""
         contract = await self._contracts.fetch(name, version)
         top = check_top(top, contract)
-        with self._joiner.member(name, version, contract.input) as member:
+        with self._batcher.request(name, version, contract.input) as batched:
             batches = await images.batches(contract.input)
             with self._metrics.stage("model"):
                 if len(batches) == 1:  # nearly always: no task for it
-                    replies = [await member.predict(batches[0])]
+                    replies = [await batched.predict(batches[0])]
                 else:
                     rest = [self._backend.predict(name, batch, version=version) for batch in batches[1:]]
-                    replies = await asyncio.gather(member.predict(batches[0]), *rest)
+                    replies = await asyncio.gather(batched.predict(batches[0]), *rest)
         probabilities = [reply.probabilities for reply in replies]
         return Answer(
             name,
@@ -110,12 +110,12 @@ class Predictor:
         name, guess = target.name, target.versions[0]
         contract = await self._contracts.fetch(name, guess)
         num_top = check_top(top, contract)
-        with self._joiner.member(name, None, contract.input) as member:
+        with self._batcher.request(name, None, contract.input) as batched:
             batches = await images.batches(contract.input)
             with self._metrics.stage("model"):
-                first = await member.predict(batches[0])
+                first = await batched.predict(batches[0])
         if first.version != guess:
-            self._catalog.doubt(name)
+            self._catalog.invalidate(name)
             actual = await self._contracts.fetch(name, first.version)
             if actual.input != contract.input or len(batches) > 1:
                 return await self._answer_by(name, first.version, images=images, top=top)

@@ -140,7 +140,7 @@ class Readiness:
         for version in versions:
             if version in available:
                 await self._warm(name, version)
-                self._catalog.remember(name, version)
+                self._catalog.record_answering(name, version)
                 return version
         raise _describe(name, versions, states=states)
 

@@ -35,22 +35,22 @@ async def answer_by_one_version(
         GatewayError: as `attempt`.
     """
 
-    async def attempt_and_remember(name: str, version: int) -> T:
+    async def attempt_and_record(name: str, version: int) -> T:
         answer = await attempt(name, version)
         if choice.version is None and choice.label in (None, "live"):
-            catalog.remember(name, version)
+            catalog.record_answering(name, version)
         return answer
 
     target = await catalog.resolve(choice)
     try:
-        return await _answer(contracts, target, attempt_and_remember, by_newest)
+        return await _answer(contracts, target, attempt_and_record, by_newest)
     except (NotLoadedError, BrokenContractError):
         # Perhaps what is served changed since the catalogue last looked: once more, if it says something new.
-        catalog.doubt(target.name)
+        catalog.invalidate(target.name)
         renewed = await catalog.resolve(choice)
         if renewed == target:
             raise
-        return await _answer(contracts, renewed, attempt_and_remember, by_newest)
+        return await _answer(contracts, renewed, attempt_and_record, by_newest)
 
 
 async def _answer(

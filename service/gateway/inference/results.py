@@ -1,4 +1,4 @@
-"""What a prediction request is answered, before it is JSON."""
+"""The result of a prediction request, before it is JSON."""
 
 from __future__ import annotations
 

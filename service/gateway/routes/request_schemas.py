@@ -1,4 +1,4 @@
-"""What /openapi.json says of a body with images, for every route that reads one."""
+"""OpenAPI parts: the request body of every route that reads images."""
 
 from __future__ import annotations
 

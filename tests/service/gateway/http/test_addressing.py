@@ -166,7 +166,7 @@ def test_root_path_of_a_process(start_process: StartProcess, backend: ScriptedBa
         assert 200 == reply.status_code
 
 
-def test_hot_route_has_both_paths(client: TestClient) -> None:
+def test_fast_route_has_both_paths(client: TestClient) -> None:
     """The metrics count them as one."""
     wait_until_ready(client)
     for path in ("/v1/predict", "/v1/predict/", "/v1/predict%2F"):

@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from contract.store import ModelStore
-from service.gateway.http.fast_path import HotRoutes
+from service.gateway.http.fast_path import FastPath
 from tests.helpers.pictures import encode
 from tests.helpers.scripted_backend import ScriptedBackend
 from tests.service.gateway.conftest import StartGateway, wait_until_ready
@@ -49,7 +49,7 @@ def test_both_ways_give_the_same_answer(
 ) -> None:
     """Status, body and headers do not tell which way a request took."""
     short = client.post(f"/v1/predict{query}", content=body)
-    monkeypatch.setattr(HotRoutes, "_read_query", lambda *_: None)
+    monkeypatch.setattr(FastPath, "_read_query", lambda *_: None)
     long = client.post(f"/v1/predict{query}", content=body)
 
     assert without_id(long) == without_id(short)

@@ -18,7 +18,7 @@ from contract.store import ModelStore
 from service.gateway.backend.backend import Backend, PredictReply
 from service.gateway.context.deadlines import set_deadline
 from service.gateway.context.errors import BrokenContractError, GatewayError
-from service.gateway.inference.micro_batching import MAX_WAIT_S, CallJoiner, Member
+from service.gateway.inference.micro_batching import MAX_WAIT_S, BatchedRequest, MicroBatcher
 from tests.helpers.pictures import COLOURS, encode
 from tests.helpers.scripted_backend import ScriptedBackend, scripted
 from tests.helpers.tiny_model import VARIANTS, build_contract, build_image, expected_probabilities
@@ -28,7 +28,7 @@ SPEC = build_contract(VARIANTS["plain"]).input
 LABELS = VARIANTS["plain"].labels
 PATIENCE_S = 30.0
 
-Test = Callable[[CallJoiner], Coroutine[Any, Any, None]]
+Test = Callable[[MicroBatcher], Coroutine[Any, Any, None]]
 
 
 def image(colour: str, *, strength: int = 200) -> NDArray[np.uint8]:
@@ -36,13 +36,13 @@ def image(colour: str, *, strength: int = 200) -> NDArray[np.uint8]:
 
 
 def run(backend: ScriptedBackend, test: Test, **settings: Any) -> None:
-    """Run a coroutine with a joiner on the scripted model server; who waits for others does so for ever by default."""
+    """Run a coroutine with a batcher on the scripted model server; who waits for others does so for ever by default."""
 
     async def connected() -> None:
         client = Backend(backend.address, timeout_s=PATIENCE_S)
         await client.open()
         try:
-            await test(CallJoiner(client, **{"max_batch": 32, "max_wait_s": 3600.0, **settings}))
+            await test(MicroBatcher(client, **{"max_batch": 32, "max_wait_s": 3600.0, **settings}))
         finally:
             await client.close()
 
@@ -50,10 +50,10 @@ def run(backend: ScriptedBackend, test: Test, **settings: Any) -> None:
 
 
 @contextlib.asynccontextmanager
-async def members(joiner: CallJoiner, number: int) -> AsyncIterator[list[Member]]:
+async def batched_requests(batcher: MicroBatcher, number: int) -> AsyncIterator[list[BatchedRequest]]:
     """So many requests that have begun to prepare their images."""
     with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(joiner.member("colours", 1, SPEC)) for _ in range(number)]
+        yield [stack.enter_context(batcher.request("colours", 1, SPEC)) for _ in range(number)]
 
 
 async def reached(backend: ScriptedBackend, calls: int) -> None:
@@ -65,13 +65,13 @@ async def reached(backend: ScriptedBackend, calls: int) -> None:
 def test_a_request_that_nobody_else_prepares_for_goes_at_once(backend: ScriptedBackend) -> None:
     """Alone, or while the others are already with the model server."""
 
-    async def test(joiner: CallJoiner) -> None:
-        async with members(joiner, 1) as (only,):
+    async def test(batcher: MicroBatcher) -> None:
+        async with batched_requests(batcher, 1) as (only,):
             await only.predict(image("red"))
-        async with members(joiner, 1) as (first,):
+        async with batched_requests(batcher, 1) as (first,):
             call = asyncio.create_task(first.predict(image("red")))
             await reached(backend, 2)
-            async with members(joiner, 1) as (second,):
+            async with batched_requests(batcher, 1) as (second,):
                 await second.predict(image("blue"))
             await call
 
@@ -83,8 +83,8 @@ def test_requests_that_prepare_together_share_calls_and_each_gets_its_own_row(ba
     """Eight make two calls of four: while one is computed the other half can be decoded."""
     images = [image(colour, strength=90 + 20 * i) for i, colour in enumerate((*COLOURS, *COLOURS, "red", "blue"))]
 
-    async def test(joiner: CallJoiner) -> None:
-        async with members(joiner, 8) as asking:
+    async def test(batcher: MicroBatcher) -> None:
+        async with batched_requests(batcher, 8) as asking:
             replies = await asyncio.gather(*(m.predict(one) for m, one in zip(asking, images, strict=True)))
         for reply, one in zip(replies, images, strict=True):
             assert 1 == reply.version
@@ -95,8 +95,8 @@ def test_requests_that_prepare_together_share_calls_and_each_gets_its_own_row(ba
 
 
 def test_nobody_waits_long_for_one_that_still_decodes(backend: ScriptedBackend) -> None:
-    async def test(joiner: CallJoiner) -> None:
-        async with members(joiner, 6) as (first, second, *_):
+    async def test(batcher: MicroBatcher) -> None:
+        async with batched_requests(batcher, 6) as (first, second, *_):
             await asyncio.gather(first.predict(image("red")), second.predict(image("blue")))
 
     run(backend, test, max_wait_s=MAX_WAIT_S)
@@ -104,8 +104,8 @@ def test_nobody_waits_long_for_one_that_still_decodes(backend: ScriptedBackend) 
 
 
 def test_one_whose_image_cannot_be_decoded_keeps_nobody_waiting(backend: ScriptedBackend) -> None:
-    async def test(joiner: CallJoiner) -> None:
-        async with members(joiner, 5) as (first, second, *_):
+    async def test(batcher: MicroBatcher) -> None:
+        async with batched_requests(batcher, 5) as (first, second, *_):
             calls = asyncio.gather(first.predict(image("red")), second.predict(image("blue")))
             await asyncio.sleep(0.05)
             assert not backend.predictions
@@ -117,8 +117,8 @@ def test_one_whose_image_cannot_be_decoded_keeps_nobody_waiting(backend: Scripte
 
 
 def test_a_batch_goes_alone_and_keeps_nobody_waiting(backend: ScriptedBackend) -> None:
-    async def test(joiner: CallJoiner) -> None:
-        async with members(joiner, 4) as (first, *others):
+    async def test(batcher: MicroBatcher) -> None:
+        async with batched_requests(batcher, 4) as (first, *others):
             waiting = asyncio.create_task(first.predict(image("red")))
             await asyncio.sleep(0.05)
             pairs = (other.predict(np.concatenate([image("blue"), image("green")])) for other in others)
@@ -133,12 +133,12 @@ def test_a_batch_goes_alone_and_keeps_nobody_waiting(backend: ScriptedBackend) -
 def test_a_request_with_an_end_of_its_own_goes_alone(backend: ScriptedBackend) -> None:
     """The model server is told that end, and only that request's."""
 
-    async def hurried(member: Member) -> PredictReply:
+    async def hurried(batched: BatchedRequest) -> PredictReply:
         set_deadline(5.0)
-        return await member.predict(image("red"))
+        return await batched.predict(image("red"))
 
-    async def test(joiner: CallJoiner) -> None:
-        async with members(joiner, 4) as (first, *others):
+    async def test(batcher: MicroBatcher) -> None:
+        async with batched_requests(batcher, 4) as (first, *others):
             calls = [asyncio.create_task(hurried(first))]
             calls += [asyncio.create_task(other.predict(image("blue"))) for other in others]
             await asyncio.gather(*calls)
@@ -153,10 +153,10 @@ def test_other_versions_and_other_sizes_never_meet(backend: ScriptedBackend) -> 
     backend.versions["colours", 2] = scripted("small")
     small = build_contract(VARIANTS["small"]).input
 
-    async def test(joiner: CallJoiner) -> None:
+    async def test(batcher: MicroBatcher) -> None:
         with contextlib.ExitStack() as stack:
             kinds = ((1, SPEC), (2, small), (None, small))
-            asking = [stack.enter_context(joiner.member("colours", *kind)) for kind in kinds for _ in range(3)]
+            asking = [stack.enter_context(batcher.request("colours", *kind)) for kind in kinds for _ in range(3)]
             sizes = [16] * 3 + [8] * 6
             images = [build_image("red", size)[np.newaxis] for size in sizes]
             replies = await asyncio.gather(*(m.predict(one) for m, one in zip(asking, images, strict=True)))
@@ -168,19 +168,19 @@ def test_other_versions_and_other_sizes_never_meet(backend: ScriptedBackend) -> 
     }
 
 
-def test_where_calls_may_not_be_joined_each_goes_alone(backend: ScriptedBackend) -> None:
-    async def test(joiner: CallJoiner) -> None:
-        async with members(joiner, 4) as asking:
-            await asyncio.gather(*(member.predict(image("red")) for member in asking))
+def test_where_batching_is_off_each_goes_alone(backend: ScriptedBackend) -> None:
+    async def test(batcher: MicroBatcher) -> None:
+        async with batched_requests(batcher, 4) as asking:
+            await asyncio.gather(*(batched.predict(image("red")) for batched in asking))
 
-    run(backend, test, may_join=False)
+    run(backend, test, is_enabled=False)
     run(backend, test, max_batch=1)
     assert [1] * 8 == [number for _, _, number in backend.predictions]
 
 
 def test_a_failure_is_told_to_all_who_share_the_call(backend: ScriptedBackend) -> None:
-    async def test(joiner: CallJoiner) -> None:
-        async with members(joiner, 4) as asking:
+    async def test(batcher: MicroBatcher) -> None:
+        async with batched_requests(batcher, 4) as asking:
             replies = await asyncio.gather(*(m.predict(image("red")) for m in asking), return_exceptions=True)
         assert [True] * 4 == [isinstance(reply, GatewayError) for reply in replies]
 
@@ -192,8 +192,8 @@ def test_a_failure_is_told_to_all_who_share_the_call(backend: ScriptedBackend) -
 def test_a_reply_without_a_row_for_each_is_nobodys(backend: ScriptedBackend, num_rows: int) -> None:
     """A row too many or too few may be anyone's: nobody gets one."""
 
-    async def test(joiner: CallJoiner) -> None:
-        async with members(joiner, 4) as asking:
+    async def test(batcher: MicroBatcher) -> None:
+        async with batched_requests(batcher, 4) as asking:
             replies = await asyncio.gather(*(m.predict(image("red")) for m in asking), return_exceptions=True)
         assert [True] * 4 == [isinstance(reply, BrokenContractError) for reply in replies]
 
@@ -202,8 +202,8 @@ def test_a_reply_without_a_row_for_each_is_nobodys(backend: ScriptedBackend, num
 
 
 def test_one_who_leaves_takes_nothing_from_the_others(backend: ScriptedBackend) -> None:
-    async def test(joiner: CallJoiner) -> None:
-        async with members(joiner, 4) as asking:
+    async def test(batcher: MicroBatcher) -> None:
+        async with batched_requests(batcher, 4) as asking:
             colours = ("red", "green", "blue", "red")
             calls = [asyncio.create_task(m.predict(image(c))) for m, c in zip(asking, colours, strict=True)]
             await reached(backend, 2)
@@ -220,8 +220,8 @@ def test_one_who_leaves_takes_nothing_from_the_others(backend: ScriptedBackend) 
 
 
 def test_who_leaves_before_the_call_is_not_in_it(backend: ScriptedBackend) -> None:
-    async def test(joiner: CallJoiner) -> None:
-        async with members(joiner, 6) as (first, second, *_):
+    async def test(batcher: MicroBatcher) -> None:
+        async with batched_requests(batcher, 6) as (first, second, *_):
             calls = [asyncio.create_task(m.predict(image("red"))) for m in (first, second)]
             await asyncio.sleep(0.05)
             calls[0].cancel()
@@ -235,10 +235,10 @@ def test_who_leaves_before_the_call_is_not_in_it(backend: ScriptedBackend) -> No
 def test_a_call_that_everybody_has_left_is_given_up(backend: ScriptedBackend) -> None:
     """Long before the model server would have answered."""
 
-    async def test(joiner: CallJoiner) -> None:
+    async def test(batcher: MicroBatcher) -> None:
         before = asyncio.all_tasks()
-        async with members(joiner, 4) as asking:
-            calls = [asyncio.create_task(member.predict(image("red"))) for member in asking]
+        async with batched_requests(batcher, 4) as asking:
+            calls = [asyncio.create_task(batched.predict(image("red"))) for batched in asking]
             await reached(backend, 2)
             for call in calls:
                 call.cancel()
@@ -250,7 +250,7 @@ def test_a_call_that_everybody_has_left_is_given_up(backend: ScriptedBackend) ->
         run(backend, test)
 
 
-def test_a_crowd_gets_its_own_answers_over_http(
+def test_many_requests_get_their_own_answers_over_http(
     start_process: StartProcess, backend: ScriptedBackend, index: ModelStore
 ) -> None:
     """Twelve clients, each with pictures of its own, in fewer calls than pictures."""

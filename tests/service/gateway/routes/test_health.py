@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from contract.store import ModelStore
-from contract.store_reader import FILLING_MARK
+from contract.store_reader import INITIALISING_MARK
 from tests.helpers.pictures import COLOURS, encode, truncated_jpeg
 from tests.helpers.scripted_backend import ScriptedBackend, scripted
 from tests.service.conftest import publish_empty
@@ -36,11 +36,11 @@ def test_empty_store_is_not_ready_and_says_what_to_do(
 ) -> None:
     """The first model is picked up without a restart; while compose trains it, that is what is said."""
     store = ModelStore(tmp_path_factory.mktemp("empty"))
-    (store.root / FILLING_MARK).touch()
+    (store.root / INITIALISING_MARK).touch()
     client = start_gateway(backend=backend.address, models_dir=store.root)
     wait_for_code(client, "no_model")
     filling = client.get("/readyz").json()["error"]["message"]
-    (store.root / FILLING_MARK).unlink()
+    (store.root / INITIALISING_MARK).unlink()
     refused = client.post("/v1/predict", content=encode("red"))
     message = refused.json()["error"]["message"]
     publish_empty(store)
