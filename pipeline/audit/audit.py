@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from os import cpu_count
 
 from contract.errors import ImageError
@@ -18,6 +19,7 @@ from pipeline.audit.quality import FLAT, find_quality
 from pipeline.data.groups import NearPair, is_grouped
 from pipeline.data.ingest import Dataset, Example
 from pipeline.data.look import AuditedImage, look_at
+from pipeline.data.map_batches import map_batches
 from pipeline.data.pixels import Pixels
 from pipeline.errors import DatasetError
 from pipeline.progress import progress_bar
@@ -69,17 +71,20 @@ class Audit:
         return [finding.line for finding in self.findings if finding.level == level]
 
 
-def audit(dataset: Dataset, pixels: Pixels, data: Data) -> Audit:
-    """Read, hash, decode and measure every image of a set; decoded images stay in `pixels`.
+@dataclass(frozen=True)
+class Checker:
+    """Reads, hashes, decodes and measures images; decoded ones stay in `pixels`."""
 
-    Raises:
-        DatasetError: if the recipe's group rule does not match an image.
-    """
+    pixels: Pixels
 
-    def check(example: Example) -> AuditedImage | Problem:
+    def __call__(self, examples: Sequence[Example]) -> list[AuditedImage | Problem]:
+        """Return each image measured, or the reason why it cannot be used."""
+        return [self._check(example) for example in examples]
+
+    def _check(self, example: Example) -> AuditedImage | Problem:
         try:
-            file = dataset.source.read(example.path)
-            decoded = pixels.keep(example.path, decode_image(file, pixels.spec))
+            file = self.pixels.source.read(example.path)
+            decoded = self.pixels.keep(example.path, decode_image(file, self.pixels.spec))
             look = look_at(read_header(file), decoded)
         except ImageError as err:
             return Problem(example.path, err.code, str(err))
@@ -87,8 +92,15 @@ def audit(dataset: Dataset, pixels: Pixels, data: Data) -> Audit:
             return Problem(example.path, "unreadable_file", err.strerror or str(err))
         return AuditedImage(example, hashlib.sha256(file).hexdigest(), look)
 
+
+def audit(dataset: Dataset, pixels: Pixels, data: Data) -> Audit:
+    """Read, hash, decode and measure every image of a set; decoded images stay in `pixels`.
+
+    Raises:
+        DatasetError: if the recipe's group rule does not match an image.
+    """
     with ThreadPoolExecutor(cpu_count()) as pool:
-        checked = pool.map(check, dataset.examples)
+        checked = chain.from_iterable(map_batches(Checker(pixels), dataset.examples, pool, size=1))
         results = list(progress_bar(checked, total=len(dataset.examples), what="Reading", unit="image"))
     images = tuple(item for item in results if isinstance(item, AuditedImage))
     problems = tuple(item for item in results if isinstance(item, Problem))

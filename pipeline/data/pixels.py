@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import cpu_count
 from threading import Lock
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,9 @@ from numpy.typing import NDArray
 from contract.image import decode_image
 from contract.model import InputSpec
 from pipeline.data.ingest import Source
+from pipeline.data.map_batches import BATCH, map_batches
+
+Result = TypeVar("Result")
 
 CACHE_BYTES = 4 * 10**9  # as cache.memory_gb
 
@@ -57,8 +62,19 @@ class Pixels:
         """Return several images, uint8, shape (batch, height, width, channels)."""
         return np.stack([self[path] for path in paths])
 
-    def batches(self, paths: Sequence[str], size: int) -> Iterable[NDArray[np.uint8]]:
+    def map(
+        self, function: Callable[[NDArray[np.uint8]], Result], paths: Sequence[str], *, size: int = BATCH
+    ) -> list[Result]:
+        """Return `function(images)` for batches of images, uint8, shape (batch, height, width, channels), in order."""
+        return list(map_batches(lambda images: function(np.stack(images)), self._each(paths), size=size))
+
+    def batches(self, paths: Sequence[str], size: int) -> Iterator[NDArray[np.uint8]]:
         """Yield images in order, at most `size` at a time, decoding ahead on all cores."""
+        return map_batches(np.stack, self._each(paths), size=size)
+
+    def _each(self, paths: Sequence[str]) -> Iterator[NDArray[np.uint8]]:
         with ThreadPoolExecutor(cpu_count()) as pool:
-            for start in range(0, len(paths), size):
-                yield np.stack(list(pool.map(self.__getitem__, paths[start : start + size])))
+            yield from itertools.chain.from_iterable(map_batches(self._decode, paths, pool, size=1))
+
+    def _decode(self, paths: Sequence[str]) -> list[NDArray[np.uint8]]:
+        return [self[path] for path in paths]

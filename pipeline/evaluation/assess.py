@@ -17,10 +17,11 @@ from contract.store import ModelStore
 from pipeline.data.groups import group_of
 from pipeline.data.ingest import Example, ingest
 from pipeline.data.lineage import seen_by, trained_data
+from pipeline.data.map_batches import map_batches
 from pipeline.data.split import ManifestRow
 from pipeline.errors import DatasetError
 from pipeline.evaluation.metrics import measure
-from pipeline.evaluation.scoring import BATCH, LoadedVersion, batched, decode_files, loaded_version
+from pipeline.evaluation.scoring import Decoded, Read, Scorer, decode_files, scorer_of
 from pipeline.recipe.data_settings import Data
 
 log = logging.getLogger(__name__)
@@ -100,8 +101,8 @@ def answer(store: ModelStore, name: str, version: int, location: Path) -> tuple[
         sha256[path] = hashlib.sha256(data).hexdigest()
         return data
 
-    with loaded_version(store, name, version) as model:
-        probabilities = _predict_readable(model, read, [example.path for example in examples])
+    with scorer_of(store, name, version) as scorer:
+        probabilities = _predict_readable(scorer, read, [example.path for example in examples])
     rows = [
         ManifestRow(example.path, sha256[example.path], ids[example.label], group, "test")
         for example, group in zip(examples, groups, strict=True)
@@ -116,13 +117,17 @@ def answer(store: ModelStore, name: str, version: int, location: Path) -> tuple[
     return Answers(labels, rows, np.stack([probabilities[row.path] for row in rows])), unreadable
 
 
-def _predict_readable(model: LoadedVersion, read: Any, paths: list[str]) -> dict[str, NDArray[np.float32]]:
-    found: dict[str, NDArray[np.float32]] = {}
-    for batch in batched(decode_files(read, paths, model.contract.input), BATCH):
+def _predict_readable(scorer: Scorer, read: Read, paths: list[str]) -> dict[str, NDArray[np.float32]]:
+    def score(batch: list[tuple[str, Decoded]]) -> dict[str, NDArray[np.float32]]:
         readable = [(path, decoded) for path, decoded in batch if isinstance(decoded, np.ndarray)]
-        if readable:
-            probabilities = model.predict(np.stack([image for _, image in readable]))
-            found |= {path: row for (path, _), row in zip(readable, probabilities, strict=True)}
+        if not readable:
+            return {}
+        probabilities = scorer(np.stack([image for _, image in readable]))
+        return {path: row for (path, _), row in zip(readable, probabilities, strict=True)}
+
+    found: dict[str, NDArray[np.float32]] = {}
+    for scored in map_batches(score, decode_files(read, paths, scorer.contract.input)):
+        found |= scored
     return found
 
 

@@ -19,7 +19,6 @@ from pipeline.data.split import Manifest, ManifestRow
 FALSE_ALARMS = 0.01  # share of ordinary images that may be warned of; what the threshold is chosen for
 _MAX_IMAGES = 2000  # of each split; more change nothing
 _MIN_IMAGES = 10  # of training and of validation images, below which nothing can be said
-_BATCH = 32
 _TAIL = 1.0  # percent at either end that does not move the centre or the spread
 _MIN_SPREAD = 0.02  # a statistic that hardly varies in training must not make every other picture infinitely far
 _MIN_VARIANCE = 1e-3
@@ -82,7 +81,7 @@ def _choose_rows(rows: list[ManifestRow]) -> list[ManifestRow]:
 
 def measure_rows(rows: Sequence[ManifestRow], pixels: Pixels) -> NDArray[np.float32]:
     """Return the statistics of images, float32, shape (images, statistics)."""
-    parts = [measure_images(batch) for batch in pixels.batches([row.path for row in rows], _BATCH)]
+    parts = pixels.map(measure_images, [row.path for row in rows])
     return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 
 

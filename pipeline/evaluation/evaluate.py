@@ -27,7 +27,6 @@ from pipeline.networks.network import Classifier
 from pipeline.networks.saved_model import serving_function
 from pipeline.recipe.evaluate_settings import Evaluate
 
-_BATCH = 32
 _MAX_CURVES = 20  # classes whose ROC and precision-recall points are written down
 
 
@@ -116,11 +115,11 @@ def contract_points(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]
 def compute_logits(classifier: Classifier, rows: Sequence[ManifestRow], pixels: Pixels) -> NDArray[np.float32]:
     """Return the logits of images in order, float32, shape (images, classes)."""
     model = keras.Model(classifier.model.input, classifier.logits)
-    parts = [
-        np.asarray(model(classifier.backbone.preprocess(batch.astype(np.float32)), training=False))
-        for batch in pixels.batches([row.path for row in rows], _BATCH)
-    ]
-    return np.concatenate(parts)
+
+    def compute(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.asarray(model(classifier.backbone.preprocess(images.astype(np.float32)), training=False))
+
+    return np.concatenate(pixels.map(compute, [row.path for row in rows]))
 
 
 def targets_of(rows: Sequence[ManifestRow], labels: Sequence[str]) -> NDArray[np.int64]:
@@ -150,8 +149,11 @@ def _served(
 ) -> NDArray[np.float32]:
     """Return what the exported float32 graph answers, uint8 pixels in, shape (images, classes)."""
     serve = serving_function(classifier, draft_contract(labels, pixels, temperature))
-    batches = pixels.batches([row.path for row in rows], _BATCH)
-    return np.concatenate([np.asarray(serve(batch)["probabilities"], np.float32) for batch in batches])
+
+    def answer(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.asarray(serve(images)["probabilities"], np.float32)
+
+    return np.concatenate(pixels.map(answer, [row.path for row in rows]))
 
 
 def _curves(

@@ -6,6 +6,7 @@ import csv
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from contract.predictions import decode_predictions
 from contract.store import ModelStore
 from engine.precision import AUTO
 from pipeline.data.ingest import IMAGE_SUFFIXES
+from pipeline.data.map_batches import map_batches
 from pipeline.errors import DatasetError
-from pipeline.evaluation.scoring import BATCH, Decoded, LoadedVersion, batched, decode_files, loaded_version
+from pipeline.evaluation.scoring import Decoded, Scorer, decode_files, scorer_of
 from pipeline.progress import progress_bar
 
 
@@ -65,10 +67,10 @@ def score_folder(
     unfinished = out.with_name(f".{out.name}.part")
     try:
         with (
-            loaded_version(store, name, version, precision=precision) as model,
+            scorer_of(store, name, version, precision=precision) as scorer,
             unfinished.open("w", newline="", encoding="utf-8") as file,
         ):
-            scored = _write_rows(file, model, folder, total)
+            scored = _write_rows(file, scorer, folder, total)
         unfinished.replace(out)
     except OSError as err:
         raise DatasetError(f"{out} cannot be written: {err.strerror or err}") from err
@@ -89,34 +91,33 @@ def walk_images(folder: Path) -> Iterator[str]:
                 yield (Path(top).relative_to(folder) / name).as_posix()
 
 
-def _write_rows(file: Any, model: LoadedVersion, folder: Path, total: int) -> Scored:
+def _write_rows(file: Any, scorer: Scorer, folder: Path, total: int) -> Scored:
     writer = csv.writer(file)
-    labels = [label.id for label in model.contract.labels]
+    labels = [label.id for label in scorer.contract.labels]
     writer.writerow(["path", "id", "label", "probability", *(f"probability_{label}" for label in labels), "error"])
     images = errors = 0
     with progress_bar(total=total, what="Scoring", unit="image") as bar:
-        files = decode_files(lambda path: (folder / path).read_bytes(), walk_images(folder), model.contract.input)
-        for batch in batched(files, BATCH):
-            rows = _score(model, batch)
+        files = decode_files(lambda path: (folder / path).read_bytes(), walk_images(folder), scorer.contract.input)
+        for rows in map_batches(partial(_score, scorer), files):
             writer.writerows(rows)
             bad = sum(1 for row in rows if row[-1])
             images, errors = images + len(rows) - bad, errors + bad
-            bar.update(len(batch))
-    return Scored(images, errors, model.engine.precision)
+            bar.update(len(rows))
+    return Scored(images, errors, scorer.engine.precision)
 
 
-def _score(model: LoadedVersion, batch: list[tuple[str, Decoded]]) -> list[list[str]]:
+def _score(scorer: Scorer, batch: list[tuple[str, Decoded]]) -> list[list[str]]:
     """Return one row an image, in order."""
     images = [decoded for _, decoded in batch if isinstance(decoded, np.ndarray)]
-    probabilities = iter(model.predict(np.stack(images)) if images else np.empty((0, 0), np.float32))
+    probabilities = iter(scorer(np.stack(images)) if images else np.empty((0, 0), np.float32))
     rows = []
     for path, decoded in batch:
         if isinstance(decoded, np.ndarray):
             values = next(probabilities)
-            ((best,),) = decode_predictions(values[None], model.contract.labels, 1)
+            ((best,),) = decode_predictions(values[None], scorer.contract.labels, 1)
             rows.append([path, best.id, best.label, *(str(v) for v in (values[best.index], *values)), ""])
         else:
-            empty = [""] * (3 + len(model.contract.labels))
+            empty = [""] * (3 + len(scorer.contract.labels))
             rows.append([path, *empty, _describe_error(decoded)])
     return rows
 

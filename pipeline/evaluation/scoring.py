@@ -1,14 +1,15 @@
-"""Published versions at work on images: bytes in, probabilities out, by each version's own contract and engine/."""
+"""Published versions as batch callables: a `Decoder` from paths to pixels, a `Scorer` from pixels to probabilities."""
 
 from __future__ import annotations
 
 import itertools
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from os import cpu_count
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,39 +18,62 @@ from contract.errors import ContractError, ImageError
 from contract.image import decode_image
 from contract.model import InputSpec, ModelContract
 from contract.predictions import check_probabilities
-from contract.store import ModelStore
+from contract.store import CONTRACT_FILE, ModelStore
 from engine.engine import Engine
 from engine.loading import load_engine
 from engine.precision import AUTO
+from pipeline.data.map_batches import map_batches
 from pipeline.errors import VerificationError
-
-BATCH = 32
-_AHEAD = 2 * BATCH  # images that may be decoded before they are needed
 
 Read = Callable[[str], bytes]
 Decoded = NDArray[np.uint8] | ImageError | OSError
 
 
 @dataclass(frozen=True)
-class LoadedVersion:
-    """A version of the store, ready to answer.
+class Decoder:
+    """Decodes image files; an image that cannot be decoded gives its error.
 
     Attributes:
-        name: the model's.
-        version: its number.
-        contract: how it wants its images and what its classes are called.
-        engine: runs it.
+        read: gives a file's bytes.
+        spec: how bytes become pixels.
     """
 
-    name: str
-    version: int
-    contract: ModelContract
-    engine: Engine
+    read: Read
+    spec: InputSpec
 
-    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return probabilities, float32, shape (batch, classes), of decoded images.
+    def __call__(self, paths: Sequence[str]) -> list[tuple[str, Decoded]]:
+        """Return each path with its pixels, uint8, shape (height, width, channels), or with its error."""
+        return [(path, self._decode(path)) for path in paths]
+
+    def _decode(self, path: str) -> Decoded:
+        try:
+            return decode_image(self.read(path), self.spec)
+        except (ImageError, OSError) as err:
+            return err
+
+
+class Scorer:
+    """Computes probabilities with a published version; a context manager that closes the engine.
+
+    Only path and precision are pickled: another process loads the model at its first call.
+
+    Args:
+        directory: the version's folder, models/NAME/VERSION.
+        precision: as `load_engine` takes it.
+    """
+
+    def __init__(self, directory: Path, *, precision: str = AUTO) -> None:
+        self.directory = directory
+        self.precision = precision
+
+    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return probabilities, float32, shape (batch, classes).
+
+        Args:
+            images: decoded as the contract says, uint8, shape (batch, height, width, channels).
 
         Raises:
+            EngineError: if the model cannot be loaded or run.
             VerificationError: if the model breaks its contract.
         """
         probabilities = self.engine.run("serving_default", {"images": images}).get("probabilities")
@@ -58,48 +82,66 @@ class LoadedVersion:
                 raise ContractError("serving_default has no output named probabilities")
             check_probabilities(probabilities, len(self.contract.labels))
         except ContractError as err:
-            raise VerificationError(f"{self.name}/{self.version} breaks its contract: {err}") from err
+            name = f"{self.directory.parent.name}/{self.directory.name}"
+            raise VerificationError(f"{name} breaks its contract: {err}") from err
         return np.asarray(probabilities, np.float32)
 
+    @cached_property
+    def contract(self) -> ModelContract:
+        """How the version takes its images and names its classes."""
+        return ModelContract.from_json((self.directory / CONTRACT_FILE).read_bytes())
 
-@contextmanager
-def loaded_version(store: ModelStore, name: str, version: int, *, precision: str = AUTO) -> Iterator[LoadedVersion]:
-    """Load a version for the length of a `with` block.
+    @cached_property
+    def engine(self) -> Engine:
+        """Runs the model; loaded at the first use."""
+        return load_engine(self.directory, precision=self.precision)
 
-    Args:
-        store: has it.
-        name: the model's.
-        version: its number.
-        precision: as `load_engine` takes it.
+    def close(self) -> None:
+        """Close the engine."""
+        if "engine" in self.__dict__:
+            self.__dict__.pop("engine").close()
+
+    def __enter__(self) -> Scorer:
+        """Load the model."""
+        self.engine  # noqa: B018 - loads
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close the engine."""
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process loads the model from."""
+        return {"directory": self.directory, "precision": self.precision}
+
+
+def scorer_of(store: ModelStore, name: str, version: int, *, precision: str = AUTO) -> Scorer:
+    """Return a scorer of a version in a store; `with` loads it.
 
     Raises:
         StoreError: if there is no such version.
-        EngineError: if it cannot be loaded.
+        ContractError: if its contract is broken.
     """
-    contract = store.read_contract(name, version)
-    engine = load_engine(store.version_path(name, version), precision=precision)
-    try:
-        yield LoadedVersion(name, version, contract, engine)
-    finally:
-        engine.close()
+    store.read_contract(name, version)
+    return Scorer(store.version_path(name, version), precision=precision)
 
 
-def predict_files(model: LoadedVersion, read: Read, paths: Sequence[str]) -> NDArray[np.float32]:
+def predict_files(scorer: Scorer, read: Read, paths: Sequence[str]) -> NDArray[np.float32]:
     """Return probabilities of image files in order, float32, shape (images, classes).
 
     Args:
-        model: a loaded version.
+        scorer: a loaded version.
         read: gives a file's bytes.
         paths: at least one.
 
     Raises:
         ImageError, OSError: the first one that an image gives.
     """
-    parts = []
-    for batch in batched(decode_files(read, paths, model.contract.input), BATCH):
-        images = [_image_or_raise(decoded) for _, decoded in batch]
-        parts.append(model.predict(np.stack(images)))
-    return np.concatenate(parts)
+
+    def score(batch: list[tuple[str, Decoded]]) -> NDArray[np.float32]:
+        return scorer(np.stack([_image_or_raise(decoded) for _, decoded in batch]))
+
+    return np.concatenate(list(map_batches(score, decode_files(read, paths, scorer.contract.input))))
 
 
 def decode_files(read: Read, paths: Iterable[str], spec: InputSpec) -> Iterator[tuple[str, Decoded]]:
@@ -107,34 +149,8 @@ def decode_files(read: Read, paths: Iterable[str], spec: InputSpec) -> Iterator[
 
     Decodes on all cores, a bounded number of images ahead, so memory does not grow with the number of files.
     """
-
-    def decode(path: str) -> Decoded:
-        try:
-            return decode_image(read(path), spec)
-        except (ImageError, OSError) as err:
-            return err
-
     with ThreadPoolExecutor(cpu_count()) as pool:
-        waiting: deque[tuple[str, Future[Decoded]]] = deque()
-        try:
-            for path in paths:
-                waiting.append((path, pool.submit(decode, path)))
-                if len(waiting) >= _AHEAD:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            while waiting:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        finally:
-            for _, future in waiting:
-                future.cancel()
-
-
-def batched(items: Iterable[tuple[str, Decoded]], size: int) -> Iterator[list[tuple[str, Decoded]]]:
-    """Yield lists of at most `size` items; itertools has this from Python 3.12 on."""
-    iterator = iter(items)
-    while batch := list(itertools.islice(iterator, size)):
-        yield batch
+        yield from itertools.chain.from_iterable(map_batches(Decoder(read, spec), paths, pool, size=1))
 
 
 def _image_or_raise(decoded: Decoded) -> NDArray[np.uint8]:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version as package_version
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.augmentation.augment import make_augmentation
+from pipeline.data.map_batches import map_batches
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import ManifestRow
 from pipeline.features.feature_store import FeatureStore, make_key
@@ -123,11 +125,15 @@ class FeatureExtractor:
             self.store.add(keys, np.concatenate(parts))
 
     def _run(self, views: Sequence[View]) -> Iterator[tuple[list[View], NDArray[np.float16]]]:
-        for batch in _same_view(views, _BATCH):
-            padded = [*batch, *[batch[-1]] * (_BATCH - len(batch))]
-            inputs = self._changed(padded) if self._base is None else self._base.store.batch([v.key for v in padded])
-            features = np.clip(self._trunk.compute(inputs), -_LARGEST, _LARGEST)
-            yield batch, features[: len(batch)].astype(np.float16)
+        for _, same in groupby(views, key=lambda view: view.number):
+            yield from map_batches(self._compute_batch, same, size=_BATCH)
+
+    def _compute_batch(self, batch: list[View]) -> tuple[list[View], NDArray[np.float16]]:
+        """Return the features of views that have the same number."""
+        padded = [*batch, *[batch[-1]] * (_BATCH - len(batch))]
+        inputs = self._changed(padded) if self._base is None else self._base.store.batch([v.key for v in padded])
+        features = np.clip(self._trunk.compute(inputs), -_LARGEST, _LARGEST)
+        return batch, features[: len(batch)].astype(np.float16)
 
     def _changed(self, views: Sequence[View]) -> Any:
         """Return images, each as its view shows it; all views have the same number."""
@@ -159,14 +165,3 @@ def hash_network(network: Any, others: dict[str, Any]) -> str:
     for weights in network.weights:
         digest.update(np.asarray(weights).tobytes())
     return digest.hexdigest()[:32]
-
-
-def _same_view(views: Sequence[View], size: int) -> Iterator[list[View]]:
-    batch: list[View] = []
-    for view in views:
-        if batch and (len(batch) == size or batch[-1].number != view.number):
-            yield batch
-            batch = []
-        batch.append(view)
-    if batch:
-        yield batch

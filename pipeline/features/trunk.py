@@ -13,10 +13,10 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from engine.errors import EngineError
-from engine.loading import load_engine
 from engine.precision import FLOAT32
 from engine.runtime import preferred_runtime, runtime_version
 from engine.saved_model import DEFAULT_SIGNATURE
+from pipeline.features.extractor import Extractor
 from pipeline.networks.backbone import Preprocessing, preprocess
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class Trunk:
             self._export(Path(folder))
             for precision in self._precisions:
                 try:
-                    compute = _load_compute(Path(folder), self._runtime.name, precision)
+                    compute = Extractor(Path(folder), runtime=self._runtime.name, precision=precision)
                     difference = _largest_difference(compute(some), expected)
                 except EngineError as err:
                     log.warning("%s at %s cannot compute the features: %s", self._runtime.title, precision, err)
@@ -93,11 +93,6 @@ class Trunk:
         # As in pipeline/publishing/export.py: some gradient functions cannot be written.
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
         tf.saved_model.save(module, str(directory), signatures={DEFAULT_SIGNATURE: function}, options=options)
-
-
-def _load_compute(directory: Path, runtime: str, precision: str) -> Compute:
-    engine = load_engine(directory, engine=runtime, precision=precision)
-    return lambda values: engine.run(DEFAULT_SIGNATURE, {"inputs": values})["features"]
 
 
 def _largest_difference(received: NDArray[np.float32], expected: NDArray[np.float32]) -> float:

@@ -28,7 +28,7 @@ from pipeline.data.ingest import Source
 from pipeline.data.lineage import Seen, seen_by, seen_by_ancestors, seen_in
 from pipeline.data.split import Manifest, ManifestRow
 from pipeline.errors import PipelineError
-from pipeline.evaluation.scoring import LoadedVersion, loaded_version, predict_files
+from pipeline.evaluation.scoring import Scorer, predict_files, scorer_of
 from pipeline.metrics.table import Predictions, find_metric
 from pipeline.recipe.gate_settings import MIN_IMAGES, Gate
 
@@ -148,8 +148,8 @@ class Gatekeeper:
                 f"only {len(rows)} test images are new to both versions, expected at least {MIN_IMAGES}",
                 images=len(rows),
             )
-        with loaded_version(self.store, name, live) as loaded:
-            before = _measure_live(loaded, contender, rows, self._settings.metric)
+        with scorer_of(self.store, name, live) as scorer:
+            before = _measure_live(scorer, contender, rows, self._settings.metric)
         after = _measure(contender.probabilities[chosen], rows, contender.labels, self._settings.metric)
         return self._decide(live, len(rows), before=before, after=after)
 
@@ -180,9 +180,9 @@ def _unseen(manifest: Manifest, seen: Seen) -> tuple[list[int], list[ManifestRow
     return [i for i, _ in pairs], [row for _, row in pairs]
 
 
-def _measure_live(loaded: LoadedVersion, contender: Contender, rows: Sequence[ManifestRow], metric: str) -> float:
-    probabilities = predict_files(loaded, contender.source.read, [row.path for row in rows])
-    order = [label.id for label in loaded.contract.labels]
+def _measure_live(scorer: Scorer, contender: Contender, rows: Sequence[ManifestRow], metric: str) -> float:
+    probabilities = predict_files(scorer, contender.source.read, [row.path for row in rows])
+    order = [label.id for label in scorer.contract.labels]
     columns = [order.index(label) for label in contender.labels]
     return _measure(probabilities[:, columns], rows, contender.labels, metric)
 

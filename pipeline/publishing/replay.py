@@ -19,9 +19,10 @@ from contract.store import VERIFICATION_FILE, ModelStore
 from engine.engine import Engine
 from pipeline.data.ingest import ingest
 from pipeline.data.lineage import MANIFEST_FILE, find_run, trained_data
+from pipeline.data.map_batches import map_batches
 from pipeline.data.split import read_manifest
 from pipeline.errors import DatasetError, VerificationError
-from pipeline.evaluation.scoring import BATCH, batched, decode_files
+from pipeline.evaluation.scoring import Decoded, decode_files
 from pipeline.publishing.verify import Deviation, call, check_engines, compare
 from pipeline.run_folder import RUN_FILE
 
@@ -123,15 +124,15 @@ def _is_unchanged(read: Callable[[str], bytes], path: str, sha256: str | None) -
 
 
 def _predict(engine: Engine, contract: ModelContract, recorded: _Recorded) -> NDArray[np.float32]:
-    parts = []
-    for batch in batched(decode_files(recorded.read, recorded.paths, contract.input), BATCH):
+    def predict(batch: list[tuple[str, Decoded]]) -> NDArray[Any]:
         images = []
         for path, decoded in batch:
             if isinstance(decoded, ImageError | OSError):
                 raise VerificationError(f"{path} was readable when it was trained on. Received: {decoded}") from decoded
             images.append(decoded)
-        parts.append(call(engine, "serving_default", {"images": np.stack(images)})["probabilities"])
-    return np.concatenate(parts)
+        return call(engine, "serving_default", {"images": np.stack(images)})["probabilities"]
+
+    return np.concatenate(list(map_batches(predict, decode_files(recorded.read, recorded.paths, contract.input))))
 
 
 def _read_predictions(path: Path, labels: Sequence[str]) -> dict[str, NDArray[np.float32]]:

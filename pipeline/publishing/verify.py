@@ -94,8 +94,10 @@ def verify(
     """
 
     def replay(engine: Engine, _: NDArray[np.float32]) -> Deviation:
-        batches = pixels.batches(paths, _BATCH)
-        received = [call(engine, "serving_default", {"images": batch})["probabilities"] for batch in batches]
+        def answer(images: NDArray[np.uint8]) -> NDArray[Any]:
+            return call(engine, "serving_default", {"images": images})["probabilities"]
+
+        received = pixels.map(answer, paths, size=_BATCH)
         return compare(engine, np.concatenate(received), expected, what="against the Keras model")
 
     return check_engines(directory, contract, replay, strict=True)
