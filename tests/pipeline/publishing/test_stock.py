@@ -156,8 +156,8 @@ def test_cached_class_index_must_be_keras_own(
     [
         (["--backbone=LeNet"], "expected a network with published ImageNet weights"),
         (["--backbone=ResNet51"], "model.backbone: expected one of"),
-        (["--weights=nowhere.h5"], "Received: nowhere.h5"),
-        (["--class-index=nowhere.json"], "nowhere.json cannot be read"),
+        (["--weights=nowhere.h5"], "--weights: expected a file. Received: no such file, nowhere.h5"),
+        (["--class-index=nowhere.json"], "--class-index: expected a file. Received: no such file, nowhere.json"),
         (["--class-index={short}"], "expected 1000 classes. Received: 2"),
         (["--backbone=MobileNet"], "does not fit"),
         (["--name=a/b"], "Received: 'a/b'"),
