@@ -26,7 +26,6 @@ from pipeline.networks.weights import Weights
 from pipeline.recipe.recipe import Model, Recipe, load_recipe
 from pipeline.run.run import run
 from pipeline.training.feature_batches import FeatureBatches
-from pipeline.training.stages import last_blocks
 from pipeline.training.supply import Supply
 from tests.helpers.image_sets import color_files, png, write_files
 
@@ -214,7 +213,7 @@ def test_batches_hold_every_view_once_an_epoch(tmp_path: Path, rows: Sequence[Ma
 def test_a_cut_before_the_last_blocks_is_the_same_network(unfreeze: int) -> None:
     """What trains is behind the cut, also where shortcuts lead past it, and the parts give what the whole gives."""
     classifier = network()
-    trainable = last_blocks(classifier, unfreeze)
+    trainable = classifier.backbone.last_blocks(classifier.backbone_layers, unfreeze)
     cut = cut_before_training(classifier, trainable)
     assert cut is not None
     images = np.random.default_rng(0).uniform(0, 1, (3, 32, 32, 3)).astype(np.float32)
@@ -230,18 +229,18 @@ def test_networks_inside_a_network_and_additions_written_out_are_no_obstacle() -
     classifier = build_classifier(settings, Weights("none", None), num_classes=3, channels=3)
     images = np.random.default_rng(0).uniform(0, 1, (3, 32, 32, 3)).astype(np.float32)
 
-    cut = cut_before_training(classifier, last_blocks(classifier, 10))
+    cut = cut_before_training(classifier, classifier.backbone.last_blocks(classifier.backbone_layers, 10))
 
     assert cut is not None
     np.testing.assert_allclose(cut.end(cut.trunk(images)), classifier.model(images), atol=1e-6)
-    assert cut_before_training(classifier, last_blocks(classifier, "all")) is None
+    assert cut_before_training(classifier, classifier.backbone.last_blocks(classifier.backbone_layers, "all")) is None
 
 
 def test_a_network_that_trains_whole_is_not_cut() -> None:
     """With every block unfrozen nothing lies before the cut."""
     classifier = network()
 
-    assert cut_before_training(classifier, last_blocks(classifier, "all")) is None
+    assert cut_before_training(classifier, classifier.backbone.last_blocks(classifier.backbone_layers, "all")) is None
 
 
 def test_fine_tuning_takes_features_that_the_head_stage_computed(
@@ -265,7 +264,7 @@ def test_fine_tuning_takes_features_that_the_head_stage_computed(
     first = supply(classifier)
     head = first.of_stage(frozenset())
     capsys.readouterr()
-    blocks = first.of_stage(last_blocks(classifier, 2))
+    blocks = first.of_stage(classifier.backbone.last_blocks(classifier.backbone_layers, 2))
 
     assert "; 0 to compute" in capsys.readouterr().err
     assert head.model.input.shape[1:] == cut_before_head(classifier).trunk.output.shape[1:]

@@ -20,7 +20,7 @@ from pipeline.recipe.recipe import Recipe, load_recipe
 from pipeline.recipe.training_settings import Train
 from pipeline.training.checkpoint import Checkpoints, TrainingState
 from pipeline.training.schedule import Patience, Plateau, learning_rate
-from pipeline.training.stages import Stage, last_blocks, plan_stages
+from pipeline.training.stages import Stage, plan_stages
 from pipeline.training.train import History, make_repeatable, train
 from tests.helpers.image_sets import color_files, write_files
 
@@ -74,7 +74,7 @@ def test_frozen_weights_and_batch_norm_statistics_do_not_move(tmp_path: Path, fe
     ]
     bench = Bench(tmp_path, [*overrides, "train.fine_tune.learning_rate=0.01"])
     before = numbers(bench.classifier)
-    last = last_blocks(bench.classifier, 2)
+    last = bench.classifier.backbone.last_blocks(bench.classifier.backbone_layers, 2)
 
     history = bench.train()
 
