@@ -51,7 +51,7 @@ def check_cost(image: Image.Image, data: bytes, size: tuple[int, int]) -> None:
     """
     num_pixels = math.prod(size)
     what, cost, way_round = "image", 0, ""
-    if isinstance(image, JpegImagePlugin.JpegImageFile) and _in_several_scans(image, data):
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and in_several_scans(image, data):
         what, way_round = "progressive JPEG", "save it as a baseline JPEG, or smaller"
         cost = _coefficient_bytes(image, size) + _kept_bytes(image)
     elif isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -72,7 +72,7 @@ def _kept_bytes(image: Image.Image) -> int:
     return (1 if image.mode == "L" else _KEPT_BYTES_A_PIXEL) * image.width * image.height
 
 
-def _in_several_scans(image: JpegImagePlugin.JpegImageFile, data: bytes) -> bool:
+def in_several_scans(image: JpegImagePlugin.JpegImageFile, data: bytes) -> bool:
     """Return whether libjpeg keeps all coefficients: it is progressive, or its components come one after the other."""
     return bool(image.info.get("progressive")) or _components_in_first_scan(data) != image.layers
 

@@ -11,7 +11,7 @@ import math
 
 from PIL import Image, JpegImagePlugin, TiffImagePlugin
 
-from contract.images.decoding_cost import jpeg_markers, pixel_bits, strip_pixels
+from contract.images.decoding_cost import in_several_scans, jpeg_markers, pixel_bits, strip_pixels
 from contract.images.webp import is_lossless
 from contract.model import InputSpec
 
@@ -29,6 +29,7 @@ _JPEG_BYTE = 7.5
 _JPEG_BYTE_IN_SCANS = 13.0  # where there are several: each looks at what those before it have found
 _JPEG_SCAN = 0.6  # a pixel, for each scan beyond the first
 _JPEG_RARE: Rate = (40.0, 120.0)  # arithmetic coding and lossless JPEG
+_SCAN_START = b"\xff\xda"
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _BASELINE_FRAMES = (0xC0, 0xC1, 0xC2)  # start of frame: baseline, extended, progressive; all with Huffman codes
 
@@ -148,7 +149,7 @@ def _jpeg_ns(image: JpegImagePlugin.JpegImageFile, data: bytes, num_pixels: int)
     scales = _JPEG.get(image.layers, _JPEG[4])
     per_pixel = scales[max(known for known in scales if known <= scale)]
     # In compressed data 0xFF is always followed by 0 or a restart marker, so that this counts scans, and thumbnails'.
-    num_scans = data.count(b"\xff\xda")
+    num_scans = data.count(_SCAN_START) if in_several_scans(image, data) else 1
     per_byte = _JPEG_BYTE_IN_SCANS if image.info.get("progressive") else _JPEG_BYTE
     return num_pixels * (per_pixel + _JPEG_SCAN * max(0, num_scans - 1)) + len(data) * per_byte
 

@@ -20,7 +20,7 @@ from service.modelserver.health import Health
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-_METRICS_PATHS = ("/", "/metrics")
+_METRICS_PATHS = ("/", "/metrics", "/monitoring/prometheus/metrics")  # the last is TensorFlow Serving's
 _METHODS = ("GET", "HEAD")
 
 

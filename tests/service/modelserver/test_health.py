@@ -276,6 +276,7 @@ def test_client_side_health_checking_waits_for_serving(
         ("HEAD", "/healthz", 200, b""),
         ("HEAD", "/readyz", 200, b""),
         ("HEAD", "/metrics", 200, b""),
+        ("HEAD", "/monitoring/prometheus/metrics", 200, b""),
         ("GET", "/nothing", 404, b'{"error": "expected /metrics, /healthz or /readyz"}\n'),
         ("POST", "/readyz", 405, b'{"error": "expected GET or HEAD. Received: POST"}\n'),
     ],
