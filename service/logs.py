@@ -99,8 +99,13 @@ def prepare_log(argv: Sequence[str], environ: Mapping[str, str]) -> None:
         argv: the program's flags.
         environ: the environment; empty for programs that read none.
     """
-    if wanted_format(argv, environ) == "json" and not _INFORMATION.intersection(argv):
+    if wanted_format(argv, environ) == "json" and not asks_for_information(argv):
         set_up_logging("json")
+
+
+def asks_for_information(argv: Sequence[str]) -> bool:
+    """Return whether a command line asks for help or the version, which is text for people in either format."""
+    return not _INFORMATION.isdisjoint(argv)
 
 
 def say(message: str) -> None:

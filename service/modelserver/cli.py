@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Sequence
 
-from service.logs import fail, set_up_logging, wanted_format
+from service.logs import asks_for_information, fail, set_up_logging, wanted_format
 from service.modelserver.config import check_first_config
 from service.modelserver.errors import BindError, ConfigSyntaxError, RequestError
 from service.modelserver.options import parse_options
@@ -26,7 +26,8 @@ def main(argv: Sequence[str], prog: str = "modelserver") -> int:
     Returns:
         Exit status: 0 stopped as asked, 1 could not serve (the reason is the last line of stderr).
     """
-    set_up_logging(wanted_format(argv, {}))
+    if not asks_for_information(argv):  # help is text, and starts nothing that logs
+        set_up_logging(wanted_format(argv, {}))
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # deprecation notices of the calls that we mean
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     options = parse_options(argv, prog)
