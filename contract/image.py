@@ -29,7 +29,7 @@ from contract.errors import (
 )
 from contract.images.decoding_cost import check_cost, check_size
 from contract.images.decoding_time import estimate_seconds
-from contract.images.image_file import ImageFile, allow_reads, check_exif
+from contract.images.image_file import allow_reads, check_exif, open_bytes
 from contract.images.webp import decode_webp, find_library
 from contract.model import InputSpec
 
@@ -190,7 +190,7 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         raise EmptyImageError("the image is empty: expected the bytes of an image file. Received: 0 bytes")
     _bound_texts()
     try:
-        image = Image.open(ImageFile(data), formats=FORMATS)
+        image = Image.open(open_bytes(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
         # Pillow's own limits: an error from 179 million pixels on, from 89 million a warning that may be one too.
         raise ImageTooLargeError(f"expected at most {max_pixels} pixels. Received: many more") from err
