@@ -1,7 +1,7 @@
 """Bytes to pixels: the only image decoder and resizer in the project.
 
 Training, evaluation, batch scoring and the gateway all call `decode_image`, so a model sees the same pixels
-everywhere. The rules below are decoder version 1 (`contract.model.DECODER`); changing one makes a new version:
+everywhere. A model's contract names the version of the rules (`InputSpec.decoder`). The rules of version 1:
 
 - JPEG, PNG, WebP, BMP, the first page of TIFF, the first frame of GIF; nothing else is handed to a decoder.
 - EXIF orientation is applied.
@@ -10,6 +10,8 @@ everywhere. The rules below are decoder version 1 (`contract.model.DECODER`); ch
 - Shrinking is antialiased for every interpolation but "nearest" (Pillow's filters).
 - With `reduced_decode`, a JPEG is decoded at the smallest of the scales 1/8, 1/4, 1/2, 1 that is not smaller than
   the part of the input that is kept (libjpeg's scaled inverse DCT, Pillow's `draft`).
+
+Version 2 reads more of what version 1 misreads or refuses. What version 1 reads right has the same pixels in both.
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ from contract.errors import ContractError
 
 FORMAT = 1
 TASK = "image-classification"
-DECODER = 1  # version of the rules in contract/image.py
+DECODER = 2  # version of the rules in contract/image.py that new models get
+DECODERS = (1, 2)  # versions that are read
 
 Color = Literal["rgb", "grey"]
 Resize = Literal["nearest", "bilinear", "bicubic", "area"]
@@ -81,8 +82,9 @@ class InputSpec:
             )
         if not isinstance(self.reduced_decode, bool):
             raise ContractError(f"input.reduced_decode: expected true or false. Received: {self.reduced_decode!r}")
-        if self.decoder != DECODER:
-            raise ContractError(f"input.decoder: this Fovea knows version {DECODER}. Received: {self.decoder!r}")
+        if isinstance(self.decoder, bool) or self.decoder not in DECODERS:
+            known = " and ".join(str(version) for version in DECODERS)
+            raise ContractError(f"input.decoder: this Fovea knows versions {known}. Received: {self.decoder!r}")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -163,7 +165,8 @@ class ModelContract:
         if saliency not in (None, "cam", "grad-cam"):
             raise ContractError(f"saliency: expected 'cam', 'grad-cam' or null. Received: {saliency!r}")
         labels = _read_labels(document.get("labels"))
-        spec = InputSpec(**_known_fields(InputSpec, document.get("input"), "input"))
+        # A document that names no version was read by version 1 before there was another.
+        spec = InputSpec(**{"decoder": 1} | _known_fields(InputSpec, document.get("input"), "input"))
         return cls(
             document=document,
             labels=labels,

@@ -10,10 +10,10 @@ from contract.model import InputSpec
 from tests.helpers.fixtures import FIXTURES
 
 SPECS = {
-    "rgb-stretch-bilinear": InputSpec(12, 16),
-    "rgb-crop-bicubic-full": InputSpec(10, 10, resize="bicubic", fit="crop", reduced_decode=False),
-    "rgb-pad-area": InputSpec(14, 14, resize="area", fit="pad"),
-    "grey-stretch-nearest": InputSpec(9, 11, channels=1, color="grey", resize="nearest"),
+    "rgb-stretch-bilinear": InputSpec(12, 16, decoder=1),
+    "rgb-crop-bicubic-full": InputSpec(10, 10, decoder=1, resize="bicubic", fit="crop", reduced_decode=False),
+    "rgb-pad-area": InputSpec(14, 14, decoder=1, resize="area", fit="pad"),
+    "grey-stretch-nearest": InputSpec(9, 11, channels=1, color="grey", resize="nearest", decoder=1),
 }
 _LOSSY = ("jpeg", "mpo", "webp")
 _LOSSY_TOLERANCE = 2  # of 255: another release of libjpeg or libwebp may round otherwise
