@@ -146,8 +146,8 @@ def train(folder: Path, weights: Path, way: str, *, mark: float | None = None) -
     import keras
 
     from pipeline.training.schedule import LearningRates, Patience, Plateau
+    from pipeline.training.stage_data import Supply
     from pipeline.training.stages import plan_stages, set_trainable
-    from pipeline.training.supply import Supply
 
     recipe, classifier, manifest, labels, pixels = _prepare(folder, weights, way)
     stages = plan_stages(classifier, recipe.train)
@@ -249,7 +249,7 @@ def _test_accuracy(classifier: Any, manifest: Any, labels: Any, pixels: Any, *, 
     What is frozen in every stage computes them once, by Keras at float32 as the rest.
     """
     from pipeline.networks.backbone import preprocess
-    from pipeline.networks.cut import cut_before_head
+    from pipeline.networks.splitting import cut_before_head
 
     rows = manifest.of("test")
     targets = np.array([labels.index(row.label) for row in rows])
@@ -264,7 +264,7 @@ def _test_accuracy(classifier: Any, manifest: Any, labels: Any, pixels: Any, *, 
 def _second_run(folder: Path, weights: Path) -> dict[str, float]:
     """Time the features of nine tenths of a larger set, then of all of it."""
     from pipeline.features.features import FeatureExtractor
-    from pipeline.networks.cut import cut_before_head
+    from pipeline.networks.splitting import cut_before_head
 
     draw_set(folder / "set", seed=SEEDS["quick"][0], train=SECOND, test=1)
     seconds = []

@@ -43,9 +43,9 @@ def _measure_network(name: str, rounds: int) -> dict[str, Any]:
     import keras
 
     from engine.loading import list_precisions, load_engine
-    from pipeline.features.trunk import Trunk
-    from pipeline.networks.cut import cut_before_head
+    from pipeline.features.frozen_network import Trunk
     from pipeline.networks.network import build_classifier
+    from pipeline.networks.splitting import cut_before_head
     from pipeline.networks.weights import Weights
     from pipeline.recipe.training_settings import Model
 

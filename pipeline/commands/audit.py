@@ -39,7 +39,7 @@ def _audit(arguments: argparse.Namespace) -> None:
     from pipeline.data.ingest import ingest
     from pipeline.data.pixels import Pixels
     from pipeline.data.split import earlier_sides, split_images
-    from pipeline.run.preparation import input_spec
+    from pipeline.run.prepare import input_spec
 
     dataset = ingest(arguments.dataset, recipe.data.columns)
     pixels = Pixels(dataset.source, input_spec(recipe), cache_bytes=0)

@@ -34,7 +34,7 @@ def _preview(arguments: argparse.Namespace) -> None:
     from pipeline.augmentation.preview import draw_preview
     from pipeline.data.ingest import ingest
     from pipeline.data.pixels import Pixels
-    from pipeline.run.preparation import input_spec
+    from pipeline.run.prepare import input_spec
 
     dataset = ingest(arguments.dataset)
     pixels = Pixels(dataset.source, input_spec(recipe), cache_bytes=0)

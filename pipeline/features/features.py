@@ -19,7 +19,7 @@ from pipeline.data.map_batches import map_batches
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import ManifestRow
 from pipeline.features.feature_store import FeatureStore, make_key
-from pipeline.features.trunk import Trunk
+from pipeline.features.frozen_network import Trunk
 from pipeline.networks.network import Classifier
 from pipeline.progress import note, progress_bar
 from pipeline.recipe.recipe import Recipe

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.recipe.section import Section
+from pipeline.recipe.settings_base import Section
 
 _IN_THE_GRAPH = (
     "that arithmetic is inside the exported graph, chosen by the backbone, so that training and serving cannot differ"

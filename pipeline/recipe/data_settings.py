@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from pipeline.recipe.section import Section
+from pipeline.recipe.settings_base import Section
 
 NEAR_DUPLICATES = "near-duplicates"
 Column = Literal["path", "label", "group", "split"]

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from pipeline.errors import RecipeError
 from pipeline.recipe.gate_settings import Gate
-from pipeline.recipe.section import Fraction, Section
+from pipeline.recipe.settings_base import Fraction, Section
 
 
 class OperatingPointRule(Section):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.metrics.table import metric_names
-from pipeline.recipe.section import Fraction, Section
+from pipeline.recipe.settings_base import Fraction, Section
 
 MIN_IMAGES = 30  # fewer say too little about which of two versions is better
 

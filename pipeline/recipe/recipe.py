@@ -19,7 +19,7 @@ from pipeline.recipe.augment_settings import Augment, Cache
 from pipeline.recipe.data_settings import Data
 from pipeline.recipe.evaluate_settings import Evaluate
 from pipeline.recipe.recipe_files import RECIPES, shipped_recipes
-from pipeline.recipe.section import Section
+from pipeline.recipe.settings_base import Section
 from pipeline.recipe.training_settings import Model, Train
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.recipe.section import Section
+from pipeline.recipe.settings_base import Section
 
 LearningRate = Annotated[float, Field(gt=0.0, le=10.0)]
 

@@ -23,12 +23,12 @@ from pipeline.recipe.evaluate_settings import check_classes
 from pipeline.recipe.recipe import Recipe
 from pipeline.report.card import read_card
 from pipeline.run.facts import RunFacts
-from pipeline.run.preparation import input_spec, prepare_images
+from pipeline.run.prepare import input_spec, prepare_images
 from pipeline.run.resume import RunRecord, check_same, check_unfinished, read_record
 from pipeline.run.stages import measure_network, publish_run, report_run, train_network
 from pipeline.run_folder import claimed, new_folder
 from pipeline.training.checkpoint import Checkpoints
-from pipeline.training.continued import find_start
+from pipeline.training.warm_start import find_start
 
 log = logging.getLogger(__name__)
 

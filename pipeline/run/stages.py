@@ -16,9 +16,9 @@ from pipeline.recipe.recipe import Recipe
 from pipeline.report.pictures import draw_pictures
 from pipeline.report.report import write_reports
 from pipeline.run.facts import Measured, RunFacts, Trained
-from pipeline.run.preparation import Images
-from pipeline.training.continued import MODEL_FILE, start_classifier
+from pipeline.run.prepare import Images
 from pipeline.training.train import make_repeatable, train
+from pipeline.training.warm_start import MODEL_FILE, start_classifier
 
 log = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from pipeline.recipe.training_settings import Train
 from pipeline.training.callbacks import EpochEnd, Logbook, Progress, TensorBoard
 from pipeline.training.checkpoint import BEST, Checkpoints, TrainingState, restore_optimizer
 from pipeline.training.schedule import LearningRates
+from pipeline.training.stage_data import Fitting, Supply
 from pipeline.training.stages import Stage, plan_stages, set_trainable
-from pipeline.training.supply import Fitting, Supply
 
 TENSORBOARD = "tensorboard"
 

@@ -20,13 +20,13 @@ from pipeline.data.split import Manifest, ManifestRow
 from pipeline.features.feature_store import FOLDER
 from pipeline.features.features import FeatureExtractor, hash_network
 from pipeline.networks.backbone import preprocess
-from pipeline.networks.cut import cut_before_head, cut_before_training
 from pipeline.networks.network import Classifier, build_classifier
+from pipeline.networks.splitting import cut_before_head, cut_before_training
 from pipeline.networks.weights import Weights
 from pipeline.recipe.recipe import Model, Recipe, load_recipe
 from pipeline.run.run import run
 from pipeline.training.feature_batches import FeatureBatches
-from pipeline.training.supply import Supply
+from pipeline.training.stage_data import Supply
 from tests.helpers.image_sets import color_files, png, write_files
 
 LABELS = ("blue", "green", "red")
@@ -101,7 +101,7 @@ def test_features_are_what_the_trunk_computes(tmp_path: Path, rows: Sequence[Man
     images = pixels(tmp_path / "colors").batch([row.path for row in rows]).astype(np.float32)
     expected = cut_before_head(classifier).trunk(preprocess(images, classifier.preprocessing), training=False)
     features = first.store.batch([view.key for view in views]).reshape(len(rows), 3, -1).astype(np.float32)
-    allowed = 0.02 if list_precisions("openvino")[1:] else 2e-3  # of the largest: pipeline/features/trunk.py
+    allowed = 0.02 if list_precisions("openvino")[1:] else 2e-3  # of the largest: pipeline/features/frozen_network.py
     np.testing.assert_allclose(expected, features[:, 0], rtol=0, atol=allowed * float(np.max(expected)))
     for one, two in ((0, 1), (0, 2), (1, 2)):
         assert (np.abs(features[:, one] - features[:, two]).max(axis=1) > 0).all()

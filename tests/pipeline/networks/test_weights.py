@@ -18,7 +18,7 @@ from pipeline.networks.keras_applications import rescale_as_published
 from pipeline.networks.network import Classifier, build_classifier
 from pipeline.networks.weights import find_weights, imagenet_file, load_weights
 from pipeline.recipe.training_settings import Model
-from pipeline.training.continued import find_start, start_classifier
+from pipeline.training.warm_start import find_start, start_classifier
 from tests.helpers.tiny_model import MODEL_NAME
 from tests.helpers.versions import ColorSet, publish_trained
 

@@ -1,4 +1,4 @@
-"""pipeline/features/trunk.py: OpenVINO's features are Keras's, or Keras computes them."""
+"""pipeline/features/frozen_network.py: OpenVINO's features are Keras's, or Keras computes them."""
 
 from importlib.metadata import version
 from typing import Any
@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from pipeline.features.trunk import Trunk
+from pipeline.features.frozen_network import Trunk
 from pipeline.networks.backbone import preprocess
 
 

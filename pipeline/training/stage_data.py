@@ -12,8 +12,8 @@ from pipeline.augmentation.augment import make_augmentation
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest
 from pipeline.features.features import FeatureExtractor
-from pipeline.networks.cut import Cut, cut_before_head, cut_before_training, cut_between
 from pipeline.networks.network import Classifier
+from pipeline.networks.splitting import Cut, cut_before_head, cut_before_training, cut_between
 from pipeline.recipe.recipe import Recipe
 from pipeline.training.batches import Batches
 from pipeline.training.feature_batches import FeatureBatches
