@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from contract.baseline import Baseline, measure_images
 from contract.image import decode_image
 from contract.model import InputSpec
-from pipeline.evaluation.baseline import fit_baseline
+from contract.novelty import Baseline, measure_images
+from pipeline.evaluation.novelty import fit_baseline
 
 SIZES = (80, 224)
 SEED = "7"

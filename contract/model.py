@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
-from contract.baseline import Baseline, read_baseline
 from contract.errors import ContractError
+from contract.novelty import Baseline, read_baseline
 
 FORMAT = 1
 TASK = "image-classification"

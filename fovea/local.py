@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from contract.baseline import WARNING
 from contract.errors import ImageError
 from contract.image import decode_image
 from contract.model import ModelContract
+from contract.novelty import WARNING
 from contract.predictions import Decision, Prediction, decide, decode_predictions
 from contract.store import ModelStore
 from engine.engine import Engine

@@ -17,8 +17,8 @@ from pipeline.audit.findings import Finding, Level, counted, each
 from pipeline.audit.leakage import find_copies, find_near_copies, find_split_groups
 from pipeline.audit.quality import FLAT, find_quality
 from pipeline.data.groups import NearPair, is_grouped
+from pipeline.data.image_quality import AuditedImage, look_at
 from pipeline.data.ingest import Dataset, Example
-from pipeline.data.look import AuditedImage, look_at
 from pipeline.data.map_batches import map_batches
 from pipeline.data.pixels import Pixels
 from pipeline.errors import DatasetError

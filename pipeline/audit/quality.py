@@ -10,7 +10,7 @@ import numpy as np
 
 from contract.model import InputSpec
 from pipeline.audit.findings import Finding, counted, each
-from pipeline.data.look import Look
+from pipeline.data.image_quality import Look
 
 _SUFFIXES: Mapping[str, tuple[str, ...]] = {
     "JPEG": (".jpg", ".jpeg"),

@@ -39,7 +39,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     store = existing_store(arguments)
     name, version = store.resolve(arguments.model)
     from pipeline.errors import PipelineError
-    from pipeline.evaluation.assess import assess
+    from pipeline.evaluation.evaluate_published import assess
     from pipeline.metrics.table import METRICS
 
     found = assess(store, arguments.runs_dir, name, version, location=arguments.dataset)

@@ -35,7 +35,7 @@ def _imagenet(arguments: argparse.Namespace) -> None:
     from contract.store import ModelStore
     from pipeline.networks.backbones import find_backbone
     from pipeline.publishing.gate import Gatekeeper
-    from pipeline.publishing.stock import StockSettings, publish_stock
+    from pipeline.publishing.imagenet import StockSettings, publish_stock
     from pipeline.recipe.gate_settings import Gate
 
     backbone = find_backbone(arguments.backbone)

@@ -32,7 +32,7 @@ def _score(arguments: argparse.Namespace) -> None:
     check_output(arguments.out)
     store = existing_store(arguments)
     name, version = store.resolve(arguments.model)
-    from pipeline.evaluation.score import score_folder
+    from pipeline.evaluation.score_folder import score_folder
 
     scored = score_folder(
         store, name, version, folder=arguments.folder, out=arguments.out, precision=arguments.precision

@@ -29,7 +29,7 @@ def _verify(arguments: argparse.Namespace) -> None:
         check_dataset(arguments.data)
     store = existing_store(arguments)
     name, version = store.resolve(arguments.model)
-    from pipeline.publishing.replay import verify_version
+    from pipeline.publishing.verify_published import verify_version
 
     for comparison in verify_version(store, arguments.runs_dir, name, version, data=arguments.data):
         found = comparison.deviation

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.groups import NearPair, group_images
+from pipeline.data.image_quality import AuditedImage
 from pipeline.data.ingest import Split
-from pipeline.data.look import AuditedImage
 from pipeline.errors import DatasetError
 from pipeline.recipe.data_settings import Data
 

@@ -19,8 +19,8 @@ from pipeline.evaluation.bootstrap import GroupBootstrap
 from pipeline.evaluation.calibration import fit_temperature, softmax
 from pipeline.evaluation.metrics import measure
 from pipeline.evaluation.operating_points import choose_points
+from pipeline.evaluation.positive_class import measure_screening
 from pipeline.evaluation.ranking import draw_curves
-from pipeline.evaluation.screening import measure_screening
 from pipeline.metrics.reliability import reliability
 from pipeline.metrics.table import Predictions
 from pipeline.networks.network import Classifier

@@ -15,9 +15,9 @@ from contract.store import ModelStore
 from pipeline.data.lineage import MANIFEST_FILE, Seen, find_run, seen_by
 from pipeline.data.split import read_manifest
 from pipeline.errors import DatasetError
-from pipeline.evaluation.assess import Answers, answer
 from pipeline.evaluation.bootstrap import GroupBootstrap
-from pipeline.publishing.replay import PREDICTIONS_FILE
+from pipeline.evaluation.evaluate_published import Answers, answer
+from pipeline.publishing.verify_published import PREDICTIONS_FILE
 
 Reference = tuple[str, int]  # a model's name and a version's number
 

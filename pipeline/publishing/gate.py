@@ -28,7 +28,7 @@ from pipeline.data.ingest import Source
 from pipeline.data.lineage import Seen, seen_by, seen_by_ancestors, seen_in
 from pipeline.data.split import Manifest, ManifestRow
 from pipeline.errors import PipelineError
-from pipeline.evaluation.scoring import Scorer, predict_files, scorer_of
+from pipeline.evaluation.scorer import Scorer, predict_files, scorer_of
 from pipeline.metrics.table import Predictions, find_metric
 from pipeline.recipe.gate_settings import MIN_IMAGES, Gate
 

@@ -1,7 +1,7 @@
 """Whether a SavedModel on disk does what its contract says, and computes what it should, to the digit.
 
 Before publication the test images are replayed and compared with the Keras model in memory; nothing is published that
-strays. Later the same comparison is made with what was written down then (pipeline/publishing/replay.py).
+strays. Later the same comparison is made with what was written down then (pipeline/publishing/verify_published.py).
 """
 
 from __future__ import annotations

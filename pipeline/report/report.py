@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from pipeline.data.split import ManifestRow
 from pipeline.evaluation.calibration import MIN_CALIBRATION_IMAGES
-from pipeline.evaluation.screening import SPECIFICITIES
+from pipeline.evaluation.positive_class import SPECIFICITIES
 from pipeline.metrics.table import Format, metrics_in
 from pipeline.report.figures import draw_learning_curve, draw_precision_recall, draw_reliability, draw_roc
 from pipeline.report.pictures import Pictures

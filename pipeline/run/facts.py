@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from contract.model import InputSpec, Label, ModelContract, build_document
-from pipeline.evaluation.baseline import FittedBaseline
 from pipeline.evaluation.evaluate import Evaluation, contract_points
+from pipeline.evaluation.novelty import FittedBaseline
 from pipeline.metrics.table import metric_names
 from pipeline.networks.network import Classifier
 from pipeline.publishing.libraries import library_versions

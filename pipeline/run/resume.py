@@ -16,7 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from contract.store import ModelStore
-from pipeline.data.look import AuditedImage
+from pipeline.data.image_quality import AuditedImage
 from pipeline.data.split import Manifest, read_manifest
 from pipeline.errors import ResumeError
 from pipeline.recipe.recipe import Recipe

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from contract.model import InputSpec
 from pipeline.data.split import ManifestRow
-from pipeline.evaluation.baseline import fit_to_images
 from pipeline.evaluation.evaluate import evaluate, write_predictions
+from pipeline.evaluation.novelty import fit_to_images
 from pipeline.networks.weights import Weights
 from pipeline.publishing.gate import Contender, Gatekeeper
 from pipeline.publishing.publish import Artifact, Published, Replay, publish

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.baseline import WARNING
 from contract.errors import ContractError
 from contract.model import ModelContract
+from contract.novelty import WARNING
 from contract.predictions import Prediction, decide, decode_predictions
 from service.gateway.backend.backend import Backend
 from service.gateway.context.errors import BrokenContractError, InvalidValueError

@@ -9,8 +9,8 @@ import pytest
 
 from contract.image import ImageHeader
 from pipeline.data.groups import NearPair
+from pipeline.data.image_quality import AuditedImage, Look
 from pipeline.data.ingest import Example, Split
-from pipeline.data.look import AuditedImage, Look
 from pipeline.data.split import Manifest, earlier_sides, split_images, split_table, taken_from_test
 from pipeline.errors import DatasetError
 from pipeline.recipe.data_settings import Data

@@ -15,8 +15,8 @@ from sklearn.metrics import (
 
 from pipeline.evaluation.bootstrap import GroupBootstrap
 from pipeline.evaluation.metrics import measure
+from pipeline.evaluation.positive_class import measure_screening
 from pipeline.evaluation.ranking import Ranking, draw_curves
-from pipeline.evaluation.screening import measure_screening
 from pipeline.recipe.evaluate_settings import Evaluate
 
 LABELS = ["glaucoma", "normal", "suspect"]

@@ -14,8 +14,8 @@ from pipeline.data.split import ManifestRow
 from pipeline.errors import RecipeError
 from pipeline.evaluation.bootstrap import GroupBootstrap
 from pipeline.evaluation.metrics import measure
+from pipeline.evaluation.positive_class import measure_screening
 from pipeline.evaluation.ranking import draw_curves
-from pipeline.evaluation.screening import measure_screening
 from pipeline.metrics.reliability import reliability
 from pipeline.networks.network import build_classifier
 from pipeline.networks.weights import Weights

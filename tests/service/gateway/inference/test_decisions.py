@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from contract.baseline import STATISTICS, measure_images
 from contract.model import ModelContract
+from contract.novelty import STATISTICS, measure_images
 from contract.store import ModelStore
 from tests.helpers.pictures import encode
 from tests.helpers.scripted_backend import ScriptedBackend, ScriptedVersion

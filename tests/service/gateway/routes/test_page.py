@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from contract.baseline import WARNING
 from contract.errors import ImageError
+from contract.novelty import WARNING
 from service.gateway.context.errors import GatewayError
 from service.gateway.web.swagger_ui import SWAGGER_UI_FILES
 from service.gateway.web.web_files import load_web_files

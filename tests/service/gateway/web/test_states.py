@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from contract.baseline import Baseline
 from contract.model import ModelContract
+from contract.novelty import Baseline
 from contract.store import ModelStore
 from service.gateway.access.api_keys import ApiKey, hash_secret, make_secret, write_keys
 from tests.helpers.gateway_process import ServiceProcess, fetch

@@ -22,7 +22,7 @@ from pipeline.data.lineage import MANIFEST_FILE, find_run, trained_data
 from pipeline.data.map_batches import map_batches
 from pipeline.data.split import read_manifest
 from pipeline.errors import DatasetError, VerificationError
-from pipeline.evaluation.scoring import Decoded, decode_files
+from pipeline.evaluation.scorer import Decoded, decode_files
 from pipeline.publishing.verify import Deviation, call, check_engines, compare
 from pipeline.run_folder import RUN_FILE
 

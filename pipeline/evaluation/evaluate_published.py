@@ -21,7 +21,7 @@ from pipeline.data.map_batches import map_batches
 from pipeline.data.split import ManifestRow
 from pipeline.errors import DatasetError
 from pipeline.evaluation.metrics import measure
-from pipeline.evaluation.scoring import Decoded, Read, Scorer, decode_files, scorer_of
+from pipeline.evaluation.scorer import Decoded, Read, Scorer, decode_files, scorer_of
 from pipeline.recipe.data_settings import Data
 
 log = logging.getLogger(__name__)

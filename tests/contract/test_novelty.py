@@ -1,4 +1,4 @@
-"""contract/baseline.py: statistics of pictures, and how far one is from others."""
+"""contract/novelty.py: statistics of pictures, and how far one is from others."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from contract.baseline import STATISTICS, Baseline, measure_images, read_baseline
 from contract.errors import ContractError
 from contract.model import InputSpec, Label, ModelContract, build_document
+from contract.novelty import STATISTICS, Baseline, measure_images, read_baseline
 
 
 def noise(*shape: int, seed: int = 0) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""pipeline/evaluation/scoring.py: a version as a batch callable, here and in a process of its own."""
+"""pipeline/evaluation/scorer.py: a version as a batch callable, here and in a process of its own."""
 
 import multiprocessing
 import pickle
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from contract.errors import StoreError
 from contract.store import ModelStore
 from pipeline.data.map_batches import map_batches
-from pipeline.evaluation.scoring import Scorer, scorer_of
+from pipeline.evaluation.scorer import Scorer, scorer_of
 from tests.helpers.tiny_model import publish_variant
 
 NAME = "colours"

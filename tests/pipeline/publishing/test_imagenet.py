@@ -21,7 +21,7 @@ from pipeline.networks.backbone import preprocess
 from pipeline.networks.backbones import BACKBONES, find_backbone
 from pipeline.networks.imagenet_files import CLASS_INDEX
 from pipeline.networks.weights import Weights
-from pipeline.publishing.stock import build_stock_classifier
+from pipeline.publishing.imagenet import build_stock_classifier
 from pipeline.publishing.synthetic import build_synthetic_images
 from service.client import FoveaClient
 from tests.helpers.gateway_process import ServiceProcess

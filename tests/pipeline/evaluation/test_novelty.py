@@ -1,4 +1,4 @@
-"""pipeline/evaluation/baseline.py: fitted to pictures of one kind, asked of more of them and of everything else.
+"""pipeline/evaluation/novelty.py: fitted to pictures of one kind, asked of more of them and of everything else.
 
 tests/e2e judges it on the sample set's eyes.
 """
@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from contract.baseline import Baseline, measure_images
 from contract.image import decode_image
 from contract.model import InputSpec
+from contract.novelty import Baseline, measure_images
 from pipeline.data.ingest import FolderSource
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest, ManifestRow
-from pipeline.evaluation.baseline import FALSE_ALARMS, choose_threshold, fit_baseline, fit_to_images
+from pipeline.evaluation.novelty import FALSE_ALARMS, choose_threshold, fit_baseline, fit_to_images
 
 SPEC = InputSpec(96, 96)
 

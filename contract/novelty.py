@@ -2,7 +2,7 @@
 
 The rule is made for pictures that have nothing to do with the model (a selfie, a black frame, noise), not for rare or
 pathological ones of the right kind. It looks at a fixed grid of points, so it costs the same for every input size.
-`pipeline/evaluation/baseline.py` fits it to training images; the gateway asks it of every picture.
+`pipeline/evaluation/novelty.py` fits it to training images; the gateway asks it of every picture.
 """
 
 from __future__ import annotations

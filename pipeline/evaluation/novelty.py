@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from contract.baseline import Baseline, measure_images
+from contract.novelty import Baseline, measure_images
 from pipeline.data.ingest import Split
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest, ManifestRow

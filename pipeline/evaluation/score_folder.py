@@ -19,7 +19,7 @@ from engine.precision import AUTO
 from pipeline.data.ingest import IMAGE_SUFFIXES
 from pipeline.data.map_batches import map_batches
 from pipeline.errors import DatasetError
-from pipeline.evaluation.scoring import Decoded, Scorer, decode_files, scorer_of
+from pipeline.evaluation.scorer import Decoded, Scorer, decode_files, scorer_of
 from pipeline.progress import progress_bar
 
 
