@@ -146,7 +146,7 @@ def train(folder: Path, weights: Path, way: str, *, mark: float | None = None) -
     import keras
 
     from pipeline.training.schedule import LearningRates, Patience, Plateau
-    from pipeline.training.stage_data import Supply
+    from pipeline.training.stage_data import StageData
     from pipeline.training.stages import plan_stages, set_trainable
 
     recipe, classifier, manifest, labels, pixels = _prepare(folder, weights, way)
@@ -155,11 +155,13 @@ def train(folder: Path, weights: Path, way: str, *, mark: float | None = None) -
     test = _test_accuracy(classifier, manifest, labels, pixels, is_frozen=is_frozen)
     curve: list[dict[str, Any]] = []
     clock = _Clock()
-    supply = Supply(classifier, manifest, labels=labels, pixels=pixels, recipe=recipe, features=folder / "features")
+    stage_data = StageData(
+        classifier, manifest, labels=labels, pixels=pixels, recipe=recipe, features=folder / "features"
+    )
     before: dict[str, dict[str, float]] = {}
     for stage in stages:
         set_trainable(classifier, stage)
-        fitting = supply.of_stage(stage.trainable)
+        fitting = stage_data.of_stage(stage.trainable)
         before[stage.name] = clock.stop()
         clock.go_on()
         model = fitting.model
@@ -249,22 +251,22 @@ def _test_accuracy(classifier: Any, manifest: Any, labels: Any, pixels: Any, *, 
     What is frozen in every stage computes them once, by Keras at float32 as the rest.
     """
     from pipeline.networks.backbone import preprocess
-    from pipeline.networks.splitting import cut_before_head
+    from pipeline.networks.splitting import split_before_head
 
     rows = manifest.of("test")
     targets = np.array([labels.index(row.label) for row in rows])
     inputs = preprocess(pixels.batch([row.path for row in rows]).astype(np.float32), classifier.preprocessing)
     model = classifier.model
     if is_frozen:
-        cut = cut_before_head(classifier)
-        model, inputs = cut.end, cut.trunk.predict(inputs, batch_size=32, verbose=0)
+        split = split_before_head(classifier)
+        model, inputs = split.trainable, split.frozen.predict(inputs, batch_size=32, verbose=0)
     return lambda: float((model.predict(inputs, batch_size=32, verbose=0).argmax(axis=1) == targets).mean())
 
 
 def _second_run(folder: Path, weights: Path) -> dict[str, float]:
     """Time the features of nine tenths of a larger set, then of all of it."""
     from pipeline.features.features import FeatureExtractor
-    from pipeline.networks.splitting import cut_before_head
+    from pipeline.networks.splitting import split_before_head
 
     draw_set(folder / "set", seed=SEEDS["quick"][0], train=SECOND, test=1)
     seconds = []
@@ -272,8 +274,8 @@ def _second_run(folder: Path, weights: Path) -> dict[str, float]:
         recipe, classifier, manifest, _, pixels = _prepare(folder, weights, "cached", share)
         rows = manifest.of("train")
         start = time.monotonic()
-        trunk = cut_before_head(classifier).trunk
-        extractor = FeatureExtractor(trunk, classifier, pixels=pixels, recipe=recipe, folder=folder / "again")
+        frozen = split_before_head(classifier).frozen
+        extractor = FeatureExtractor(frozen, classifier, pixels=pixels, recipe=recipe, folder=folder / "again")
         extractor.compute(extractor.views(rows, recipe.augment.views))
         seconds.append(time.monotonic() - start)
     first, second = seconds

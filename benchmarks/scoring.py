@@ -43,23 +43,23 @@ def _measure_network(name: str, rounds: int) -> dict[str, Any]:
     import keras
 
     from engine.loading import list_precisions, load_engine
-    from pipeline.features.frozen_network import Trunk
+    from pipeline.features.frozen_network import FrozenNetwork
     from pipeline.networks.network import build_classifier
-    from pipeline.networks.splitting import cut_before_head
+    from pipeline.networks.splitting import split_before_head
     from pipeline.networks.weights import Weights
     from pipeline.recipe.training_settings import Model
 
     keras.utils.set_random_seed(0)
     settings = Model.model_validate({"backbone": name, "weights": "none"})
     classifier = build_classifier(settings, Weights("none", None), num_classes=CLASSES, channels=3)
-    network, preprocessing = cut_before_head(classifier).trunk, classifier.preprocessing
+    network, preprocessing = split_before_head(classifier).frozen, classifier.preprocessing
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         directory = _export(classifier, Path(folder))
         engines = {
             precision: load_engine(directory, precision=precision, num_streams=1)
             for precision in list_precisions("openvino")
         }
-        trunk = Trunk(network, preprocessing)
+        frozen = FrozenNetwork(network, preprocessing)
         results = {
             "score": _compare(
                 {
@@ -74,7 +74,7 @@ def _measure_network(name: str, rounds: int) -> dict[str, Any]:
                 {
                     "keras_predict": _keras_predict(network, preprocessing),
                     "keras_graph": _keras_graph(network, preprocessing),
-                    "engine": trunk.compute,
+                    "engine": frozen.compute,
                 },
                 network.input.shape[1:],
                 rounds,
@@ -83,7 +83,7 @@ def _measure_network(name: str, rounds: int) -> dict[str, Any]:
         for engine in engines.values():
             engine.close()
     keras.backend.clear_session()
-    return {"features_run_on": trunk.runtime, **results}
+    return {"features_run_on": frozen.runtime, **results}
 
 
 def _export(classifier: Any, directory: Path) -> Path:

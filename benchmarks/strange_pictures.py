@@ -19,8 +19,8 @@ from sklearn.datasets import load_sample_images
 
 from contract.image import decode_image
 from contract.model import InputSpec
-from contract.novelty import Baseline, measure_images
-from pipeline.evaluation.novelty import fit_baseline
+from contract.novelty import NoveltyCheck, measure_images
+from pipeline.evaluation.novelty import fit_novelty_check
 
 SIZES = (80, 224)
 SEED = "7"
@@ -43,20 +43,20 @@ def _measure(folder: Path, size: int) -> dict[str, Any]:
     held_back = np.array([_is_validation(path) for path in paths])
     patients = [_patient(path) for path in paths if not _is_validation(path)]
     statistics_of = measure_images(images["train"])
-    baseline = fit_baseline(statistics_of[~held_back], statistics_of[held_back], patients)
-    distances = baseline.distances(images["test"])
+    novelty = fit_novelty_check(statistics_of[~held_back], statistics_of[held_back], patients)
+    distances = novelty.distances(images["test"])
     return {
         "training_images": int((~held_back).sum()),
         "validation_images": int(held_back.sum()),
         "test_images": len(distances),
-        "threshold": round(baseline.threshold, 3),
-        "test_alarms": int((distances > baseline.threshold).sum()),
+        "threshold": round(novelty.threshold, 3),
+        "test_alarms": int((distances > novelty.threshold).sum()),
         "test_distances": {str(q): round(float(np.percentile(distances, q)), 3) for q in (50, 90, 99, 100)},
         "strange_distances": {
-            name: round(float(baseline.distances(image[None])[0]), 2)
+            name: round(float(novelty.distances(image[None])[0]), 2)
             for name, image in _strange(images["test"][0], spec).items()
         },
-        "cost_ms": {str(batch): _cost_ms(baseline, images["test"][:batch]) for batch in (1, 8)},
+        "cost_ms": {str(batch): _cost_ms(novelty, images["test"][:batch]) for batch in (1, 8)},
     }
 
 
@@ -99,11 +99,11 @@ def _strange(eye: NDArray[np.uint8], spec: InputSpec) -> dict[str, NDArray[np.ui
     }
 
 
-def _cost_ms(baseline: Baseline, images: NDArray[np.uint8]) -> dict[str, float]:
+def _cost_ms(novelty: NoveltyCheck, images: NDArray[np.uint8]) -> dict[str, float]:
     """Return milliseconds for a whole request."""
     times = []
     for _ in range(_REPEATS):
         start = time.perf_counter()
-        baseline.find_unlike(images)
+        novelty.find_unlike(images)
         times.append(1e3 * (time.perf_counter() - start))
     return {"median": round(statistics.median(times), 4), "best": round(min(times), 4)}

@@ -13,7 +13,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from contract.errors import ContractError
-from contract.novelty import Baseline, read_baseline
+from contract.novelty import NoveltyCheck, read_novelty_check
 
 FORMAT = 1
 TASK = "image-classification"
@@ -121,7 +121,7 @@ class ModelContract:
         temperature: softmax temperature that is inside the graph.
         saliency: method of the `explain` signature, or None when there is none.
         operating_points: thresholds, possibly none.
-        baseline: what the training images look like, or None.
+        novelty: the check for images unlike the training images, or None.
         sha256: "sha256:<hex>" over the canonical JSON; the contract hash in replies.
     """
 
@@ -133,7 +133,7 @@ class ModelContract:
     saliency: str | None
     operating_points: tuple[OperatingPoint, ...]
     sha256: str
-    baseline: Baseline | None = field(default=None, repr=False, compare=False)
+    novelty: NoveltyCheck | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> ModelContract:
@@ -176,7 +176,7 @@ class ModelContract:
             saliency=saliency,
             operating_points=_read_operating_points(document.get("operating_points", []), labels),
             sha256=_hash(document),
-            baseline=read_baseline(document.get("baseline"), spec.channels),
+            novelty=read_novelty_check(document.get("baseline"), spec.channels),
         )
 
     def to_json(self) -> str:

@@ -1,8 +1,9 @@
-"""Whether a picture is far from those that a model was trained on: a few statistics of its pixels, and a distance.
+"""Measures how far an image is from a model's training images: a few statistics of its pixels, and a distance.
 
 The rule is made for pictures that have nothing to do with the model (a selfie, a black frame, noise), not for rare or
 pathological ones of the right kind. It looks at a fixed grid of points, so it costs the same for every input size.
-`pipeline/evaluation/novelty.py` fits it to training images; the gateway asks it of every picture.
+`pipeline/evaluation/novelty.py` fits it to training images; the gateway applies it to every image. Its JSON key is
+`baseline`.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ STATISTICS: Mapping[int, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Baseline:
-    """What training images look like, as far as `measure_images` tells.
+class NoveltyCheck:
+    """The distribution of the training images' statistics, and the distance from which an image is novel.
 
     Attributes:
         center: float32, shape (statistics,).
@@ -78,8 +79,8 @@ class Baseline:
         }
 
 
-def read_baseline(document: object, channels: int) -> Baseline | None:
-    """Return the baseline of a contract, None if it has none or one by a rule that this Fovea does not know.
+def read_novelty_check(document: object, channels: int) -> NoveltyCheck | None:
+    """Return the novelty check of a contract; None without one, or with a rule that this Fovea does not know.
 
     Raises:
         ContractError: if it is by this rule, but not complete.
@@ -99,7 +100,7 @@ def read_baseline(document: object, channels: int) -> Baseline | None:
         )
     if not (np.isfinite(center).all() and np.isfinite(whitening).all() and threshold > 0):
         raise ContractError("baseline: expected finite numbers and a positive threshold. Received: something else")
-    return Baseline(center, whitening, threshold)
+    return NoveltyCheck(center, whitening, threshold)
 
 
 def measure_images(images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -1,9 +1,9 @@
-"""The model store on disk: versions, index, atomic writes. The only reader and writer of `models/`.
+"""Reads and writes the model store on disk, `models/`: versions, index, atomic writes.
 
     models/
       index.json                    which version of each model is live, previous, candidate: the truth
       models.config                 what a server loads, in TensorFlow Serving's format; derived from the index
-      .filling                      there while docker compose's `seed` trains the first model, for people to be told
+      .filling                      there while docker compose's `seed` trains the first model
       .lock                         held (flock) by whoever writes
       .staging/<random>/            versions being written, a name no server reads; its writer holds a flock on it
       <name>/<version>/             finished versions, never changed, numbers never reused
@@ -24,6 +24,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from contract.commands import spell_command
 from contract.durable import locked, remove_abandoned, replace_file, settle, sync_directory
@@ -38,12 +39,14 @@ from contract.index import (
     config_text,
     find_entry,
     index_document,
+    parse_index,
 )
-from contract.store_reader import CONTRACT_FILE, StoreReader
+from contract.model import ModelContract
 
 __all__ = [
     "CONTAINER_ROOT",
     "CONTRACT_FILE",
+    "INITIALISING_MARK",
     "NAME_PATTERN",
     "REPORT_FILE",
     "ROLES",
@@ -55,17 +58,92 @@ __all__ = [
     "check_name",
 ]
 
+CONTRACT_FILE = "assets.extra/contract.json"
 VERIFICATION_FILE = "assets.extra/verification.json"
 REPORT_FILE = "assets.extra/report.html"
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
+INITIALISING_MARK = ".filling"
 
 
-class ModelStore(StoreReader):
+class ModelStore:
     """A model store in a folder; making this object touches nothing.
 
     Args:
         root: the folder, `models` by convention.
     """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @property
+    def config_path(self) -> Path:
+        """The file that servers poll."""
+        return self.root / "models.config"
+
+    @property
+    def is_initialising(self) -> bool:
+        """Whether compose's `seed` has left word that it trains the store's first model."""
+        return (self.root / INITIALISING_MARK).exists()
+
+    def version_path(self, name: str, version: int) -> Path:
+        """Return the folder of a version, whether it exists or not."""
+        return self.root / check_name(name) / str(version)
+
+    def read_index(self) -> Index:
+        """Return the roles of every model; an absent store is an empty one.
+
+        Raises:
+            StoreError: if the index is unreadable or not of this format.
+        """
+        path = self.root / "index.json"
+        try:
+            document = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return MappingProxyType({})
+        except (OSError, ValueError) as err:
+            raise StoreError(f"the index {path.name} cannot be read: {err}") from err
+        return parse_index(document)
+
+    def read_versions(self, name: str) -> tuple[int, ...]:
+        """Return the numbers of the versions on disk, ascending, whether they play a role or not."""
+        folder = self.root / check_name(name)
+        paths = folder.glob("[0-9]*") if folder.is_dir() else ()
+        return tuple(sorted(int(path.name) for path in paths if path.name.isdecimal()))
+
+    def resolve(self, reference: str) -> tuple[str, int]:
+        """Return the model and the version that a text names: NAME (its live version), NAME/3 or NAME/candidate.
+
+        Raises:
+            StoreError: if there is no such model, role or version.
+        """
+        name, _, choice = reference.partition("/")
+        entry = find_entry(self.read_index(), name)
+        if choice in ("", *ROLES):
+            version = getattr(entry, choice or "live")
+            if version is None:
+                raise StoreError(f"{name} has no {choice or 'live'} version; live is version {entry.live}")
+            return name, version
+        existing = self.read_versions(name)
+        if choice not in map(str, existing):
+            numbers = ", ".join(map(str, existing))
+            raise StoreError(
+                f"{reference}: expected {name}, or {name}/ with one of {numbers}, {', '.join(ROLES)}. "
+                f"Received: {choice!r}"
+            )
+        return name, int(choice)
+
+    def read_contract(self, name: str, version: int) -> ModelContract:
+        """Return the contract of a version.
+
+        Raises:
+            StoreError: if there is no such version.
+            ContractError: if its contract is broken.
+        """
+        path = self.version_path(name, version) / CONTRACT_FILE
+        try:
+            return ModelContract.from_json(path.read_bytes())
+        except OSError as err:
+            raise StoreError(f"no contract for {name}/{version}: expected {CONTRACT_FILE}: {err.strerror}") from err
 
     def ensure(self) -> None:
         """Create the store if it is absent, and bring models.config in line with the index.

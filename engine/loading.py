@@ -69,7 +69,7 @@ def load_engine(
         engine: name of a runtime, or "auto": the first of engine/runtime.py that reads the model.
         precision: "float32", a faster one that this machine has, or "auto": the fastest that is known to be good
             enough (engine/precision.py).
-        warm_up: whether to compile every signature and replay the model's warm-up records, so that its first caller
+        warm_up: whether to compile every signature and run the model's warm-up records, so that its first caller
             does not wait; otherwise only `serving_default` is compiled now.
         num_threads: that the model may use; 0 means one for each core.
         num_streams: runs that are computed at a time, each on its share of the threads; 0 means 1, which suits single
@@ -91,7 +91,7 @@ def load_engine(
     if warm_up:
         try:
             held = loaded.signatures if single_row and loaded.has_streams else None
-            replay_warmup(loaded, directory, held)
+            run_warmup_records(loaded, directory, held)
         except BaseException:
             loaded.close()
             raise
@@ -119,7 +119,7 @@ def _load(directory: Path, runtimes: Sequence[Runtime], settings: LoadSettings) 
     raise UnreadableError(". ".join(map(str, unread))) from unread[0]
 
 
-def replay_warmup(engine: Engine, directory: Path, signatures: Collection[str] | None = None) -> int:
+def run_warmup_records(engine: Engine, directory: Path, signatures: Collection[str] | None = None) -> int:
     """Run every warm-up record of a version, or those of some signatures, and return how many there were.
 
     Signatures that no record asks (`describe` is one) are then run once on zeros, because a graph is optimized at its

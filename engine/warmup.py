@@ -28,7 +28,7 @@ PredictRequest = Any  # a tensorflow.serving.PredictRequest message; the stubs h
 
 
 def build_warmup_request(signature: str, inputs: dict[str, NDArray[Any]]) -> PredictRequest:
-    """Return a request that names a signature and no model: whoever replays it knows the model.
+    """Return a request that names a signature and no model: the caller adds the model.
 
     Args:
         signature: such as "serving_default".

@@ -108,7 +108,7 @@ COMMANDS = {
         _pipeline(
             "verify",
             _VERSIONS,
-            "replay a version's images and compare with what was written down",
+            "run a version's recorded images and compare the probabilities",
             "fovea verify cells",
         ),
         _pipeline(
@@ -126,7 +126,7 @@ COMMANDS = {
         _pipeline(
             "imagenet",
             _VERSIONS,
-            "publish a stock 1000-class ImageNet network with its labels",
+            "publish a 1000-class ImageNet network of Keras's with its labels",
             "fovea imagenet --backbone MobileNetV2",
         ),
         _pipeline(

@@ -118,8 +118,8 @@ class Model:
         """Return classes, decisions and warnings of each image."""
         probabilities = np.asarray(self._engine.run("serving_default", {"images": batch})["probabilities"], np.float32)
         ranked = decode_predictions(probabilities, self.contract.labels, top)
-        baseline = self.contract.baseline
-        unlike = [False] * len(batch) if baseline is None else baseline.find_unlike(batch).tolist()
+        novelty = self.contract.novelty
+        unlike = [False] * len(batch) if novelty is None else novelty.find_unlike(batch).tolist()
         return [
             (classes, decide(row, self.contract), (WARNING,) if strange else ())
             for row, classes, strange in zip(probabilities, ranked, unlike, strict=True)

@@ -17,7 +17,7 @@ from pipeline.audit.findings import Finding, Level, counted, each
 from pipeline.audit.leakage import find_copies, find_near_copies, find_split_groups
 from pipeline.audit.quality import FLAT, find_quality
 from pipeline.data.groups import NearPair, is_grouped
-from pipeline.data.image_quality import AuditedImage, look_at
+from pipeline.data.image_quality import AuditedImage, measure_quality
 from pipeline.data.ingest import Dataset, Example
 from pipeline.data.map_batches import map_batches
 from pipeline.data.pixels import Pixels
@@ -85,12 +85,12 @@ class Checker:
         try:
             file = self.pixels.source.read(example.path)
             decoded = self.pixels.keep(example.path, decode_image(file, self.pixels.spec))
-            look = look_at(read_header(file), decoded)
+            quality = measure_quality(read_header(file), decoded)
         except ImageError as err:
             return Problem(example.path, err.code, str(err))
         except OSError as err:
             return Problem(example.path, "unreadable_file", err.strerror or str(err))
-        return AuditedImage(example, hashlib.sha256(file).hexdigest(), look)
+        return AuditedImage(example, hashlib.sha256(file).hexdigest(), quality)
 
 
 def audit(dataset: Dataset, pixels: Pixels, data: Data) -> Audit:
@@ -138,10 +138,10 @@ def check_audit(found: Audit, labels: Sequence[str], data: Data) -> None:
 
 def _near_copies(images: Sequence[AuditedImage], max_distance: int) -> list[NearPair]:
     """Return near copies; images without detail all look the same and tell nothing."""
-    shown = [i for i, image in enumerate(images) if image.look.contrast >= FLAT]
-    pairs = near_pairs([images[i].look.fingerprint for i in shown], max_distance)
+    shown = [i for i, image in enumerate(images) if image.quality.contrast >= FLAT]
+    pairs = near_pairs([images[i].quality.fingerprint for i in shown], max_distance)
     found = [NearPair(shown[pair.first], shown[pair.second], pair.distance) for pair in pairs]
-    return [p for p in found if images[p.first].look.pixels_sha256 != images[p.second].look.pixels_sha256]
+    return [p for p in found if images[p.first].quality.pixels_sha256 != images[p.second].quality.pixels_sha256]
 
 
 def _find_problems(dataset: Dataset, problems: Sequence[Problem], data: Data) -> list[Finding]:
@@ -167,12 +167,12 @@ def _find_in_images(
 ) -> list[Finding]:
     examples = [image.example for image in images]
     return [
-        *find_copies(examples, [image.look.pixels_sha256 for image in images], data),
+        *find_copies(examples, [image.quality.pixels_sha256 for image in images], data),
         *find_near_copies(examples, near),
         *find_split_groups(examples, data),
         *_find_class_sizes(dataset.labels, examples),
         *_find_missing_groups(examples, data),
-        *find_quality({image.example.path: image.look for image in images}, pixels.spec),
+        *find_quality({image.example.path: image.quality for image in images}, pixels.spec),
     ]
 
 

@@ -52,7 +52,7 @@ def write_audit(folder: Path, dataset: Dataset, found: Audit, pixels: Pixels) ->
 
 def audit_document(dataset: Dataset, found: Audit) -> dict[str, Any]:
     """Return the audit as it is written to audit.json."""
-    headers = [image.look.header for image in found.images]
+    headers = [image.quality.header for image in found.images]
     sizes = Counter(f"{header.width} x {header.height}" for header in headers)
     return {
         "dataset": dataset.source.location.name,

@@ -1,4 +1,4 @@
-"""Images that can be read but may be worth nothing: wrong names, kinds of pixel, tiny, odd-shaped, dark, blurred."""
+"""Finds readable images of doubtful quality: wrong suffix, odd shape or mode, tiny, dark, washed out, blurred."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from contract.model import InputSpec
 from pipeline.audit.findings import Finding, counted, each
-from pipeline.data.image_quality import Look
+from pipeline.data.image_quality import ImageQuality
 
 _SUFFIXES: Mapping[str, tuple[str, ...]] = {
     "JPEG": (".jpg", ".jpeg"),
@@ -30,17 +30,17 @@ BLURRED_SPREADS = 3.5  # robust standard deviations (1.4826 x median absolute de
 _FEWEST = 20  # images from which on the set's own median says what is usual
 
 
-def find_quality(looks: Mapping[str, Look], spec: InputSpec) -> list[Finding]:
+def find_quality(qualities: Mapping[str, ImageQuality], spec: InputSpec) -> list[Finding]:
     """Return warnings on single images.
 
     Args:
-        looks: the readable images by path.
+        qualities: of the readable images, by path.
         spec: what the model takes.
     """
-    shape = _aspect_ratios(looks)
-    blurred = _blurred_below([look.sharpness for look in looks.values() if look.contrast >= FLAT])
+    shape = _aspect_ratios(qualities)
+    blurred = _blurred_below([quality.sharpness for quality in qualities.values() if quality.contrast >= FLAT])
     smallest = min(spec.height, spec.width) / 2
-    checks: list[tuple[str, str, str, Callable[[str, Look], bool]]] = [
+    checks: list[tuple[str, str, str, Callable[[str, ImageQuality], bool]]] = [
         ("wrong_extension", "has", "the suffix of another format", _has_wrong_suffix),
         ("sixteen_bit", "is", "16-bit grey: scaled to 8 bits over the whole range", lambda _, x: _is_deep(x)),
         ("several_frames", "has", "several frames or pages: the first is used", lambda _, x: x.header.num_frames > 1),
@@ -58,25 +58,25 @@ def find_quality(looks: Mapping[str, Look], spec: InputSpec) -> list[Finding]:
     ]
     findings = []
     for code, verb, words, has_it in checks:
-        if paths := [path for path, look in looks.items() if has_it(path, look)]:
+        if paths := [path for path, quality in qualities.items() if has_it(path, quality)]:
             findings.append(Finding("warning", code, f"{counted(len(paths), 'image', verb)} {words}", each(paths)))
-    return findings + _mixed_modes(looks)
+    return findings + _mixed_modes(qualities)
 
 
-def _has_wrong_suffix(path: str, look: Look) -> bool:
-    return PurePosixPath(path).suffix.lower() not in _SUFFIXES[look.header.format]
+def _has_wrong_suffix(path: str, quality: ImageQuality) -> bool:
+    return PurePosixPath(path).suffix.lower() not in _SUFFIXES[quality.header.format]
 
 
-def _is_deep(look: Look) -> bool:
-    return look.header.mode.startswith("I")
+def _is_deep(quality: ImageQuality) -> bool:
+    return quality.header.mode.startswith("I")
 
 
-def _aspect_ratios(looks: Mapping[str, Look]) -> dict[str, bool]:
+def _aspect_ratios(qualities: Mapping[str, ImageQuality]) -> dict[str, bool]:
     """Return whether each image's shape is odd: against the set's median, or against a square in a small set."""
     ratios = {}
-    for path, look in looks.items():
-        ratio = look.header.width / look.header.height
-        ratios[path] = 1 / ratio if look.header.orientation in _SIDEWAYS else ratio
+    for path, quality in qualities.items():
+        ratio = quality.header.width / quality.header.height
+        ratios[path] = 1 / ratio if quality.header.orientation in _SIDEWAYS else ratio
     usual = float(np.median(list(ratios.values()))) if len(ratios) >= _FEWEST else 1.0
     limit = ODD_SHAPE if len(ratios) >= _FEWEST else ODD_SHAPE * 2
     return {path: not usual / limit <= ratio <= usual * limit for path, ratio in ratios.items()}
@@ -91,9 +91,9 @@ def _blurred_below(sharpness: Sequence[float]) -> float:
     return float(np.exp(np.median(logs) - max(BLURRED_SPREADS * spread, np.log(BLURRED_AT_LEAST))))
 
 
-def _mixed_modes(looks: Mapping[str, Look]) -> list[Finding]:
+def _mixed_modes(qualities: Mapping[str, ImageQuality]) -> list[Finding]:
     """Warn of a minority of grey among colour images, and the like: it may give the class away."""
-    modes = {path: _kind(look.header.mode) for path, look in looks.items()}
+    modes = {path: _kind(quality.header.mode) for path, quality in qualities.items()}
     counts = Counter(modes.values()).most_common()
     if len(counts) < 2:
         return []

@@ -39,10 +39,10 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     store = existing_store(arguments)
     name, version = store.resolve(arguments.model)
     from pipeline.errors import PipelineError
-    from pipeline.evaluation.evaluate_published import assess
+    from pipeline.evaluation.evaluate_published import evaluate_published
     from pipeline.metrics.table import METRICS
 
-    found = assess(store, arguments.runs_dir, name, version, location=arguments.dataset)
+    found = evaluate_published(store, arguments.runs_dir, name, version, location=arguments.dataset)
     print(f"{name}/{version} on {found['images']} images of {found['dataset']}")
     for metric in METRICS:
         interval = format_interval(found.get(f"{metric.name}_interval"))

@@ -1,4 +1,4 @@
-"""`imagenet`: publish a stock ImageNet network with its 1000 labels."""
+"""`imagenet`: publish an ImageNet network of Keras's with its 1000 labels."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def _imagenet(arguments: argparse.Namespace) -> None:
     from contract.store import ModelStore
     from pipeline.networks.backbones import find_backbone
     from pipeline.publishing.gate import Gatekeeper
-    from pipeline.publishing.imagenet import StockSettings, publish_stock
+    from pipeline.publishing.imagenet import ImagenetSettings, publish_imagenet
     from pipeline.recipe.gate_settings import Gate
 
     backbone = find_backbone(arguments.backbone)
     name = arguments.name or backbone.name.lower()
     store = ModelStore(arguments.models_dir)
-    settings = StockSettings(
+    settings = ImagenetSettings(
         backbone,
         weights=arguments.weights,
         class_index=arguments.class_index,
@@ -49,10 +49,10 @@ def _imagenet(arguments: argparse.Namespace) -> None:
         fit=arguments.fit,
     )
     gatekeeper = Gatekeeper(Gate(), store, arguments.runs_dir, force=arguments.force)
-    stock = publish_stock(name, settings, gatekeeper)
-    spec = stock.contract.input
+    published = publish_imagenet(name, settings, gatekeeper)
+    spec = published.contract.input
     size = f"{spec.height} x {spec.width}"
-    print(f"{backbone.name}: {len(stock.contract.labels)} classes from {size} {spec.color} images")
-    print(f"published: {store.version_path(name, stock.version)}")
-    for line in describe_outcome(stock.gate, name, stock.version):
+    print(f"{backbone.name}: {len(published.contract.labels)} classes from {size} {spec.color} images")
+    print(f"published: {store.version_path(name, published.version)}")
+    for line in describe_outcome(published.gate, name, published.version):
         print(line)

@@ -1,4 +1,4 @@
-"""`verify`: is a published version still what was published?"""
+"""`verify`: compare a published version with what was recorded when it was published."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.commands.paths import check_dataset
 
 def add(commands: Any) -> None:
     """Describe the command to argparse."""
-    command = commands.add_parser("verify", help="replay a version's images and compare with what was written down")
+    command = commands.add_parser("verify", help="run a version's recorded images and compare the probabilities")
     command.add_argument(
         "model",
         metavar="NAME[/VERSION]",
@@ -29,9 +29,9 @@ def _verify(arguments: argparse.Namespace) -> None:
         check_dataset(arguments.data)
     store = existing_store(arguments)
     name, version = store.resolve(arguments.model)
-    from pipeline.publishing.verify_published import verify_version
+    from pipeline.publishing.verify_published import verify_published
 
-    for comparison in verify_version(store, arguments.runs_dir, name, version, data=arguments.data):
+    for comparison in verify_published(store, arguments.runs_dir, name, version, data=arguments.data):
         found = comparison.deviation
         words = (
             []

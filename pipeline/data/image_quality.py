@@ -1,4 +1,4 @@
-"""What an audit notes of one image: what its file says, and a few numbers of what the model will see."""
+"""Measures the quality of one image for the audit: facts of its file, and statistics of its decoded pixels."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _DARKEST, _BRIGHTEST = 0.01, 0.99  # shares of the pixels that count as outliers
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """One image, measured on the pixels that the model sees.
+class ImageQuality:
+    """The quality of one image, measured on the pixels that the model sees.
 
     Attributes:
         header: format, size, mode, orientation and frames, as the file says.
@@ -50,15 +50,15 @@ class AuditedImage:
     Attributes:
         example: the image's path, label and split.
         sha256: hex digest of the file's bytes.
-        look: what was measured.
+        quality: the measures.
     """
 
     example: Example
     sha256: str
-    look: Look
+    quality: ImageQuality
 
 
-def look_at(header: ImageHeader, pixels: NDArray[np.uint8]) -> Look:
+def measure_quality(header: ImageHeader, pixels: NDArray[np.uint8]) -> ImageQuality:
     """Measure one image.
 
     Args:
@@ -69,7 +69,7 @@ def look_at(header: ImageHeader, pixels: NDArray[np.uint8]) -> Look:
     grey = image.convert("L")
     shares = np.cumsum(grey.histogram()) / (grey.width * grey.height)
     bits = imagehash.phash(grey, hash_size=HASH_SIDE).hash
-    return Look(
+    return ImageQuality(
         header,
         hashlib.sha256(pixels.tobytes()).hexdigest(),
         np.packbits(bits).tobytes(),

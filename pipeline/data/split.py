@@ -119,7 +119,7 @@ def split_images(
     Raises:
         DatasetError: if a class has too few groups, or no split leaves every class on every side.
     """
-    groups = group_images([i.example for i in images], data, [i.look.pixels_sha256 for i in images], near)
+    groups = group_images([i.example for i in images], data, [i.quality.pixels_sha256 for i in images], near)
     rows = [
         ManifestRow(i.example.path, i.sha256, i.example.label, group, i.example.split or "train")
         for i, group in zip(images, groups, strict=True)

@@ -19,7 +19,7 @@ from pipeline.evaluation.bootstrap import GroupBootstrap
 from pipeline.evaluation.calibration import fit_temperature, softmax
 from pipeline.evaluation.metrics import measure
 from pipeline.evaluation.operating_points import choose_points
-from pipeline.evaluation.positive_class import measure_screening
+from pipeline.evaluation.positive_class import measure_positive_class
 from pipeline.evaluation.ranking import draw_curves
 from pipeline.metrics.reliability import reliability
 from pipeline.metrics.table import Predictions
@@ -40,7 +40,7 @@ class Evaluation:
             what an export is compared with.
         served: the same from the graph that is exported; what `test` is measured on.
         targets: class indices of the test images, shape (images,).
-        test: accuracy and all else, as `metrics.measure` gives it, with screening and curves.
+        test: accuracy and all else, as `metrics.measure` gives it, with the positive class (`screening`) and curves.
         calibration: where the temperature comes from, reliability before and after.
         operating_points: as in metrics.json.
         warnings: what a reader of the numbers must know.
@@ -87,7 +87,7 @@ def evaluate(
         test=Predictions(served, targets),
     )
     test = measure(served, targets, labels, groups)
-    test["screening"] = measure_screening(served, targets, labels, settings, GroupBootstrap(groups))
+    test["screening"] = measure_positive_class(served, targets, labels, settings, GroupBootstrap(groups))
     test["curves"] = _curves(served, targets, labels)
     return Evaluation(
         temperature=temperature,

@@ -1,4 +1,4 @@
-"""A published version on a labelled set: what are its answers worth there?"""
+"""Evaluates a published version on a labelled set."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What a version says of labelled images.
+class LabelledPredictions:
+    """A version's predictions of labelled images.
 
     Attributes:
         labels: class ids in the order of the probabilities' columns.
@@ -42,16 +42,16 @@ class Answers:
     probabilities: NDArray[np.float32]
 
     def measure(self) -> dict[str, Any]:
-        """Return what the answers are worth, as `metrics.measure` does."""
+        """Return the metrics, as `metrics.measure` does."""
         targets = np.array([self.labels.index(row.label) for row in self.rows], np.int64)
         return measure(self.probabilities, targets, self.labels, [row.group for row in self.rows])
 
-    def subset(self, chosen: Sequence[int]) -> Answers:
-        """Return the answers at some positions, in that order."""
-        return Answers(self.labels, [self.rows[i] for i in chosen], self.probabilities[list(chosen)])
+    def subset(self, chosen: Sequence[int]) -> LabelledPredictions:
+        """Return the predictions at some positions, in that order."""
+        return LabelledPredictions(self.labels, [self.rows[i] for i in chosen], self.probabilities[list(chosen)])
 
 
-def assess(store: ModelStore, runs_dir: Path, name: str, version: int, *, location: Path) -> dict[str, Any]:
+def evaluate_published(store: ModelStore, runs_dir: Path, name: str, version: int, *, location: Path) -> dict[str, Any]:
     """Return the metrics of a version on a set: on its test images if the set has any, else on all of them.
 
     Args:
@@ -69,21 +69,21 @@ def assess(store: ModelStore, runs_dir: Path, name: str, version: int, *, locati
     Raises:
         PipelineError, ContractError, EngineError: with the reason.
     """
-    answers, unreadable = answer(store, name, version, location)
+    predictions, unreadable = predict_labelled(store, name, version, location)
     seen = seen_by(store, runs_dir, name, version)
-    trained_on = None if seen is None else sum(seen.knows(row) for row in answers.rows)
+    trained_on = None if seen is None else sum(seen.knows(row) for row in predictions.rows)
     if trained_on:
         log.warning(
             "%d of %d images were trained on, they or their group: the numbers are flattered.",
             trained_on,
-            len(answers.rows),
+            len(predictions.rows),
         )
     about = {"model": name, "version": version, "dataset": location.name}
-    return {**about, "unreadable": unreadable, "trained_on": trained_on, **answers.measure()}
+    return {**about, "unreadable": unreadable, "trained_on": trained_on, **predictions.measure()}
 
 
-def answer(store: ModelStore, name: str, version: int, location: Path) -> tuple[Answers, int]:
-    """Return a version's answers on a labelled set and the number of images that cannot be read.
+def predict_labelled(store: ModelStore, name: str, version: int, location: Path) -> tuple[LabelledPredictions, int]:
+    """Return a version's predictions of a labelled set and the number of images that cannot be read.
 
     Raises:
         DatasetError: if the set has a class that the model does not know, or no readable image.
@@ -114,7 +114,7 @@ def answer(store: ModelStore, name: str, version: int, location: Path) -> tuple[
     if unreadable:
         log.warning("%d of %d images cannot be read and were left out.", unreadable, len(examples))
     labels = tuple(label.id for label in contract.labels)
-    return Answers(labels, rows, np.stack([probabilities[row.path] for row in rows])), unreadable
+    return LabelledPredictions(labels, rows, np.stack([probabilities[row.path] for row in rows])), unreadable
 
 
 def _predict_readable(scorer: Scorer, read: Read, paths: list[str]) -> dict[str, NDArray[np.float32]]:

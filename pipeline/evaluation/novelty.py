@@ -1,4 +1,4 @@
-"""What the training images look like, for the contract: pictures far from them get a warning when served."""
+"""Fits the novelty check to the training images; the contract holds it, and the gateway warns by it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from contract.novelty import Baseline, measure_images
+from contract.novelty import NoveltyCheck, measure_images
 from pipeline.data.ingest import Split
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest, ManifestRow
@@ -27,17 +27,17 @@ _SEED = 1
 
 
 @dataclass(frozen=True)
-class FittedBaseline:
-    """A baseline, and how often it is wrong.
+class FittedNoveltyCheck:
+    """A novelty check with its false alarms.
 
     Attributes:
-        baseline: goes into the contract.
+        novelty: goes into the contract.
         validation: validation images among those that the threshold was chosen on.
         test: test images that were measured.
         alarms: how many of these are called unlike the training images.
     """
 
-    baseline: Baseline
+    novelty: NoveltyCheck
     validation: int
     test: int
     alarms: int
@@ -45,7 +45,7 @@ class FittedBaseline:
     def document(self) -> dict[str, Any]:
         """Return what contract and metrics.json hold."""
         return {
-            **self.baseline.document(),
+            **self.novelty.document(),
             "false_alarms": {
                 "wanted": FALSE_ALARMS,
                 "validation_images": self.validation,
@@ -55,8 +55,8 @@ class FittedBaseline:
         }
 
 
-def fit_to_images(manifest: Manifest, pixels: Pixels) -> FittedBaseline | None:
-    """Fit a baseline to the training images and count the false alarms on the test images.
+def fit_to_images(manifest: Manifest, pixels: Pixels) -> FittedNoveltyCheck | None:
+    """Fit a novelty check to the training images and count the false alarms on the test images.
 
     Returns:
         None if there are too few images to say anything.
@@ -66,9 +66,9 @@ def fit_to_images(manifest: Manifest, pixels: Pixels) -> FittedBaseline | None:
     train, val, test = (measure_rows(part, pixels) for part in rows)
     if min(len(train), len(val)) < _MIN_IMAGES:
         return None
-    baseline = fit_baseline(train, val, [row.group for row in rows[0]])
-    alarms = int((baseline.distances_of(test) > baseline.threshold).sum()) if len(test) else 0
-    return FittedBaseline(baseline, len(val), len(test), alarms)
+    novelty = fit_novelty_check(train, val, [row.group for row in rows[0]])
+    alarms = int((novelty.distances_of(test) > novelty.threshold).sum()) if len(test) else 0
+    return FittedNoveltyCheck(novelty, len(val), len(test), alarms)
 
 
 def _choose_rows(rows: list[ManifestRow]) -> list[ManifestRow]:
@@ -85,7 +85,7 @@ def measure_rows(rows: Sequence[ManifestRow], pixels: Pixels) -> NDArray[np.floa
     return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 
 
-def fit_baseline(train: NDArray[np.float32], val: NDArray[np.float32], groups: Sequence[str]) -> Baseline:
+def fit_novelty_check(train: NDArray[np.float32], val: NDArray[np.float32], groups: Sequence[str]) -> NoveltyCheck:
     """Fit centre and spread to training images, and choose the threshold on images that were not fitted to.
 
     These are the validation images and, since those are often few, the training images too: each fifth of them, whole
@@ -97,9 +97,9 @@ def fit_baseline(train: NDArray[np.float32], val: NDArray[np.float32], groups: S
         groups: of each training image, such as the patient.
     """
     center, whitening = _fit(train)
-    untested = Baseline(center, whitening, math.inf)
+    untested = NoveltyCheck(center, whitening, math.inf)
     distances = np.concatenate([untested.distances_of(val), _held_out_distances(train, groups)])
-    return Baseline(center, whitening, choose_threshold(distances))
+    return NoveltyCheck(center, whitening, choose_threshold(distances))
 
 
 def _held_out_distances(train: NDArray[np.float32], groups: Sequence[str]) -> NDArray[np.float32]:
@@ -111,7 +111,7 @@ def _held_out_distances(train: NDArray[np.float32], groups: Sequence[str]) -> ND
     distances = np.zeros(len(train), np.float32)
     for fold in range(_FOLDS):
         center, whitening = _fit(train[folds != fold])
-        distances[folds == fold] = Baseline(center, whitening, math.inf).distances_of(train[folds == fold])
+        distances[folds == fold] = NoveltyCheck(center, whitening, math.inf).distances_of(train[folds == fold])
     return distances
 
 

@@ -1,4 +1,4 @@
-"""Numbers for one class that must not be missed, and for classes that have an order."""
+"""Measures a declared positive class against the rest, and predictions of ordered classes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPECIFICITIES = (0.95, 0.85)
 _PARTIAL_SPECIFICITY = 0.9
 
 
-def measure_screening(
+def measure_positive_class(
     probabilities: NDArray[np.float32],
     targets: NDArray[np.int64],
     labels: Sequence[str],

@@ -1,4 +1,4 @@
-"""Batch scoring: a folder of images of any size to a CSV, one row an image, in bounded memory."""
+"""Predicts a folder of images of any size into a CSV, one row an image, in bounded memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pipeline.progress import progress_bar
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What a scoring did.
+    """The counts of one `score`.
 
     Attributes:
         images: rows with probabilities.

@@ -1,4 +1,4 @@
-"""The frozen part of a classifier runs once per image and view; what comes out of it is kept and trains the rest."""
+"""Computes the features of a frozen network once per image and view, and keeps them for training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline.data.map_batches import map_batches
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import ManifestRow
 from pipeline.features.feature_store import FeatureStore, make_key
-from pipeline.features.frozen_network import Trunk
+from pipeline.features.frozen_network import FrozenNetwork
 from pipeline.networks.network import Classifier
 from pipeline.progress import note, progress_bar
 from pipeline.recipe.recipe import Recipe
@@ -50,17 +50,17 @@ class FeatureExtractor:
     """Computes features of views of images, once, and keeps them in `store`.
 
     Args:
-        trunk: the frozen network.
-        classifier: whose preprocessing the trunk wants.
+        network: the frozen Keras network.
+        classifier: whose preprocessing the network takes.
         pixels: decodes the images.
         recipe: augmentation, seed, limits.
         folder: of all features.
-        base: computes what `trunk` takes, if that is not preprocessed images but another trunk's features.
+        base: computes the input of `network`, where that is another frozen network's features.
     """
 
     def __init__(
         self,
-        trunk: Any,
+        network: Any,
         classifier: Classifier,
         *,
         pixels: Pixels,
@@ -74,11 +74,11 @@ class FeatureExtractor:
         self._augmentation = make_augmentation(recipe.augment, recipe.train.seed)
         self._base = base
         preprocessing = classifier.preprocessing if base is None else "none"
-        self._trunk = Trunk(trunk, preprocessing)
-        before = {"preprocessing": preprocessing, "input": asdict(pixels.spec), "runtime": self._trunk.runtime}
-        name = hash_network(trunk, before if base is None else {**before, "base": base.store.network})
+        self._frozen = FrozenNetwork(network, preprocessing)
+        before = {"preprocessing": preprocessing, "input": asdict(pixels.spec), "runtime": self._frozen.runtime}
+        name = hash_network(network, before if base is None else {**before, "base": base.store.network})
         limit = int(recipe.cache.max_gb * 1e9)
-        self.store: FeatureStore = FeatureStore(folder, name, shape=tuple(trunk.output.shape[1:]), max_bytes=limit)
+        self.store: FeatureStore = FeatureStore(folder, name, shape=tuple(network.output.shape[1:]), max_bytes=limit)
 
     def views(self, rows: Sequence[ManifestRow], count: int) -> list[View]:
         """Return `count` views of each image, all of the first image first."""
@@ -132,7 +132,7 @@ class FeatureExtractor:
         """Return the features of views that have the same number."""
         padded = [*batch, *[batch[-1]] * (_BATCH - len(batch))]
         inputs = self._changed(padded) if self._base is None else self._base.store.batch([v.key for v in padded])
-        features = np.clip(self._trunk.compute(inputs), -_LARGEST, _LARGEST)
+        features = np.clip(self._frozen.compute(inputs), -_LARGEST, _LARGEST)
         return batch, features[: len(batch)].astype(np.float16)
 
     def _changed(self, views: Sequence[View]) -> Any:

@@ -1,4 +1,4 @@
-"""A frozen network that computes features: on the preferred runtime, once its features agree with Keras."""
+"""Runs a frozen network on the preferred runtime, after its features agreed with Keras's."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _CLOSE_ENOUGH = 0.02  # at faster precisions
 Compute = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
-class Trunk:
+class FrozenNetwork:
     """A network that does not train.
 
     Args:
-        network: a Keras model from preprocessed images, or another trunk's features, to features.
+        network: a Keras model from preprocessed images, or another frozen network's features, to features.
         preprocessing: what the network's input must look like; "none" for features.
 
     Attributes:
@@ -54,7 +54,7 @@ class Trunk:
         """Return features, float32, shape (batch, *features).
 
         Args:
-            inputs: shape (batch, *input): pixels 0-255 of any type, or another trunk's features.
+            inputs: shape (batch, *input): pixels 0-255 of any type, or another frozen network's features.
         """
         values = np.array(inputs, np.float32)  # a copy: Keras's preprocessing may work in place
         if self._compute is None:

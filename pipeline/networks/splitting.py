@@ -1,4 +1,4 @@
-"""A classifier in two: what stays as it is, and what trains. The two share their layers with the classifier."""
+"""Splits a classifier into a frozen and a trainable network that share its layers."""
 
 from __future__ import annotations
 
@@ -9,31 +9,33 @@ import keras
 
 from pipeline.networks.network import Classifier
 
+_FROZEN = "trunk"  # part of the hash by which the feature store finds features
+
 
 @dataclass(frozen=True)
-class Cut:
-    """A classifier in two parts that share its layers.
+class SplitNetwork:
+    """A classifier as two networks that share its layers.
 
     Attributes:
-        trunk: from preprocessed images to features; does not train.
-        end: from features to probabilities; training it trains the classifier.
+        frozen: from preprocessed images to features; does not train.
+        trainable: from features to probabilities; training it trains the classifier.
     """
 
-    trunk: Any
-    end: Any
+    frozen: Any
+    trainable: Any
 
 
-def cut_before_head(classifier: Classifier) -> Cut:
-    """Cut a classifier where its backbone's features enter the head's first layer that trains or drops.
+def split_before_head(classifier: Classifier) -> SplitNetwork:
+    """Split a classifier where its backbone's features enter the head's first layer that trains or drops.
 
     That is after the pooling of a "gap" head, and before the Flatten of a "flatten-dense" one.
     """
     features = classifier.model.get_layer("pool").output if classifier.head == "gap" else classifier.feature_map
-    return _cut_at(classifier, features)
+    return _split_at(classifier, features)
 
 
-def cut_before_training(classifier: Classifier, trainable: frozenset[str]) -> Cut | None:
-    """Cut a classifier at the last layer before the first trainable one that all paths through the network pass.
+def split_before_training(classifier: Classifier, trainable: frozenset[str]) -> SplitNetwork | None:
+    """Split a classifier at the last layer before the first trainable one that all paths through the network pass.
 
     In a residual network that is the end of a block: its shortcuts pass no other layer.
 
@@ -55,12 +57,12 @@ def cut_before_training(classifier: Classifier, trainable: frozenset[str]) -> Cu
             taken_at[producers[id(tensor)]] = i
     passed = (i for i in range(first - 1, 0, -1) if max(taken_at[:i]) <= i)
     last = next(passed, None)
-    return None if last is None else _cut_at(classifier, calls[last].output_tensors[0])
+    return None if last is None else _split_at(classifier, calls[last].output_tensors[0])
 
 
-def cut_between(first: Cut, second: Cut) -> Cut:
-    """Return the second of two cuts, its trunk from the features of the first one on."""
-    return Cut(keras.Model(first.trunk.output, second.trunk.output, name="trunk"), second.end)
+def split_between(first: SplitNetwork, second: SplitNetwork) -> SplitNetwork:
+    """Return the second of two splits; its frozen network starts from the features of the first one's."""
+    return SplitNetwork(keras.Model(first.frozen.output, second.frozen.output, name=_FROZEN), second.trainable)
 
 
 def _calls_in(model: Any) -> list[Any]:
@@ -72,6 +74,7 @@ def _calls_in(model: Any) -> list[Any]:
     return [nodes[id(operation)] for operation in model.operations]
 
 
-def _cut_at(classifier: Classifier, features: Any) -> Cut:
+def _split_at(classifier: Classifier, features: Any) -> SplitNetwork:
     model = classifier.model
-    return Cut(keras.Model(model.input, features, name="trunk"), keras.Model(features, model.output, name="end"))
+    frozen = keras.Model(model.input, features, name=_FROZEN)
+    return SplitNetwork(frozen, keras.Model(features, model.output, name="trainable"))

@@ -16,7 +16,7 @@ from pipeline.data.lineage import MANIFEST_FILE, Seen, find_run, seen_by
 from pipeline.data.split import read_manifest
 from pipeline.errors import DatasetError
 from pipeline.evaluation.bootstrap import GroupBootstrap
-from pipeline.evaluation.evaluate_published import Answers, answer
+from pipeline.evaluation.evaluate_published import LabelledPredictions, predict_labelled
 from pipeline.publishing.verify_published import PREDICTIONS_FILE
 
 Reference = tuple[str, int]  # a model's name and a version's number
@@ -45,7 +45,7 @@ def compare_versions(
         DatasetError: if the classes differ, or no image is left to compare on.
     """
     answers = [
-        _recorded(store, runs_dir, reference) if data is None else answer(store, *reference, data)[0]
+        _recorded(store, runs_dir, reference) if data is None else predict_labelled(store, *reference, data)[0]
         for reference in (first, second)
     ]
     a, b = answers[0], _same_columns(answers[0].labels, answers[1])
@@ -70,7 +70,7 @@ def compare_versions(
     }
 
 
-def _recorded(store: ModelStore, runs_dir: Path, reference: Reference) -> Answers:
+def _recorded(store: ModelStore, runs_dir: Path, reference: Reference) -> LabelledPredictions:
     """Return what a version's run wrote down of its test images."""
     name, version = reference
     folder = find_run(store, runs_dir, name, version)
@@ -84,12 +84,14 @@ def _recorded(store: ModelStore, runs_dir: Path, reference: Reference) -> Answer
                 (rows[line["path"]], [line[f"probability_{label}"] for label in labels])
                 for line in csv.DictReader(file)
             ]
-        return Answers(labels, [row for row, _ in found], np.array([values for _, values in found], np.float32))
+        return LabelledPredictions(
+            labels, [row for row, _ in found], np.array([values for _, values in found], np.float32)
+        )
     except (OSError, KeyError, ValueError) as err:
         raise DatasetError(f"{name}/{version}: {PREDICTIONS_FILE} of its run cannot be read: {err}") from err
 
 
-def _same_columns(labels: Sequence[str], answers: Answers) -> Answers:
+def _same_columns(labels: Sequence[str], answers: LabelledPredictions) -> LabelledPredictions:
     """Return answers with their columns in the order of `labels`."""
     if sorted(labels) != sorted(answers.labels):
         raise DatasetError(
@@ -97,10 +99,10 @@ def _same_columns(labels: Sequence[str], answers: Answers) -> Answers:
             f"Received: {', '.join(labels)} and {', '.join(answers.labels)}"
         )
     columns = [answers.labels.index(label) for label in labels]
-    return Answers(tuple(labels), answers.rows, answers.probabilities[:, columns])
+    return LabelledPredictions(tuple(labels), answers.rows, answers.probabilities[:, columns])
 
 
-def _common(a: Answers, b: Answers) -> tuple[Answers, Answers]:
+def _common(a: LabelledPredictions, b: LabelledPredictions) -> tuple[LabelledPredictions, LabelledPredictions]:
     """Return the answers on the images that both have, by content, in the order of the first; copies count once."""
     in_a = {row.sha256: i for i, row in reversed(list(enumerate(a.rows)))}
     in_b = {row.sha256: i for i, row in reversed(list(enumerate(b.rows)))}
@@ -120,7 +122,7 @@ def _seen(store: ModelStore, runs_dir: Path, references: Sequence[Reference]) ->
     return seen, [reference for reference, known in found.items() if known is None]
 
 
-def _differences(a: Answers, b: Answers) -> dict[str, Any]:
+def _differences(a: LabelledPredictions, b: LabelledPredictions) -> dict[str, Any]:
     targets = np.array([a.labels.index(row.label) for row in a.rows])
     said_a, said_b = a.probabilities.argmax(axis=1), b.probabilities.argmax(axis=1)
     right_a, right_b = said_a == targets, said_b == targets

@@ -1,4 +1,4 @@
-"""A published ImageNet network as it is: 1000 classes, Keras's weights, names from Keras's class index."""
+"""Publishes a Keras application unchanged: its ImageNet weights, its 1000 classes, the names of Keras's class index."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NUM_CLASSES = 1000
 
 
 @dataclass(frozen=True)
-class StockSettings:
+class ImagenetSettings:
     """Which network, and what it is given.
 
     Attributes:
@@ -55,7 +55,7 @@ class StockSettings:
 
 
 @dataclass(frozen=True)
-class Stock:
+class PublishedNetwork:
     """What publishing did.
 
     Attributes:
@@ -69,7 +69,7 @@ class Stock:
     gate: GateOutcome
 
 
-def publish_stock(name: str, settings: StockSettings, gatekeeper: Gatekeeper) -> Stock:
+def publish_imagenet(name: str, settings: ImagenetSettings, gatekeeper: Gatekeeper) -> PublishedNetwork:
     """Build a published network, verify its export against it and publish it.
 
     Args:
@@ -85,7 +85,7 @@ def publish_stock(name: str, settings: StockSettings, gatekeeper: Gatekeeper) ->
     labels = read_labels(labels_file)
     if len(labels) != NUM_CLASSES:
         raise WeightsError(f"class index: expected {NUM_CLASSES} classes. Received: {len(labels)}")
-    classifier = build_stock_classifier(settings.backbone, weights)
+    classifier = build_imagenet_classifier(settings.backbone, weights)
     contract = _contract(classifier, labels, settings, _provenance(settings.backbone, weights, labels_file))
     images = build_synthetic_images(contract.input)
     pixels = settings.backbone.preprocess(images.astype(np.float32))
@@ -95,10 +95,10 @@ def publish_stock(name: str, settings: StockSettings, gatekeeper: Gatekeeper) ->
         write_warmup_records(directory / WARMUP_FILE, build_warmup_requests(contract))
         verification = verify_alone(directory, contract, expected)
         version, outcome = publish_judged(directory, name, verification, gatekeeper, None)
-    return Stock(version, contract, outcome)
+    return PublishedNetwork(version, contract, outcome)
 
 
-def build_stock_classifier(backbone: Backbone, weights: Weights) -> Classifier:
+def build_imagenet_classifier(backbone: Backbone, weights: Weights) -> Classifier:
     """Build a Keras application with its own classification layers, the weights loaded.
 
     Raises:
@@ -114,7 +114,7 @@ def build_stock_classifier(backbone: Backbone, weights: Weights) -> Classifier:
     x = layers.Activation("softmax", dtype="float32", name=PROBABILITIES)(network.output)
     model = keras.Model(network.input, x, name="classifier")
     feature_map = network.layers[start].input
-    return Classifier(model, network.layers[:start], feature_map, backbone, "stock")
+    return Classifier(model, network.layers[:start], feature_map, backbone, "imagenet")
 
 
 def _find_head(network_layers: list[Any]) -> int:
@@ -127,7 +127,7 @@ def _find_head(network_layers: list[Any]) -> int:
     raise RecipeError("the network has neither a global average pool nor a Flatten")
 
 
-def _find_files(settings: StockSettings) -> tuple[Path, Weights]:
+def _find_files(settings: ImagenetSettings) -> tuple[Path, Weights]:
     """Return the class index and the weights; what is missing is said at once, not one after the other."""
     missing: list[str] = []
     labels_file, weights = None, None
@@ -146,7 +146,7 @@ def _find_files(settings: StockSettings) -> tuple[Path, Weights]:
     return labels_file, weights
 
 
-def _find_weights(settings: StockSettings) -> Weights:
+def _find_weights(settings: ImagenetSettings) -> Weights:
     backbone = settings.backbone
     known = backbone.classifier_weights
     if known is None:
@@ -170,7 +170,7 @@ def _unpublished(backbone: Backbone) -> RecipeError:
 
 
 def _contract(
-    classifier: Classifier, labels: tuple[Label, ...], settings: StockSettings, provenance: dict[str, Any]
+    classifier: Classifier, labels: tuple[Label, ...], settings: ImagenetSettings, provenance: dict[str, Any]
 ) -> ModelContract:
     size = settings.backbone.input_size
     document = build_document(

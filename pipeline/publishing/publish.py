@@ -60,8 +60,8 @@ class Artifact:
 
 
 @dataclass(frozen=True)
-class Replay:
-    """Images to verify an export with, and what the Keras model says of them.
+class TestImages:
+    """Test images to verify an export with, and the Keras model's probabilities of them.
 
     Attributes:
         pixels: decodes the images.
@@ -74,12 +74,12 @@ class Replay:
     probabilities: NDArray[np.float32]
 
 
-def publish(artifact: Artifact, replay: Replay, contender: Contender, gatekeeper: Gatekeeper) -> Published:
+def publish(artifact: Artifact, expected: TestImages, contender: Contender, gatekeeper: Gatekeeper) -> Published:
     """Export, verify, judge and publish; the store is untouched unless all of it succeeds.
 
     Args:
         artifact: the classifier.
-        replay: its test images.
+        expected: its test images with their probabilities.
         contender: what the gate must know of it.
         gatekeeper: decides whether the version becomes live; has the store.
 
@@ -91,7 +91,7 @@ def publish(artifact: Artifact, replay: Replay, contender: Contender, gatekeeper
     with gatekeeper.store.staging() as directory:
         export_saved_model(artifact.classifier, contract, directory)
         write_warmup_records(directory / WARMUP_FILE, build_warmup_requests(contract))
-        verification = verify(directory, contract, replay.pixels, replay.paths, replay.probabilities)
+        verification = verify(directory, contract, expected.pixels, expected.paths, expected.probabilities)
         shutil.copyfile(artifact.report, directory / REPORT_FILE)
         version, outcome = publish_judged(directory, artifact.name, verification, gatekeeper, contender)
         return Published(version, verification.deviations, outcome)

@@ -1,6 +1,6 @@
 """Whether a SavedModel on disk does what its contract says, and computes what it should, to the digit.
 
-Before publication the test images are replayed and compared with the Keras model in memory; nothing is published that
+Before publication the test images are run and compared with the Keras model in memory; nothing is published that
 strays. Later the same comparison is made with what was written down then (pipeline/publishing/verify_published.py).
 """
 
@@ -20,7 +20,7 @@ from contract.model import ModelContract
 from contract.predictions import check_probabilities
 from engine.engine import Arrays, Engine, Runtime
 from engine.errors import EngineError, UnreadableError
-from engine.loading import load_engine, replay_warmup
+from engine.loading import load_engine, run_warmup_records
 from engine.precision import FLOAT32
 from engine.runtime import find_runtimes, reference_runtime
 from pipeline.data.pixels import Pixels
@@ -84,7 +84,7 @@ def verify(
         directory: the SavedModel.
         contract: what it must describe itself as.
         pixels: decodes the images.
-        paths: the images to replay.
+        paths: the images to run.
         expected: the Keras model's calibrated probabilities, float32, shape (images, classes).
 
     Raises:
@@ -93,14 +93,14 @@ def verify(
             contract. What is wrong at a faster precision only keeps that from being used.
     """
 
-    def replay(engine: Engine, _: NDArray[np.float32]) -> Deviation:
+    def compare_images(engine: Engine, _: NDArray[np.float32]) -> Deviation:
         def answer(images: NDArray[np.uint8]) -> NDArray[Any]:
             return call(engine, "serving_default", {"images": images})["probabilities"]
 
         received = pixels.map(answer, paths, size=_BATCH)
         return compare(engine, np.concatenate(received), expected, what="against the Keras model")
 
-    return check_engines(directory, contract, replay, strict=True)
+    return check_engines(directory, contract, compare_images, strict=True)
 
 
 def verify_alone(directory: Path, contract: ModelContract, expected: NDArray[np.float32] | None = None) -> Verification:
@@ -149,7 +149,7 @@ def check_engines(
             if reference is not None:
                 compare(engine, synthetic, reference, what="synthetic images, against TensorFlow")
             deviation = measure(engine, synthetic)
-            replay_records(engine, directory)
+            check_warmup_records(engine, directory)
         except VerificationError as err:
             if engine.precision == FLOAT32:
                 raise
@@ -312,9 +312,9 @@ def _check_describe(described: NDArray[Any], contract: ModelContract) -> None:
         raise VerificationError(f"describe: expected the contract {contract.sha256}. Received: {received.sha256}")
 
 
-def replay_records(engine: Engine, directory: Path) -> None:
-    """Replay the warm-up records: one that fails would keep the version from being loaded."""
+def check_warmup_records(engine: Engine, directory: Path) -> None:
+    """Run the warm-up records: one that fails would keep the version from being loaded."""
     try:
-        replay_warmup(engine, directory)
+        run_warmup_records(engine, directory)
     except EngineError as err:
         raise VerificationError(f"expected warm-up records that the model answers. Received: {err}") from err

@@ -1,4 +1,4 @@
-"""`verify`: a published version against what was written down when it was published. Nothing is rewritten."""
+"""Verifies a published version against the probabilities that were recorded when it was published."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _NOTHING_RECORDED = "the version has no probabilities of synthetic images writte
 
 @dataclass(frozen=True)
 class Comparison:
-    """One set of images and what became of it on one engine.
+    """The result for one set of images on one engine.
 
     Attributes:
         what: "synthetic" or "test".
-        deviation: from the probabilities that were written down; None if there was nothing to compare with.
+        deviation: from the recorded probabilities; None if there are none.
         note: why images were left out or nothing was compared; empty if all went well.
     """
 
@@ -47,7 +47,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class _Recorded:
-    """Test images of a run that are still what they were, and the probabilities that the run wrote down."""
+    """Test images of a run that have not changed, and the probabilities that the run recorded."""
 
     read: Callable[[str], bytes]
     paths: list[str]
@@ -55,14 +55,14 @@ class _Recorded:
     note: str
 
 
-def verify_version(
+def verify_published(
     store: ModelStore, runs_dir: Path, name: str, version: int, *, data: Path | None = None
 ) -> list[Comparison]:
-    """Check every signature of a published version and replay its images, on every engine of this machine.
+    """Check every signature of a published version and its recorded images, on every engine of this machine.
 
     Args:
         store: has the version.
-        runs_dir: has the run that made it, whose test images are replayed if they are still there.
+        runs_dir: has the run that made it; its test images are compared if they are still there.
         name: the model.
         version: its number.
         data: where the run's images are now, if they have been moved.
@@ -93,7 +93,7 @@ def verify_version(
 
 
 def _find_recorded(store: ModelStore, runs_dir: Path, name: str, version: int, data: Path | None) -> _Recorded | str:
-    """Return the test images to replay, or why there are none."""
+    """Return the recorded test images, or why there are none."""
     folder = find_run(store, runs_dir, name, version)
     if folder is None or not (folder / PREDICTIONS_FILE).is_file():
         return "the run that made it is not recorded here"

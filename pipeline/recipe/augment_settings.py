@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.recipe.settings_base import Section
+from pipeline.recipe.settings_base import SettingsBase
 
 _IN_THE_GRAPH = (
     "that arithmetic is inside the exported graph, chosen by the backbone, so that training and serving cannot differ"
@@ -33,7 +33,7 @@ Range = Annotated[float, Field(ge=0.0)]
 Factor = Annotated[float, Field(ge=0.0, le=100.0)]
 
 
-class Augment(Section):
+class Augment(SettingsBase):
     """Random changes to training images, in ImageDataGenerator's own names, units and meanings.
 
     The classic four are on by default. Shifts below 1 are fractions of the size; rotation and shear are degrees;
@@ -94,7 +94,7 @@ class Augment(Section):
         return 1 - self.zoom_range, 1 + self.zoom_range
 
 
-class Cache(Section):
+class Cache(SettingsBase):
     """What is kept so that it need not be computed again.
 
     Attributes:

@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from pipeline.recipe.settings_base import Section
+from pipeline.recipe.settings_base import SettingsBase
 
 NEAR_DUPLICATES = "near-duplicates"
 Column = Literal["path", "label", "group", "split"]
 
 
-class Data(Section):
+class Data(SettingsBase):
     """Which images, and how they are split.
 
     Attributes:

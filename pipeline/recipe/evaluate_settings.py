@@ -9,10 +9,10 @@ from pydantic import Field, model_validator
 
 from pipeline.errors import RecipeError
 from pipeline.recipe.gate_settings import Gate
-from pipeline.recipe.settings_base import Fraction, Section
+from pipeline.recipe.settings_base import Fraction, SettingsBase
 
 
-class OperatingPointRule(Section):
+class OperatingPointRule(SettingsBase):
     """A threshold to choose on the validation images: one class, and either the sensitivity or the specificity wanted.
 
     Attributes:
@@ -32,7 +32,7 @@ class OperatingPointRule(Section):
         return self
 
 
-class Card(Section):
+class Card(SettingsBase):
     """What the model card says beside the numbers.
 
     Attributes:
@@ -48,7 +48,7 @@ class Card(Section):
     definitions: dict[str, str] | str = Field(default_factory=dict)
 
 
-class Evaluate(Section):
+class Evaluate(SettingsBase):
     """How the test images are measured.
 
     Attributes:

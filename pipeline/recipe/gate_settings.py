@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.metrics.table import metric_names
-from pipeline.recipe.settings_base import Fraction, Section
+from pipeline.recipe.settings_base import Fraction, SettingsBase
 
 MIN_IMAGES = 30  # fewer say too little about which of two versions is better
 
@@ -15,7 +15,7 @@ else:
     GateMetric = Literal[metric_names("gate")]
 
 
-class Gate(Section):
+class Gate(SettingsBase):
     """A new version becomes live when it is not worse than the live one by more than `margin`.
 
     Attributes:

@@ -19,13 +19,13 @@ from pipeline.recipe.augment_settings import Augment, Cache
 from pipeline.recipe.data_settings import Data
 from pipeline.recipe.evaluate_settings import Evaluate
 from pipeline.recipe.recipe_files import RECIPES, shipped_recipes
-from pipeline.recipe.settings_base import Section
+from pipeline.recipe.settings_base import SettingsBase
 from pipeline.recipe.training_settings import Model, Train
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-class Export(Section):
+class Export(SettingsBase):
     """The published artifact.
 
     Attributes:
@@ -35,7 +35,7 @@ class Export(Section):
     tolerance: Fraction = 0.02
 
 
-class Recipe(Section):
+class Recipe(SettingsBase):
     """Every setting of a run."""
 
     data: Data = Data()

@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.recipe.settings_base import Section
+from pipeline.recipe.settings_base import SettingsBase
 
 LearningRate = Annotated[float, Field(gt=0.0, le=10.0)]
 
 
-class Model(Section):
+class Model(SettingsBase):
     """The network.
 
     Attributes:
@@ -38,7 +38,7 @@ class Model(Section):
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
 
 
-class FineTune(Section):
+class FineTune(SettingsBase):
     """The second stage, from the first one's best weights; batch norm stays frozen.
 
     Attributes:
@@ -52,13 +52,13 @@ class FineTune(Section):
     learning_rate: LearningRate = 1e-5
 
 
-class EarlyStopping(Section):
+class EarlyStopping(SettingsBase):
     """Stop when the validation loss has not improved for `patience` epochs."""
 
     patience: Annotated[int, Field(ge=1, le=10_000)] = 5
 
 
-class Plateau(Section):
+class Plateau(SettingsBase):
     """What `schedule: plateau` does: after `patience` epochs without a better validation loss, rate times `factor`."""
 
     patience: Annotated[int, Field(ge=1, le=10_000)] = 3
@@ -66,7 +66,7 @@ class Plateau(Section):
     min_learning_rate: Annotated[float, Field(ge=0.0)] = 1e-7
 
 
-class Train(Section):
+class Train(SettingsBase):
     """How the network is trained: Adam on cross-entropy, best epoch by validation loss.
 
     Attributes:

@@ -11,7 +11,7 @@ from typing import Any
 
 from contract.model import InputSpec, Label, ModelContract, build_document
 from pipeline.evaluation.evaluate import Evaluation, contract_points
-from pipeline.evaluation.novelty import FittedBaseline
+from pipeline.evaluation.novelty import FittedNoveltyCheck
 from pipeline.metrics.table import metric_names
 from pipeline.networks.network import Classifier
 from pipeline.publishing.libraries import library_versions
@@ -49,7 +49,7 @@ class Measured:
     """
 
     evaluation: Evaluation
-    novelty: FittedBaseline | None
+    novelty: FittedNoveltyCheck | None
 
 
 @dataclass(frozen=True)

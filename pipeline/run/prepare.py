@@ -1,4 +1,4 @@
-"""The stages before training: audit and split, written down also when the set is refused."""
+"""Audits and splits a data set before training; writes the findings also when it refuses the set."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NAMED = 10  # groups, in one warning
 
 @dataclass(frozen=True)
 class Images:
-    """What the stages before training found out.
+    """A data set after audit and split.
 
     Attributes:
         dataset: where the images are.

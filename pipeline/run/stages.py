@@ -11,7 +11,7 @@ from pipeline.evaluation.evaluate import evaluate, write_predictions
 from pipeline.evaluation.novelty import fit_to_images
 from pipeline.networks.weights import Weights
 from pipeline.publishing.gate import Contender, Gatekeeper
-from pipeline.publishing.publish import Artifact, Published, Replay, publish
+from pipeline.publishing.publish import Artifact, Published, TestImages, publish
 from pipeline.recipe.recipe import Recipe
 from pipeline.report.pictures import draw_pictures
 from pipeline.report.report import write_reports
@@ -69,7 +69,7 @@ def publish_run(facts: RunFacts, report: Path, gatekeeper: Gatekeeper) -> Publis
     images, expected = facts.images, facts.measured.evaluation.expected
     return publish(
         Artifact(facts.name, facts.trained.classifier, facts.contract(), report),
-        Replay(images.pixels, [row.path for row in _test_rows(images)], expected),
+        TestImages(images.pixels, [row.path for row in _test_rows(images)], expected),
         Contender(images.dataset.labels, images.manifest, facts.weights, images.dataset.source, expected),
         gatekeeper,
     )

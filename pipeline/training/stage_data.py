@@ -1,4 +1,4 @@
-"""What each stage of training is fed: which model is fitted, on which batches."""
+"""Gives each stage of training its model and its batches: of images, or of features of the frozen layers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest
 from pipeline.features.features import FeatureExtractor
 from pipeline.networks.network import Classifier
-from pipeline.networks.splitting import Cut, cut_before_head, cut_before_training, cut_between
+from pipeline.networks.splitting import SplitNetwork, split_before_head, split_before_training, split_between
 from pipeline.recipe.recipe import Recipe
 from pipeline.training.batches import Batches
 from pipeline.training.feature_batches import FeatureBatches
@@ -34,11 +34,11 @@ class Feed(Protocol):
 
 @dataclass(frozen=True)
 class Fitting:
-    """One stage's work.
+    """The model and the batches of one stage.
 
     Attributes:
-        model: the Keras model to compile and fit: the classifier, or its trainable end, which shares the classifier's
-            layers and so trains the classifier itself.
+        model: the Keras model to compile and fit: the classifier, or its trainable part, which shares the
+            classifier's layers.
         training: augmented batches in an order that depends on (seed, epoch) alone.
         validation: batches in order, never augmented.
     """
@@ -48,8 +48,8 @@ class Fitting:
     validation: Feed
 
 
-class Supply:
-    """Feeds the stages of one run.
+class StageData:
+    """The data of the training stages of one run.
 
     Args:
         classifier: the network.
@@ -91,7 +91,7 @@ class Supply:
         self._validation = Batches(validation, labels, pixels, preprocessing, batch_size=settings.batch_size)
 
     def of_stage(self, trainable: frozenset[str]) -> Fitting:
-        """Return what a stage is fed: features of what is frozen in it, as far as they are kept, images otherwise.
+        """Return a stage's model and batches: of features where its frozen layers' are kept, else of images.
 
         Args:
             trainable: names of the backbone layers that train in it.
@@ -106,24 +106,26 @@ class Supply:
         return fitting or on_images
 
     def _of_head(self) -> Fitting | None:
-        """Feed the head alone; what a later stage will take anyway is computed on the way."""
-        whole = cut_before_head(self._classifier)
+        """Train the head alone; the features that a later stage needs are computed with the head's."""
+        whole = split_before_head(self._classifier)
         later = self._before_later_stage()
-        on_the_way = later and self._of_features(cut_between(later, whole), base=self._extractor(later.trunk))
+        on_the_way = later and self._of_features(split_between(later, whole), base=self._extractor(later.frozen))
         return on_the_way or self._of_features(whole)
 
     def _of_blocks(self, trainable: frozenset[str]) -> Fitting | None:
-        """Feed the last blocks. An epoch takes one view of each image, as it does of images."""
-        cut = cut_before_training(self._classifier, trainable)
-        return None if cut is None else self._of_features(cut, turns=self._recipe.augment.views)
+        """Train the last blocks; an epoch takes one view of each image, as it does of images."""
+        split = split_before_training(self._classifier, trainable)
+        return None if split is None else self._of_features(split, turns=self._recipe.augment.views)
 
-    def _before_later_stage(self) -> Cut | None:
+    def _before_later_stage(self) -> SplitNetwork | None:
         stages = plan_stages(self._classifier, self._recipe.train)
-        return cut_before_training(self._classifier, stages[-1].trainable) if stages[-1].trainable else None
+        return split_before_training(self._classifier, stages[-1].trainable) if stages[-1].trainable else None
 
-    def _of_features(self, cut: Cut, *, base: FeatureExtractor | None = None, turns: int = 1) -> Fitting | None:
+    def _of_features(
+        self, split: SplitNetwork, *, base: FeatureExtractor | None = None, turns: int = 1
+    ) -> Fitting | None:
         recipe, batch_size = self._recipe, self._recipe.train.batch_size
-        extractor = self._extractor(cut.trunk, base)
+        extractor = self._extractor(split.frozen, base)
         training = extractor.views(self._manifest.of("train"), recipe.augment.views)
         validation = extractor.views(self._manifest.of("val"), 1)
         if not extractor.compute([*training, *validation]):
@@ -131,14 +133,14 @@ class Supply:
             return None
         seed, store = recipe.train.seed, extractor.store
         return Fitting(
-            cut.end,
+            split.trainable,
             FeatureBatches(training, self._labels, store, batch_size=batch_size, seed=seed, turns=turns),
             FeatureBatches(validation, self._labels, store, batch_size=batch_size, seed=None),
         )
 
-    def _extractor(self, trunk: Any, base: FeatureExtractor | None = None) -> FeatureExtractor:
+    def _extractor(self, frozen: Any, base: FeatureExtractor | None = None) -> FeatureExtractor:
         return FeatureExtractor(
-            trunk,
+            frozen,
             self._classifier,
             pixels=self._pixels,
             recipe=self._recipe,

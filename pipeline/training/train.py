@@ -20,7 +20,7 @@ from pipeline.recipe.training_settings import Train
 from pipeline.training.callbacks import EpochEnd, Logbook, Progress, TensorBoard
 from pipeline.training.checkpoint import BEST, Checkpoints, TrainingState, restore_optimizer
 from pipeline.training.schedule import LearningRates
-from pipeline.training.stage_data import Fitting, Supply
+from pipeline.training.stage_data import Fitting, StageData
 from pipeline.training.stages import Stage, plan_stages, set_trainable
 
 TENSORBOARD = "tensorboard"
@@ -69,7 +69,7 @@ def train(
         TrainingError: if the loss is not finite; the best checkpoint so far stays in `folder`.
     """
     features = folder.parent.parent / FOLDER
-    supply = Supply(classifier, manifest, labels=labels, pixels=pixels, recipe=recipe, features=features)
+    stage_data = StageData(classifier, manifest, labels=labels, pixels=pixels, recipe=recipe, features=features)
     network = classifier.model
     checkpoints = Checkpoints(folder)
     state, optimizer = checkpoints.load(network) or (TrainingState(), [])
@@ -80,7 +80,7 @@ def train(
         stage = stages[state.stage]
         set_trainable(classifier, stage)
         if state.epoch < stage.epochs and not state.stopped:
-            trainer.fit(supply.of_stage(stage.trainable), stage, optimizer)
+            trainer.fit(stage_data.of_stage(stage.trainable), stage, optimizer)
         network.load_weights(folder / BEST)
         optimizer = []
         state.next_stage()

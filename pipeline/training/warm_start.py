@@ -1,4 +1,4 @@
-"""Training that starts from a version in the store: its backbone, and its head too where the labels are the same."""
+"""Starts training from a version in the store: from its backbone, and from its head where the labels are the same."""
 
 from __future__ import annotations
 

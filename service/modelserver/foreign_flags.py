@@ -8,7 +8,7 @@ _BY_REASON = {
     "one event loop takes all calls": "grpc_max_threads",
     "models load one at a time, off the serving threads": "num_load_threads num_unload_threads flush_filesystem_caches",
     "--tensorflow_session_parallelism decides": "tensorflow_intra_op_parallelism tensorflow_inter_op_parallelism",
-    "each warm-up record is replayed once": "num_request_iterations_for_warmup",
+    "each warm-up record is run once": "num_request_iterations_for_warmup",
     "it is TensorFlow's own matter": "tensorflow_session_config_file remove_unused_fields_from_bundle_metagraph "
     "enable_signature_method_name_check xla_cpu_compilation_enabled xla_gpu_compilation_enabled enable_profiler "
     "thread_pool_factory_config_file skip_initialize_tpu per_process_gpu_memory_fraction num_tflite_pools "

@@ -97,7 +97,7 @@ class Options:
     file_system_poll_wait_seconds: Annotated[float, _SECONDS, "0 looks once (default 1)"] = 1.0
     max_num_load_retries: Annotated[int, _number(int, 0, 1000), "tries after the first (default 2)"] = 2
     load_retry_interval_micros: Annotated[int, _number(int, 0, 10**12), "default 2000000"] = 2_000_000
-    enable_model_warmup: Annotated[bool, _truth, "whether warm-up records are replayed (default true)"] = True
+    enable_model_warmup: Annotated[bool, _truth, "whether warm-up records are run (default true)"] = True
     allow_version_labels: Annotated[bool, _truth, "whether versions may have labels (default true)"] = True
     allow_version_labels_for_unavailable_models: Annotated[
         bool, _truth, "whether a new label may name a version that is not loaded (default false)"

@@ -363,7 +363,7 @@ def _batching(bench: Bench) -> None:
     wait_for_line(bench.serve(*flags)[1], "no effect: batch_timeout_micros; nothing waits for a batch to fill")
 
 
-@row("batch larger than the largest", theirs="refused", ours="run in several batches", why="offline scoring sends many")
+@row("batch larger than the largest", theirs="refused", ours="run in several batches", why="`score` sends many")
 def _large_batch(bench: Bench) -> None:
     client, _ = bench.serve_model(bench.publish("plain", "m"), "--max_batch_size=2")
     client.wait_for("m", 1)

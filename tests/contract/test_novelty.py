@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from contract.errors import ContractError
 from contract.model import InputSpec, Label, ModelContract, build_document
-from contract.novelty import STATISTICS, Baseline, measure_images, read_baseline
+from contract.novelty import STATISTICS, NoveltyCheck, measure_images, read_novelty_check
 
 
 def noise(*shape: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -18,7 +18,7 @@ def noise(*shape: int, seed: int = 0) -> NDArray[np.uint8]:
 
 
 def simple(channels: int = 3, **changes: object) -> dict[str, object]:
-    """A baseline's document: grey pictures, every statistic with the same spread."""
+    """A check's document: grey pictures, every statistic with the same spread."""
     size = len(STATISTICS[channels])
     return {
         "rule": 1,
@@ -69,12 +69,12 @@ def test_an_image_has_the_same_statistics_in_any_company() -> None:
     assert np.abs(alone - measure_images(images)).max() < 1e-4
 
 
-def test_a_baseline_is_read_as_it_was_written() -> None:
+def test_a_novelty_check_is_read_as_it_was_written() -> None:
     """Six digits are enough for the same decisions."""
     size = len(STATISTICS[3])
     whitening = np.random.default_rng(1).normal(size=(size, size)).astype(np.float32)
-    written = Baseline(np.linspace(0, 1, size, dtype=np.float32), whitening, 3.25)
-    read = read_baseline(json.loads(json.dumps(written.document())), 3)
+    written = NoveltyCheck(np.linspace(0, 1, size, dtype=np.float32), whitening, 3.25)
+    read = read_novelty_check(json.loads(json.dumps(written.document())), 3)
 
     assert read is not None
     images = noise(4, 32, 32, 3)
@@ -84,23 +84,23 @@ def test_a_baseline_is_read_as_it_was_written() -> None:
 
 def test_pictures_beyond_the_threshold_are_unlike() -> None:
     """Distance is the root mean square of the whitened deviations."""
-    baseline = read_baseline(simple(), 3)
-    assert baseline is not None
+    novelty = read_novelty_check(simple(), 3)
+    assert novelty is not None
     grey = np.full((1, 16, 16, 3), 128, np.uint8)
     colours = noise(1, 16, 16, 3)
 
-    assert [False] == baseline.find_unlike(grey).tolist()
-    assert [True] == baseline.find_unlike(colours).tolist()
-    assert baseline.distances(grey)[0] < 0.01
+    assert [False] == novelty.find_unlike(grey).tolist()
+    assert [True] == novelty.find_unlike(colours).tolist()
+    assert novelty.distances(grey)[0] < 0.01
 
 
-def test_a_contract_without_a_baseline_or_with_a_newer_one_has_none() -> None:
+def test_a_contract_without_a_novelty_check_or_with_a_newer_one_has_none() -> None:
     """Imported models have none; a rule of a later Fovea is not guessed at."""
     labels = [Label("a", "a"), Label("b", "b")]
     for value in (None, {"rule": 2, "anything": 1}, "x", []):
         contract = ModelContract.from_document(build_document(labels, InputSpec(8, 8), baseline=value))
-        assert contract.baseline is None
-    assert ModelContract.from_document(build_document(labels, InputSpec(8, 8), baseline=simple())).baseline is not None
+        assert contract.novelty is None
+    assert ModelContract.from_document(build_document(labels, InputSpec(8, 8), baseline=simple())).novelty is not None
 
 
 @pytest.mark.parametrize(
@@ -116,9 +116,9 @@ def test_a_contract_without_a_baseline_or_with_a_newer_one_has_none() -> None:
     ],
     ids=str,
 )
-def test_a_broken_baseline_is_refused(changes: dict[str, object]) -> None:
+def test_a_broken_novelty_check_is_refused(changes: dict[str, object]) -> None:
     """It must not become a rule that warns of nothing, or of everything."""
     with pytest.raises(ContractError, match="baseline"):
-        read_baseline(simple(**changes), 3)
+        read_novelty_check(simple(**changes), 3)
     with pytest.raises(ContractError, match="baseline"):
-        read_baseline(simple(channels=1), 3)
+        read_novelty_check(simple(channels=1), 3)

@@ -11,7 +11,7 @@ import pytest
 
 from engine.engine import Engine
 from engine.errors import InputError, ModelLoadError, SignatureError
-from engine.loading import load_engine, replay_warmup
+from engine.loading import load_engine, run_warmup_records
 from engine.warmup import build_warmup_request, write_warmup_records
 from tests.helpers.tiny_model import VARIANTS, build_contract, build_image, expected_probabilities
 
@@ -104,7 +104,7 @@ def test_a_failing_warmup_record_fails_the_load(tmp_path: Path, tiny_models: dic
     load_engine(directory, warm_up=False).close()
 
 
-def test_warmup_replays_every_record(engine: Engine, tiny_models: dict[str, Path]) -> None:
+def test_warmup_runs_every_record(engine: Engine, tiny_models: dict[str, Path]) -> None:
     """Both warm-up records of the model run; a folder without any has none to run."""
-    assert replay_warmup(engine, tiny_models["plain"]) == 2
-    assert replay_warmup(engine, tiny_models["plain"].parent) == 0
+    assert run_warmup_records(engine, tiny_models["plain"]) == 2
+    assert run_warmup_records(engine, tiny_models["plain"].parent) == 0

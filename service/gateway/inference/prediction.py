@@ -163,9 +163,9 @@ def name_classes(rows: NDArray[np.floating], contract: ModelContract, top: int) 
 
 def find_warnings(batch: NDArray[np.uint8], contract: ModelContract) -> list[tuple[str, ...]]:
     """Return the codes of what speaks against trusting the classes of each prepared image."""
-    if contract.baseline is None:
+    if contract.novelty is None:
         return [()] * len(batch)
-    return [(WARNING,) if unlike else () for unlike in contract.baseline.find_unlike(batch).tolist()]
+    return [(WARNING,) if unlike else () for unlike in contract.novelty.find_unlike(batch).tolist()]
 
 
 def check_top(top: int | None, contract: ModelContract) -> int:

@@ -22,7 +22,7 @@ class RunSettings:
     Attributes:
         engine: as `load_engine` takes it.
         precision: as `load_engine` takes it.
-        warm_up: whether warm-up records are replayed and common batches run before the first call.
+        warm_up: whether warm-up records are run and common batches run before the first call.
         num_streams: batches of a model at a time; 0 means as measured.
         max_batch: rows of the largest batch; 0 means as measured.
     """

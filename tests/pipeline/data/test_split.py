@@ -9,7 +9,7 @@ import pytest
 
 from contract.image import ImageHeader
 from pipeline.data.groups import NearPair
-from pipeline.data.image_quality import AuditedImage, Look
+from pipeline.data.image_quality import AuditedImage, ImageQuality
 from pipeline.data.ingest import Example, Split
 from pipeline.data.split import Manifest, earlier_sides, split_images, split_table, taken_from_test
 from pipeline.errors import DatasetError
@@ -25,8 +25,8 @@ TORN = {"a": ("P1", "P2", "P4"), "b": ("P2", "P3", "P4"), "c": ("P1", "P3", "P4"
 def image(path: str, label: str, split: Split | None = None, *, content: str = "") -> AuditedImage:
     """An image whose content is its path, or what is said."""
     digest = hashlib.sha256((content or path).encode()).hexdigest()
-    look = Look(ImageHeader("PNG", 40, 40, "RGB", 1, 1), digest, bytes.fromhex(digest), 0, 255, 1.0)
-    return AuditedImage(Example(path, label, split, path.rpartition("/")[2]), digest, look)
+    quality = ImageQuality(ImageHeader("PNG", 40, 40, "RGB", 1, 1), digest, bytes.fromhex(digest), 0, 255, 1.0)
+    return AuditedImage(Example(path, label, split, path.rpartition("/")[2]), digest, quality)
 
 
 def groups_on_two_sides(manifest: Manifest) -> list[str]:
@@ -234,7 +234,7 @@ def test_a_table_s_group_column_is_the_rule() -> None:
     found = [image(f"{i:02}.png", "ab"[i // 2 % 2]) for i in range(40)]
     found = [
         AuditedImage(
-            Example(i.example.path, i.example.label, None, i.example.name, f"patient {n // 4}"), i.sha256, i.look
+            Example(i.example.path, i.example.label, None, i.example.name, f"patient {n // 4}"), i.sha256, i.quality
         )
         for n, i in enumerate(found)
     ]

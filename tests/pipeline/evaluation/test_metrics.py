@@ -1,4 +1,4 @@
-"""metrics.py, bootstrap.py, ranking.py and screening.py against scikit-learn, by hand and by simulation."""
+"""metrics.py, bootstrap.py, ranking.py and positive_class.py against scikit-learn, by hand and by simulation."""
 
 import time
 
@@ -15,7 +15,7 @@ from sklearn.metrics import (
 
 from pipeline.evaluation.bootstrap import GroupBootstrap
 from pipeline.evaluation.metrics import measure
-from pipeline.evaluation.positive_class import measure_screening
+from pipeline.evaluation.positive_class import measure_positive_class
 from pipeline.evaluation.ranking import Ranking, draw_curves
 from pipeline.recipe.evaluate_settings import Evaluate
 
@@ -174,12 +174,12 @@ def test_sensitivity_at_specificity_is_a_point_of_the_roc_curve(specificity: flo
     assert expected == pytest.approx(float(actual[0]))
 
 
-def test_screening_counts_the_uncertain_class_both_ways() -> None:
+def test_positive_class_counts_the_uncertain_class_both_ways() -> None:
     """Suspect is negative in the first reading, positive in the second, its probability added there."""
     probabilities, targets = predictions()
     settings = Evaluate(positive="glaucoma", uncertain="suspect", order=("normal", "suspect", "glaucoma"))
 
-    result = measure_screening(
+    result = measure_positive_class(
         probabilities, targets, LABELS, settings, GroupBootstrap([str(i) for i in range(len(targets))])
     )
 
@@ -200,11 +200,11 @@ def test_screening_counts_the_uncertain_class_both_ways() -> None:
     assert kappa == pytest.approx(result["quadratic_kappa"])
 
 
-def test_screening_without_a_declared_class_is_nothing() -> None:
+def test_without_a_declared_positive_class_there_is_nothing() -> None:
     """Nothing is guessed about which class matters."""
     probabilities, targets = predictions(20)
 
-    assert measure_screening(probabilities, targets, LABELS, Evaluate(), GroupBootstrap(["a"] * 20)) is None
+    assert measure_positive_class(probabilities, targets, LABELS, Evaluate(), GroupBootstrap(["a"] * 20)) is None
 
 
 def test_last_class_of_an_order_is_the_one_to_find() -> None:

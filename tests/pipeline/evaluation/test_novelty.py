@@ -19,11 +19,11 @@ from sklearn.datasets import load_sample_images
 
 from contract.image import decode_image
 from contract.model import InputSpec
-from contract.novelty import Baseline, measure_images
+from contract.novelty import NoveltyCheck, measure_images
 from pipeline.data.ingest import FolderSource
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest, ManifestRow
-from pipeline.evaluation.novelty import FALSE_ALARMS, choose_threshold, fit_baseline, fit_to_images
+from pipeline.evaluation.novelty import FALSE_ALARMS, choose_threshold, fit_novelty_check, fit_to_images
 
 SPEC = InputSpec(96, 96)
 
@@ -52,17 +52,19 @@ def discs(count: int, *, seed: int) -> NDArray[np.uint8]:
 
 @dataclass
 class Fitted:
-    """A baseline, and pictures of its kind that it has not seen."""
+    """A novelty check, and pictures of its kind that it has not seen."""
 
-    baseline: Baseline
+    novelty: NoveltyCheck
     test: NDArray[np.uint8]
 
 
 @pytest.fixture(name="fitted", scope="module")
 def fixture_fitted() -> Fitted:
-    """A baseline of 200 pictures, its threshold chosen on 100 others too; and 300 more."""
+    """A novelty check of 200 pictures, its threshold chosen on 100 others too; and 300 more."""
     statistics = measure_images(discs(300, seed=1))
-    return Fitted(fit_baseline(statistics[:200], statistics[200:], [str(i) for i in range(200)]), discs(300, seed=2))
+    return Fitted(
+        fit_novelty_check(statistics[:200], statistics[200:], [str(i) for i in range(200)]), discs(300, seed=2)
+    )
 
 
 def others() -> Iterator[tuple[str, NDArray[np.uint8]]]:
@@ -80,13 +82,13 @@ def others() -> Iterator[tuple[str, NDArray[np.uint8]]]:
 def test_other_pictures_are_unlike(fitted: Fitted) -> None:
     """A portrait, photographs, blank frames and noise are far beyond the threshold, not just beyond it."""
     for name, image in others():
-        (distance,) = fitted.baseline.distances(prepare(image.astype(np.uint8))[None])
-        assert distance > 1.5 * fitted.baseline.threshold, name
+        (distance,) = fitted.novelty.distances(prepare(image.astype(np.uint8))[None])
+        assert distance > 1.5 * fitted.novelty.threshold, name
 
 
 def test_more_of_the_same_kind_are_not(fitted: Fitted) -> None:
     """Of 300 that were not fitted to, about one in a hundred is an alarm, as promised."""
-    assert fitted.baseline.find_unlike(fitted.test).mean() <= 4 * FALSE_ALARMS
+    assert fitted.novelty.find_unlike(fitted.test).mean() <= 4 * FALSE_ALARMS
 
 
 def test_spoilt_pictures_are_unlike(fitted: Fitted) -> None:
@@ -94,7 +96,7 @@ def test_spoilt_pictures_are_unlike(fitted: Fitted) -> None:
     image = fitted.test[:8]
     noisy = np.clip(image + np.random.default_rng(0).normal(0, 60, image.shape), 0, 255).astype(np.uint8)
     for spoilt in (255 - image, image[..., ::-1], image // 6, noisy):
-        assert fitted.baseline.find_unlike(spoilt).all()
+        assert fitted.novelty.find_unlike(spoilt).all()
 
 
 @pytest.mark.parametrize("count", [10, 40, 99, 500])
@@ -116,10 +118,10 @@ def test_statistics_that_never_vary_do_not_make_everything_unlike() -> None:
     images = generator.normal(128, 20, (60, 16, 16, 1)).clip(0, 255).astype(np.uint8)
     images[:, :2] = 0  # a black bar, always
     statistics = measure_images(images)
-    baseline = fit_baseline(statistics[:40], statistics[40:], [str(i // 2) for i in range(40)])
+    novelty = fit_novelty_check(statistics[:40], statistics[40:], [str(i // 2) for i in range(40)])
 
-    assert baseline.find_unlike(images).mean() < 0.1
-    assert baseline.find_unlike(np.zeros((1, 16, 16, 1), np.uint8)).all()
+    assert novelty.find_unlike(images).mean() < 0.1
+    assert novelty.find_unlike(np.zeros((1, 16, 16, 1), np.uint8)).all()
 
 
 def test_a_manifest_is_fitted_by_its_splits(tmp_path: Path) -> None:
@@ -148,8 +150,8 @@ def test_a_group_is_never_measured_by_itself() -> None:
     patients = generator.normal(size=(60, 14)).astype(np.float32)
     statistics = np.repeat(patients, 2, axis=0)
     val = generator.normal(size=(30, 14)).astype(np.float32)
-    by_patient = fit_baseline(statistics, val, [str(i // 2) for i in range(120)])
-    by_image = fit_baseline(statistics, val, [str(i) for i in range(120)])
+    by_patient = fit_novelty_check(statistics, val, [str(i // 2) for i in range(120)])
+    by_image = fit_novelty_check(statistics, val, [str(i) for i in range(120)])
 
     assert by_patient.threshold > by_image.threshold
 
@@ -158,6 +160,6 @@ def test_few_groups_leave_the_validation_images_alone() -> None:
     """Four hospitals cannot be held back in fifths."""
     generator = np.random.default_rng(0)
     train, val = generator.normal(size=(60, 14)).astype(np.float32), generator.normal(size=(120, 14)).astype(np.float32)
-    baseline = fit_baseline(train, val, [str(i % 4) for i in range(60)])
+    novelty = fit_novelty_check(train, val, [str(i % 4) for i in range(60)])
 
-    assert baseline.threshold == pytest.approx(choose_threshold(baseline.distances_of(val)))
+    assert novelty.threshold == pytest.approx(choose_threshold(novelty.distances_of(val)))

@@ -21,12 +21,12 @@ from pipeline.features.feature_store import FOLDER
 from pipeline.features.features import FeatureExtractor, hash_network
 from pipeline.networks.backbone import preprocess
 from pipeline.networks.network import Classifier, build_classifier
-from pipeline.networks.splitting import cut_before_head, cut_before_training
+from pipeline.networks.splitting import split_before_head, split_before_training
 from pipeline.networks.weights import Weights
 from pipeline.recipe.recipe import Model, Recipe, load_recipe
 from pipeline.run.run import run
 from pipeline.training.feature_batches import FeatureBatches
-from pipeline.training.stage_data import Supply
+from pipeline.training.stage_data import StageData
 from tests.helpers.image_sets import color_files, png, write_files
 
 LABELS = ("blue", "green", "red")
@@ -48,9 +48,9 @@ def pixels(folder: Path, size: int = 32) -> Pixels:
 
 
 def extractor(classifier: Classifier, folder: Path, settings: Recipe, *, size: int = 32) -> FeatureExtractor:
-    trunk = cut_before_head(classifier).trunk
+    frozen = split_before_head(classifier).frozen
     return FeatureExtractor(
-        trunk, classifier, pixels=pixels(folder / "colors", size), recipe=settings, folder=folder / "features"
+        frozen, classifier, pixels=pixels(folder / "colors", size), recipe=settings, folder=folder / "features"
     )
 
 
@@ -74,24 +74,26 @@ def segments(folder: Path) -> set[Path]:
 
 @pytest.mark.parametrize("head", ["gap", "flatten-dense"])
 def test_two_parts_are_the_classifier(head: str) -> None:
-    """Trunk and end, one after the other, give the classifier's probabilities; training the end changes it."""
+    """The two networks in turn give the classifier's probabilities; training the second changes the classifier."""
     classifier = network(head)
-    cut = cut_before_head(classifier)
+    split = split_before_head(classifier)
     images = np.random.default_rng(0).normal(size=(8, 32, 32, 3)).astype(np.float32)
     targets = np.arange(8) % 3
 
-    features = cut.trunk(images, training=False)
+    features = split.frozen(images, training=False)
     before = classifier.model(images, training=False)
-    np.testing.assert_allclose(before, cut.end(features, training=False), atol=1e-6)
+    np.testing.assert_allclose(before, split.trainable(features, training=False), atol=1e-6)
 
-    cut.end.compile(optimizer=keras.optimizers.Adam(0.01), loss="sparse_categorical_crossentropy", jit_compile=False)
-    cut.end.fit(features, targets, epochs=2, verbose=0)
+    split.trainable.compile(
+        optimizer=keras.optimizers.Adam(0.01), loss="sparse_categorical_crossentropy", jit_compile=False
+    )
+    split.trainable.fit(features, targets, epochs=2, verbose=0)
     after = classifier.model(images, training=False)
     assert np.abs(np.asarray(after) - np.asarray(before)).max() > 0.01
-    np.testing.assert_allclose(after, cut.end(features, training=False), atol=1e-6)
+    np.testing.assert_allclose(after, split.trainable(features, training=False), atol=1e-6)
 
 
-def test_features_are_what_the_trunk_computes(tmp_path: Path, rows: Sequence[ManifestRow]) -> None:
+def test_features_are_what_the_frozen_network_computes(tmp_path: Path, rows: Sequence[ManifestRow]) -> None:
     """View 0 is the image itself; other views differ from it and from each other, and are the same every time."""
     classifier = network()
     first = extractor(classifier, tmp_path, recipe())
@@ -99,7 +101,7 @@ def test_features_are_what_the_trunk_computes(tmp_path: Path, rows: Sequence[Man
     assert first.compute(views)
 
     images = pixels(tmp_path / "colors").batch([row.path for row in rows]).astype(np.float32)
-    expected = cut_before_head(classifier).trunk(preprocess(images, classifier.preprocessing), training=False)
+    expected = split_before_head(classifier).frozen(preprocess(images, classifier.preprocessing), training=False)
     features = first.store.batch([view.key for view in views]).reshape(len(rows), 3, -1).astype(np.float32)
     allowed = 0.02 if list_precisions("openvino")[1:] else 2e-3  # of the largest: pipeline/features/frozen_network.py
     np.testing.assert_allclose(expected, features[:, 0], rtol=0, atol=allowed * float(np.max(expected)))
@@ -107,7 +109,7 @@ def test_features_are_what_the_trunk_computes(tmp_path: Path, rows: Sequence[Man
         assert (np.abs(features[:, one] - features[:, two]).max(axis=1) > 0).all()
 
     other = FeatureExtractor(
-        cut_before_head(classifier).trunk,
+        split_before_head(classifier).frozen,
         classifier,
         pixels=pixels(tmp_path / "colors"),
         recipe=recipe(),
@@ -144,7 +146,7 @@ def test_only_new_images_are_computed(
     assert "160 views (0.0 MB), 144 of them kept from before; 16 to compute" in capsys.readouterr().err
 
     whole = FeatureExtractor(
-        cut_before_head(classifier).trunk,
+        split_before_head(classifier).frozen,
         classifier,
         pixels=pixels(tmp_path / "colors"),
         recipe=recipe(),
@@ -172,14 +174,14 @@ def test_more_views_cost_only_the_new_ones(
 
 def test_what_features_depend_on(tmp_path: Path, rows: Sequence[ManifestRow]) -> None:
     """The same network built twice shares its features; other weights, another size or preprocessing do not."""
-    trunk = cut_before_head(network()).trunk
+    frozen = split_before_head(network()).frozen
     others = {"preprocessing": "tf"}
 
-    name = hash_network(trunk, others)
+    name = hash_network(frozen, others)
 
-    assert name == hash_network(cut_before_head(network()).trunk, others)
-    assert name != hash_network(cut_before_head(network(seed=1)).trunk, others)
-    assert name != hash_network(trunk, {"preprocessing": "caffe"})
+    assert name == hash_network(split_before_head(network()).frozen, others)
+    assert name != hash_network(split_before_head(network(seed=1)).frozen, others)
+    assert name != hash_network(frozen, {"preprocessing": "caffe"})
     one = extractor(network(), tmp_path, recipe())
     one.compute(one.views(rows, 1))
     larger = extractor(network(), tmp_path, recipe(), size=40)
@@ -211,16 +213,16 @@ def test_batches_hold_every_view_once_an_epoch(tmp_path: Path, rows: Sequence[Ma
 
 @pytest.mark.parametrize("unfreeze", [1, 2, 4])
 def test_a_cut_before_the_last_blocks_is_the_same_network(unfreeze: int) -> None:
-    """What trains is behind the cut, also where shortcuts lead past it, and the parts give what the whole gives."""
+    """What trains is behind the split, also where shortcuts lead past it, and the parts give what the whole gives."""
     classifier = network()
     trainable = classifier.backbone.last_blocks(classifier.backbone_layers, unfreeze)
-    cut = cut_before_training(classifier, trainable)
-    assert cut is not None
+    split = split_before_training(classifier, trainable)
+    assert split is not None
     images = np.random.default_rng(0).uniform(0, 1, (3, 32, 32, 3)).astype(np.float32)
 
-    assert not trainable & {layer.name for layer in cut.trunk.layers}
-    assert trainable <= {layer.name for layer in cut.end.layers}
-    np.testing.assert_allclose(cut.end(cut.trunk(images)), classifier.model(images), atol=1e-6)
+    assert not trainable & {layer.name for layer in split.frozen.layers}
+    assert trainable <= {layer.name for layer in split.trainable.layers}
+    np.testing.assert_allclose(split.trainable(split.frozen(images)), classifier.model(images), atol=1e-6)
 
 
 def test_networks_inside_a_network_and_additions_written_out_are_no_obstacle() -> None:
@@ -229,18 +231,18 @@ def test_networks_inside_a_network_and_additions_written_out_are_no_obstacle() -
     classifier = build_classifier(settings, Weights("none", None), num_classes=3, channels=3)
     images = np.random.default_rng(0).uniform(0, 1, (3, 32, 32, 3)).astype(np.float32)
 
-    cut = cut_before_training(classifier, classifier.backbone.last_blocks(classifier.backbone_layers, 10))
+    split = split_before_training(classifier, classifier.backbone.last_blocks(classifier.backbone_layers, 10))
 
-    assert cut is not None
-    np.testing.assert_allclose(cut.end(cut.trunk(images)), classifier.model(images), atol=1e-6)
-    assert cut_before_training(classifier, classifier.backbone.last_blocks(classifier.backbone_layers, "all")) is None
+    assert split is not None
+    np.testing.assert_allclose(split.trainable(split.frozen(images)), classifier.model(images), atol=1e-6)
+    assert split_before_training(classifier, classifier.backbone.last_blocks(classifier.backbone_layers, "all")) is None
 
 
 def test_a_network_that_trains_whole_is_not_cut() -> None:
-    """With every block unfrozen nothing lies before the cut."""
+    """With every block unfrozen nothing lies before the split."""
     classifier = network()
 
-    assert cut_before_training(classifier, classifier.backbone.last_blocks(classifier.backbone_layers, "all")) is None
+    assert split_before_training(classifier, classifier.backbone.last_blocks(classifier.backbone_layers, "all")) is None
 
 
 def test_fine_tuning_takes_features_that_the_head_stage_computed(
@@ -251,8 +253,8 @@ def test_fine_tuning_takes_features_that_the_head_stage_computed(
     settings = recipe("train.fine_tune={epochs: 1, unfreeze: 2, learning_rate: 1e-4}", "augment.views=3")
     manifest = Manifest(tuple(replace(r, split="val" if i % 3 == 0 else "train") for i, r in enumerate(rows)))
 
-    def supply(classifier: Classifier) -> Supply:
-        return Supply(
+    def stage_data(classifier: Classifier) -> StageData:
+        return StageData(
             classifier,
             manifest,
             labels=LABELS,
@@ -261,16 +263,16 @@ def test_fine_tuning_takes_features_that_the_head_stage_computed(
             features=tmp_path / "features",
         )
 
-    first = supply(classifier)
+    first = stage_data(classifier)
     head = first.of_stage(frozenset())
     capsys.readouterr()
     blocks = first.of_stage(classifier.backbone.last_blocks(classifier.backbone_layers, 2))
 
     assert "; 0 to compute" in capsys.readouterr().err
-    assert head.model.input.shape[1:] == cut_before_head(classifier).trunk.output.shape[1:]
+    assert head.model.input.shape[1:] == split_before_head(classifier).frozen.output.shape[1:]
     images = len(manifest.of("train"))
     assert (len(head.training), len(blocks.training)) == (-(-3 * images // 8), -(-images // 8))
-    supply(network()).of_stage(frozenset())  # layers have other names
+    stage_data(network()).of_stage(frozenset())  # layers have other names
     assert "; 0 to compute" in capsys.readouterr().err
     (features, targets), *_ = head.validation.dataset()
     (maps, same), *_ = blocks.validation.dataset()
@@ -321,7 +323,7 @@ def test_without_room_every_epoch_runs_the_network(tmp_path: Path, caplog: pytes
     classifier = network()
 
     def fitted(*overrides: str) -> bool:
-        supply = Supply(
+        stage_data = StageData(
             classifier,
             Manifest(sides),
             labels=LABELS,
@@ -329,7 +331,7 @@ def test_without_room_every_epoch_runs_the_network(tmp_path: Path, caplog: pytes
             recipe=recipe(*overrides),
             features=tmp_path / "features",
         )
-        return supply.of_stage(frozenset()).model is classifier.model
+        return stage_data.of_stage(frozenset()).model is classifier.model
 
     assert fitted("cache.features=false")
     assert fitted("cache.max_gb=0.000001")

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from pipeline.features.frozen_network import Trunk
+from pipeline.features.frozen_network import FrozenNetwork
 from pipeline.networks.backbone import preprocess
 
 
@@ -23,18 +23,18 @@ def small_network() -> Any:
 def test_features_are_keras_s_for_any_batch_and_type(caplog: pytest.LogCaptureFixture) -> None:
     """Pixels as bytes or numbers, one or many: what the preprocessed network gives, as near as the precision allows."""
     network = small_network()
-    trunk = Trunk(network, "caffe")
+    frozen = FrozenNetwork(network, "caffe")
     images = np.random.default_rng(0).integers(0, 256, (5, 12, 12, 3), np.uint8)
     expected = np.asarray(network(preprocess(images.astype(np.float32), "caffe"), training=False))
-    allowed = 1e-4 if trunk.runtime.endswith(" float32") else 0.02
+    allowed = 1e-4 if frozen.runtime.endswith(" float32") else 0.02
 
     for given in (images, images.astype(np.float32), images[:1]):
         before = given.copy()
-        received = trunk.compute(given)
+        received = frozen.compute(given)
         np.testing.assert_allclose(received, expected[: len(given)], rtol=0, atol=allowed * expected.max())
         np.testing.assert_array_equal(before, given)
     assert "computed by Keras" not in caplog.text
-    assert trunk.runtime.startswith(f"openvino {version('openvino')} ")
+    assert frozen.runtime.startswith(f"openvino {version('openvino')} ")
 
 
 def test_what_openvino_does_not_confirm_is_computed_by_keras(caplog: pytest.LogCaptureFixture) -> None:
@@ -42,7 +42,7 @@ def test_what_openvino_does_not_confirm_is_computed_by_keras(caplog: pytest.LogC
     network = small_network()
     network.layers[1].kernel.assign(network.layers[1].kernel * np.nan)
 
-    features = Trunk(network, "none").compute(np.ones((2, 12, 12, 3), np.uint8))
+    features = FrozenNetwork(network, "none").compute(np.ones((2, 12, 12, 3), np.uint8))
 
     assert np.isnan(features).all()
     assert "OpenVINO at float32 is not used for features: inf from Keras's" in caplog.text

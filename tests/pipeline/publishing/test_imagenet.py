@@ -1,4 +1,4 @@
-"""`pipeline imagenet`: a stock 1000-class network with its names; here with random weights from a file."""
+"""`pipeline imagenet`: a 1000-class network with its names; here with random weights from a file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipeline.networks.backbone import preprocess
 from pipeline.networks.backbones import BACKBONES, find_backbone
 from pipeline.networks.imagenet_files import CLASS_INDEX
 from pipeline.networks.weights import Weights
-from pipeline.publishing.imagenet import build_stock_classifier
+from pipeline.publishing.imagenet import build_imagenet_classifier
 from pipeline.publishing.synthetic import build_synthetic_images
 from service.client import FoveaClient
 from tests.helpers.gateway_process import ServiceProcess
@@ -203,7 +203,7 @@ def test_every_family_is_built_with_its_own_head(name: str) -> None:
     """The probabilities are those of Keras's own network, and the feature map is the last one."""
     keras.utils.set_random_seed(1)
     backbone = find_backbone(name)
-    classifier = build_stock_classifier(backbone, Weights("none", None))
+    classifier = build_imagenet_classifier(backbone, Weights("none", None))
     network = getattr(keras.applications, name)(include_top=True, weights=None)
     network.set_weights(classifier.model.get_weights())
     images = np.random.default_rng(0).uniform(-1, 1, (1, *network.input_shape[1:])).astype(np.float32)

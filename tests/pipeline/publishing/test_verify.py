@@ -1,4 +1,4 @@
-"""verify.py and replay.py: models that do not do what they promise are found out, each in its own way."""
+"""verify.py and verify_published.py: models that do not do what they promise are found out, each in its own way."""
 
 import csv
 import json
@@ -243,7 +243,7 @@ def published(tmp_path: Path, images: ColorSet) -> Iterator[tuple[ModelStore, li
     yield store, [f"--models-dir={tmp_path / 'models'}", f"--runs-dir={tmp_path / 'runs'}"]
 
 
-def test_verify_command_replays_the_runs_images(
+def test_verify_command_compares_the_runs_images(
     tmp_path: Path, images: ColorSet, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Synthetic and test images agree with what was written down; nothing is rewritten."""

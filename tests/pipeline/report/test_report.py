@@ -14,7 +14,7 @@ from pipeline.data.split import ManifestRow
 from pipeline.errors import RecipeError
 from pipeline.evaluation.bootstrap import GroupBootstrap
 from pipeline.evaluation.metrics import measure
-from pipeline.evaluation.positive_class import measure_screening
+from pipeline.evaluation.positive_class import measure_positive_class
 from pipeline.evaluation.ranking import draw_curves
 from pipeline.metrics.reliability import reliability
 from pipeline.networks.network import build_classifier
@@ -47,7 +47,7 @@ def document(labels: list[str]) -> dict[str, Any]:
     groups = [f"P{i // 2}" for i in range(300)]
     settings = recipe().evaluate if "glaucoma" in labels else Evaluate()
     test = measure(probabilities, targets, labels, groups)
-    test["screening"] = measure_screening(probabilities, targets, labels, settings, GroupBootstrap(groups))
+    test["screening"] = measure_positive_class(probabilities, targets, labels, settings, GroupBootstrap(groups))
     test["curves"] = {
         label: curves for i, label in enumerate(labels) if (curves := draw_curves(probabilities[:, i], targets == i))
     }

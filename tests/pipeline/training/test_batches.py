@@ -98,7 +98,7 @@ from tests.pipeline.training.test_batches import digest, make_batches
 from pipeline.networks.splitting import cut_before_head
 from tests.pipeline.features.test_features import network
 from pipeline.features.features import hash_network
-print(*digest(make_batches(Path(sys.argv[1]))), hash_network(cut_before_head(network()).trunk, {}))
+print(*digest(make_batches(Path(sys.argv[1]))), hash_network(split_before_head(network()).frozen, {}))
 """
 
 
@@ -106,10 +106,10 @@ print(*digest(make_batches(Path(sys.argv[1]))), hash_network(cut_before_head(net
 def test_a_fresh_process_makes_the_same_batches(colors: Path) -> None:
     """Nothing depends on the process: neither the batches nor the name under which features are kept."""
     from pipeline.features.features import hash_network
-    from pipeline.networks.splitting import cut_before_head
+    from pipeline.networks.splitting import split_before_head
     from tests.pipeline.features.test_features import network
 
     command = [sys.executable, "-c", IN_ANOTHER_PROCESS, str(colors)]
     output = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
 
-    assert [*digest(make_batches(colors)), hash_network(cut_before_head(network()).trunk, {})] == output.split()
+    assert [*digest(make_batches(colors)), hash_network(split_before_head(network()).frozen, {})] == output.split()

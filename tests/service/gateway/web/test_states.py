@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import expect
 
 from contract.model import ModelContract
-from contract.novelty import Baseline
+from contract.novelty import NoveltyCheck
 from contract.store import ModelStore
 from service.gateway.access.api_keys import ApiKey, hash_secret, make_secret, write_keys
 from tests.helpers.gateway_process import ServiceProcess, fetch
@@ -213,7 +213,7 @@ def test_labels_decisions_and_warnings_are_text(
     document["labels"] = [{**label, "name": f"{label['name']} {hostile}"} for label in document["labels"]]
     document["operating_points"] = [{"label": "red", "threshold": 0.4, "sensitivity": 0.95, "specificity": 0.81}]
     # No picture is like these.
-    document["baseline"] = Baseline(np.zeros(14, np.float32), np.eye(14, dtype=np.float32), 1e-3).document()
+    document["baseline"] = NoveltyCheck(np.zeros(14, np.float32), np.eye(14, dtype=np.float32), 1e-3).document()
     backend.versions["colours", 1] = ScriptedVersion(ModelContract.from_document(document))
     arguments = ["gateway", f"--models-dir={index.root}", f"--backend={backend.address}", "--port=0"]
     visitor = open_page(start_process(*arguments).wait_for_url())
