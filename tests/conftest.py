@@ -17,15 +17,35 @@ from tests.helpers.shared import build_once
 from tests.helpers.tiny_model import MODEL_NAME, VARIANTS, publish_variant
 
 StartModelServer = Callable[..., ServerProcess]
+TESTS = Path(__file__).parent
 
 # What `make test-fast` leaves out: tests with a fixture that starts a process or loads a model, and tests of modules
 # that start processes themselves.
 HEAVY_FIXTURES = frozenset({"page", "start_modelserver", "start_process", "tiny_models"})
 HEAVY_NAMES = frozenset({"ServiceProcess", "probe", "run_server", "start_server", "subprocess"})
 
+# The files that take longest on two cores, longest first. They begin first, so that no core waits for one in the end.
+LONGEST = (
+    "pipeline/networks/test_families.py",
+    "e2e/test_demo.py",
+    "conformance/test_differences.py",
+    "pipeline/run/test_run.py",
+    "service/gateway/test_stalls.py",
+    "service/gateway/web/test_docs.py",
+    "deploy/test_monitoring.py",
+    "service/modelserver/test_channel_arguments.py",
+    "pipeline/publishing/test_imports.py",
+    "benchmarks/test_systems.py",
+    "pipeline/metrics/test_table.py",
+    "pipeline/publishing/test_verify.py",
+    "service/gateway/server/test_process.py",
+)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of the edit loop: those that stay in this process and need no model."""
+    """Put the longest files first, and mark the tests of the edit loop: those that need no process and no model."""
+    order = {TESTS / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
     for item in items:
         is_heavy = HEAVY_FIXTURES.intersection(getattr(item, "fixturenames", ()))
         is_heavy |= HEAVY_NAMES.intersection(vars(getattr(item, "module", None) or object))

@@ -1,4 +1,4 @@
-"""What training leaves behind in a process, and where its longest tests stand."""
+"""What training leaves behind in a process."""
 
 from __future__ import annotations
 
@@ -6,13 +6,6 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-
-_LONGEST = "test_families.py"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the file first that takes longest, so that no core waits for it in the end."""
-    items.sort(key=lambda item: item.path.name != _LONGEST)
 
 
 @pytest.fixture(autouse=True, scope="module")

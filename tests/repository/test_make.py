@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from tests.conftest import LONGEST
 from tests.repository.project import ROOT
 
 TARGETS = (
@@ -81,3 +82,8 @@ def test_cleaning_spares_what_people_made() -> None:
     """Models, runs and images are not caches."""
     words = make("-n", "clean").split()
     assert not {"models", "runs", "datasets"} & {word.strip("/") for word in words}
+
+
+def test_files_that_begin_first_exist() -> None:
+    """A file of tests that is renamed is renamed in the order too."""
+    assert [] == [name for name in LONGEST if not (ROOT / "tests" / name).is_file()]
