@@ -44,7 +44,7 @@ class Exported:
 
 
 @pytest.fixture(
-    name="exported", scope="module", params=[("ResNet50", "gap"), ("ResNet", "flatten-dense")], ids=["gap", "dense"]
+    name="exported", scope="module", params=[("VGG16", "gap"), ("ResNet", "flatten-dense")], ids=["gap", "dense"]
 )
 def fixture_exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """One artifact for each head."""
