@@ -13,7 +13,7 @@ import pytest
 from contract.store import ModelStore
 from tests.conftest import StartModelServer
 from tests.faults.conftest import Served, stopped
-from tests.helpers.gateway_process import ServiceProcess, fetch
+from tests.helpers.gateway_process import ServiceProcess, fetch, in_flight
 from tests.helpers.scripted_backend import Answer, ScriptedBackend, scripted
 from tests.helpers.traffic import encode_colour, is_answer, post_images, traffic, wait_until
 from tests.helpers.wire import Wire
@@ -116,17 +116,6 @@ def test_resource_exhausted_is_503_for_those_beyond_the_queue(wired: tuple[Serve
 
     assert {RIGHT, (503, "overloaded", True)} == set(replies)
     assert RIGHT == ask(served.url, model="slow")
-
-
-def in_flight(url: str) -> int:
-    """Return how many requests a gateway is answering beside the one that asks."""
-    reply = fetch(url + "/metrics")
-    assert reply is not None
-    return next(
-        int(float(line.split()[1])) - 1
-        for line in reply.text.splitlines()
-        if line.startswith("fovea_requests_in_flight")
-    )
 
 
 @pytest.fixture(scope="module")

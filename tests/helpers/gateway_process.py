@@ -135,6 +135,17 @@ def wait_for_metric(url: str, text: str, *, timeout_s: float = 120.0) -> None:
         time.sleep(0.02)
 
 
+def in_flight(url: str) -> int:
+    """Return how many requests a gateway is answering beside the one that asks."""
+    reply = fetch(url + "/metrics")
+    assert reply is not None
+    return next(
+        int(float(line.split()[1])) - 1
+        for line in reply.text.splitlines()
+        if line.startswith("fovea_requests_in_flight")
+    )
+
+
 def wait_until_draining(url: str, *, timeout_s: float = 120.0) -> None:
     """Wait until a gateway that was told to stop says so."""
     deadline = time.monotonic() + timeout_s

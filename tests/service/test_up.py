@@ -14,9 +14,10 @@ import psutil
 import pytest
 
 from contract.store import ModelStore
-from tests.helpers.gateway_process import ServiceProcess, fetch, predict, wait_until_draining
+from tests.helpers.gateway_process import ServiceProcess, fetch, in_flight, predict, wait_until_draining
 from tests.helpers.pictures import COLOURS, encode
 from tests.helpers.tiny_model import publish_variant
+from tests.helpers.traffic import wait_until
 from tests.service.conftest import StartProcess
 
 
@@ -67,7 +68,7 @@ def test_empty_store_is_filled_without_a_restart_and_no_request_is_lost(
     assert 1 == service.output.count("python -m pipeline run")
     with ThreadPoolExecutor(4) as pool:
         replies = [pool.submit(predict, url, encode(colour)) for colour in COLOURS]
-        time.sleep(0.3)
+        wait_until(lambda: sum(reply.done() for reply in replies) + in_flight(url) >= len(replies))
         service.send(signal.SIGTERM)
         answers = [reply.result(60).json()["predictions"][0]["top"][0]["id"] for reply in replies]
     assert list(COLOURS) == answers
