@@ -86,24 +86,28 @@ def test_publishing_under_load_fails_no_call(
     enough = threading.Event()
     request = build_request("busy", {"images": build_image("red", 16)[None]})
 
-    def ask() -> list[tuple[int, str]]:
-        answers = []
+    answers: set[tuple[int, str]] = set()
+
+    def ask() -> None:
         with ModelClient(living.address) as own:
             while not enough.is_set():
                 response = own.call(request)
                 version = int(response.model_spec.version.value)
                 labels = VARIANTS["plain" if version == 1 else "permuted"].labels
-                answers.append((version, labels[int(decode_tensor(response.outputs["probabilities"])[0].argmax())]))
-        return answers
+                answers.add((version, labels[int(decode_tensor(response.outputs["probabilities"])[0].argmax())]))
 
     with ThreadPoolExecutor(4) as pool:
         asking = [pool.submit(ask) for _ in range(4)]
-        publish_variant(living.store, tiny_models["permuted"], name="busy")
-        client.wait_for("busy", 2)
-        time.sleep(0.3)
-        enough.set()
-        answers = [answer for future in asking for answer in future.result(timeout=60)]
-    assert set(answers) == {(1, "red"), (2, "red")}
+        try:
+            wait_until(lambda: bool(answers))
+            publish_variant(living.store, tiny_models["permuted"], name="busy")
+            client.wait_for("busy", 2)
+            wait_until(lambda: any(version == 2 for version, _ in answers.copy()))
+        finally:
+            enough.set()
+        for future in asking:
+            future.result(timeout=60)
+    assert answers == {(1, "red"), (2, "red")}
 
 
 def test_old_versions_leave_and_rollback_keeps_both(

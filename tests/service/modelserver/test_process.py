@@ -188,6 +188,18 @@ def start_running(client: ModelClient) -> Any:
     return call
 
 
+def fill(client: ModelClient) -> tuple[Any, list[Any]]:
+    """Begin a call that runs and two that wait: a further one is refused, so the two have arrived."""
+    for _ in range(20):
+        first = start_running(client)
+        waiting = [client.prediction.Predict.future(REQUEST, timeout=60) for _ in range(2)]
+        if client.prediction.Predict.future(REQUEST, timeout=60).code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return first, waiting
+        for call in (first, *waiting):  # the first had ended before the last came
+            call.result(timeout=60)
+    raise TimeoutError("the calls never met")
+
+
 def rows_run(server: ServerProcess) -> float:
     """Return how many rows the model has run."""
     series = f'fovea_modelserver_batch_rows_sum{{model="{MODEL_NAME}",signature="serving_default",version="1"}}'
@@ -204,9 +216,7 @@ def test_cancelled_calls_are_dropped_before_they_run(slow_server: ServerProcess)
     """Calls whose caller leaves while they wait make room at once: others take their places."""
     before = calls_cancelled(slow_server)
     with ModelClient(slow_server.address) as client:
-        first = start_running(client)
-        waiting = [client.prediction.Predict.future(REQUEST, timeout=60) for _ in range(2)]
-        time.sleep(SLOW_S / 5)  # by now they wait; a call that is cancelled before it arrives is never seen
+        first, waiting = fill(client)
         for call in waiting:
             call.cancel()
         wait_until(lambda: calls_cancelled(slow_server) == before + 2)
