@@ -1,4 +1,4 @@
-"""The network that every system runs: Keras's ResNet50 with 1000 classes at 224 x 224, random weights of a fixed seed.
+"""The network of every system: ResNet50 unless asked otherwise, 1000 classes, 224 x 224, random weights of a seed.
 
 ImageNet's weights would compute as fast: the arithmetic is the same, and neither set makes denormal numbers.
 """
@@ -25,7 +25,6 @@ from pipeline.publishing.export import export_saved_model
 from pipeline.publishing.publish import build_warmup_requests
 from pipeline.recipe.training_settings import Model
 
-NAME = "resnet50"
 BACKBONE = "ResNet50"
 SIDE = 224  # pixels
 CLASSES = 1000
@@ -34,21 +33,23 @@ _PUBLISH_TIMEOUT_S = 600
 _RATIO = 10  # probability of the picture's first class over the second's
 
 
-def build_workload(folder: Path, picture: Path) -> None:
+def build_workload(folder: Path, picture: Path, backbone: str = BACKBONE) -> None:
     """Write the network for every kind of system, and what it says of the picture.
 
-    Files: `resnet50.keras` for peers (in: what Keras's `preprocess_input` gives), `saved_model/`, `models/` (a store
-    with the published version) and `expected.json` (class index and probability of the picture, by Keras).
+    Files: `resnet50.keras` or of another backbone's name for peers (in: what Keras's `preprocess_input` gives),
+    `saved_model/`, `models/` (a store with the published version) and `expected.json` (class index and
+    probability of the picture, by Keras).
 
     Args:
         folder: exists.
         picture: an image file.
+        backbone: of the network.
     """
     import keras
 
     keras.utils.set_random_seed(SEED)
-    settings = Model(backbone=BACKBONE, weights="none", input_size=SIDE)
-    weights = find_weights(find_backbone(BACKBONE), "none")
+    settings = Model(backbone=backbone, weights="none", input_size=SIDE)
+    weights = find_weights(find_backbone(backbone), "none")
     classifier = build_classifier(settings, weights, num_classes=CLASSES, channels=3)
     spec = InputSpec(SIDE, SIDE)
     pixels = decode_image(picture.read_bytes(), spec)[None].astype(np.float32)
@@ -58,8 +59,8 @@ def build_workload(folder: Path, picture: Path) -> None:
     index = int(probabilities.argmax())
     expected = {"index": index, "probability": float(probabilities[index])}
     (folder / "expected.json").write_text(json.dumps(expected))
-    classifier.model.save(folder / f"{NAME}.keras")
-    _publish(classifier, spec, folder)
+    classifier.model.save(folder / f"{backbone.lower()}.keras")
+    _publish(classifier, spec, folder, backbone.lower())
 
 
 def _spread_logits(classifier: Classifier, inputs: Any) -> None:
@@ -72,7 +73,7 @@ def _spread_logits(classifier: Classifier, inputs: Any) -> None:
     head.kernel.assign(head.kernel * float(np.log(_RATIO) / (first - second)))
 
 
-def _publish(classifier: Classifier, spec: InputSpec, folder: Path) -> None:
+def _publish(classifier: Classifier, spec: InputSpec, folder: Path, name: str) -> None:
     """Export as a training does, then publish as anybody would: `pipeline import` checks every signature."""
     labels = [Label(f"class-{i:04}", f"Class {i}") for i in range(CLASSES)]
     document = build_document(labels, spec, saliency="cam", temperature=1.0, tolerance=0.02)
@@ -81,6 +82,6 @@ def _publish(classifier: Classifier, spec: InputSpec, folder: Path) -> None:
     directory.mkdir()
     export_saved_model(classifier, contract, directory)
     write_warmup_records(directory / WARMUP_FILE, build_warmup_requests(contract))
-    command = [sys.executable, "-m", "pipeline", "import", str(directory), "--name", NAME]
+    command = [sys.executable, "-m", "pipeline", "import", str(directory), "--name", name]
     command += [f"--models-dir={folder / 'models'}", f"--runs-dir={folder / 'runs'}"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=_PUBLISH_TIMEOUT_S)
