@@ -150,7 +150,7 @@ class GuardedProtocol(StrictProtocol):
     def close_idle(self) -> None:
         """Closes the connection between two requests."""
         self._due = self.loop.time() + self.limits.header_timeout_s  # for a TLS client that does not close its side
-        self._corked.close()
+        self._close()
 
     def _close_if_idle(self) -> None:
         if self.is_between_requests():

@@ -14,7 +14,6 @@ from typing import Any, ClassVar, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.gateway.server.corked_transport import CorkedTransport
 from service.gateway.server.idle_connections import was_reset
 from service.gateway.server.request_heads import (
     MAX_HEAD_BYTES,
@@ -63,7 +62,7 @@ class StrictProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Takes the transport."""
         super().connection_made(transport)
-        self._corked = CorkedTransport(transport, self.loop, self._close)
+        self._reply_transport = cast(asyncio.Transport, _ReplyTransport(transport, self._close))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tells the request that is being answered."""
@@ -138,7 +137,7 @@ class StrictProtocol(HttpToolsProtocol):
             return
         super().on_headers_complete()
         self._framing_bytes = 0
-        self.cycle.transport = cast(asyncio.Transport, self._corked)
+        self.cycle.transport = self._reply_transport
         self._in_head = False
         self._in_body = True
 
@@ -179,7 +178,7 @@ class StrictProtocol(HttpToolsProtocol):
         reply = refusal.build_reply(self.url, headers, root_path=self.prefix)
         if self._in_body and not self._drop_unfinished():
             if self.cycle.response_started:
-                self._corked.close()  # this request has its reply, or the start of one
+                self._close()  # this request has its reply, or the start of one
                 return
             _disconnect(self.cycle)
         elif not self.is_between_requests():
@@ -199,9 +198,10 @@ class StrictProtocol(HttpToolsProtocol):
         A socket that is closed while the client still sends resets the connection, and the client may lose the reply.
         """
         words = self._last_words or b""
-        self._corked.write(words)
+        if words:
+            self.transport.write(words)
         if not (words and lingers):
-            self._corked.close()
+            self._close()
         else:
             self._linger()
 
@@ -219,7 +219,6 @@ class StrictProtocol(HttpToolsProtocol):
             self.transport.close()
             return
         self._lingering = True
-        self._corked.flush()
         self.transport.write_eof()
         self.flow.resume_reading()
         self.loop.call_later(_LINGER_S, self.transport.close)
@@ -274,6 +273,22 @@ class StrictProtocol(HttpToolsProtocol):
         if not self._running.response_started and self._running.scope["http_version"] != "1.0":
             self.transport.write(_CONTINUE)
         self.loop.call_later(wait_s, self._probe, 2 * wait_s)
+
+
+class _ReplyTransport:
+    """A transport as replies use it: `close` asks the protocol, which may read on for a while.
+
+    Args:
+        transport: of the connection.
+        close: ends the connection after the last reply.
+    """
+
+    __slots__ = ("close", "is_closing", "write")
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self.write = transport.write
+        self.is_closing = transport.is_closing
+        self.close = close
 
 
 def _disconnect(cycle: RequestResponseCycle) -> None:
