@@ -92,14 +92,6 @@ PRIVATE_APIS = (
     PrivateApi(*_SERVER, "Server.on_tick", ("self", "counter"), _SERVER_USERS),
     PrivateApi(*_SERVER, "Server.shutdown", ("self", "sockets"), _SERVER_USERS),
     PrivateApi(*_SERVER, "Server.handle_exit", ("self", "sig", "frame"), _SERVER_USERS),
-    PrivateApi(
-        "fastapi",
-        "0.165",
-        "fastapi.applications",
-        "FastAPI",
-        ("build_middleware_stack", "middleware_stack", "user_middleware"),
-        ("service/gateway/http/asgi.py",),
-    ),
 )
 
 
