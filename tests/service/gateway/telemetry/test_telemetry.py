@@ -11,12 +11,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from contract.store import ModelStore
-from service.gateway.telemetry.metric_children import CounterSeries, HistogramSeries
 from service.key import main
 from service.logs import JsonFormatter, TextFormatter
 from tests.helpers.gateway_process import fetch
@@ -33,32 +31,6 @@ def samples(text: str) -> dict[tuple[str, ...], float]:
         for family in text_string_to_metric_families(text)
         for s in family.samples
     }
-
-
-def test_series_are_formatted_as_the_librarys_own() -> None:
-    """Counts, sums and cumulative buckets, on and between the bounds."""
-    own, theirs = CollectorRegistry(), CollectorRegistry()
-    counter, histogram = (
-        CounterSeries("c", "counts", ("x", "y")),
-        HistogramSeries("h", "times", ("x",), bounds=(0.1, 1)),
-    )
-    own.register(counter)
-    own.register(histogram)
-    counter_ = Counter("c", "counts", ("x", "y"), registry=theirs)
-    histogram_ = Histogram("h", "times", ("x",), buckets=(0.1, 1), registry=theirs)
-    for labels in (("a", "1"), ("b", 'quo"te\n'), ("a", "1")):
-        counter.inc(*labels, by=2)
-        counter_.labels(*labels).inc(2)
-    for value in (0.05, 0.1, 0.5, 1, 7):
-        histogram.observe(value, "a")
-        histogram_.labels("a").observe(value)
-
-    created = re.compile(r"^(# .* )?[ch]_created.*\n", re.M)
-    expected = {
-        key: value for key, value in samples(generate_latest(theirs).decode()).items() if "_created" not in key[0]
-    }
-    assert expected == samples(created.sub("", generate_latest(own).decode()))
-    assert 7 == len(expected)
 
 
 def test_prediction_is_counted_in_every_way(client: TestClient) -> None:
