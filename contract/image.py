@@ -16,12 +16,11 @@ Version 2 reads more of what version 1 misreads or refuses. What version 1 reads
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image
 
 from contract.errors import (
     EmptyImageError,
@@ -29,17 +28,16 @@ from contract.errors import (
     UndecodableImageError,
     UnsupportedImageError,
 )
+from contract.images.colors import to_color
 from contract.images.decoding_cost import check_cost, check_size
 from contract.images.decoding_time import estimate_seconds
-from contract.images.image_file import allow_reads, check_exif, open_bytes
-from contract.images.webp import decode_webp, find_library
+from contract.images.formats import FORMATS, open_file
+from contract.images.image_file import Opened
 from contract.model import InputSpec
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-MAX_PIXELS = 80_000_000  # width x height of the largest image that is read, unless the caller says otherwise
+__all__ = ["FORMATS", "MAX_PIXELS", "ImageHeader", "OpenImage", "decode_image", "open_image", "read_header"]
 
-_STRIP_PIXELS = 1 << 18  # pixels whose colours are converted at a time
-_MAX_TEXT_BYTES = 1 << 22  # of a PNG's comments, inflated
+MAX_PIXELS = 80_000_000  # width x height of the largest image that is read, unless the caller says otherwise
 
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
@@ -47,7 +45,6 @@ _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
     "area": Image.Resampling.BOX,
 }
-_EXIF_ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 # Not ImageOps.exif_transpose: it also writes the EXIF data anew, and fails where another tag is damaged.
 _UPRIGHT = {
@@ -59,9 +56,6 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif")
-_WAY_ROUND = "convert it to PNG or JPEG first"
-
 Box = tuple[float, float, float, float]
 
 
@@ -101,27 +95,20 @@ class OpenImage:
     size: tuple[int, int]
     mode: str
     seconds: float
-    _image: Image.Image
-    _data: bytes
+    _opened: Opened
     _spec: InputSpec
 
     def decode(self) -> NDArray[np.uint8]:
         """Decode and resize the image, once; see `decode_image`."""
-        image, data, spec = self._image, self._data, self._spec
-        del self._image, self._data  # each buffer is freed as soon as the next one exists: it may be large
+        opened, spec = self._opened, self._spec
+        del self._opened  # each buffer is freed as soon as the next one exists: it may be large
         try:
-            if self.format == "WEBP" and find_library() is not None:
-                info = image.info
-                del image  # Pillow's decoder, which has canvases of its own
-                image = decode_webp(data, mode=self.mode, size=self.size, info=info)
-            else:
-                allow_reads(image)
-                image.load()
-            # Once more: a TIFF has been turned by loading it, and some files say it at their end.
-            orientation = _orientation(image)
+            orientation = 1 if opened.turns_itself else opened.orientation
+            image = opened.load()
+            del opened
             upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
             del image
-            upright = _to_color(upright, spec.color)
+            upright = to_color(upright, spec.color, decoder=spec.decoder)
             pixels = _fit(upright, spec)
         except (UnsupportedImageError, ImageTooLargeError, UndecodableImageError):
             raise
@@ -136,20 +123,18 @@ def open_image(data: bytes, spec: InputSpec, *, max_pixels: int = MAX_PIXELS) ->
     Raises:
         ImageError: as `decode_image`, as far as the header tells.
     """
-    image = _open(data, max_pixels)
-    kind, size, mode = str(image.format), image.size, image.mode
+    opened = _open(data, max_pixels)
+    image, size = opened.image, opened.image.size
     try:
-        # Of a PNG without EXIF data before its pixels, Pillow would decode the pixels to look behind them.
-        orientation = 1 if kind == "PNG" and "exif" not in image.info else _orientation(image)
-        if spec.reduced_decode and kind == "JPEG":
-            image.draft(None, _draft_size(image.size, orientation, spec))
-        check_cost(image, data, size)
-        seconds = estimate_seconds(image, data, size, spec, turned=orientation != 1)
+        if spec.reduced_decode and opened.format == "JPEG" and (spec.decoder > 1 or opened.count_frames() == 1):
+            image.draft(None, _draft_size(size, opened.orientation, spec))
+        check_cost(image, size, max_pixels)
+        seconds = estimate_seconds(image, data, size, spec, turned=opened.orientation != 1)
     except (UnsupportedImageError, ImageTooLargeError, UndecodableImageError):
         raise
     except Exception as err:
-        raise UndecodableImageError(_broken(kind, err)) from err
-    return OpenImage(kind, size, mode, seconds, image, data, spec)
+        raise UndecodableImageError(_broken(opened.format, err)) from err
+    return OpenImage(opened.format, size, image.mode, seconds, opened, spec)
 
 
 def decode_image(data: bytes, spec: InputSpec, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -178,47 +163,29 @@ def read_header(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageHeader:
     Raises:
         ImageError: as `decode_image`, as far as the header tells.
     """
-    image = _open(data, max_pixels)
+    opened = _open(data, max_pixels)
     try:
-        orientation = _orientation(image)
-        num_frames = int(getattr(image, "n_frames", 1))
+        num_frames = opened.count_frames()
     except Exception as err:
-        raise UndecodableImageError(_broken(image.format, err)) from err
-    return ImageHeader(str(image.format), image.width, image.height, image.mode, orientation, num_frames)
+        raise UndecodableImageError(_broken(opened.format, err)) from err
+    image = opened.image
+    return ImageHeader(opened.format, image.width, image.height, image.mode, opened.orientation, num_frames)
 
 
-def _open(data: bytes, max_pixels: int) -> Image.Image:
+def _open(data: bytes, max_pixels: int) -> Opened:
     if not data:
         raise EmptyImageError("the image is empty: expected the bytes of an image file. Received: 0 bytes")
-    _bound_texts()
     try:
-        image = Image.open(open_bytes(data), formats=FORMATS)
+        opened = open_file(data)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
         # Pillow's own limits: an error from 179 million pixels on, from 89 million a warning that may be one too.
         raise ImageTooLargeError(f"expected at most {max_pixels} pixels. Received: many more") from err
-    except UnidentifiedImageError as err:
-        raise UnsupportedImageError(
-            f"expected {', '.join(FORMATS[:-1])} or {FORMATS[-1]}. Received: {_describe_bytes(data)}"
-        ) from err
-    except UndecodableImageError:
+    except (UnsupportedImageError, UndecodableImageError):
         raise
     except Exception as err:
         raise UndecodableImageError(_broken(None, err)) from err
-    check_size(image, max_pixels)
-    return image
-
-
-@functools.cache
-def _bound_texts() -> None:
-    """Let Pillow inflate less of a PNG's comments: 64 MiB are its own limit."""
-    PngImagePlugin.MAX_TEXT_MEMORY = _MAX_TEXT_BYTES
-
-
-def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8; 1 where EXIF data say nothing that can be read."""
-    check_exif(image)
-    value = image.getexif().get(_EXIF_ORIENTATION, 1)
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+    check_size(opened.image, max_pixels)
+    return opened
 
 
 def _draft_size(size: tuple[int, int], orientation: int, spec: InputSpec) -> tuple[int, int]:
@@ -231,41 +198,6 @@ def _draft_size(size: tuple[int, int], orientation: int, spec: InputSpec) -> tup
         scale_x = scale_y = min(scale_x, scale_y)
     needed = (max(1, -int(-width * scale_x // 1)), max(1, -int(-height * scale_y // 1)))
     return (needed[1], needed[0]) if orientation in _SIDEWAYS else needed
-
-
-def _to_color(image: Image.Image, color: str) -> Image.Image:
-    """Return an image of mode "RGB" or "L" by the rules in the module's docstring; strips bound the memory."""
-    mode = "L" if color == "grey" else "RGB"
-    if image.mode == "F":
-        raise UnsupportedImageError(f"expected whole-number pixels. Received: floating-point pixels; {_WAY_ROUND}")
-    if image.mode == mode and "transparency" not in image.info:
-        return image
-    if image.width * image.height <= _STRIP_PIXELS:
-        return _convert(image, mode)
-    converted = Image.new(mode, image.size)
-    rows = max(1, _STRIP_PIXELS // image.width)
-    for top in range(0, image.height, rows):
-        box = (0, top, image.width, min(top + rows, image.height))
-        converted.paste(_convert(image.crop(box), mode), box)
-    return converted
-
-
-def _convert(image: Image.Image, mode: str) -> Image.Image:
-    if image.mode.startswith("I"):
-        image = _eight_bits(image)
-    if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        image = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
-        image.alpha_composite(rgba)
-    return image if image.mode == mode else image.convert(mode)
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey (modes "I;16*", and "I" as some files open) to mode "L"."""
-    values = np.asarray(image)
-    if values.min() < 0 or values.max() > 0xFFFF:
-        raise UnsupportedImageError(f"expected at most 16 bits a pixel. Received: mode {image.mode}; {_WAY_ROUND}")
-    return Image.fromarray(((values.astype(np.int32) * 255 + 32767) // 65535).astype(np.uint8))
 
 
 def _fit(image: Image.Image, spec: InputSpec) -> Image.Image:
@@ -291,27 +223,6 @@ def _centre_box(size: tuple[int, int], target: tuple[int, int]) -> Box:
     width, height = target[0] * scale, target[1] * scale
     left, upper = (size[0] - width) / 2, (size[1] - height) / 2
     return (left, upper, min(left + width, size[0]), min(upper + height, size[1]))
-
-
-def _describe_bytes(data: bytes) -> str:
-    """Name what was sent instead of an image, where that helps; never echoes the contents."""
-    if data[128:132] == b"DICM":
-        return f"a DICOM file; {_WAY_ROUND} (for example with pydicom or dcmtk's dcm2img)"
-    if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:
-        return f"a HEIC or AVIF file; {_WAY_ROUND} (phones can be set to take JPEG)"
-    start = data[:512].lstrip().lower()
-    for prefix, what in (
-        (b"<!doctype html", "an HTML page"),
-        (b"<html", "an HTML page"),
-        (b"<svg", "an SVG drawing"),
-        (b"<?xml", "an XML document"),
-        (b"%pdf", "a PDF document"),
-        (b"pk\x03\x04", "a zip archive"),
-        (b"{", "JSON"),
-    ):
-        if start.startswith(prefix):
-            return what
-    return f"{len(data)} bytes of another format"
 
 
 def _broken(image_format: str | None, err: Exception) -> str:

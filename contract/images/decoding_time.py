@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 
-from PIL import Image, JpegImagePlugin, TiffImagePlugin
+from PIL import Image, TiffImagePlugin
 
-from contract.images.decoding_cost import in_several_scans, jpeg_markers, pixel_bits, strip_pixels
+from contract.images.decoding_cost import pixel_bits, strip_pixels
+from contract.images.jpeg import JpegFile, num_loads
 from contract.images.webp import is_lossless
 from contract.model import InputSpec
 
@@ -30,8 +31,6 @@ _JPEG_BYTE_IN_SCANS = 13.0  # where there are several: each looks at what those 
 _JPEG_SCAN = 0.6  # a pixel, for each scan beyond the first
 _JPEG_RARE: Rate = (40.0, 120.0)  # arithmetic coding and lossless JPEG
 _SCAN_START = b"\xff\xda"
-_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_BASELINE_FRAMES = (0xC0, 0xC1, 0xC2)  # start of frame: baseline, extended, progressive; all with Huffman codes
 
 # PNG by colour type and bits, with the filter that takes longest (Paeth).
 _PNG: dict[tuple[int, int], float] = {
@@ -124,7 +123,7 @@ def _colours_ns(image: Image.Image, spec: InputSpec) -> float:
 
 
 def _reading_ns(image: Image.Image, data: bytes, num_pixels: int) -> float:
-    if isinstance(image, JpegImagePlugin.JpegImageFile):
+    if isinstance(image, JpegFile):
         return _jpeg_ns(image, data, num_pixels)
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         return _tiff_ns(image, data, num_pixels)
@@ -141,17 +140,18 @@ def _reading_ns(image: Image.Image, data: bytes, num_pixels: int) -> float:
     return num_pixels * rate[0] + len(data) * rate[1]
 
 
-def _jpeg_ns(image: JpegImagePlugin.JpegImageFile, data: bytes, num_pixels: int) -> float:
-    frame = next((marker for marker, _ in jpeg_markers(data) if marker in _START_OF_FRAME), 0)
-    if frame not in _BASELINE_FRAMES:
+def _jpeg_ns(image: JpegFile, data: bytes, num_pixels: int) -> float:
+    header = image.header
+    if not header.is_common:
         return num_pixels * _JPEG_RARE[0] + len(data) * _JPEG_RARE[1]
     scale = max(1, round(math.sqrt(num_pixels / (image.width * image.height))))
-    scales = _JPEG.get(image.layers, _JPEG[4])
+    scales = _JPEG[image.layers]
     per_pixel = scales[max(known for known in scales if known <= scale)]
     # In compressed data 0xFF is always followed by 0 or a restart marker, so that this counts scans, and thumbnails'.
-    num_scans = data.count(_SCAN_START) if in_several_scans(image, data) else 1
-    per_byte = _JPEG_BYTE_IN_SCANS if image.info.get("progressive") else _JPEG_BYTE
-    return num_pixels * (per_pixel + _JPEG_SCAN * max(0, num_scans - 1)) + len(data) * per_byte
+    num_scans = data.count(_SCAN_START) if header.in_several_scans else 1
+    per_byte = _JPEG_BYTE_IN_SCANS if header.is_progressive else _JPEG_BYTE
+    nanoseconds = num_pixels * (per_pixel + _JPEG_SCAN * max(0, num_scans - 1)) + len(data) * per_byte
+    return num_loads(data, header) * nanoseconds
 
 
 def _tiff_ns(image: TiffImagePlugin.TiffImageFile, data: bytes, num_pixels: int) -> float:

@@ -1,124 +1,107 @@
-"""A WebP image's pixels, by the library that Pillow has loaded, without Pillow's decoder of animations.
+"""Opens a WebP image from the chunks that make its picture; profile, EXIF, XMP and others are passed over.
 
-Pillow reads every WebP image as an animation: two canvases, a copy, and the image, 16 to 20 bytes a pixel. The same
-library also decodes one picture into memory of the caller's: the same pixels to the bit, at most 8 bytes a pixel.
+Pillow reads every WebP image as an animation: two canvases, a copy, and the image, 20 bytes a pixel.
 """
 
 from __future__ import annotations
 
-import ctypes
-import functools
-import importlib
+import io
 import struct
-from typing import Any
+from collections.abc import Iterator
 
-from PIL import Image
+from PIL import WebPImagePlugin
+
+from contract.errors import UndecodableImageError
+from contract.images.exif import read_orientation
+from contract.images.image_file import Opened, count_parts
 
 _HEAD_BYTES = 12  # "RIFF", size, "WEBP"
 _FRAME_HEAD_BYTES = 16  # of an animation's frame: place, size, duration, flags
-_MAX_CHUNKS = 4096  # before the picture
-_SIZE_FUNCTION = "WebPGetInfo"
-_FLAGS, _ANIMATION = 20, 0x02  # where VP8X has its flags, and one of them
-
-_Info = dict[str | tuple[int, int], Any]
-
-
-@functools.cache
-def find_library() -> ctypes.CDLL | None:
-    """Return the libwebp that Pillow is linked with, wherever it comes from; None if its functions are hidden."""
-    try:
-        library = ctypes.CDLL(importlib.import_module("PIL._webp").__file__)
-        size_function = getattr(library, _SIZE_FUNCTION)
-        size_function.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p]
-        for name in ("WebPDecodeRGBInto", "WebPDecodeRGBAInto"):
-            function = getattr(library, name)
-            function.restype = ctypes.c_void_p
-            function.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    except (AttributeError, ImportError, OSError):
-        return None
-    return library
+_EXTENDED = b"VP8X"
+_PICTURES = (b"VP8 ", b"VP8L")
+_FLAGS = 8  # where a chunk VP8X has its flags
+_ANIMATION, _XMP, _EXIF, _ALPHA = 0x02, 0x04, 0x08, 0x10
 
 
-def decode_webp(
-    data: bytes, *, mode: str, size: tuple[int, int], info: dict[str | tuple[int, int], Any]
-) -> Image.Image:
-    """Decode the picture, or an animation's first frame on its canvas.
+def starts_webp(data: bytes) -> bool:
+    """Return whether a file starts as a WebP image does."""
+    return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
 
-    Args:
-        data: the file's bytes, of which Pillow has read the header.
-        mode: "RGB" or "RGBA", as Pillow says.
-        size: (width, height) of the canvas, pixels, as Pillow says.
-        info: what else Pillow has read, such as EXIF data.
+
+def open_webp(data: bytes) -> Opened:
+    """Read a WebP image's header.
 
     Raises:
-        ValueError: if the contents are truncated or corrupt.
+        UndecodableImageError: if there is no picture in it.
     """
-    image = _decode_canvas(data, mode, size)
-    image.info = info
-    return image
+    chunks = _read_chunks(data)
+    picture = list(_picture_chunks(data, chunks))
+    head = struct.pack("<4sI4s", b"RIFF", sum(map(len, picture)) + 4, b"WEBP")
+    try:
+        image = WebPImagePlugin.WebPImageFile(io.BytesIO(b"".join([head, *picture])))
+    except (SyntaxError, OSError, ValueError) as err:
+        raise UndecodableImageError("the WEBP image cannot be decoded: its header is corrupt") from err
+    exif, xmp = (_find_note(data, chunks, name, flag) for name, flag in ((b"EXIF", _EXIF), (b"XMP ", _XMP)))
 
+    def load() -> WebPImagePlugin.WebPImageFile:
+        image.load()
+        return image
 
-def _decode_canvas(data: bytes, mode: str, size: tuple[int, int]) -> Image.Image:
-    left, top, start, end = _find_picture(data)
-    # A frame's head also says a size, which Pillow's decoder does not believe either.
-    width, height = _picture_size(data, start, end)
-    if left + width > size[0] or top + height > size[1]:
-        raise ValueError("the picture is not within its canvas")
-    picture = _decode(data, start, end, mode, (width, height))
-    if picture.size == size:
-        return picture
-    canvas = Image.new(mode, size)  # zeros: transparent black
-    canvas.paste(picture, (left, top))
-    return canvas
-
-
-def _decode(data: bytes, start: int, end: int, mode: str, size: tuple[int, int]) -> Image.Image:
-    row_bytes = size[0] * len(mode)
-    pixels = bytearray(row_bytes * size[1])
-    place = (ctypes.c_char * len(pixels)).from_buffer(pixels)
-    function = getattr(find_library(), f"WebPDecode{mode}Into")
-    if not function(_address(data) + start, end - start, ctypes.addressof(place), len(pixels), row_bytes):
-        raise ValueError("libwebp cannot decode it")
-    return Image.frombuffer(mode, size, pixels, "raw", mode, 0, 1)
-
-
-def _picture_size(data: bytes, start: int, end: int) -> tuple[int, int]:
-    width, height = ctypes.c_int(), ctypes.c_int()
-    function = getattr(find_library(), _SIZE_FUNCTION)
-    if not function(_address(data) + start, end - start, ctypes.byref(width), ctypes.byref(height)):
-        raise ValueError("libwebp finds no picture in it")
-    return width.value, height.value
-
-
-def _address(data: bytes) -> int:
-    return ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
+    num_frames = max(1, sum(name == b"ANMF" for name, _, _ in chunks))
+    return Opened("WEBP", image, read_orientation(exif, xmp), lambda: num_frames, load)
 
 
 def is_lossless(data: bytes) -> bool:
     """Return whether the picture, or an animation's first frame, is coded without loss."""
-    try:
-        *_, start, _ = _find_picture(data)
-    except ValueError:
-        return False
-    return data[start : start + 4] == b"VP8L"
+    for name, start, end in _chunks(data):
+        if name == b"ANMF":
+            inner = start + 8 + _FRAME_HEAD_BYTES
+            return any(frame == b"VP8L" for frame, _, _ in _chunks(data[:end], inner))
+        if name in _PICTURES:
+            return name == b"VP8L"
+    return False
 
 
-def _find_picture(data: bytes) -> tuple[int, int, int, int]:
-    """Return a picture's left and upper edge on its canvas, and where its chunks begin and end in the file."""
-    left = top = 0
-    start, first = _HEAD_BYTES, None
-    is_animation = data[start : start + 4] == b"VP8X" and bool(data[_FLAGS] & _ANIMATION)
-    for _ in range(_MAX_CHUNKS):
+def _read_chunks(data: bytes) -> list[tuple[bytes, int, int]]:
+    (num_bytes,) = struct.unpack_from("<I", data.ljust(8, b"\0"), 4)
+    return list(_chunks(data[: num_bytes + 8] if num_bytes + 8 < len(data) else data))
+
+
+def _chunks(data: bytes, start: int = _HEAD_BYTES) -> Iterator[tuple[bytes, int, int]]:
+    """Give each chunk's name, its start and its end, with padding, which may be beyond the file's."""
+    for _ in count_parts(data):
         if start + 8 > len(data):
-            break
+            return
         name, num_bytes = struct.unpack_from("<4sI", data, start)
         end = start + 8 + num_bytes + num_bytes % 2
-        if name == b"ANMF" and is_animation:
-            left, top = (2 * int.from_bytes(data[start + i : start + i + 3], "little") for i in (8, 11))
-            is_animation, end = False, start + 8 + _FRAME_HEAD_BYTES  # what follows is like a still picture
-        elif name == b"ALPH" and not is_animation and first is None:
-            first = start
-        elif name in (b"VP8 ", b"VP8L") and not is_animation:
-            return left, top, start if first is None else first, min(end, len(data))
+        yield name, start, end
         start = end
-    raise ValueError("there is no picture in it")
+
+
+def _picture_chunks(data: bytes, chunks: list[tuple[bytes, int, int]]) -> Iterator[bytes]:
+    """Give the chunks that make the picture, or an animation's first frame."""
+    if not chunks or chunks[0][0] != _EXTENDED:
+        yield from (_whole(data, start, end) for _, start, end in chunks[:1])
+        return
+    _, start, end = chunks[0]
+    flags = data[start + _FLAGS] if start + _FLAGS < len(data) else 0
+    yield data[start : start + _FLAGS] + bytes([flags & (_ANIMATION | _ALPHA)]) + data[start + _FLAGS + 1 : end]
+    wanted = (b"ANIM", b"ANMF") if flags & _ANIMATION else (b"ALPH", *_PICTURES)
+    for name, start, end in chunks[1:]:
+        if name in wanted:
+            yield _whole(data, start, end)
+        if name == b"ANMF" or name in _PICTURES:
+            return
+
+
+def _whole(data: bytes, start: int, end: int) -> bytes:
+    """Return a chunk, with the padding that the last one of a file may lack."""
+    return data[start:end] + b"\0" * (end == len(data) + 1)
+
+
+def _find_note(data: bytes, chunks: list[tuple[bytes, int, int]], wanted: bytes, flag: int) -> bytes:
+    """Return the contents of a chunk that the header announces; empty if it does not, or they are not whole."""
+    if not chunks or chunks[0][0] != _EXTENDED or not data[_HEAD_BYTES + _FLAGS] & flag:
+        return b""
+    start, end = next(((start, end) for name, start, end in chunks if name == wanted), (0, 0))
+    return data[start + 8 : end] if end <= len(data) else b""

@@ -1,0 +1,109 @@
+"""The formats that are read, each told by a file's first bytes and opened by a module of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from PIL import TiffImagePlugin
+
+from contract.errors import UnsupportedImageError
+from contract.images import bmp, gif, jpeg, png, webp
+from contract.images.image_file import ImageFile, Opened, allow_reads
+
+Starts = tuple[bytes, ...]
+
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_EXIF_ORIENTATION = 0x0112
+_WAY_ROUND = "convert it to PNG or JPEG first"
+_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif")
+
+
+def open_tiff(data: bytes) -> Opened:
+    """Read a TIFF's header.
+
+    Raises:
+        UnsupportedImageError: if it is of a kind that is not read.
+    """
+    try:
+        image = TiffImagePlugin.TiffImageFile(ImageFile(data))
+    except (SyntaxError, OSError) as err:
+        raise UnsupportedImageError(
+            f"expected a TIFF of a common kind. Received: {len(data)} bytes of another; {_WAY_ROUND}"
+        ) from err
+    value = image.getexif().get(_EXIF_ORIENTATION, 1)
+    orientation = value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+    def load() -> TiffImagePlugin.TiffImageFile:
+        allow_reads(image)
+        image.load()
+        return image
+
+    return Opened("TIFF", image, orientation, lambda: int(image.n_frames), load, turns_itself=True)
+
+
+# A format's name, the beginnings of its files, and its reader.
+_READERS: dict[str, tuple[Starts, Callable[[bytes], Opened]]] = {
+    "JPEG": ((jpeg.START + b"\xff",), jpeg.open_jpeg),
+    "PNG": ((png.START,), png.open_png),
+    "WEBP": ((b"RIFF",), webp.open_webp),
+    "BMP": ((bmp.START,), bmp.open_bmp),
+    "TIFF": (_TIFF_STARTS, open_tiff),
+    "GIF": (gif.STARTS, gif.open_gif),
+}
+FORMATS = tuple(_READERS)
+
+
+def open_file(data: bytes) -> Opened:
+    """Read an image file's header.
+
+    Raises:
+        UnsupportedImageError: if the format or its variant is not read.
+        UndecodableImageError: if the header is corrupt.
+    """
+    for starts, read in _READERS.values():
+        if data.startswith(starts) and (starts != (b"RIFF",) or webp.starts_webp(data)):
+            return read(data)
+    raise UnsupportedImageError(
+        f"expected {', '.join(FORMATS[:-1])} or {FORMATS[-1]}. Received: {_describe_bytes(data)}"
+    )
+
+
+def _describe_bytes(data: bytes) -> str:
+    """Name what was sent instead of an image, where that helps; never echoes the contents."""
+    if data[128:132] == b"DICM":
+        return f"a DICOM file; {_WAY_ROUND} (for example with pydicom or dcmtk's dcm2img)"
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:
+        return f"a HEIC or AVIF file; {_WAY_ROUND} (phones can be set to take JPEG)"
+    for prefix, what in _OTHER_IMAGES:
+        if data.startswith(prefix):
+            return f"{what}; {_WAY_ROUND}"
+    start = data[:512].lstrip().lower()
+    for prefix, what in _OTHER_FILES:
+        if start.startswith(prefix):
+            return what
+    return f"{len(data)} bytes of another format"
+
+
+_OTHER_IMAGES = (
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 image"),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000 code stream"),
+    (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL image"),
+    (b"\xff\x0a", "a JPEG XL code stream"),
+    (b"II\xbc", "a JPEG XR image"),
+    (b"8BPS", "a Photoshop document"),
+    (b"\0\0\1\0", "a Windows icon"),
+    (b"BA", "an OS/2 array of bitmaps"),
+    (b"\x8aMNG\r\n\x1a\n", "an MNG animation"),
+    (b"\x8bJNG\r\n\x1a\n", "a JNG image"),
+    (b"SIMPLE  =", "a FITS image"),
+    (b"DDS ", "a DirectDraw surface"),
+)
+_OTHER_FILES = (
+    (b"<!doctype html", "an HTML page"),
+    (b"<html", "an HTML page"),
+    (b"<svg", "an SVG drawing"),
+    (b"<?xml", "an XML document"),
+    (b"%pdf", "a PDF document"),
+    (b"pk\x03\x04", "a zip archive"),
+    (b"{", "JSON"),
+)

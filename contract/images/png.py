@@ -1,0 +1,132 @@
+"""Opens a PNG from the chunks that make pixels; all others are passed over, whatever they hold."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from dataclasses import dataclass, field
+
+from PIL import PngImagePlugin
+
+from contract.errors import UndecodableImageError, UnsupportedImageError
+from contract.images.exif import EXIF_START, read_orientation
+from contract.images.image_file import ImageFile, Opened, allow_reads, count_parts, join_parts
+
+START = b"\x89PNG\r\n\x1a\n"
+_NAME = re.compile(rb"[A-Za-z0-9_]{4}")
+_PIXELS = frozenset({b"IHDR", b"tRNS", b"IDAT", b"IEND"})
+_PALETTE_TYPE, _COLOR_TYPE = 3, 25  # a colour type, and where IHDR has it
+_TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
+_EXIF_TEXT, _XMP_TEXT = b"Raw profile type exif", b"XML:com.adobe.xmp"
+_MAX_TEXT_BYTES = 1 << 20
+_CHUNK_BYTES = 12  # beside the contents
+
+
+@dataclass(slots=True)
+class _Notes:
+    """What the chunks of a PNG say beside its pixels."""
+
+    exif: bytes = b""
+    texts: dict[bytes, bytes] = field(default_factory=dict)
+    num_frames: int = 1
+    is_first_frame: bool = False
+
+
+def open_png(data: bytes) -> Opened:
+    """Read a PNG's header.
+
+    Raises:
+        UnsupportedImageError: if it is of a kind that is not read.
+        UndecodableImageError: if there is no picture in it.
+    """
+    ranges, notes = _walk(data)
+    try:
+        image = PngImagePlugin.PngImageFile(ImageFile(join_parts(data, ranges)))
+    except SyntaxError as err:
+        raise UndecodableImageError("the PNG image cannot be decoded: its header is corrupt") from err
+    exif = notes.exif or _unpack_profile(notes.texts.get(_EXIF_TEXT, b""))
+    orientation = read_orientation(exif, notes.texts.get(_XMP_TEXT))
+
+    def load() -> PngImagePlugin.PngImageFile:
+        allow_reads(image)
+        image.load()
+        return image
+
+    return Opened("PNG", image, orientation, lambda: notes.num_frames, load)
+
+
+def _walk(data: bytes) -> tuple[list[tuple[int, int]], _Notes]:
+    """Return where the chunks are that make pixels, and what the others say."""
+    ranges, notes, place = [(0, len(START))], _Notes(), len(START)
+    has_palette = data[_COLOR_TYPE : _COLOR_TYPE + 1] == bytes([_PALETTE_TYPE])
+    for _ in count_parts(data):
+        if place + 8 > len(data):
+            break
+        length, name = struct.unpack_from(">I4s", data, place)
+        end = place + length + _CHUNK_BYTES
+        if name == b"CgBI":
+            raise UnsupportedImageError(
+                "expected a PNG as the standard defines it. Received: one for Apple's devices (CgBI); "
+                "convert it with pngcrush -revert-iphone-optimizations"
+            )
+        if _NAME.fullmatch(name) is None:
+            break
+        if name in _PIXELS or (name == b"PLTE" and has_palette):
+            ranges.append((place, end))
+            if name == b"IDAT" and not notes.is_first_frame and notes.num_frames > 1:
+                notes.num_frames, notes.is_first_frame = notes.num_frames + 1, True
+            if name == b"IEND":
+                break
+        elif end > len(data):
+            break
+        else:
+            _note(notes, name, data[place + 8 : end - 4] if name in _NOTED else b"", data, place, end)
+        place = end
+    return ranges, notes
+
+
+_NOTED = _TEXTS | {b"eXIf", b"acTL"}
+
+
+def _note(notes: _Notes, name: bytes, body: bytes, data: bytes, place: int, end: int) -> None:
+    if name == b"fcTL":
+        notes.is_first_frame = True
+        return
+    if name not in _NOTED or zlib.crc32(data[place + 4 : end - 4]).to_bytes(4) != data[end - 4 : end]:
+        return
+    if name == b"eXIf":
+        notes.exif = body
+    elif name == b"acTL":
+        notes.num_frames = max(1, min(int.from_bytes(body[:4]), len(data) // _CHUNK_BYTES))
+    else:
+        key, _, rest = body.partition(b"\0")
+        if key in (_EXIF_TEXT, _XMP_TEXT):
+            notes.texts[key] = _read_text(name, rest)
+
+
+def _read_text(name: bytes, rest: bytes) -> bytes:
+    """Return a text without its heading, inflated; empty if that fails or is too long."""
+    if name == b"zTXt":
+        return _inflate(rest[1:])
+    if name == b"iTXt":
+        packed, text = rest[:1] == b"\1", rest[2:].split(b"\0", 2)[-1]
+        return _inflate(text) if packed else text
+    return rest
+
+
+def _inflate(data: bytes) -> bytes:
+    inflating = zlib.decompressobj()
+    try:
+        text = inflating.decompress(data, _MAX_TEXT_BYTES)
+    except zlib.error:
+        return b""
+    return b"" if inflating.unconsumed_tail else text
+
+
+def _unpack_profile(text: bytes) -> bytes:
+    """Return the EXIF data that ImageMagick writes as hexadecimal text."""
+    try:
+        return bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii")).removeprefix(EXIF_START)
+    except ValueError:
+        return b""
