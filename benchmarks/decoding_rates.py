@@ -18,8 +18,9 @@ import numpy as np
 from PIL import Image
 
 from contract import image as decoding
+from contract.images.colors import to_color
 from contract.images.decoding_time import resize_taps
-from contract.images.webp import decode_webp, find_library
+from contract.images.formats import open_file
 from contract.model import InputSpec
 
 SIDE = 3200
@@ -103,13 +104,10 @@ def _rate(easy: list[bytes], hard: bytes, scale: int) -> dict[str, float]:
 
 def _read(data: bytes, scale: int) -> Image.Image:
     """Return the picture, neither converted nor resized."""
-    image = Image.open(io.BytesIO(data), formats=decoding.FORMATS)
-    if image.format == "WEBP" and find_library() is not None:
-        return decode_webp(data, mode=image.mode, size=image.size, info=image.info)
+    opened = open_file(data)
     if scale > 1:
-        image.draft(None, (image.width // scale, image.height // scale))
-    image.load()
-    return image
+        opened.image.draft(None, (opened.image.width // scale, opened.image.height // scale))
+    return opened.load()
 
 
 def _time_scans() -> float:
@@ -136,7 +134,7 @@ def _conversions() -> Iterator[tuple[str, Callable[[], object]]]:
     pictures |= {"RGBA": rgba, "LA": rgba.convert("LA"), "I;16": wide, "I": wide.convert("I"), "P": palette}
     pictures |= {"P with transparency": clear, "RGB with transparency": keyed, "PA": palette.convert("PA")}
     for name, picture in pictures.items():
-        yield name, lambda picture=picture: [decoding._to_color(picture, color) for color in ("rgb", "grey")]
+        yield name, lambda picture=picture: [to_color(picture, color, decoder=2) for color in ("rgb", "grey")]
 
 
 def _turns() -> Iterator[Callable[[], object]]:

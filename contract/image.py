@@ -9,9 +9,18 @@ everywhere. A model's contract names the version of the rules (`InputSpec.decode
 - Transparent pixels are laid over black; palette, CMYK and grey become RGB; `color: grey` is ITU-R 601 luma.
 - Shrinking is antialiased for every interpolation but "nearest" (Pillow's filters).
 - With `reduced_decode`, a JPEG is decoded at the smallest of the scales 1/8, 1/4, 1/2, 1 that is not smaller than
-  the part of the input that is kept (libjpeg's scaled inverse DCT, Pillow's `draft`).
+  the part of the input that is kept (libjpeg's scaled inverse DCT, Pillow's `draft`). One with further pictures (MPO)
+  is decoded whole.
 
-Version 2 reads more of what version 1 misreads or refuses. What version 1 reads right has the same pixels in both.
+Version 2 reads more of what version 1 misreads or refuses. What version 1 reads right has the same pixels in both:
+
+- Alpha that is 0 everywhere is no alpha: the picture is read as if it had none. This holds for every kind of
+  transparency, and for the first frame of an animation.
+- A JPEG with further pictures (MPO) is decoded as the same JPEG without them, at a reduced scale too.
+
+In both versions, parts of a file that make no pixels are passed over, damaged or not: a PNG's other chunks, a JPEG's
+application segments and comments, profiles, EXIF beside its orientation. A JPEG that lacks only its end marker is
+whole.
 """
 
 from __future__ import annotations

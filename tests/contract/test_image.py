@@ -44,6 +44,18 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + data + chunk(b"IEND", b"")
 
 
+def apple_png() -> bytes:
+    """A PNG with the chunk of Apple's devices."""
+    data = encode(gradient())
+    return data[:8] + struct.pack(">I", 4) + b"CgBI" + bytes(8) + data[8:]
+
+
+def bmp_header(head: int, bits: int, compression: int) -> bytes:
+    """A BMP of 4 x 4 pixels."""
+    info = struct.pack("<IiiHHIIiiII", head, 4, 4, 1, bits, compression, 64, 0, 0, 0, 0).ljust(head, b"\0")
+    return struct.pack("<2sIHHI", b"BM", 14 + len(info) + 64, 0, 0, 14 + len(info)) + info + bytes(1100)
+
+
 @pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF"])
 def test_every_allowed_format_is_decoded(image_format: str) -> None:
     """Each format on the allow-list gives uint8 RGB of the contract's size, near the original's colours."""
@@ -123,9 +135,12 @@ def test_sixteen_bit_grey_is_scaled_over_the_whole_range() -> None:
 
 def test_transparent_pixels_are_laid_over_black() -> None:
     """The hidden colour of a transparent pixel is not shown."""
-    actual = decode_image(encode(Image.new("RGBA", (16, 16), (255, 255, 255, 0))), SPEC)
+    image = Image.new("RGBA", (16, 16), (255, 255, 255, 0))
+    image.putpixel((3, 5), (255, 0, 0, 255))
+    actual = decode_image(encode(image), SPEC)
 
-    assert (actual == 0).all()
+    assert [255, 0, 0] == actual[5, 3].tolist()
+    assert 255 == actual.sum()
 
 
 @pytest.mark.parametrize(
@@ -150,8 +165,9 @@ def test_palette_with_transparency_is_laid_over_black() -> None:
     """A transparent palette entry is black, not its stored colour."""
     image = Image.new("P", (16, 16), 0)
     image.putpalette([255, 0, 0, 0, 255, 0])
+    image.putpixel((3, 5), 1)
 
-    assert (decode_image(encode(image, transparency=0), SPEC) == 0).all()
+    assert 255 == decode_image(encode(image, transparency=0), SPEC).sum()
 
 
 def test_cmyk_jpeg_becomes_rgb() -> None:
@@ -192,6 +208,19 @@ def test_reduced_decode_stays_near_the_full_one() -> None:
         pytest.param(b"\0" * 128 + b"DICM" + b"\0" * 64, UnsupportedImageError, "DICOM", id="dicom"),
         pytest.param(b"\0\0\0\x18ftypheic" + b"\0" * 64, UnsupportedImageError, "HEIC", id="heic"),
         pytest.param(b"%PDF-1.7 ...", UnsupportedImageError, "PDF", id="pdf"),
+        pytest.param(
+            b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(50), UnsupportedImageError, "a JPEG XL image; convert", id="jxl"
+        ),
+        pytest.param(b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(50), UnsupportedImageError, "JPEG 2000 image; conv", id="jp2"),
+        pytest.param(apple_png(), UnsupportedImageError, r"Apple's devices \(CgBI\); convert", id="cgbi"),
+        pytest.param(bmp_header(40, 24, 4), UnsupportedImageError, "with a JPEG inside; convert", id="bmp-jpeg"),
+        pytest.param(bmp_header(40, 24, 5), UnsupportedImageError, "with a PNG inside", id="bmp-png"),
+        pytest.param(bmp_header(40, 2, 0), UnsupportedImageError, "with 2 bits a pixel", id="bmp-2-bit"),
+        pytest.param(bmp_header(40, 64, 0), UnsupportedImageError, "with 64 bits a pixel", id="bmp-64-bit"),
+        pytest.param(bmp_header(64, 24, 4), UnsupportedImageError, "run lengths of 24 bits", id="bmp-os2-rle24"),
+        pytest.param(bmp_header(64, 1, 3), UnsupportedImageError, "Huffman", id="bmp-os2-huffman"),
+        pytest.param(bmp_header(40, 16, 3), UnsupportedImageError, "colour masks", id="bmp-masks"),
+        pytest.param(bmp_header(99, 24, 0), UnsupportedImageError, "a header of 99 bytes", id="bmp-header"),
         pytest.param(b'{"images": []}', UnsupportedImageError, "JSON", id="json"),
         pytest.param(encode(gradient(), "JPEG")[:-200], UndecodableImageError, "truncated", id="cut-jpeg"),
         pytest.param(encode(gradient())[:-60], UndecodableImageError, "cannot be decoded", id="cut-png"),

@@ -124,6 +124,10 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
             return
         if marker == _SCAN:
             end = _end_of_scan(data, end)
+            if end == len(data):  # the decoder reads a JPEG that lacks its end marker, or half of it
+                yield marker, data[position:].removesuffix(b"\xff")
+                yield _END, b"\xff\xd9"
+                return
         yield marker, data[position:end]
         position = end
 

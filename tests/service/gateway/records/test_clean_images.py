@@ -72,6 +72,11 @@ FILES = {
     "jpeg": lambda o: save(picture(), "JPEG", exif=exif(o), comment=SECRET, icc_profile=SECRET.encode() * 9),
     "jpeg-progressive": lambda o: save(picture(), "JPEG", exif=exif(o), progressive=True) + SECRET.encode(),
     "jpeg-grey": lambda o: save(picture("L"), "JPEG", exif=exif(o), restart_marker_rows=1),
+    "jpeg-without-end": lambda o: save(picture(), "JPEG", exif=exif(o), comment=SECRET)[:-2],
+    "jpeg-half-an-end": lambda o: save(picture(), "JPEG", exif=exif(o), comment=SECRET)[:-1],
+    "jpeg-of-a-camera": lambda o: save(
+        picture(), "MPO", exif=exif(o), comment=SECRET, save_all=True, append_images=[picture("L").convert("RGB")]
+    ),
     "jpeg-cmyk": lambda o: save(picture("CMYK"), "JPEG", exif=exif(o)),
     "jpeg-rgb": lambda o: save(picture(), "JPEG", exif=exif(o), keep_rgb=True),
     "png": lambda o: save(picture(), "PNG", exif=exif(o), pnginfo=text()) + SECRET.encode(),
