@@ -13,6 +13,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from PIL import Image, ImageFile, JpegImagePlugin
 
@@ -261,17 +262,21 @@ def _load_without_end(image: JpegFile, data: bytes) -> Image.Image:
     Raises:
         UndecodableImageError: if more than the marker is missing.
     """
-    if data.endswith(b"\xff"):  # half of the end marker
-        data = data[:-1]
-    checksum = None
-    for filler in _FILLERS:
-        whole = JpegFile(data, image.header, filler + END)
-        whole.tile, whole._size, whole.decoderconfig = list(image.tile), image.size, image.decoderconfig
-        whole.load()
-        if checksum is not None and checksum != _checksum(whole):
-            raise UndecodableImageError("the JPEG image cannot be decoded: it is truncated")
-        checksum = _checksum(whole)
+    frame = list(image.tile), image.size, image.decoderconfig
+    image.close()  # frees what has been decoded
+    data = data.removesuffix(b"\xff")  # half of the end marker
+    checksums = {_checksum(_load_with(data, image.header, frame, filler)) for filler in _FILLERS[1:]}
+    whole = _load_with(data, image.header, frame, _FILLERS[0])
+    if checksums != {_checksum(whole)}:
+        raise UndecodableImageError("the JPEG image cannot be decoded: it is truncated")
     return whole
+
+
+def _load_with(data: bytes, header: JpegHeader, frame: tuple[Any, Any, Any], filler: bytes) -> JpegFile:
+    image = JpegFile(data, header, filler + END)
+    image.tile, image._size, image.decoderconfig = list(frame[0]), frame[1], frame[2]
+    image.load()
+    return image
 
 
 def _checksum(image: Image.Image) -> int:
