@@ -78,7 +78,10 @@ REFUSED = {
     "80 MP PNG": (png(8900, 8900, size=100_000, color=2), SPEC),
     "60 MP PNG, interlaced": (png(7700, 7700, size=100_000, color=3, interlaced=1), SPEC),
     "30 MP PNG of 16 bits": (png(5500, 5500, size=100_000, color=6, bits=16), SPEC),
-    "78 MP WebP of 34 bytes": (save(Image.new("RGB", (16_000, 4_900)), "WEBP", lossless=True, method=0), SPEC),
+    "32 MP WebP of 10 MB": (
+        save(Image.new("RGB", (8_000, 4_000)), "WEBP", lossless=True, method=0) + bytes(10**7),
+        SPEC,
+    ),
     "RLE in 30 MB": (bmp_rle(8000, 8000, size=30_000_000), SPEC),
     "80 MP JPEG, whole": (jpeg(10_300, 7_700, size=30_000_000), WHOLE),
     "80 MP CMYK JPEG, whole": (jpeg(8900, 8900, size=1_000_000, mode="CMYK"), WHOLE),
@@ -131,6 +134,9 @@ def test_table_is_what_was_measured() -> None:
         elif kind[0] == "jpeg":
             channels = {"L": 1, "RGB": 3, "CMYK": 4}[kind[1]]
             pixel, byte = decoding_time._JPEG[channels][int(kind[2][2:])], decoding_time._JPEG_BYTE
+        elif kind[0] == "webp":
+            rates = decoding_time._WEBP_LOSSLESS if kind[1] == "lossless" else decoding_time._WEBP_LOSSY
+            pixel, byte = rates[kind[-1]]
         else:
             continue
         noisy = pixel + byte * rate["noise_bytes_a_pixel"]
