@@ -11,7 +11,7 @@ from contract.images.image_file import ImageFile, Opened, allow_reads, count_par
 
 STARTS = (b"GIF87a", b"GIF89a")
 _HEAD_BYTES, _FLAGS = 13, 10
-_EXTENSION, _IMAGE, _GRAPHIC_CONTROL = 0x21, 0x2C, 0xF9
+_EXTENSION, _IMAGE, _END, _GRAPHIC_CONTROL = 0x21, 0x2C, 0x3B, 0xF9
 _IMAGE_HEAD_BYTES, _IMAGE_FLAGS = 10, 9
 
 
@@ -66,8 +66,12 @@ def _blocks(data: bytes) -> Iterator[tuple[int, int, int]]:
                 return
             start = _palette_end(data, place + _IMAGE_FLAGS, place + _IMAGE_HEAD_BYTES) + 1
             yield kind, place, start
-        else:
+        elif kind == _END:
             return
+        else:  # bytes that no decoder minds
+            next(parts)
+            place += 1
+            continue
         while start < len(data) and data[start]:
             next(parts)
             start += data[start] + 1
