@@ -105,14 +105,16 @@ def test_doubtful_images_are_named(tmp_path: Path, code: str, data: bytes) -> No
     check_audit(found, ("a", "b"), GROUPED)
 
 
-def test_further_frames_are_mentioned(tmp_path: Path) -> None:
-    """Only the first page of a file is used, so whoever filed two should know."""
+@pytest.mark.parametrize(("file_format", "path"), [("TIFF", "train/a/two_1.tif"), ("MPO", "train/a/two_1.JPG")])
+def test_further_frames_are_mentioned(tmp_path: Path, file_format: str, path: str) -> None:
+    """Only the first page of a TIFF and the first picture of a camera's JPEG are used; nothing else is found in it."""
     buffer = io.BytesIO()
-    photograph(1).save(buffer, "TIFF", save_all=True, append_images=[photograph(2)])
+    photograph(1).save(buffer, file_format, save_all=True, append_images=[photograph(2)])
 
-    found = found_in(tmp_path, photographs() | {"train/a/two_1.tif": buffer.getvalue()})
+    found = found_in(tmp_path, photographs() | {path: buffer.getvalue()})
 
-    assert (("train/a/two_1.tif",),) == found["several_frames"]
+    assert ((path,),) == found["several_frames"]
+    assert "wrong_extension" not in found
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "BMP"], ids=["same-bytes", "same-pixels"])
