@@ -9,6 +9,14 @@ class DatasetError(PipelineError):
     """The images are not what a classifier can be trained on."""
 
 
+class LayoutError(DatasetError):
+    """The folders of a set do not say which classes it has."""
+
+
+class UnknownSplitError(LayoutError):
+    """The recipe names a split folder that the set does not have."""
+
+
 class RecipeError(PipelineError):
     """The recipe names an unknown key or holds a value out of range."""
 

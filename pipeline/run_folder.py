@@ -15,7 +15,7 @@ from pipeline.errors import ResumeError
 
 LATEST = "latest"
 RUN_FILE = "run.json"  # what the run was started with
-_SUFFIXES = re.compile(r"\.(zip|csv|parquet)$", re.IGNORECASE)
+_SUFFIXES = re.compile(r"\.(zip|csv|tsv|parquet)$", re.IGNORECASE)
 
 
 def new_folder(parent: Path) -> Path:

@@ -17,6 +17,7 @@ from pipeline.audit.findings import Finding, Level, counted, each
 from pipeline.audit.leakage import find_copies, find_near_copies, find_split_groups
 from pipeline.audit.quality import FLAT, find_quality
 from pipeline.data.groups import NearPair, is_grouped
+from pipeline.data.image_files import describe_counts
 from pipeline.data.image_quality import AuditedImage, measure_quality
 from pipeline.data.ingest import Dataset, Example
 from pipeline.data.map_batches import map_batches
@@ -157,7 +158,7 @@ def _find_problems(dataset: Dataset, problems: Sequence[Problem], data: Data) ->
         )
         findings.append(Finding(level, "unreadable", f"{subject} {words}", each([p.path for p in problems])))
     if unexpected := {suffix: count for suffix, count in dataset.ignored.items() if suffix not in _NOTES}:
-        names = ", ".join(f"{count} {suffix}" for suffix, count in sorted(unexpected.items()))
+        names = describe_counts(unexpected, dataset.advice)
         findings.append(Finding("warning", "left_out", f"Files that are not images were left out: {names}"))
     return findings
 

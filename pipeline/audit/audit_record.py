@@ -17,7 +17,7 @@ from PIL import Image
 from contract.errors import ImageError
 from pipeline.audit.audit import Audit
 from pipeline.audit.findings import Finding
-from pipeline.data.ingest import Dataset, Source
+from pipeline.data.ingest import Dataset, Source, describe_reading
 from pipeline.data.pixels import Pixels
 from pipeline.errors import DatasetError
 
@@ -55,7 +55,7 @@ def audit_document(dataset: Dataset, found: Audit) -> dict[str, Any]:
     headers = [image.quality.header for image in found.images]
     sizes = Counter(f"{header.width} x {header.height}" for header in headers)
     return {
-        "dataset": dataset.source.location.name,
+        "dataset": dataset.name,
         "images": len(found.images),
         "classes": classes_by_split(dataset),
         "formats": dict(Counter(header.format for header in headers).most_common()),
@@ -66,6 +66,8 @@ def audit_document(dataset: Dataset, found: Audit) -> dict[str, Any]:
         ],
         "problems": [{"path": p.path, "code": p.code, "message": p.message} for p in found.problems],
         "ignored": dict(dataset.ignored),
+        "system_files": dict(dataset.system),
+        "notes": list(dataset.notes),
     }
 
 
@@ -82,7 +84,7 @@ def audit_table(dataset: Dataset, found: Audit) -> str:
     rows = [["", *dataset.labels]]
     rows += [[split, *map(str, counts.values())] for split, counts in classes_by_split(dataset).items()]
     summary = f"{len(found.images)} images can be read, {len(found.problems)} cannot"
-    lines = [f"{dataset.source.location.name}: {summary}", "", *_aligned(rows), ""]
+    lines = [f"{dataset.name}: {summary}", *describe_reading(dataset), "", *_aligned(rows), ""]
     if not found.findings:
         return "\n".join([*lines, "Nothing found."])
     rows = [[finding.level, finding.code, finding.line] for finding in found.findings]

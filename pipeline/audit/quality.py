@@ -13,8 +13,8 @@ from pipeline.audit.findings import Finding, counted, each
 from pipeline.data.image_quality import ImageQuality
 
 _SUFFIXES: Mapping[str, tuple[str, ...]] = {
-    "JPEG": (".jpg", ".jpeg"),
-    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png", ".apng"),
     "WEBP": (".webp",),
     "BMP": (".bmp",),
     "TIFF": (".tif", ".tiff"),
@@ -64,7 +64,9 @@ def find_quality(qualities: Mapping[str, ImageQuality], spec: InputSpec) -> list
 
 
 def _has_wrong_suffix(path: str, quality: ImageQuality) -> bool:
-    return PurePosixPath(path).suffix.lower() not in _SUFFIXES[quality.header.format]
+    """Return whether a suffix says another format; a file without one, or with one of its own, says none."""
+    suffix, right = PurePosixPath(path).suffix.lower(), _SUFFIXES.get(quality.header.format, ())
+    return suffix not in right and any(suffix in others for others in _SUFFIXES.values())
 
 
 def _is_deep(quality: ImageQuality) -> bool:

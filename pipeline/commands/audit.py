@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from pipeline.commands.data_options import add_data_options, data_overrides
 from pipeline.commands.folders import add_folders
 from pipeline.commands.paths import check_dataset
 from pipeline.recipe.recipe_files import shipped_recipes
@@ -15,11 +16,11 @@ from pipeline.run_folder import default_name, new_folder
 def add(commands: Any) -> None:
     """Describe the command to argparse."""
     audit = commands.add_parser("audit", help="say what is wrong with the images; exit status 1 on errors")
-    audit.add_argument("dataset", type=Path, help="a folder, a zip, or a CSV or Parquet file with path and label")
+    audit.add_argument("dataset", type=Path, help="a folder, a zip, or a CSV, TSV or Parquet file with path and label")
     audit.add_argument("--name", help="the model's name; by default the folder's")
     audit.add_argument("--recipe", default="default", help=f"{', '.join(shipped_recipes())}, or a YAML file")
     audit.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as data.group=REGEX")
-    audit.add_argument("--allow-leakage", action="store_true", help="let test images be copies of training images")
+    add_data_options(audit)
     audit.add_argument("--quarantine", type=Path, metavar="DIR", help="copy the bad files there, with a list")
     add_folders(audit)
     audit.set_defaults(command=_audit)
@@ -30,8 +31,7 @@ def _audit(arguments: argparse.Namespace) -> None:
     from contract.store import check_name
     from pipeline.recipe.recipe import load_recipe
 
-    overrides = [*arguments.set, *(["data.allow_leakage=true"] if arguments.allow_leakage else [])]
-    recipe = load_recipe(arguments.recipe, overrides)
+    recipe = load_recipe(arguments.recipe, data_overrides(arguments))
     name = arguments.name or default_name(arguments.dataset)
     check_name(name)
     from pipeline.audit.audit import audit, check_audit
@@ -41,7 +41,7 @@ def _audit(arguments: argparse.Namespace) -> None:
     from pipeline.data.split import earlier_sides, split_images
     from pipeline.run.prepare import input_spec
 
-    dataset = ingest(arguments.dataset, recipe.data.columns)
+    dataset = ingest(arguments.dataset, recipe.data)
     pixels = Pixels(dataset.source, input_spec(recipe), cache_bytes=0)
     found = audit(dataset, pixels, recipe.data)
     folder = new_folder(arguments.runs_dir / name)

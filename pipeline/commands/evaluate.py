@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.commands.data_options import add_zip_encoding
 from pipeline.commands.folders import add_folders, existing_store
 from pipeline.commands.output.tables import format_interval, format_number, format_table
 from pipeline.commands.paths import check_dataset, check_output
@@ -21,6 +22,7 @@ def add(commands: Any) -> None:
     evaluate = commands.add_parser("evaluate", help="measure a version on a labelled set")
     evaluate.add_argument("model", metavar="NAME[/VERSION]", help="such as eyes, eyes/3 or eyes/candidate")
     evaluate.add_argument("dataset", type=Path, help="its test images are used, or all if it has no test folder")
+    add_zip_encoding(evaluate)
     evaluate.add_argument("--out", type=Path, metavar="FILE.json", help="all numbers")
     add_folders(evaluate)
     evaluate.set_defaults(command=_evaluate)
@@ -42,7 +44,14 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from pipeline.evaluation.evaluate_published import evaluate_published
     from pipeline.metrics.table import METRICS
 
-    found = evaluate_published(store, arguments.runs_dir, name, version, location=arguments.dataset)
+    found = evaluate_published(
+        store,
+        arguments.runs_dir,
+        name,
+        version,
+        location=arguments.dataset,
+        zip_encoding=arguments.zip_encoding,
+    )
     print(f"{name}/{version} on {found['images']} images of {found['dataset']}")
     for metric in METRICS:
         interval = format_interval(found.get(f"{metric.name}_interval"))

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from pipeline.commands.data_options import add_zip_encoding, data_overrides
 from pipeline.commands.paths import check_dataset, check_output
 from pipeline.errors import PipelineError
 from pipeline.recipe.recipe_files import shipped_recipes
@@ -20,6 +21,7 @@ def add(commands: Any) -> None:
     preview.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="such as augment.zoom_range=0.2"
     )
+    add_zip_encoding(preview)
     preview.add_argument("--rows", type=_count, default=6, help="images")
     preview.add_argument("--columns", type=_count, default=7, help="pictures of each, the image itself included")
     preview.set_defaults(command=_preview)
@@ -30,13 +32,13 @@ def _preview(arguments: argparse.Namespace) -> None:
     check_output(arguments.out)
     from pipeline.recipe.recipe import load_recipe
 
-    recipe = load_recipe(arguments.recipe, arguments.set)
+    recipe = load_recipe(arguments.recipe, data_overrides(arguments))
     from pipeline.augmentation.preview import draw_preview
     from pipeline.data.ingest import ingest
     from pipeline.data.pixels import Pixels
     from pipeline.run.prepare import input_spec
 
-    dataset = ingest(arguments.dataset)
+    dataset = ingest(arguments.dataset, recipe.data)
     pixels = Pixels(dataset.source, input_spec(recipe), cache_bytes=0)
     sheet = draw_preview(dataset, pixels, recipe, rows=arguments.rows, columns=arguments.columns)
     try:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contract.commands import spell_command
+from pipeline.commands.data_options import add_data_options, data_overrides
 from pipeline.commands.folders import add_folders
 from pipeline.commands.output.outcome import describe_outcome
 from pipeline.commands.paths import check_dataset
@@ -26,7 +27,7 @@ def add(commands: Any) -> None:
     run.add_argument("--recipe", help=f"{', '.join(shipped_recipes())}, or a YAML file; by default default")
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as train.epochs=5")
     run.add_argument("--force", action="store_true", help="make the version live whatever the gate says")
-    run.add_argument("--allow-leakage", action="store_true", help="let test images be copies of training images")
+    add_data_options(run)
     run.add_argument(
         "--resume", metavar="RUN", help="go on with a stopped run of this name: its id or latest; recipe as it was"
     )
@@ -43,7 +44,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from contract.store import ModelStore
     from pipeline.recipe.recipe import load_recipe
 
-    overrides = [*arguments.set, *(["data.allow_leakage=true"] if arguments.allow_leakage else [])]
+    overrides = data_overrides(arguments)
     name = arguments.name or default_name(arguments.dataset)
     store, runs_dir = ModelStore(arguments.models_dir), arguments.runs_dir
     stopped = None if arguments.resume is None else find_stopped(runs_dir, f"{name}/{arguments.resume}")
@@ -65,12 +66,13 @@ def _refuse_early(dataset: Path, recipe: Recipe, name: str) -> None:
     The run lists the images again.
     """
     from contract.store import check_name
-    from pipeline.data.ingest import ingest
+    from pipeline.data.ingest import describe_reading, ingest
     from pipeline.networks.backbones import find_backbone
 
     check_name(name)
     find_backbone(recipe.model.backbone)
-    ingest(dataset, recipe.data.columns)
+    for line in describe_reading(ingest(dataset, recipe.data)):
+        print(line)
 
 
 def _resume(arguments: argparse.Namespace) -> None:

@@ -40,4 +40,6 @@ def _score(arguments: argparse.Namespace) -> None:
     print(
         f"scored: {scored.images} images by {name}/{version} at {scored.precision}, {scored.errors} could not be read"
     )
+    if scored.left_out:
+        print(scored.left_out)
     print(f"written: {arguments.out}")

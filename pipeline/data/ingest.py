@@ -2,46 +2,33 @@
 
 Understood layouts, inside any depth of wrapping folders that hold nothing else:
 
-    train/<class>/**   test/<class>/** (optional)   val/<class>/** (optional)
-    <class>/**
-    a CSV or Parquet file with the columns path, label and, if wanted, group and split (pipeline/data/tables.py)
+    train/<class>/**   test/<class>/** (optional)   val/<class>/** (optional), by any usual name
+    <class>/**         <class>/train/**   <class>/test/**
+    a CSV, TSV or Parquet file with the columns path, label and, if wanted, group and split (pipeline/data/tables.py)
 
-Hidden files and folders and what macOS and Windows add are passed over. A zip is read in place, never unpacked, so a
-hostile name can write nothing; such names are refused all the same, because an archive that has them is not what its
-user thinks it is.
+What systems add is passed over and counted. A zip is read in place, never unpacked, so a hostile name can write
+nothing; such names are refused all the same, because an archive that has them is not what its user thinks it is.
 """
 
 from __future__ import annotations
 
-import os
-import stat
-import zipfile
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Literal, Protocol
+from typing import Protocol
 
-from pipeline.data.tables import TABLE_SUFFIXES, TableRow, TableSource, read_rows
-from pipeline.errors import DatasetError
-from pipeline.recipe.data_settings import Column
+from pipeline.data.folder_source import Alias, FolderSource
+from pipeline.data.image_files import ImageFiles, count_suffixes, describe_counts, find_images, is_visible
+from pipeline.data.layout import LAYOUT, Layout, find_layout, read_side
+from pipeline.data.names import escape_name, find_twins, is_escaped, spell_name
+from pipeline.data.table_file import TABLE_SUFFIXES
+from pipeline.data.tables import TableRow, TableSource, read_rows
+from pipeline.data.zip_source import ZipSource, is_archive
+from pipeline.errors import DatasetError, LayoutError
+from pipeline.recipe.data_settings import Data, Split
 
-Split = Literal["train", "val", "test"]
-
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
-_SPLIT_FOLDERS: Mapping[str, Split] = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
-_SYSTEM_NAMES = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
-_LAYOUT = "expected train/<class>/<image> (and test/<class>/<image>), or <class>/<image>"
-MAX_MEMBER_BYTES = 512 * 1024**2  # of one file inside a zip, unpacked
-MAX_EXPANSION = 50  # unpacked / packed bytes of a whole zip; images hardly shrink
+_SHOWN = 5  # names in one line
 
 
 class Source(Protocol):
@@ -54,9 +41,20 @@ class Source(Protocol):
     def read(self, path: str) -> bytes:
         """Return a file's bytes; OSError if they cannot be had."""
 
+    def read_head(self, path: str) -> bytes:
+        """Return the first bytes of a file; OSError if they cannot be had."""
+
 
 class Tree(Source, Protocol):
-    """A source whose folders say what is what."""
+    """A source whose folders say what is what.
+
+    Attributes:
+        aliases: links to folders that are listed under another name.
+        system: number of files and folders that a system has left, by kind.
+    """
+
+    aliases: list[Alias]
+    system: Counter[str]
 
     def list_files(self) -> list[PurePosixPath]:
         """Return every file's path below the source, sorted."""
@@ -93,204 +91,207 @@ class Dataset:
         examples: sorted by path.
         labels: class names of the training images, sorted: the class index order.
         ignored: number of files left out because they are not images, by suffix.
+        advice: what the decoder says of other pictures among those, by suffix.
+        system: number of files and folders that a system has left, by kind, such as "@eaDir".
+        notes: how the set is read, where that is not plain, a line each.
     """
 
     source: Source
     examples: tuple[Example, ...]
     labels: tuple[str, ...]
     ignored: Mapping[str, int]
+    advice: Mapping[str, str] = field(default_factory=dict)
+    system: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name of the folder, zip or table, as text."""
+        return escape_name(self.source.location.name)
 
 
-class FolderSource:
-    """Files in a folder; links are followed, once each."""
-
-    def __init__(self, location: Path) -> None:
-        self.location = location
-        self._folders: list[PurePosixPath] = []
-        self._files: list[PurePosixPath] = []
-        seen: set[str] = set()
-        for top, folders, files in os.walk(location, followlinks=True):
-            real = os.path.realpath(top)
-            if real in seen:  # a link back up would walk for ever
-                folders.clear()
-                continue
-            seen.add(real)
-            below = PurePosixPath(Path(top).relative_to(location).as_posix())
-            self._folders += [below / name for name in folders]
-            self._files += [below / name for name in files]
-
-    def list_files(self) -> list[PurePosixPath]:
-        """Return every file's path below the folder, sorted."""
-        return sorted(self._files)
-
-    def list_folders(self) -> list[PurePosixPath]:
-        """Return every folder's path below the folder."""
-        return self._folders
-
-    def read(self, path: str) -> bytes:
-        """Return a file's bytes."""
-        return (self.location / path).read_bytes()
-
-
-class ZipSource:
-    """Files in a zip, read in place.
-
-    Raises:
-        DatasetError: if the file is not a zip, is encrypted, names a path outside itself, holds a link, or would
-            unpack to far more than its size.
-    """
-
-    def __init__(self, location: Path) -> None:
-        self.location = location
-        try:
-            self._zip = zipfile.ZipFile(location)
-        except (zipfile.BadZipFile, OSError) as err:
-            raise DatasetError(f"{location.name}: expected a folder or a zip. Received: {err}") from err
-        members = self._zip.infolist()
-        for member in members:
-            _check_member(location.name, member)
-        unpacked = sum(member.file_size for member in members)
-        if unpacked > MAX_EXPANSION * max(location.stat().st_size, 1):
-            raise DatasetError(
-                f"{location.name}: expected at most {MAX_EXPANSION} times its size unpacked. Received: {unpacked} "
-                f"bytes from {location.stat().st_size}; unpack it by hand if you trust it"
-            )
-        self._files = [PurePosixPath(member.filename) for member in members if not member.is_dir()]
-        folders = {PurePosixPath(member.filename) for member in members if member.is_dir()}
-        self._folders = folders.union(*(path.parents for path in self._files))
-
-    def list_files(self) -> list[PurePosixPath]:
-        """Return every file's path inside the zip, sorted."""
-        return sorted(self._files)
-
-    def list_folders(self) -> list[PurePosixPath]:
-        """Return every folder's path inside the zip."""
-        return list(self._folders)
-
-    def read(self, path: str) -> bytes:
-        """Return a file's bytes; a damaged one raises OSError, as in a folder."""
-        try:
-            return self._zip.read(path)
-        except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as err:
-            raise OSError(f"damaged in the zip: {err}") from err
-
-
-def ingest(location: Path, columns: Mapping[Column, str] | None = None) -> Dataset:
-    """List the labelled images of a folder, a zip, a CSV or a Parquet file.
+def ingest(location: Path, data: Data | None = None) -> Dataset:
+    """List the labelled images of a folder, a zip or a table.
 
     Args:
         location: where they are.
-        columns: names of a table's columns that differ from path, label, group and split.
+        data: how they are read, where that differs from the defaults.
 
     Raises:
         DatasetError: if there are no images, fewer than two classes, a class without training images, images
-            outside a class folder, or a table with anything wrong in it.
+            outside a class folder, folders that can be read in two ways, or a table with anything wrong in it.
     """
+    data = data or Data()
+    if _is_table(location):
+        return _ingest_table(location, data)
+    tree = _open_tree(location, data)
+    try:
+        return _ingest_tree(tree, data)
+    except LayoutError as err:
+        raise type(err)(f"{escape_name(location.name)}: {err}{_explain_contents(tree)}") from err
+
+
+def open_source(location: Path, data: Data) -> Source:
+    """Return what reads the files of a set, whatever its layout.
+
+    Raises:
+        DatasetError: if there is nothing, or nothing that can be read.
+    """
+    return TableSource(location) if _is_table(location) else _open_tree(location, data)
+
+
+def describe_reading(dataset: Dataset) -> list[str]:
+    """Return what a reader must know of how a set is read, a line each."""
+    if not dataset.system:
+        return list(dataset.notes)
+    return [*dataset.notes, f"left out, of systems and hidden: {describe_counts(dataset.system)}"]
+
+
+def _is_table(location: Path) -> bool:
     if not location.exists():
-        raise DatasetError(f"{location}: expected a folder, zip or table of images. Received: no such file or folder")
-    if location.is_file() and location.suffix.lower() in TABLE_SUFFIXES:
-        return _ingest_table(location, columns)
-    return _ingest_tree(FolderSource(location) if location.is_dir() else ZipSource(location))
+        raise DatasetError(
+            f"{escape_name(str(location))}: expected a folder, zip or table of images. Received: no such file or folder"
+        )
+    return location.is_file() and location.suffix.lower() in TABLE_SUFFIXES
 
 
-def _ingest_tree(source: Tree) -> Dataset:
-    name = source.location.name
-    files = [path for path in source.list_files() if _is_visible(path)]
-    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
-    others = (path.suffix.lower() for path in files)
-    ignored = Counter(suffix or "(no suffix)" for suffix in others if suffix not in IMAGE_SUFFIXES)
-    if not images:
-        received = f"{len(files)} files, none of them an image" if files else "nothing"
-        raise DatasetError(f"{name} has no images: {_LAYOUT}. Received: {received}")
-    root = _unwrapped(images)
-    examples = tuple(_example(path, root) for path in images)
-    folders = [path for path in source.list_folders() if _is_visible(path)]
-    labels = _check_classes(name, examples, _class_folders(folders, root))
-    return Dataset(source, examples, labels, dict(ignored))
+def _open_tree(location: Path, data: Data) -> Tree:
+    return FolderSource(location) if location.is_dir() else ZipSource(location, data.zip_encoding)
 
 
-def _ingest_table(location: Path, columns: Mapping[Column, str] | None) -> Dataset:
-    rows = sorted(read_rows(location, columns), key=lambda row: row.path)
-    examples = tuple(
-        Example(row.path, row.label, _table_split(location.name, row), row.path, row.group) for row in rows
-    )
-    return Dataset(TableSource(location), examples, _check_classes(location.name, examples, set()), {})
+def _ingest_tree(source: Tree, data: Data) -> Dataset:
+    found = find_images((path for path in source.list_files() if is_visible(path)), source.read_head, source.read)
+    ignored = count_suffixes(found.others)
+    if not found.images:
+        received = f"{len(found.others)} files, none of them an image" if found.others else "nothing"
+        named = f" ({describe_counts(ignored, found.advice)})" if ignored else ""
+        raise LayoutError(f"has no images: {LAYOUT}. Received: {received}{named}")
+    aliased = _second_names(source.aliases, found.images)
+    layout = find_layout([*found.images, *(link for link, _ in aliased)], data.splits)
+    notes = [*layout.notes, *_check_aliases(source.aliases, aliased, layout)]
+    examples = tuple(example for path in found.images if (example := _example(path, layout)) is not None)
+    folders = [path for path in source.list_folders() if is_visible(path)]
+    empty = {label for path in folders if (label := layout.class_folder(path)) is not None}
+    labels = _check_classes(examples, empty, _left_out_by_class(found, layout))
+    notes += _describe_escaped([example.path for example in examples])
+    return Dataset(source, examples, labels, ignored, found.advice, dict(source.system), tuple(notes))
 
 
-def _table_split(table: str, row: TableRow) -> Split | None:
+def _example(path: PurePosixPath, layout: Layout) -> Example | None:
+    place = layout.place(path)
+    return None if place is None else Example(str(path), place.label, place.split, place.name)
+
+
+def _second_names(
+    aliases: Iterable[Alias], images: Sequence[PurePosixPath]
+) -> list[tuple[PurePosixPath, PurePosixPath]]:
+    """Return images by the names that they have through links too, one for each folder, with their first names."""
+    one_each = {path.parent: path for path in images}.values()
+    return [
+        (alias.link / path.relative_to(alias.first), path)
+        for alias in aliases
+        for path in one_each
+        if path.is_relative_to(alias.first)
+    ]
+
+
+def _check_aliases(
+    aliases: Sequence[Alias], aliased: Iterable[tuple[PurePosixPath, PurePosixPath]], layout: Layout
+) -> list[str]:
+    """Refuse a folder with two names that stand for different classes or sides; say of others that one is read."""
+    for link, path in aliased:
+        if not link.is_relative_to(layout.root) or not path.is_relative_to(layout.root):
+            continue
+        first, second = layout.place(path), layout.place(link)
+        if first and second and (first.label, first.split) != (second.label, second.split):
+            one, other = path.parent, link.parent
+            while one.name == other.name and one.parent.parts and other.parent.parts:
+                one, other = one.parent, other.parent
+            kind = "class" if first.label != second.label else "split"
+            raise LayoutError(
+                f"expected every folder in one {kind}. Received: one folder as {one} and, by a link, as {other}; "
+                f"remove the link, or copy other images there"
+            )
+    return [f"{alias.link} is another name of {alias.first}: its images are read once" for alias in aliases]
+
+
+def _left_out_by_class(found: ImageFiles, layout: Layout) -> dict[str, str]:
+    """Return the files that are left out by class, in words."""
+    by_class: dict[str, list[PurePosixPath]] = {}
+    for path in found.others:
+        if (label := layout.class_folder(path.parent)) is not None:
+            by_class.setdefault(label, []).append(path)
+    return {label: describe_counts(count_suffixes(paths), found.advice) for label, paths in by_class.items()}
+
+
+def _describe_escaped(paths: Sequence[str]) -> list[str]:
+    escaped = [path for path in paths if is_escaped(path)]
+    if not escaped:
+        return []
+    more = f" and {len(escaped) - _SHOWN} more" if len(escaped) > _SHOWN else ""
+    return [f"names that are not UTF-8 are written with their bytes: {', '.join(escaped[:_SHOWN])}{more}"]
+
+
+def _explain_contents(source: Tree) -> str:
+    """Say that a set without a layout holds a table or an archive."""
+    files = [path for path in source.list_files() if is_visible(path)]
+    tables = [str(path) for path in files if path.suffix.lower() in TABLE_SUFFIXES][:_SHOWN]
+    archives = [str(path) for path in files if is_archive(path)][:_SHOWN]
+    texts = []
+    if tables and source.location.is_dir():
+        texts.append(f"it holds a table ({', '.join(tables)}): give that file instead of the folder")
+    elif tables:
+        texts.append(f"it holds a table ({', '.join(tables)}), which is not read from a zip: unpack it, give the table")
+    if archives:
+        texts.append(f"it holds archives ({', '.join(archives)}), which are not read from within: unpack them")
+    return "".join(f"; {text}" for text in texts)
+
+
+def _ingest_table(location: Path, data: Data) -> Dataset:
+    found, notes = read_rows(location, data)
+    rows, name = sorted(found, key=lambda row: row.path), escape_name(location.name)
+    examples = tuple(Example(row.path, row.label, _table_split(name, row, data), row.path, row.group) for row in rows)
+    try:
+        labels = _check_classes(examples, set(), {})
+    except LayoutError as err:
+        raise DatasetError(f"{name}: {err}") from err
+    notes = (*notes, *_describe_escaped([row.path for row in rows]))
+    return Dataset(TableSource(location), examples, labels, {}, notes=notes)
+
+
+def _table_split(table: str, row: TableRow, data: Data) -> Split | None:
     if row.split is None:
         return None
-    if row.split.lower() not in _SPLIT_FOLDERS:
+    side = read_side(row.split, data.splits)
+    if side is None:
         raise DatasetError(f"{table}: expected the split train, val or test. Received: {row.split!r} in row {row.line}")
-    return _SPLIT_FOLDERS[row.split.lower()]
+    return None if side == "any" else side
 
 
-def _check_member(archive: str, member: zipfile.ZipInfo) -> None:
-    path = PurePosixPath(member.filename)
-    if path.is_absolute() or ".." in path.parts or "\\" in member.filename or (path.parts and ":" in path.parts[0]):
-        raise DatasetError(f"{archive}: expected paths inside the archive. Received: {member.filename!r}")
-    if stat.S_ISLNK(member.external_attr >> 16):
-        raise DatasetError(f"{archive}: expected files and folders. Received: a link, {member.filename!r}")
-    if member.flag_bits & 0x1:
-        raise DatasetError(
-            f"{archive}: expected an archive without a password. Received: {member.filename!r} encrypted"
-        )
-    if member.file_size > MAX_MEMBER_BYTES:
-        raise DatasetError(
-            f"{archive}: expected files of at most {MAX_MEMBER_BYTES} bytes. Received: {member.filename!r} of "
-            f"{member.file_size}"
-        )
+def _check_classes(examples: Sequence[Example], folders: set[str], left_out: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the classes, sorted.
 
-
-def _is_visible(path: PurePosixPath) -> bool:
-    return not any(part.startswith(".") or part in _SYSTEM_NAMES for part in path.parts)
-
-
-def _unwrapped(images: Iterable[PurePosixPath]) -> PurePosixPath:
-    """Return the deepest folder that wraps every image and is neither a split nor a class."""
-    parents = [path.parent.parts for path in images]
-    root: list[str] = []
-    for level in zip(*parents, strict=False):
-        # The last folder level belongs to the classes, even when there is one class only.
-        is_last = any(len(parts) == len(root) + 1 for parts in parents)
-        if len(set(level)) > 1 or level[0].lower() in _SPLIT_FOLDERS or is_last:
-            break
-        root.append(level[0])
-    return PurePosixPath(*root)
-
-
-def _example(path: PurePosixPath, root: PurePosixPath) -> Example:
-    parts = path.relative_to(root).parts
-    split = _SPLIT_FOLDERS.get(parts[0].lower()) if len(parts) > 1 else None
-    below = parts[1:] if split else parts
-    if len(below) < 2:
-        raise DatasetError(f"{path} is outside a class folder: {_LAYOUT}")
-    return Example(str(path), below[0], split, "/".join(below[1:]))
-
-
-def _class_folders(folders: Iterable[PurePosixPath], root: PurePosixPath) -> set[str]:
-    """Return the class folders that train, whether they hold images or not."""
-    inside = [path.relative_to(root).parts for path in folders if path.is_relative_to(root)]
-    has_splits = any(parts and parts[0].lower() in _SPLIT_FOLDERS for parts in inside)
-    if not has_splits:
-        return {parts[0] for parts in inside if parts}
-    return {parts[1] for parts in inside if len(parts) > 1 and _SPLIT_FOLDERS.get(parts[0].lower()) == "train"}
-
-
-def _check_classes(name: str, examples: Iterable[Example], folders: set[str]) -> tuple[str, ...]:
-    examples = list(examples)
+    Args:
+        examples: every image.
+        folders: classes that have a folder for training images.
+        left_out: files of a class that are not images, in words.
+    """
     if any(e.split is None for e in examples) and any(e.split for e in examples):
         odd = next(e.path for e in examples if e.split is None)
-        raise DatasetError(f"{name} mixes two layouts: {_LAYOUT}. Received: {odd} without a split, others with one")
+        raise LayoutError(f"mixes two layouts: {LAYOUT}. Received: {odd} without a split, others with one")
     training = {e.label for e in examples if e.split in (None, "train")}
     if not training:
-        raise DatasetError(f"{name} has no training images: {_LAYOUT}. Received: no image under train/")
-    if empty := sorted(folders - training):
-        raise DatasetError(f"{name}: expected images in every class folder. Received: none in {', '.join(empty)}")
-    if unknown := sorted({e.label for e in examples} - training):
-        raise DatasetError(
-            f"{name}: expected every class to have training images. Received: {', '.join(unknown)} without any"
+        raise LayoutError(f"has no training images: {LAYOUT}. Received: no image under train/")
+    if twins := find_twins({e.label for e in examples} | folders):
+        raise LayoutError(
+            "expected classes that differ in more than Unicode form, case or blanks. Received: "
+            f"{'; '.join(' and '.join(map(spell_name, names)) for names in twins)}. Give them one name, or others"
         )
+    if empty := sorted(folders - training):
+        named = [f"{label} ({left_out[label]} left out)" if label in left_out else label for label in empty]
+        raise LayoutError(f"expected images in every class folder. Received: none in {', '.join(named)}")
+    if unknown := sorted({e.label for e in examples} - training):
+        raise LayoutError(f"expected every class to have training images. Received: {', '.join(unknown)} without any")
     if len(training) < 2:
-        raise DatasetError(f"{name}: expected at least two classes. Received: one, {', '.join(training)}")
+        raise LayoutError(f"expected at least two classes. Received: one, {', '.join(training)}")
     return tuple(sorted(training))

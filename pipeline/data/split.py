@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from pipeline.data.groups import NearPair, group_images
 from pipeline.data.image_quality import AuditedImage
-from pipeline.data.ingest import Split
 from pipeline.errors import DatasetError
-from pipeline.recipe.data_settings import Data
+from pipeline.recipe.data_settings import Data, Split
 
 _TRIES = 100
 # The side that wins when one group had several: a patient whom a model was tested on never trains one.

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from contract.model import ModelContract
 from contract.store import ModelStore
 from pipeline.data.groups import group_of
-from pipeline.data.ingest import Example, ingest
+from pipeline.data.ingest import Dataset, Example, ingest
 from pipeline.data.lineage import seen_by, trained_data
 from pipeline.data.map_batches import map_batches
+from pipeline.data.names import escape_name, find_twins, spell_name
 from pipeline.data.split import ManifestRow
-from pipeline.errors import DatasetError
+from pipeline.errors import DatasetError, UnknownSplitError
 from pipeline.evaluation.metrics import measure
 from pipeline.evaluation.scorer import Decoded, Read, Scorer, decode_files, scorer_of
 from pipeline.recipe.data_settings import Data
@@ -51,7 +52,9 @@ class LabelledPredictions:
         return LabelledPredictions(self.labels, [self.rows[i] for i in chosen], self.probabilities[list(chosen)])
 
 
-def evaluate_published(store: ModelStore, runs_dir: Path, name: str, version: int, *, location: Path) -> dict[str, Any]:
+def evaluate_published(
+    store: ModelStore, runs_dir: Path, name: str, version: int, *, location: Path, zip_encoding: str | None = None
+) -> dict[str, Any]:
     """Return the metrics of a version on a set: on its test images if the set has any, else on all of them.
 
     Args:
@@ -60,6 +63,7 @@ def evaluate_published(store: ModelStore, runs_dir: Path, name: str, version: in
         name: the model.
         version: its number.
         location: folder, zip or table of labelled images.
+        zip_encoding: of names in a zip that are not marked as UTF-8, where it differs from the training set's.
 
     Returns:
         `metrics.measure`'s document with `model`, `version`, `dataset`, `unreadable` (images left out) and
@@ -69,7 +73,7 @@ def evaluate_published(store: ModelStore, runs_dir: Path, name: str, version: in
     Raises:
         PipelineError, ContractError, EngineError: with the reason.
     """
-    predictions, unreadable = predict_labelled(store, name, version, location)
+    predictions, unreadable = predict_labelled(store, name, version, location, zip_encoding=zip_encoding)
     seen = seen_by(store, runs_dir, name, version)
     trained_on = None if seen is None else sum(seen.knows(row) for row in predictions.rows)
     if trained_on:
@@ -78,11 +82,13 @@ def evaluate_published(store: ModelStore, runs_dir: Path, name: str, version: in
             trained_on,
             len(predictions.rows),
         )
-    about = {"model": name, "version": version, "dataset": location.name}
+    about = {"model": name, "version": version, "dataset": escape_name(location.name)}
     return {**about, "unreadable": unreadable, "trained_on": trained_on, **predictions.measure()}
 
 
-def predict_labelled(store: ModelStore, name: str, version: int, location: Path) -> tuple[LabelledPredictions, int]:
+def predict_labelled(
+    store: ModelStore, name: str, version: int, location: Path, *, zip_encoding: str | None = None
+) -> tuple[LabelledPredictions, int]:
     """Return a version's predictions of a labelled set and the number of images that cannot be read.
 
     Raises:
@@ -90,7 +96,9 @@ def predict_labelled(store: ModelStore, name: str, version: int, location: Path)
     """
     contract = store.read_contract(name, version)
     settings = trained_data(contract)
-    dataset = ingest(location, settings.columns)
+    dataset = _ingest(location, settings, zip_encoding)
+    for note in dataset.notes:
+        log.warning("%s.", note)
     examples = [example for example in dataset.examples if example.split == "test"] or list(dataset.examples)
     ids = _ids_of(contract, {example.label for example in examples})
     groups = _groups(settings, examples)
@@ -110,11 +118,23 @@ def predict_labelled(store: ModelStore, name: str, version: int, location: Path)
     ]
     unreadable = len(examples) - len(rows)
     if not rows:
-        raise DatasetError(f"{location.name}: expected readable images. Received: {unreadable} unreadable ones")
+        raise DatasetError(
+            f"{escape_name(location.name)}: expected readable images. Received: {unreadable} unreadable ones"
+        )
     if unreadable:
         log.warning("%d of %d images cannot be read and were left out.", unreadable, len(examples))
     labels = tuple(label.id for label in contract.labels)
     return LabelledPredictions(labels, rows, np.stack([probabilities[row.path] for row in rows])), unreadable
+
+
+def _ingest(location: Path, settings: Data, zip_encoding: str | None) -> Dataset:
+    """List a set as the model's own was read; another one may have other folders."""
+    if zip_encoding is not None:
+        settings = settings.model_copy(update={"zip_encoding": zip_encoding})
+    try:
+        return ingest(location, settings)
+    except UnknownSplitError:
+        return ingest(location, settings.model_copy(update={"splits": None}))
 
 
 def _predict_readable(scorer: Scorer, read: Read, paths: list[str]) -> dict[str, NDArray[np.float32]]:
@@ -136,7 +156,10 @@ def _ids_of(contract: ModelContract, classes: set[str]) -> dict[str, str]:
     by_name = {label.name: label.id for label in contract.labels} | {label.id: label.id for label in contract.labels}
     if unknown := sorted(classes - by_name.keys()):
         known = ", ".join(label.id for label in contract.labels[:10])
-        raise DatasetError(f"expected classes that the model knows ({known}). Received: {', '.join(unknown[:10])}")
+        twins = find_twins([*unknown, *by_name])
+        hint = "".join(f"; only the spelling differs: {' and '.join(map(spell_name, names))}" for names in twins)
+        received = ", ".join(unknown[:10])
+        raise DatasetError(f"expected classes that the model knows ({known}). Received: {received}{hint}")
     return {label: by_name[label] for label in classes}
 
 

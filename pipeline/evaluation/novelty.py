@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from contract.novelty import NoveltyCheck, measure_images
-from pipeline.data.ingest import Split
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest, ManifestRow
+from pipeline.recipe.data_settings import Split
 
 FALSE_ALARMS = 0.01  # share of ordinary images that may be warned of; what the threshold is chosen for
 _MAX_IMAGES = 2000  # of each split; more change nothing

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import os
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,10 @@ from contract.errors import ImageError
 from contract.predictions import decode_predictions
 from contract.store import ModelStore
 from engine.precision import AUTO
-from pipeline.data.ingest import IMAGE_SUFFIXES
+from pipeline.data.folder_source import find_folders, list_files, read_head
+from pipeline.data.image_files import IMAGE_SUFFIXES, describe_counts, judge_content, suffix_of
 from pipeline.data.map_batches import map_batches
+from pipeline.data.names import escape_name, unescape_name
 from pipeline.errors import DatasetError
 from pipeline.evaluation.scorer import Decoded, Scorer, decode_files, scorer_of
 from pipeline.progress import progress_bar
@@ -31,11 +33,13 @@ class Scored:
         images: rows with probabilities.
         errors: rows with an error.
         precision: of the arithmetic, such as "float32".
+        left_out: files that are not images, in a line; "" if there are none.
     """
 
     images: int
     errors: int
     precision: str
+    left_out: str = ""
 
 
 def score_folder(
@@ -51,7 +55,7 @@ def score_folder(
         store: has the version.
         name: the model.
         version: its number.
-        folder: is walked with all its subfolders; links to folders are not followed.
+        folder: is walked with all its subfolders; links to folders are followed, each folder once.
         out: the CSV; replaced if it exists.
         precision: "auto" (a faster one only where the version's verification allows it), or which.
 
@@ -60,35 +64,69 @@ def score_folder(
         EngineError: if the version cannot be loaded, or not at that precision on this machine.
     """
     if not folder.is_dir():
-        raise DatasetError(f"{folder}: expected a folder of images. Received: no such folder")
-    total = sum(1 for _ in walk_images(folder))
+        raise DatasetError(f"{escape_name(str(folder))}: expected a folder of images. Received: no such folder")
+    left_out = _LeftOut()
+    total = sum(1 for _ in walk_images(folder, left_out))
     if total == 0:
-        raise DatasetError(f"{folder}: expected images ({', '.join(sorted(IMAGE_SUFFIXES))}). Received: none")
+        received = f"none; {left_out.line}" if left_out.line else "none"
+        raise DatasetError(
+            f"{escape_name(str(folder))}: expected images ({', '.join(sorted(IMAGE_SUFFIXES))}). Received: {received}"
+        )
     unfinished = out.with_name(f".{out.name}.part")
     try:
         with (
             scorer_of(store, name, version, precision=precision) as scorer,
             unfinished.open("w", newline="", encoding="utf-8") as file,
         ):
-            scored = _write_rows(file, scorer, folder, total)
+            scored = replace(_write_rows(file, scorer, folder, total), left_out=left_out.line)
         unfinished.replace(out)
     except OSError as err:
-        raise DatasetError(f"{out} cannot be written: {err.strerror or err}") from err
+        raise DatasetError(f"{escape_name(str(out))} cannot be written: {err.strerror or err}") from err
     finally:
         unfinished.unlink(missing_ok=True)
     return scored
 
 
-def walk_images(folder: Path) -> Iterator[str]:
+@dataclass
+class _LeftOut:
+    """Files that are not scored.
+
+    Attributes:
+        suffixes: number of files that are not images, by suffix.
+        advice: what the decoder says of other pictures among them, by suffix.
+    """
+
+    suffixes: Counter[str] = field(default_factory=Counter)
+    advice: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def line(self) -> str:
+        """The files in one line; "" if there are none."""
+        return f"left out, not images: {describe_counts(self.suffixes, self.advice)}" if self.suffixes else ""
+
+
+def walk_images(folder: Path, left_out: _LeftOut | None = None) -> Iterator[str]:
     """Yield the paths of images below a folder, with forward slashes, sorted within each folder; hidden ones are not.
 
-    One folder's names are in memory at a time.
+    An image is known by its suffix or its content. One folder's names are in memory at a time.
+
+    Args:
+        folder: is walked; links to folders are followed, each folder once.
+        left_out: gets the files that are not images.
     """
-    for top, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
-                yield (Path(top).relative_to(folder) / name).as_posix()
+    for path in list_files(find_folders(folder)):
+        name = PurePosixPath(path)
+        verdict = name.suffix.lower() in IMAGE_SUFFIXES or judge_content(
+            path,
+            lambda path: read_head(folder / unescape_name(path)),
+            lambda path: (folder / unescape_name(path)).read_bytes(),
+        )
+        if verdict is True:
+            yield path
+        elif left_out is not None:
+            left_out.suffixes[suffix_of(name)] += 1
+            if isinstance(verdict, str):
+                left_out.advice.setdefault(suffix_of(name), verdict)
 
 
 def _write_rows(file: Any, scorer: Scorer, folder: Path, total: int) -> Scored:
@@ -97,7 +135,9 @@ def _write_rows(file: Any, scorer: Scorer, folder: Path, total: int) -> Scored:
     writer.writerow(["path", "id", "label", "probability", *(f"probability_{label}" for label in labels), "error"])
     images = errors = 0
     with progress_bar(total=total, what="Scoring", unit="image") as bar:
-        files = decode_files(lambda path: (folder / path).read_bytes(), walk_images(folder), scorer.contract.input)
+        files = decode_files(
+            lambda path: (folder / unescape_name(path)).read_bytes(), walk_images(folder), scorer.contract.input
+        )
         for rows in map_batches(partial(_score, scorer), files):
             writer.writerows(rows)
             bad = sum(1 for row in rows if row[-1])

@@ -17,9 +17,10 @@ from contract.errors import ImageError
 from contract.model import ModelContract
 from contract.store import VERIFICATION_FILE, ModelStore
 from engine.engine import Engine
-from pipeline.data.ingest import ingest
+from pipeline.data.ingest import open_source
 from pipeline.data.lineage import MANIFEST_FILE, find_run, trained_data
 from pipeline.data.map_batches import map_batches
+from pipeline.data.names import escape_name
 from pipeline.data.split import read_manifest
 from pipeline.errors import DatasetError, VerificationError
 from pipeline.evaluation.scorer import Decoded, decode_files
@@ -103,7 +104,7 @@ def _find_recorded(store: ModelStore, runs_dir: Path, name: str, version: int, d
         return "the run does not say where its images were; --data DIR does"
     location = data or Path(str(recorded))
     try:
-        source = ingest(location, trained_data(contract).columns).source
+        source = open_source(location, trained_data(contract))
     except DatasetError as err:
         return f"the run's images are gone ({err}); where are they now? --data DIR"
     labels = [label.id for label in contract.labels]
@@ -111,7 +112,7 @@ def _find_recorded(store: ModelStore, runs_dir: Path, name: str, version: int, d
     sha256 = {row.path: row.sha256 for row in read_manifest(folder / MANIFEST_FILE).of("test")}
     same = [path for path in expected if _is_unchanged(source.read, path, sha256.get(path))]
     if not same:
-        return f"none of the run's {len(expected)} test images is in {location.name} as it was"
+        return f"none of the run's {len(expected)} test images is in {escape_name(location.name)} as it was"
     note = "" if len(same) == len(expected) else f"{len(expected) - len(same)} images are gone or have changed"
     return _Recorded(source.read, same, np.stack([expected[path] for path in same]), note)
 
@@ -119,7 +120,7 @@ def _find_recorded(store: ModelStore, runs_dir: Path, name: str, version: int, d
 def _is_unchanged(read: Callable[[str], bytes], path: str, sha256: str | None) -> bool:
     try:
         return hashlib.sha256(read(path)).hexdigest() == sha256
-    except (OSError, KeyError):  # a zip's word for "no such member" is KeyError
+    except OSError:
         return False
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import codecs
 import re
+from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from pipeline.recipe.labels import Label
 from pipeline.recipe.settings_base import SettingsBase
 
 NEAR_DUPLICATES = "near-duplicates"
 Column = Literal["path", "label", "group", "split"]
+Split = Literal["train", "val", "test"]
+Side = Literal["train", "val", "test", "any"]
 
 
 class Data(SettingsBase):
@@ -28,7 +33,13 @@ class Data(SettingsBase):
         allow_leakage: let test images be copies of training images; the numbers are worth nothing then.
         near_distance: two images are near copies when at most this many of the 256 bits of their perceptual hashes
             differ. 16 finds what was resized or compressed again; 40 also what was cropped or turned by a hair.
-        columns: for CSV and Parquet, the names of the columns, such as {path: file, label: diagnosis}.
+        columns: for tables, the names of the columns, such as {path: file, label: diagnosis}.
+        folder: for tables, the folder of the images, below the table's own.
+        suffix: for tables, what the paths lack, such as ".png".
+        splits: what each top folder is (or each value of a table's split column): train, val, test, or any, which is
+            split as a whole; such as {fold1: train, fold2: test}. {}: the top folders are the classes, whatever their
+            names. None: folders with known names are splits.
+        zip_encoding: of names in a zip that are not marked as UTF-8, such as gbk, shift_jis or cp437.
     """
 
     val_fraction: Annotated[float, Field(gt=0.0, lt=0.9)] = 0.15
@@ -38,7 +49,11 @@ class Data(SettingsBase):
     on_unreadable: Literal["refuse", "skip"] = "refuse"
     allow_leakage: bool = False
     near_distance: Annotated[int, Field(ge=0, le=40)] = 16
-    columns: dict[Column, str] = Field(default_factory=dict)
+    columns: dict[Column, Label] = Field(default_factory=dict)
+    folder: str | None = None
+    suffix: str | None = None
+    splits: dict[Label, Side] | None = None
+    zip_encoding: str | None = None
 
     @field_validator("group")
     @classmethod
@@ -48,3 +63,29 @@ class Data(SettingsBase):
         except re.error as err:
             raise ValueError(f"expected a regular expression or {NEAR_DUPLICATES}: {err}") from err
         return value
+
+    @field_validator("folder")
+    @classmethod
+    def _is_below(cls, value: str | None) -> str | None:
+        path = PurePosixPath((value or "").replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts:
+            raise ValueError(f"data.folder: expected a folder below the table's own. Received: {value!r}")
+        return value and str(path)
+
+    @field_validator("suffix")
+    @classmethod
+    def _begins_with_a_dot(cls, value: str | None) -> str | None:
+        if value and ("/" in value or "\\" in value):
+            raise ValueError(f"data.suffix: expected a suffix, such as .png. Received: {value!r}")
+        return value and f".{value.removeprefix('.')}"
+
+    @field_validator("zip_encoding")
+    @classmethod
+    def _is_an_encoding(cls, value: str | None) -> str | None:
+        try:
+            "".encode(value or "utf-8")
+        except (LookupError, ValueError) as err:
+            raise ValueError(
+                f"data.zip_encoding: expected an encoding, such as gbk, shift_jis or cp437. Received: {value!r}"
+            ) from err
+        return value and codecs.lookup(value).name

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from pipeline.errors import RecipeError
 from pipeline.recipe.gate_settings import Gate
+from pipeline.recipe.labels import Label
 from pipeline.recipe.settings_base import Fraction, SettingsBase
 
 
@@ -21,7 +22,7 @@ class OperatingPointRule(SettingsBase):
         specificity: share of the other images to leave alone; the lowest threshold that does is chosen.
     """
 
-    label: str
+    label: Label
     sensitivity: Fraction | None = None
     specificity: Fraction | None = None
 
@@ -45,7 +46,7 @@ class Card(SettingsBase):
     medical: bool = False
     use: str | None = None
     limits: str | None = None
-    definitions: dict[str, str] | str = Field(default_factory=dict)
+    definitions: dict[Label, str] | str = Field(default_factory=dict)
 
 
 class Evaluate(SettingsBase):
@@ -61,9 +62,9 @@ class Evaluate(SettingsBase):
         gate: when the version may replace the live one by itself.
     """
 
-    positive: str | None = None
-    uncertain: str | None = None
-    order: tuple[str, ...] | None = None
+    positive: Label | None = None
+    uncertain: Label | None = None
+    order: tuple[Label, ...] | None = None
     operating_points: tuple[OperatingPointRule, ...] = ()
     card: Card = Card()
     gate: Gate = Gate()

@@ -13,11 +13,13 @@ from typing import Annotated, Any, cast
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from pipeline.errors import RecipeError
 from pipeline.recipe.augment_settings import Augment, Cache
 from pipeline.recipe.data_settings import Data
 from pipeline.recipe.evaluate_settings import Evaluate
+from pipeline.recipe.labels import explain_unquoted, load_yaml
 from pipeline.recipe.recipe_files import RECIPES, shipped_recipes
 from pipeline.recipe.settings_base import SettingsBase
 from pipeline.recipe.training_settings import Model, Train
@@ -83,7 +85,7 @@ def _read(name_or_file: str, depth: int = 0) -> dict[str, Any]:
         shipped = ", ".join(shipped_recipes())
         raise RecipeError(f"recipe: expected one of {shipped}, or a file. Received: {name_or_file!r}{hint}")
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        settings = load_yaml(path.read_text(encoding="utf-8")) or {}
     except (OSError, ValueError, yaml.YAMLError) as err:
         raise RecipeError(f"recipe {path.name} cannot be read as YAML: {err}") from err
     if not isinstance(settings, dict):
@@ -115,7 +117,7 @@ def _apply(settings: dict[str, Any], override: str) -> None:
             raise RecipeError(f"--set {override}: {name} is a value, not a section")
         section = section.setdefault(name, {})
     try:
-        section[last] = yaml.safe_load(text)
+        section[last] = load_yaml(text)
     except yaml.YAMLError as err:
         raise RecipeError(f"--set {override}: the value is not YAML: {err}") from err
 
@@ -129,8 +131,14 @@ def _explain(error: ValidationError, name: str) -> str:
         elif item["type"] == "value_error":  # raised above, in words that need nothing added
             lines.append(item["msg"].removeprefix("Value error, "))
         else:
-            lines.append(f"{'.'.join(path)}: {item['msg']}. Received: {item['input']!r}")
+            lines.append(_explain_value(path, item))
     return f"recipe {name}: " + "; ".join(lines)
+
+
+def _explain_value(path: Sequence[str], item: ErrorDetails) -> str:
+    key = ".".join(part for part in path if "[" not in part)  # "[key]", and Pydantic's name of a member of a union
+    hint = explain_unquoted(key.rstrip(".0123456789"), item["input"]) if item["type"] == "string_type" else ""
+    return f"{key}: {item['msg']}. Received: {item['input']!r}{f' ({hint})' if hint else ''}"
 
 
 def _unknown_key(path: Sequence[str]) -> str:

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import RecipeError
 from pipeline.recipe.evaluate_settings import Card
+from pipeline.recipe.labels import Label, explain_unquoted, load_yaml
 
 NOT_A_DEVICE = "Not a medical device: not for diagnosis, nor for deciding about the care of anybody."
+_DEFINITIONS = TypeAdapter(dict[Label, str])
 _CLOSED_SET = "It names one of its classes for every image, also for one of something else."
 _OTHER_ORIGINS = "Images of other origin than the training images, such as another camera, may give other numbers."
 _OTHER_PATIENTS = "Other cameras, sites and patients than those in the training images may give other numbers."
@@ -47,9 +50,13 @@ def read_card(card: Card, labels: Sequence[str]) -> dict[str, Any]:
 
 def _read_file(path: Path) -> dict[str, str]:
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as err:
         raise RecipeError(f"evaluate.card.definitions: {path.name} cannot be read as YAML: {err}") from err
-    if not isinstance(found, dict) or not all(isinstance(v, str) and isinstance(k, str) for k, v in found.items()):
-        raise RecipeError(f"evaluate.card.definitions: expected {path.name} to map class names to texts")
-    return found
+    try:
+        return _DEFINITIONS.validate_python(found)
+    except ValidationError as err:
+        hint = next((words for item in err.errors() if (words := explain_unquoted("name", item["input"]))), "")
+        raise RecipeError(
+            f"evaluate.card.definitions: expected {path.name} to map class names to texts{f' ({hint})' if hint else ''}"
+        ) from err

@@ -15,6 +15,7 @@ from contract.commands import spell_command
 from contract.model import InputSpec
 from contract.store import ModelStore, check_name
 from pipeline.data.ingest import Dataset, ingest
+from pipeline.data.names import escape_name
 from pipeline.interrupt import uncovered_interrupts
 from pipeline.networks.weights import Weights
 from pipeline.publishing.gate import Gatekeeper, GateOutcome
@@ -144,7 +145,7 @@ def _carry_out(job: _Job, stopped: Path | None) -> RunResult:
 def _look_up(job: _Job) -> _Start:
     recipe = job.recipe
     spec = input_spec(recipe)
-    dataset = ingest(job.location, recipe.data.columns)
+    dataset = ingest(job.location, recipe.data)
     check_classes(recipe.evaluate, dataset.labels)
     card = read_card(recipe.evaluate.card, dataset.labels)
     return _Start(dataset, find_start(recipe.model, job.store, job.runs_dir), spec, card)
@@ -162,7 +163,7 @@ def _do_stages(job: _Job, start: _Start, folder: Path) -> RunResult:
         name=job.name,
         run=folder.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        dataset=job.location.name,
+        dataset=escape_name(job.location.name),
         weights=start.weights.provenance,
         recipe=recipe,
         spec=spec,

@@ -1,0 +1,26 @@
+"""Options that stand for a key of the recipe's `data` section."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    """Add --allow-leakage and --zip-encoding."""
+    parser.add_argument("--allow-leakage", action="store_true", help="let test images be copies of training images")
+    add_zip_encoding(parser)
+
+
+def add_zip_encoding(parser: argparse.ArgumentParser) -> None:
+    """Add --zip-encoding."""
+    parser.add_argument(
+        "--zip-encoding", metavar="NAME", help="of names in a zip that are not UTF-8, such as gbk, shift_jis or cp437"
+    )
+
+
+def data_overrides(arguments: argparse.Namespace) -> list[str]:
+    """Return the recipe's overrides on a command line: those of --set, then those of the options above."""
+    leakage = ["data.allow_leakage=true"] if getattr(arguments, "allow_leakage", False) else []
+    encoding = arguments.zip_encoding
+    return [*arguments.set, *leakage, *([] if encoding is None else [f"data.zip_encoding={json.dumps(encoding)}"])]
