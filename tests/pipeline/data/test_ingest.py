@@ -11,6 +11,7 @@ from pyarrow import parquet
 
 from pipeline.data.ingest import ingest
 from pipeline.errors import DatasetError
+from pipeline.recipe.data_settings import Data
 from tests.helpers.image_sets import png, write_files
 
 IMAGE = png()
@@ -254,7 +255,7 @@ def test_table_with_columns_of_other_names(tmp_path: Path, kind: str) -> None:
     """Named columns are found, the others are passed over, whole numbers stay whole."""
     location = write_table(tmp_path, kind, {"file": ROWS["path"], "grade": [0, 1, 0, 1], "age": [61, None, 70, 54]})
 
-    dataset = ingest(location, {"path": "file", "label": "grade"})
+    dataset = ingest(location, Data(columns={"path": "file", "label": "grade"}))
 
     assert ("0", "1") == dataset.labels
     assert {(None, None)} == {(e.group, e.split) for e in dataset.examples}
@@ -301,7 +302,7 @@ def test_wrong_tables_are_refused(tmp_path: Path, kind: str, change: dict[str, l
         pytest.param("set.csv", b"path,label\na.png\n", "2 cells in every row", id="too-few-cells"),
         pytest.param("set.csv", b"path,label,label\na.png,b,c\n", "label more than once", id="repeated-column"),
         pytest.param("set.csv", b"path,label\n\xff\xfe,b\n", "a CSV file in UTF-8", id="not-utf-8"),
-        pytest.param("set.csv", b"path;label\na.png;b\n", "no path; no label", id="semicolons"),
+        pytest.param("set.csv", b"path;label\na.png;b\n", "no file a.png", id="semicolons"),
         pytest.param("set.parquet", b"PAR1 cut", "expected a Parquet file", id="no-parquet"),
     ],
 )
