@@ -112,9 +112,7 @@ def test_folders_that_hold_the_same_folders_are_refused(tmp_path: Path, parts: t
     with pytest.raises(DatasetError, match="read in one way") as refused:
         ingest(folder)
 
-    options = [
-        word for word in shlex.split(str(refused.value).replace(";", " ")) if word.startswith("data.splits=")
-    ]
+    options = [word for word in shlex.split(str(refused.value).replace(";", " ")) if word.startswith("data.splits=")]
     assert 3 == len(options)
     sided, pooled, classes = (ingest(folder, load_recipe("default", [option.rstrip(".")]).data) for option in options)
     assert placed(sided) == BOTH
@@ -163,5 +161,7 @@ def test_set_inside_itself_is_refused(tmp_path: Path) -> None:
 
 
 def test_splits_of_the_recipe_must_be_there(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"data.splits: expected folders of the set \(fold1, fold2\). Received: foldX"):
+    with pytest.raises(
+        DatasetError, match=r"data.splits: expected folders of the set \(fold1, fold2\). Received: foldX"
+    ):
         ingest(write_set(tmp_path / "set", *crossed("fold1", "fold2")), Data(splits={"foldX": "train"}))

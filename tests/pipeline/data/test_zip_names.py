@@ -123,7 +123,9 @@ def test_names_that_another_program_has_garbled(tmp_path: Path, encoding: str) -
 def test_encoding_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     location = write_raw_zip(tmp_path / "set.zip", names_of("cp1252", "größer", "normal"))
 
-    with pytest.raises(DatasetError, match=r"expected names in utf-8 \(data.zip_encoding\). Received: set/gr\\xf6\\xdf"):
+    with pytest.raises(
+        DatasetError, match=r"expected names in utf-8 \(data.zip_encoding\). Received: set/gr\\xf6\\xdf"
+    ):
         ingest(location, Data(zip_encoding="utf-8"))
 
 
@@ -203,7 +205,9 @@ def test_other_containers_are_named(tmp_path: Path, name: str, data: bytes, word
     """The error says which containers are read."""
     (tmp_path / name).write_bytes(data)
 
-    with pytest.raises(DatasetError, match=r"expected a folder or a zip, or a table \(.csv, .tsv, .parquet\)") as refused:
+    with pytest.raises(
+        DatasetError, match=r"expected a folder or a zip, or a table \(.csv, .tsv, .parquet\)"
+    ) as refused:
         ingest(tmp_path / name)
     assert words in str(refused.value)
 
