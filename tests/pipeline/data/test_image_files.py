@@ -9,7 +9,7 @@ from PIL import Image
 
 from pipeline.data.ingest import Dataset, describe_reading, ingest
 from pipeline.errors import DatasetError
-from pipeline.evaluation.score import walk_images
+from pipeline.evaluation.score_folder import walk_images
 from tests.helpers.image_sets import png, write_files
 
 IMAGE = png()

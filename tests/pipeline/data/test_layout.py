@@ -59,7 +59,7 @@ def test_split_folders_by_other_names(tmp_path: Path, train: str, test: str) -> 
     assert ("cats", "dogs") == dataset.labels
     assert placed(dataset) == BOTH
     top = train.partition("/")[0]
-    assert top.lower() == "train" and test != "holdout" or f"{top} is train" in " ".join(dataset.notes)
+    assert (top.lower() == "train" and test != "holdout") or f"{top} is train" in " ".join(dataset.notes)
 
 
 @pytest.mark.parametrize("name", ["val", "valid", "validation", "Validation_set", "dev", "eval", "val_data", "dev-set"])

@@ -8,7 +8,7 @@ import pytest
 from pipeline.data.folder_source import find_folders
 from pipeline.data.ingest import ingest
 from pipeline.errors import DatasetError
-from pipeline.evaluation.score import walk_images
+from pipeline.evaluation.score_folder import walk_images
 from tests.helpers.image_sets import png, write_files
 
 IMAGE = png()
@@ -45,7 +45,7 @@ def test_class_that_is_a_link_to_another_is_refused(tmp_path: Path) -> None:
     folder = write_files(tmp_path / "set", CLASSES)
     (folder / "A-link").symlink_to("a")  # sorts before the folder itself
 
-    with pytest.raises(DatasetError, match="in one class. Received: one folder as a and, by a link, as A-link"):
+    with pytest.raises(DatasetError, match=r"in one class\. Received: one folder as a and, by a link, as A-link"):
         ingest(folder)
 
 
@@ -107,7 +107,9 @@ def test_folder_that_cannot_be_listed_is_named(tmp_path: Path) -> None:
     folder = write_files(tmp_path / "set", CLASSES)
     (folder / "b").chmod(0)
     try:
-        with pytest.raises(DatasetError, match="/b: expected a folder that can be listed. Received: Permission denied"):
+        with pytest.raises(
+            DatasetError, match=r"/b: expected a folder that can be listed\. Received: Permission denied"
+        ):
             ingest(folder)
     finally:
         (folder / "b").chmod(0o700)

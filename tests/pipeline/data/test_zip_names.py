@@ -95,7 +95,7 @@ def test_class_names_of_unknown_encoding_are_never_guessed(
 @pytest.mark.parametrize("labels", [("青光眼", "正常"), ("größer", "normal")])
 @pytest.mark.parametrize("flagged", [True, False])
 def test_utf_8_is_read_with_and_without_its_mark(tmp_path: Path, labels: tuple[str, str], *, flagged: bool) -> None:
-    """macOS writes no mark."""
+    """The archiver of macOS writes no mark."""
     location = write_raw_zip(tmp_path / "set.zip", names_of("utf-8", *labels), flagged=flagged)
 
     assert tuple(sorted(labels)) == ingest(location).labels
