@@ -74,7 +74,7 @@ def train(
     """Train on a folder, zip or table of images and publish the result.
 
     Args:
-        dataset: `<class>/<image>`, or `train/<class>/<image>` and `test/...`; a zip of it, a CSV or Parquet table.
+        dataset: `<class>/<image>`, or `train/<class>/<image>` and `test/...`; a zip of it, a CSV, TSV or Parquet table.
         name: the model; by default the folder's name.
         recipe: a shipped recipe, or a YAML file.
         settings: overrides of the recipe, such as {"train.epochs": 5}.
