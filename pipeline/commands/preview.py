@@ -34,12 +34,14 @@ def _preview(arguments: argparse.Namespace) -> None:
 
     recipe = load_recipe(arguments.recipe, data_overrides(arguments))
     from pipeline.augmentation.preview import draw_preview
-    from pipeline.data.ingest import ingest
+    from pipeline.data.ingest import describe_reading, ingest
     from pipeline.data.pixels import Pixels
     from pipeline.run.prepare import input_spec
 
     dataset = ingest(arguments.dataset, recipe.data)
     pixels = Pixels(dataset.source, input_spec(recipe), cache_bytes=0)
+    for line in describe_reading(dataset):
+        print(line)
     sheet = draw_preview(dataset, pixels, recipe, rows=arguments.rows, columns=arguments.columns)
     try:
         sheet.save(arguments.out)

@@ -16,11 +16,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Protocol, get_args
 
 from pipeline.data.folder_source import Alias, FolderSource
 from pipeline.data.image_files import ImageFiles, count_suffixes, describe_counts, find_images, is_visible
-from pipeline.data.layout import LAYOUT, Layout, find_layout, read_side
+from pipeline.data.layout import LAYOUT, Layout, find_layout, find_roles, read_side
 from pipeline.data.names import escape_name, find_twins, is_escaped, spell_name
 from pipeline.data.table_file import TABLE_SUFFIXES
 from pipeline.data.tables import TableRow, TableSource, read_rows
@@ -169,8 +169,9 @@ def _ingest_tree(source: Tree, data: Data) -> Dataset:
     aliased = _second_names(source.aliases, found.images)
     layout = find_layout([*found.images, *(link for link, _ in aliased)], data.splits)
     notes = [*layout.notes, *_check_aliases(source.aliases, aliased, layout)]
-    examples = tuple(example for path in found.images if (example := _example(path, layout)) is not None)
     folders = [path for path in source.list_folders() if is_visible(path)]
+    notes += _check_empty_splits(folders, found, layout)
+    examples = tuple(example for path in found.images if (example := _example(path, layout)) is not None)
     empty = {label for path in folders if (label := layout.class_folder(path)) is not None}
     labels = _check_classes(examples, empty, _left_out_by_class(found, layout))
     notes += _describe_escaped([example.path for example in examples])
@@ -213,6 +214,19 @@ def _check_aliases(
                 f"remove the link, or copy other images there"
             )
     return [f"{alias.link} is another name of {alias.first}: its images are read once" for alias in aliases]
+
+
+def _check_empty_splits(folders: Iterable[PurePosixPath], found: ImageFiles, layout: Layout) -> list[str]:
+    """Say which split folders are empty; refuse one of files that are not images."""
+    tops = {path.name: path for path in folders if path.parent == layout.root}
+    names = [name for name, role in find_roles(tops).items() if name not in layout.sides and role in get_args(Split)]
+    if not layout.sides:
+        return []
+    for name in sorted(names):
+        if others := [path for path in found.others if path.is_relative_to(tops[name])]:
+            left_out = describe_counts(count_suffixes(others), found.advice)
+            raise LayoutError(f"expected images in every split. Received: none in {name} ({left_out} left out)")
+    return [f"{name} is empty: Fovea makes that split" for name in sorted(names)]
 
 
 def _left_out_by_class(found: ImageFiles, layout: Layout) -> dict[str, str]:

@@ -123,11 +123,12 @@ class Layout:
             side = self.sides[parts[0]]
             split = None if side == "any" else side
             wrapper = self.wrappers.get(parts[0], ())
-            parts = parts[1 + len(wrapper) :] if parts[1 : 1 + len(wrapper)] == wrapper else parts[1:]
+            inside = parts[1 : 1 + len(wrapper)] == wrapper
+            parts = parts[1 + len(wrapper) :] if inside else ()
         elif self.sides and len(parts) > 1:
             raise LayoutError(self._mixed(parts[0], path))
         if self.inner and len(parts) > 2:
-            return Place(parts[0], self.inner[parts[1]], "/".join(parts[1:]))
+            return Place(parts[0], self.inner.get(parts[1]), "/".join(parts[1:]))
         if len(parts) < 2:
             raise LayoutError(f"{path} is outside a class folder: {LAYOUT}{self._way_round()}")
         return Place(parts[0], split, "/".join(parts[1:]))
@@ -185,7 +186,8 @@ def find_layout(images: Sequence[PurePosixPath], splits: Mapping[str, Side] | No
     sides = cast(Mapping[str, Side], {name: role for name, role in roles.items() if role != _UNLABELLED})
     _check_nested(root, sides, below)
     wrappers = {name: _wrapper(name, below[name]) for name in sides if name in below}
-    notes = [f"folders read as splits: {_describe(sides)}"] if any(name.lower() not in _EXACT for name in sides) else []
+    unusual = {name: side for name, side in sides.items() if name.lower() not in _EXACT}
+    notes = [f"folders read as splits: {_describe(unusual)}"] if unusual else []
     notes += [f"{name}: {len(below[name])} images without a label are left out" for name in sorted(unlabelled)]
     return Layout(root, sides, wrappers, {}, frozenset(unlabelled), tuple(notes))
 

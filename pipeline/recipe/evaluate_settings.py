@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Sequence
 
 from pydantic import Field, model_validator
@@ -83,6 +84,10 @@ class Evaluate(SettingsBase):
         return self
 
 
+def _same_text(one: str, other: str) -> bool:
+    return unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other)
+
+
 def check_classes(settings: Evaluate, labels: Sequence[str]) -> None:
     """Refuse class names that the set does not have.
 
@@ -98,6 +103,8 @@ def check_classes(settings: Evaluate, labels: Sequence[str]) -> None:
         if label is not None and label not in labels:
             near = difflib.get_close_matches(label, labels, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
+            if twins := [name for name in labels if _same_text(name, label)]:
+                hint = f"; only the Unicode form differs: the class is {twins[0]!a}, not {label!a}"
             raise RecipeError(
                 f"evaluate.{key}: expected one of the classes {', '.join(labels)}. Received: {label!r}{hint}"
             )

@@ -59,7 +59,7 @@ def test_split_folders_by_other_names(tmp_path: Path, train: str, test: str) -> 
     assert ("cats", "dogs") == dataset.labels
     assert placed(dataset) == BOTH
     top = train.partition("/")[0]
-    assert (top.lower() == "train" and test != "holdout") or f"{top} is train" in " ".join(dataset.notes)
+    assert (top.lower() != "train") == (f"{top} is train" in " ".join(dataset.notes))
 
 
 @pytest.mark.parametrize("name", ["val", "valid", "validation", "Validation_set", "dev", "eval", "val_data", "dev-set"])
@@ -150,6 +150,31 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=re.escape("--set 'data.splits={}'")):
         ingest(folder)
     assert ("car", "plane", "train") == ingest(folder, Data(splits={})).labels
+
+
+def test_split_without_images_does_not_vanish(tmp_path: Path) -> None:
+    """An empty folder is said; one of other files is refused."""
+    folder = write_set(tmp_path / "set", *crossed("train"))
+    (folder / "test_set").mkdir()
+
+    assert ("test_set is empty: Fovea makes that split",) == ingest(folder).notes
+    write_files(folder, {"test_set/cats/1.ppm": b"P6", "test_set/dogs/2.ppm": b"P6"})
+    with pytest.raises(DatasetError, match=r"images in every split. Received: none in test_set \(2 \.ppm left out\)"):
+        ingest(folder)
+
+
+def test_annotations_beside_a_wrapper_are_no_class(tmp_path: Path) -> None:
+    folder = write_set(tmp_path / "set", *crossed("train/images", "test/images"))
+    write_files(folder, {"train/labels/1.txt": b"x", "test/labels/2.txt": b"x"})
+
+    assert ("cats", "dogs") == ingest(folder).labels
+
+
+def test_other_files_below_classes_with_splits(tmp_path: Path) -> None:
+    folder = write_set(tmp_path / "set", "cats/train", "cats/test", "dogs/train", "dogs/test")
+    write_files(folder, {"cats/notes/1.txt": b"x", "dogs/readme.txt": b"x"})
+
+    assert placed(ingest(folder)) == BOTH
 
 
 def test_set_inside_itself_is_refused(tmp_path: Path) -> None:

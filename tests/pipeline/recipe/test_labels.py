@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from pipeline.errors import RecipeError
-from pipeline.recipe.evaluate_settings import Card
+from pipeline.recipe.evaluate_settings import Card, check_classes
 from pipeline.recipe.recipe import load_recipe
 from pipeline.report.card import read_card
 
@@ -101,6 +101,13 @@ def test_recipe_file_and_definitions_file(tmp_path: Path) -> None:
     ]
     with pytest.raises(RecipeError, match="quote it"):
         read_card(Card(definitions=str(tmp_path / "bad.yaml")), ["0", "yes"])
+
+
+def test_class_in_another_unicode_form_is_named_by_its_code_points() -> None:
+    recipe = load_recipe("default", ["evaluate.positive=caf\u00e9"])
+
+    with pytest.raises(RecipeError, match=r"the class is 'cafe\\u0301', not 'caf\\xe9'"):
+        check_classes(recipe.evaluate, ["cafe\u0301", "tea"])
 
 
 @pytest.mark.parametrize(
