@@ -58,11 +58,11 @@ def load_yaml(text: str) -> Any:
     return yaml.load(text, _Loader)
 
 
-def explain_unquoted(key: str, value: Any) -> str:
+def explain_unquoted(key: str | None, value: Any) -> str:
     """Return what YAML made of a text that was not quoted, and what to do; "" for other values.
 
     Args:
-        key: of the recipe, such as "evaluate.positive".
+        key: of the recipe, such as "evaluate.positive"; None for an entry of a list or a mapping.
         value: as YAML reads it.
     """
     if isinstance(value, bool):
@@ -75,7 +75,8 @@ def explain_unquoted(key: str, value: Any) -> str:
         text, kind = "null", "nothing, as it does ~ and an empty value"
     else:
         return ""
-    return f"YAML reads {text} as {kind}; to name it, quote it: {key}=\"'{text}'\""
+    quoted = f"'{text}'" if key is None else f"{key}=\"'{text}'\""
+    return f"YAML reads {text} as {kind}; to name it, quote it: {quoted}"
 
 
 def _spelling(value: float) -> str:

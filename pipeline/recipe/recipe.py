@@ -137,7 +137,8 @@ def _explain(error: ValidationError, name: str) -> str:
 
 def _explain_value(path: Sequence[str], item: ErrorDetails) -> str:
     key = ".".join(part for part in path if "[" not in part)  # "[key]", and Pydantic's name of a member of a union
-    hint = explain_unquoted(key.rstrip(".0123456789"), item["input"]) if item["type"] == "string_type" else ""
+    is_entry = any(part.isdigit() or part == "[key]" for part in path)
+    hint = explain_unquoted(None if is_entry else key, item["input"]) if item["type"] == "string_type" else ""
     return f"{key}: {item['msg']}. Received: {item['input']!r}{f' ({hint})' if hint else ''}"
 
 

@@ -56,7 +56,7 @@ def _read_file(path: Path) -> dict[str, str]:
     try:
         return _DEFINITIONS.validate_python(found)
     except ValidationError as err:
-        hint = next((words for item in err.errors() if (words := explain_unquoted("name", item["input"]))), "")
+        hint = next((words for item in err.errors() if (words := explain_unquoted(None, item["input"]))), "")
         raise RecipeError(
             f"evaluate.card.definitions: expected {path.name} to map class names to texts{f' ({hint})' if hint else ''}"
         ) from err
