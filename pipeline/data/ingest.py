@@ -20,7 +20,7 @@ from typing import Protocol, get_args
 
 from pipeline.data.folder_source import Alias, FolderSource
 from pipeline.data.image_files import ImageFiles, count_suffixes, describe_counts, find_images, is_visible
-from pipeline.data.layout import LAYOUT, Layout, find_layout, find_roles, read_side
+from pipeline.data.layout import LAYOUT, Layout, find_layout, find_roles, find_root, read_side
 from pipeline.data.names import escape_name, find_twins, is_escaped, spell_name
 from pipeline.data.table_file import TABLE_SUFFIXES
 from pipeline.data.tables import TableRow, TableSource, read_rows
@@ -166,7 +166,9 @@ def _ingest_tree(source: Tree, data: Data) -> Dataset:
         received = f"{len(found.others)} files, none of them an image" if found.others else "nothing"
         named = f" ({describe_counts(ignored, found.advice)})" if ignored else ""
         raise LayoutError(f"has no images: {LAYOUT}. Received: {received}{named}")
-    aliased = _second_names(source.aliases, found.images)
+    root = find_root(found.images, data.splits)
+    inside = [alias for alias in source.aliases if not _is_wrapper(alias, root)]
+    aliased = _second_names(inside, found.images)
     layout = find_layout([*found.images, *(link for link, _ in aliased)], data.splits)
     notes = [*layout.notes, *_check_aliases(source.aliases, aliased, layout)]
     folders = [path for path in source.list_folders() if is_visible(path)]
@@ -181,6 +183,11 @@ def _ingest_tree(source: Tree, data: Data) -> Dataset:
 def _example(path: PurePosixPath, layout: Layout) -> Example | None:
     place = layout.place(path)
     return None if place is None else Example(str(path), place.label, place.split, place.name)
+
+
+def _is_wrapper(alias: Alias, root: PurePosixPath) -> bool:
+    """Return whether a link is a second name of what wraps a whole set, such as `latest`."""
+    return not alias.link.is_relative_to(root) and not find_roles({alias.link.name, alias.first.name})
 
 
 def _second_names(

@@ -130,7 +130,8 @@ class Layout:
         if self.inner and len(parts) > 2:
             return Place(parts[0], self.inner.get(parts[1]), "/".join(parts[1:]))
         if len(parts) < 2:
-            raise LayoutError(f"{path} is outside a class folder: {LAYOUT}{self._way_round()}")
+            elsewhere = "; images without a label belong elsewhere" if self.sides else ""
+            raise LayoutError(f"{path} is outside a class folder: {LAYOUT}{elsewhere}{self._way_round()}")
         return Place(parts[0], split, "/".join(parts[1:]))
 
     def class_folder(self, path: PurePosixPath) -> str | None:
@@ -165,7 +166,7 @@ def find_layout(images: Sequence[PurePosixPath], splits: Mapping[str, Side] | No
         LayoutError: if the folders can be read in two ways, or mix two layouts.
         UnknownSplitError: if `splits` names a folder that is not there.
     """
-    root = _unwrapped(images, frozenset(_EXACT) if splits is None else frozenset(splits))
+    root = find_root(images, splits)
     inside = [path.relative_to(root).parts for path in images]
     below: dict[str, list[tuple[str, ...]]] = defaultdict(list)
     for parts in inside:
@@ -186,6 +187,8 @@ def find_layout(images: Sequence[PurePosixPath], splits: Mapping[str, Side] | No
     sides = cast(Mapping[str, Side], {name: role for name, role in roles.items() if role != _UNLABELLED})
     _check_nested(root, sides, below)
     wrappers = {name: _wrapper(name, below[name]) for name in sides if name in below}
+    if splits is None:
+        _check_ambiguous_sides(sides, wrappers, below)
     unusual = {name: side for name, side in sides.items() if name.lower() not in _EXACT}
     notes = [f"folders read as splits: {_describe(unusual)}"] if unusual else []
     notes += [f"{name}: {len(below[name])} images without a label are left out" for name in sorted(unlabelled)]
@@ -246,14 +249,15 @@ def _split_token(token: str) -> list[str]:
     return [token]
 
 
-def _unwrapped(images: Iterable[PurePosixPath], splits: Collection[str]) -> PurePosixPath:
+def find_root(images: Iterable[PurePosixPath], splits: Mapping[str, Side] | None = None) -> PurePosixPath:
     """Return the deepest folder that wraps every image and is neither a split nor a class."""
+    known = frozenset(_EXACT if splits is None else splits)
     parents = [path.parent.parts for path in images]
     root: list[str] = []
     for level in zip(*parents, strict=False):
         # The last folder level belongs to the classes, even when there is one class only.
         is_last = any(len(parts) == len(root) + 1 for parts in parents)
-        if len(set(level)) > 1 or level[0] in splits or level[0].lower() in splits or is_last:
+        if len(set(level)) > 1 or level[0] in known or level[0].lower() in known or is_last:
             break
         root.append(level[0])
     return PurePosixPath(*root)
@@ -311,19 +315,40 @@ def _check_nested(
             )
 
 
+def _check_ambiguous_sides(
+    sides: Mapping[str, Side],
+    wrappers: Mapping[str, tuple[str, ...]],
+    below: Mapping[str, Sequence[tuple[str, ...]]],
+) -> None:
+    """Refuse splits whose would-be classes hold the same sub-folders, such as sites with the classes below them."""
+    for name in sorted(sides):
+        inside: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+        for parts in below.get(name, ()):
+            rest = parts[len(wrappers[name]) :]
+            if len(rest) > 1:
+                inside[rest[0]].append(rest[1:])
+        parts_of, common = _find_shared(inside)
+        if common:
+            raise LayoutError(
+                f"expected folders that can be read in one way. Received: {_names(parts_of)} in {name}, which hold the "
+                f"same folders, {_names(common)}. Either the classes are {_names(common)}: move them up, to "
+                f"{name}/{sorted(common)[0]}, or list the images in a table, with {_names(parts_of)} as its group. "
+                f"Or the classes are {_names(parts_of)}: {_spell_option(sides)}"
+            )
+
+
 def _check_ambiguous(below: Mapping[str, Sequence[tuple[str, ...]]]) -> None:
     """Refuse would-be classes that hold the same sub-folders: they may be parts of a set, and those its classes."""
-    holders: dict[str, set[str]] = {}
-    for name, files in below.items():
-        folders = _folders_below(files)
-        if folders:
-            holders[name] = folders
-    if len(holders) < 2 or 2 * len(holders) <= len(below):
+    parts, common = _find_shared(below)
+    if not common:
         return
-    common, every = set.intersection(*holders.values()), set.union(*holders.values())
-    if len(common) < 2 or 2 * len(common) < len(every):
-        return
-    parts = sorted(holders)
+    if set(find_roles(common)) == common:
+        raise LayoutError(
+            f"expected folders that can be read in one way. Received: {_names(parts)}, which each hold splits, "
+            f"{_names(common)}, with the same folders below them. Either those are the classes: merge the splits, to "
+            f"{sorted(common)[0]}/<class>, or list the images in a table. Or the classes are {_names(parts)}: "
+            f"{_spell_option({})}"
+        )
     sides = {name: "test" if name == parts[-1] else "train" for name in parts}
     raise LayoutError(
         f"expected folders that can be read in one way. Received: {_names(parts)}, which hold the same folders, "
@@ -331,6 +356,19 @@ def _check_ambiguous(below: Mapping[str, Sequence[tuple[str, ...]]]) -> None:
         f"{_spell_option(sides)} gives each a side (train, val or test), {_spell_option(dict.fromkeys(parts, 'any'))} "
         f"lets Fovea split them together. Or the classes are {_names(parts)}: {_spell_option({})}"
     )
+
+
+def _find_shared(below: Mapping[str, Sequence[tuple[str, ...]]]) -> tuple[list[str], set[str]]:
+    """Return would-be classes and the sub-folders that they share, if most of them share most of theirs."""
+    holders: dict[str, set[str]] = {}
+    for name, files in below.items():
+        folders = _folders_below(files)
+        if folders:
+            holders[name] = folders
+    if len(holders) < 2 or 2 * len(holders) <= len(below):
+        return [], set()
+    common, every = set.intersection(*holders.values()), set.union(*holders.values())
+    return ([], set()) if len(common) < 2 or 2 * len(common) < len(every) else (sorted(holders), common)
 
 
 def _spell_option(splits: Mapping[str, str]) -> str:

@@ -120,6 +120,32 @@ def test_folders_that_hold_the_same_folders_are_refused(tmp_path: Path, parts: t
     assert tuple(sorted(parts)) == classes.labels
 
 
+def test_sites_within_splits_are_refused(tmp_path: Path) -> None:
+    """Sites are no classes without a word; the option that the error names makes them classes."""
+    folder = write_set(tmp_path / "set", *crossed(*crossed("train", "test", classes=("siteA", "siteB"))))
+
+    with pytest.raises(DatasetError, match=r"siteA, siteB in test, which hold the same folders, cats, dogs") as refused:
+        ingest(folder)
+
+    option = next(word for word in shlex.split(str(refused.value)) if word.startswith("data.splits="))
+    assert ("siteA", "siteB") == ingest(folder, load_recipe("default", [option]).data).labels
+
+
+def test_sites_with_splits_of_their_own_are_refused(tmp_path: Path) -> None:
+    folder = write_set(tmp_path / "set", *crossed(*crossed("siteA", "siteB", classes=("train", "test"))))
+
+    with pytest.raises(DatasetError, match="siteA, siteB, which each hold splits, test, train"):
+        ingest(folder)
+
+
+def test_patients_within_splits_are_no_classes(tmp_path: Path) -> None:
+    folder = write_set(
+        tmp_path / "set", "train/a/P1", "train/a/P2", "train/b/P3", "train/b/P4", "test/a/P5", "test/b/P6"
+    )
+
+    assert ("a", "b") == ingest(folder).labels
+
+
 def test_a_part_that_lacks_a_class_is_still_a_part(tmp_path: Path) -> None:
     folders = [*crossed("fold1", "fold2", classes=("a", "b", "c")), "fold3/a", "fold3/b"]
 

@@ -67,6 +67,24 @@ def test_second_name_within_a_class_is_read_once_and_said(tmp_path: Path) -> Non
     assert ("a/w is another name of a/x: its images are read once",) == dataset.notes
 
 
+def test_second_name_of_the_whole_set_is_read_once(tmp_path: Path) -> None:
+    folder = write_files(tmp_path / "set", under("v1/train") | under("v1/test"))
+    (folder / "latest").symlink_to("v1")
+
+    dataset = ingest(folder)
+
+    assert 4 == len(dataset.examples)
+    assert ("latest is another name of v1: its images are read once",) == dataset.notes
+
+
+def test_second_name_of_the_only_split_is_refused(tmp_path: Path) -> None:
+    folder = write_files(tmp_path / "set", under("training_set"))
+    (folder / "test_set").symlink_to("training_set")
+
+    with pytest.raises(DatasetError, match="one folder as training_set and, by a link, as test_set"):
+        ingest(folder)
+
+
 def test_score_walks_what_run_reads(tmp_path: Path) -> None:
     """Linked class folders are scored, in the order of their paths."""
     write_files(tmp_path / "store", CLASSES)
