@@ -156,7 +156,7 @@ def _ids_of(contract: ModelContract, classes: set[str]) -> dict[str, str]:
     by_name = {label.name: label.id for label in contract.labels} | {label.id: label.id for label in contract.labels}
     if unknown := sorted(classes - by_name.keys()):
         known = ", ".join(label.id for label in contract.labels[:10])
-        twins = find_twins([*unknown, *by_name])
+        twins = [names for names in find_twins([*unknown, *by_name]) if not by_name.keys() >= set(names)]
         hint = "".join(f"; only the spelling differs: {' and '.join(map(spell_name, names))}" for names in twins)
         received = ", ".join(unknown[:10])
         raise DatasetError(f"expected classes that the model knows ({known}). Received: {received}{hint}")

@@ -107,3 +107,19 @@ def test_zip_encoding_is_an_option_of_every_command_that_reads_a_zip(tmp_path: P
         with pytest.raises(SystemExit) as ended:
             main([command, "--zip-encoding", "gbk", "--help"])
         assert 0 == ended.value.code
+
+
+@pytest.mark.parametrize(("name", "hinted"), [("red ", True), ("r\u200bed", True), ("dog", False)])
+def test_evaluate_shows_how_a_class_differs(
+    tmp_path: Path, store: ModelStore, capsys: pytest.CaptureFixture[str], name: str, *, hinted: bool
+) -> None:
+    """A class that looks like one of the model's is shown with its code points."""
+    folder = write_files(tmp_path / "set", {f"{name}/1.png": png(), "green/2.png": png(seed=1)})
+
+    status = main(["evaluate", "colours", str(folder), f"--models-dir={store.root}", f"--runs-dir={tmp_path}"])
+
+    assert 1 == status
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert f"expected classes that the model knows (blue, green, red). Received: {name}" in line
+    points = " ".join(f"U+{ord(character):04X}" for character in name)
+    assert hinted == ("only the spelling differs: " in line and f"({points})" in line)
