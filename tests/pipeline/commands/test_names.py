@@ -123,3 +123,20 @@ def test_evaluate_shows_how_a_class_differs(
     assert f"expected classes that the model knows (blue, green, red). Received: {name}" in line
     points = " ".join(f"U+{ord(character):04X}" for character in name)
     assert hinted == ("only the spelling differs: " in line and f"({points})" in line)
+
+
+def test_run_and_verify_names_that_are_not_utf_8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From the folder to the contract, and back to the same files."""
+    folder, places = odd_set(tmp_path), [f"--models-dir={tmp_path / 'models'}", f"--runs-dir={tmp_path / 'runs'}"]
+    network = ["model.backbone=LeNet", "model.weights=none", "train.freeze_backbone=false"]
+    settings = [*network, "train.epochs=1", "train.fine_tune.epochs=0"]
+
+    assert 0 == main(["run", str(folder), "--name=m", *places, *(f"--set={setting}" for setting in settings)])
+    assert 0 == main(["verify", "m", *places])
+
+    assert "verified: m/1" in capsys.readouterr().out
+    contract = ModelStore(tmp_path / "models").read_contract("m", 1)
+    assert ["gr\\xfcn", "red"] == [label.id for label in contract.labels]
+    (run,) = (tmp_path / "runs" / "m").iterdir()
+    assert f"red/{SHOWN}.png" in (run / "manifest.csv").read_text(encoding="utf-8")
+    assert "gr\\xfcn" in (run / "report.html").read_text(encoding="utf-8")
