@@ -50,9 +50,9 @@ def run_gateway(settings: Settings) -> int:
     from service.gateway.app import create_app
     from service.gateway.components import components_of
     from service.gateway.context.errors import StorageError
-    from service.gateway.context.request_context import logged_request_id
     from service.gateway.server.server import run_server
     from service.gateway.server.tls import CertificateError, ServerCertificate
+    from service.gateway.telemetry.logs import logged_request_id
     from service.gateway.telemetry.tracing import TracingError
 
     set_up_logging(settings.log_format, level=settings.log_level, request_id=logged_request_id)

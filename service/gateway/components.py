@@ -15,10 +15,9 @@ from service.gateway.http.admission import Admission
 from service.gateway.images.decoding import Decoder
 from service.gateway.inference.catalog import Catalog, NamedCatalog, StoreCatalog
 from service.gateway.inference.contracts import ContractCache
-from service.gateway.inference.explanation import Explainer
 from service.gateway.inference.micro_batching import MicroBatcher
-from service.gateway.inference.prediction import Predictor
 from service.gateway.inference.readiness import Readiness
+from service.gateway.inference.versioned_call import VersionedCall
 from service.gateway.protocols.rest_prediction import RestPredictor
 from service.gateway.protocols.signatures import SignatureCache
 from service.gateway.records.audit_log import AuditLog
@@ -40,8 +39,7 @@ class Components:
     decoder: Decoder
     json_bodies: JsonBodies
     metrics: Metrics
-    predictor: Predictor
-    explainer: Explainer
+    call: VersionedCall
     rest_predictor: RestPredictor
     readiness: Readiness
     feedback: FeedbackDesk
@@ -85,7 +83,7 @@ def build_components(settings: Settings) -> Components:
         decoder=decoder,
         json_bodies=json_bodies,
         metrics=metrics,
-        predictor=Predictor(
+        call=VersionedCall(
             backend,
             catalog,
             contracts=contracts,
@@ -94,9 +92,6 @@ def build_components(settings: Settings) -> Components:
             # A span of the model server belongs to one trace.
             batcher=MicroBatcher(backend, max_batch=settings.max_batch, is_enabled=tracing is None),
             max_batch=settings.max_batch,
-        ),
-        explainer=Explainer(
-            backend, catalog, contracts=contracts, decoder=decoder, metrics=metrics, max_batch=settings.max_batch
         ),
         rest_predictor=RestPredictor(
             backend,

@@ -1,4 +1,4 @@
-"""The model server as the gateway sees it: predict, describe, status. Who else speaks gRPC is `retries`."""
+"""Calls the model server over gRPC: signatures on images, signatures on any tensors, metadata, states."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ _PREDICT: Final = "/tensorflow.serving.PredictionService/Predict"
 
 
 @dataclass(frozen=True, slots=True)
-class PredictReply:
-    """What the model server answered.
+class ModelReply:
+    """What the model server answered about images.
 
     Attributes:
         version: the version that really answered.
-        probabilities: float32, shape (batch, num_classes), not checked yet but for the batch axis.
+        outputs: floating-point arrays by name; the first axis is the images', other axes are not checked yet.
     """
 
     version: int
-    probabilities: NDArray[np.floating]
+    outputs: Mapping[str, NDArray[np.floating]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,61 +121,36 @@ class Backend:
         if self._channel is not None:
             await self._channel.close()
 
-    async def predict(self, name: str, images: NDArray[np.uint8], *, version: int | None = None) -> PredictReply:
-        """Run `serving_default`.
+    async def infer(
+        self,
+        name: str,
+        signature: str,
+        inputs: Mapping[str, NDArray[Any]],
+        *,
+        outputs: Sequence[str],
+        version: int | None = None,
+        deadline: float | None = None,
+    ) -> ModelReply:
+        """Run a signature on images.
 
         Args:
             name: the model.
-            images: uint8, shape (batch, height, width, channels).
+            signature: its signature.
+            inputs: arrays by name, with the batch as first axis; "images" is one of them.
+            outputs: names of those to fetch, each with a row for each image.
             version: which version must answer; None leaves it to the model server (its newest).
+            deadline: when the client stops waiting; see `RequestContext`.
 
         Raises:
             NotLoadedError: if that version is not loaded.
-            BrokenContractError: if the reply lacks probabilities of an image or another version answered.
+            BrokenContractError: if the reply lacks an output or a row of it, or another version answered.
             GatewayError: if the model server fails, by `call_errors`.
         """
-        reply = await self._predict(
-            name, "serving_default", version=version, inputs={"images": images}, outputs=["probabilities"]
-        )
-        probabilities = _read_output(reply, "probabilities")
-        if probabilities.dtype.kind != "f":
-            raise BrokenContractError(
-                f"{name}: expected floating-point probabilities from the model server. Received: {probabilities.dtype}"
-            )
-        if probabilities.ndim != 2 or len(probabilities) != len(images):
-            raise BrokenContractError(
-                f"expected probabilities of {len(images)} images from the model server. "
-                f"Received: shape {probabilities.shape}"
-            )
-        return PredictReply(int(reply.model_spec.version.value), probabilities)
-
-    async def explain(
-        self, name: str, images: NDArray[np.uint8], class_index: NDArray[np.int32], *, version: int
-    ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        """Run `explain`.
-
-        Args:
-            name: the model.
-            images: uint8, shape (batch, height, width, channels).
-            class_index: int32, shape (batch,); -1 for the class that is most probable.
-            version: which version must answer.
-
-        Returns:
-            Probabilities, float32, shape (batch, num_classes); saliency, float32, shape (batch, rows, columns). Neither
-            is checked yet.
-
-        Raises:
-            NotLoadedError: if that version is not loaded.
-            BrokenContractError: if the reply lacks an output or another version answered.
-            GatewayError: if the model server fails, by `call_errors`.
-        """
-        aliases = ("probabilities", "saliency")
-        inputs: dict[str, NDArray[Any]] = {"images": images, "class_index": class_index}
-        reply = await self._predict(name, "explain", version=version, inputs=inputs, outputs=aliases)
-        probabilities, saliency = (_read_output(reply, alias) for alias in aliases)
-        if probabilities.dtype.kind != "f" or saliency.dtype.kind != "f":
-            raise BrokenContractError(f"{name}: expected floating-point numbers from the model server's `explain`")
-        return probabilities, saliency
+        reply = await self._predict(name, signature, version=version, inputs=inputs, outputs=outputs, deadline=deadline)
+        found = {alias: _read_output(reply, alias) for alias in outputs}
+        for alias, array in found.items():
+            _check_rows(name, alias, array, num_images=len(inputs["images"]))
+        return ModelReply(int(reply.model_spec.version.value), found)
 
     async def describe(self, name: str, version: int) -> ModelContract:
         """Return a version's contract, as the model itself tells it.
@@ -196,7 +171,13 @@ class Backend:
             raise BrokenContractError(f"{name}/{version} has a broken contract: {err}") from err
 
     async def run(
-        self, name: str, signature: str, *, version: int, inputs: Mapping[str, NDArray[Any]]
+        self,
+        name: str,
+        signature: str,
+        *,
+        version: int,
+        inputs: Mapping[str, NDArray[Any]],
+        deadline: float | None = None,
     ) -> dict[str, NDArray[Any]]:
         """Run any signature on a client's own numbers and return all its outputs by name.
 
@@ -206,7 +187,7 @@ class Backend:
             GatewayError: if the model server fails, by `call_errors`.
         """
         try:
-            reply = await self._predict(name, signature, version=version, inputs=dict(inputs), outputs=())
+            reply = await self._predict(name, signature, version=version, inputs=inputs, outputs=(), deadline=deadline)
         except BrokenContractError as err:
             cause = err.__cause__
             if isinstance(cause, grpc.aio.AioRpcError) and cause.code() in _CLIENTS_FAULT:
@@ -214,7 +195,7 @@ class Backend:
             raise
         return {alias: _read_output(reply, alias) for alias in reply.outputs}
 
-    async def signatures(self, name: str, version: int) -> dict[str, Any]:
+    async def signatures(self, name: str, version: int, *, deadline: float | None = None) -> dict[str, Any]:
         """Return a version's SignatureDef messages by signature name.
 
         Raises:
@@ -224,7 +205,7 @@ class Backend:
         request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
         request.model_spec.name = name
         request.model_spec.version.value = version
-        reply = await self._call(self._metadata_call, request)
+        reply = await self._call(self._metadata_call, request, deadline=deadline)
         signatures = get_model_metadata_pb2.SignatureDefMap()
         reply.metadata["signature_def"].Unpack(signatures)
         return dict(signatures.signature_def)
@@ -245,23 +226,31 @@ class Backend:
         return tuple(sorted(found, key=lambda status: -status.version))
 
     async def _predict(
-        self, name: str, signature: str, *, version: int | None, inputs: dict[str, NDArray[Any]], outputs: Sequence[str]
+        self,
+        name: str,
+        signature: str,
+        *,
+        version: int | None,
+        inputs: Mapping[str, NDArray[Any]],
+        outputs: Sequence[str],
+        deadline: float | None = None,
     ) -> Any:
         has_strings = any(array.dtype.kind == "O" for array in inputs.values())
         encode = encode_string_request if has_strings else encode_predict_request
         request = encode(name, signature, version=version, inputs=inputs, outputs=outputs)
         self._retries.count_call()
-        reply = await self._call(self._predict_call, request, tries=MAX_TRIES)
+        reply = await self._call(self._predict_call, request, tries=MAX_TRIES, deadline=deadline)
         if version is not None and reply.model_spec.version.value != version:
             raise BrokenContractError(
                 f"expected an answer of {name}/{version}. Received: version {reply.model_spec.version.value}"
             )
         return reply
 
-    def _call(self, method: Any, request: Any, *, tries: int = 1) -> Awaitable[Any]:
+    def _call(self, method: Any, request: Any, *, tries: int = 1, deadline: float | None = None) -> Awaitable[Any]:
         if self._metadata is not None:
             method = functools.partial(method, metadata=self._metadata())
-        return call(method, request, timeout_s=limit_to_deadline(self._timeout_s), tries=tries, budget=self._retries)
+        timeout_s = limit_to_deadline(self._timeout_s, deadline)
+        return call(method, request, timeout_s=timeout_s, tries=tries, budget=self._retries)
 
     async def _watch_connection(self) -> None:
         """Count lost connections: a model server that comes back may serve other models under the same numbers."""
@@ -271,6 +260,17 @@ class Backend:
             previous, state = state, self._channel.get_state(try_to_connect=True)
             if previous is grpc.ChannelConnectivity.READY:
                 self.generation += 1
+
+
+def _check_rows(name: str, alias: str, array: NDArray[Any], *, num_images: int) -> None:
+    if array.dtype.kind != "f":
+        raise BrokenContractError(
+            f"{name}: expected floating-point {alias} from the model server. Received: {array.dtype}"
+        )
+    if array.ndim < 2 or len(array) != num_images:
+        raise BrokenContractError(
+            f"expected {alias} of {num_images} images from the model server. Received: shape {array.shape}"
+        )
 
 
 def _read_output(reply: Any, alias: str) -> NDArray[Any]:

@@ -10,8 +10,8 @@ from contextlib import aclosing
 from starlette.requests import ClientDisconnect, Request
 
 from service.gateway.context.errors import BodyTooLargeError, MalformedRequestError, UnsupportedEncodingError
+from service.gateway.context.request_context import Hold, RequestContext
 
-HOLD = "fovea.hold"  # in the ASGI scope: is told of every piece of the body, and refuses what is too much for all
 _PIECE = 1 << 18  # bytes that are inflated at a time, between which other requests have their turn
 _MAX_MEMBERS = 64  # a gzip file may be several, one after the other; each costs time however small it is
 # zlib's numbers for the largest window: with gzip's header, with zlib's, with none.
@@ -19,8 +19,13 @@ _GZIP, _ZLIB, _RAW = 31, 15, -15
 _PLAIN = ("", "identity")
 
 
-async def join_chunks(request: Request, max_bytes: int) -> bytes:
+async def join_chunks(request: Request, context: RequestContext, max_bytes: int) -> bytes:
     """Return a request's body.
+
+    Args:
+        request: its body is read here.
+        context: counts the bytes that the request holds.
+        max_bytes: of the body, as sent and as inflated.
 
     Raises:
         MalformedRequestError: if it is not what its headers say.
@@ -29,26 +34,25 @@ async def join_chunks(request: Request, max_bytes: int) -> bytes:
         ClientDisconnect: if the client leaves before the end.
     """
     if _read_encoding(request, max_bytes) in _PLAIN:
-        return await _join_plain(request, max_bytes)
-    async with aclosing(read_chunks(request, max_bytes)) as chunks:
+        return await _join_plain(request, context.hold, max_bytes)
+    async with aclosing(read_chunks(request, context, max_bytes)) as chunks:
         return b"".join([chunk async for chunk in chunks])
 
 
-def read_chunks(request: Request, max_bytes: int) -> AsyncGenerator[bytes]:
+def read_chunks(request: Request, context: RequestContext, max_bytes: int) -> AsyncGenerator[bytes]:
     """Give a request's body piece by piece, as `join_chunks` reads it; headers are checked before the first piece."""
     encoding = _read_encoding(request, max_bytes)
     if encoding in _PLAIN:
-        return _hold(request, _bound(_receive(request), max_bytes))
+        return _hold(context.hold, _bound(_receive(request), max_bytes))
     if encoding in ("gzip", "x-gzip"):
-        return _hold(request, _bound(_inflate_gzip(_bound(_receive(request), max_bytes)), max_bytes))
+        return _hold(context.hold, _bound(_inflate_gzip(_bound(_receive(request), max_bytes)), max_bytes))
     if encoding == "deflate":
-        return _hold(request, _bound(_inflate_deflate(_bound(_receive(request), max_bytes)), max_bytes))
+        return _hold(context.hold, _bound(_inflate_deflate(_bound(_receive(request), max_bytes)), max_bytes))
     raise UnsupportedEncodingError(f"content-encoding: expected gzip, deflate or none. Received: {encoding[:32]!r}")
 
 
-async def _join_plain(request: Request, max_bytes: int) -> bytes:
+async def _join_plain(request: Request, hold: Hold | None, max_bytes: int) -> bytes:
     """Return a body that is not compressed: the usual case, without generators."""
-    hold = request.scope.get(HOLD, _ignore)
     parts: list[bytes] = []
     size = 0
     while True:
@@ -57,7 +61,8 @@ async def _join_plain(request: Request, max_bytes: int) -> bytes:
             raise ClientDisconnect
         parts.append(message.get("body", b""))
         size += len(parts[-1])
-        hold(len(parts[-1]))
+        if hold is not None:
+            hold.add(len(parts[-1]))
         if size > max_bytes:
             raise _too_large(max_bytes)
         if not message.get("more_body", False):
@@ -90,16 +95,12 @@ async def _receive(request: Request) -> AsyncGenerator[bytes]:
             yield body
 
 
-async def _hold(request: Request, chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    hold = request.scope.get(HOLD, _ignore)
+async def _hold(hold: Hold | None, chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
     async with aclosing(chunks):
         async for chunk in chunks:
-            hold(len(chunk))
+            if hold is not None:
+                hold.add(len(chunk))
             yield chunk
-
-
-def _ignore(num_bytes: int) -> None:
-    """Stand in where nobody counts."""
 
 
 async def _bound(chunks: AsyncGenerator[bytes], max_bytes: int) -> AsyncGenerator[bytes]:

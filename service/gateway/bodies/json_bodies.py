@@ -9,7 +9,7 @@ from typing import TypeVar
 from service.gateway.bodies.json_document import Load
 from service.gateway.bodies.json_reader import JsonReader
 from service.gateway.bodies.turns import Shift, Turns
-from service.gateway.context.request_context import current_caller
+from service.gateway.context.request_context import ANONYMOUS
 
 T = TypeVar("T")
 INLINE_BYTES = 1 << 14  # of a body that the event loop parses, in less than a millisecond
@@ -26,12 +26,20 @@ class JsonBodies:
         self._reader = JsonReader(max_values=max_values)
         self._turns = Turns(1, name="json", has_reserve=True)
 
-    async def read(self, body: bytes, parse: Callable[[bytes, Load], T], *, json_bytes: int | None = None) -> T:
+    async def read(
+        self,
+        body: bytes,
+        parse: Callable[[bytes, Load], T],
+        *,
+        caller: str = ANONYMOUS,
+        json_bytes: int | None = None,
+    ) -> T:
         """Return what `parse` makes of a body; it is given a function that parses JSON.
 
         Args:
             body: JSON, perhaps with binary data after it.
             parse: reads the body.
+            caller: whose turn it takes.
             json_bytes: how many bytes are JSON; all of them by default.
 
         Raises:
@@ -43,7 +51,7 @@ class JsonBodies:
         def work(shift: Shift) -> T:
             return parse(body, partial(self._reader.load, before_helper=shift.declare_heavy))
 
-        return await self._turns.submit(work, caller=current_caller())
+        return await self._turns.submit(work, caller=caller)
 
     def close(self) -> None:
         """End the thread and the helper process."""

@@ -1,10 +1,9 @@
-"""How long a client waits: told in a header, kept for the request, passed on to the model server."""
+"""Reads how long a client waits from its header, and limits calls of the model server to it."""
 
 from __future__ import annotations
 
 import re
 import time
-from contextvars import ContextVar
 
 from service.gateway.context.errors import DeadlineError, InvalidValueError
 
@@ -12,7 +11,6 @@ HEADER = "x-request-timeout"
 MAX_TIMEOUT_S = 3600.0
 
 _SECONDS = re.compile(r"\d{1,9}(\.\d{1,18})?")
-_deadline: ContextVar[float | None] = ContextVar("fovea_deadline", default=None)
 
 
 def parse_timeout(sent: str) -> float:
@@ -29,23 +27,16 @@ def parse_timeout(sent: str) -> float:
     return float(text)
 
 
-def set_deadline(timeout_s: float | None) -> None:
-    """Let the current request end in so many seconds; None for no end of its own."""
-    _deadline.set(None if timeout_s is None else time.monotonic() + timeout_s)
-
-
-def has_deadline() -> bool:
-    """Say whether the current request has an end of its own."""
-    return _deadline.get() is not None
-
-
-def limit_to_deadline(timeout_s: float) -> float:
+def limit_to_deadline(timeout_s: float, deadline: float | None) -> float:
     """Return the smaller of a time limit and what the client still waits, seconds above 0.
+
+    Args:
+        timeout_s: the limit, seconds.
+        deadline: when the client stops waiting, on the clock of `time.monotonic`; None for no end.
 
     Raises:
         DeadlineError: if the client has stopped waiting.
     """
-    deadline = _deadline.get()
     if deadline is None:
         return timeout_s
     left = deadline - time.monotonic()

@@ -1,11 +1,12 @@
-"""The request that is being answered: its id, its route and its caller."""
+"""The request that is being answered, as every layer is given it: id, caller, deadline, held bytes."""
 
 from __future__ import annotations
 
 import re
 import uuid
 from collections.abc import Iterable
-from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
@@ -13,39 +14,58 @@ from starlette.types import Scope
 HEADER = "x-request-id"
 
 ID_PATTERN = r"[A-Za-z0-9._:/+=@-]{1,128}"
+ANONYMOUS: Final = "-"
 
 _ALLOWED = re.compile(ID_PATTERN)
-_NONE = "-"
-_current: ContextVar[str] = ContextVar("fovea_request_id", default=_NONE)
-_caller: ContextVar[str] = ContextVar("fovea_caller", default=_NONE)
+_SCOPE_KEY: Final = "fovea.request"  # ASGI has no other way from a middleware to a route
 
 
-def adopt_request_id(sent: str | None) -> str:
-    """Make the client's id the current one if it is harmless in a header and a log line, else a new one."""
-    request_id = sent if sent and _ALLOWED.fullmatch(sent) else uuid.uuid4().hex
-    _current.set(request_id)
-    return request_id
+class Hold(Protocol):
+    """Counts the bytes of bodies that one request holds."""
+
+    def add(self, num_bytes: int) -> None:
+        """Count bytes.
+
+        Raises:
+            OverloadedError: if all requests together hold too many.
+        """
 
 
-def current_request_id() -> str:
-    """Return the id of the request that is being answered, "-" outside of one."""
-    return _current.get()
+@dataclass(slots=True)
+class RequestContext:
+    """One request. Middleware fills it in; everything behind the routes only reads it.
+
+    Attributes:
+        id: the client's, or a new one.
+        key: name of the API key; None without one.
+        caller: the key or the address, whose turn is taken in queues.
+        deadline: when the client stops waiting, on the clock of `time.monotonic`; None for no limit.
+        hold: counts the bytes of the body; None where bodies are not counted.
+    """
+
+    id: str
+    key: str | None = None
+    caller: str = ANONYMOUS
+    deadline: float | None = None
+    hold: Hold | None = None
 
 
-def logged_request_id() -> str | None:
-    """Return the id of the request that is being answered, None outside of one."""
-    request_id = _current.get()
-    return None if request_id == _NONE else request_id
+def open_context(scope: Scope, sent_id: str | None) -> RequestContext:
+    """Put a new context into an ASGI scope.
+
+    Args:
+        scope: of the request.
+        sent_id: the client's id; replaced unless it is harmless in a header and a log line.
+    """
+    request_id = sent_id if sent_id and _ALLOWED.fullmatch(sent_id) else uuid.uuid4().hex
+    context = scope[_SCOPE_KEY] = RequestContext(request_id)
+    return context
 
 
-def set_caller(caller: str) -> None:
-    """Say who sends the current request: a key, or an address without keys."""
-    _caller.set(caller)
-
-
-def current_caller() -> str:
-    """Return who sends the request that is being answered, "-" outside of one."""
-    return _caller.get()
+def context_of(scope: Scope) -> RequestContext:
+    """Return the context of a request from its ASGI scope."""
+    context: RequestContext = scope[_SCOPE_KEY]
+    return context
 
 
 def name_route(scope: Scope, routes: Iterable[BaseRoute]) -> None:

@@ -14,12 +14,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.gateway.access.api_keys import ApiKey, KeyRing, Right
 from service.gateway.access.rate_limits import RateLimiter, name_address
 from service.gateway.context.errors import ForbiddenError, GatewayError, UnauthorizedError
-from service.gateway.context.request_context import name_route
+from service.gateway.context.request_context import RequestContext, context_of, name_route
 from service.gateway.context.settings import Settings
 from service.gateway.http.replies import error_reply
 from service.gateway.telemetry.logs import HEALTH_PATHS, QUIET_ROUTES
 
-KEY_NAME = "fovea.key"  # in the ASGI scope: the name of the key that a request came with
 OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/favicon.ico"}) | HEALTH_PATHS
 OPEN_PREFIXES = ("/web/",)  # the page's own files
 _HEADER = b"x-api-key"
@@ -62,19 +61,19 @@ class AccessControl:
         if path in OPEN_PATHS or path.startswith(OPEN_PREFIXES):
             return
         secret = _read_secret(scope)
+        context = context_of(scope)
         key = self._keys.find(secret) if self._keys is not None and secret is not None else None
         if key is not None:
-            scope[KEY_NAME] = key.name
+            context.key = key.name
         if self._limiter is not None and path not in QUIET_ROUTES:
-            self._limiter.check(name_caller(scope))
+            self._limiter.check(name_caller(context, scope))
         if self._keys is not None:
             _check_right(path, key, sent=secret is not None)
 
 
-def name_caller(scope: Scope) -> str:
+def name_caller(context: RequestContext, scope: Scope) -> str:
     """Return who sends a request that has been let through: its key, or without keys its address."""
-    key = scope.get(KEY_NAME)
-    return f"key {key}" if key is not None else name_address(_address(scope))
+    return f"key {context.key}" if context.key is not None else name_address(_address(scope))
 
 
 def install_access(app: FastAPI, settings: Settings, *, routes: Iterable[BaseRoute]) -> None:

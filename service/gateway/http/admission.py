@@ -58,6 +58,10 @@ class Admission:
             self._metrics.count_shed("too_many_bytes")
             raise OverloadedError("too many large bodies are being read; try again later")
 
+    def hold_bytes(self) -> HeldBytes:
+        """Return a count of the bytes that one request holds; to be released at its end."""
+        return HeldBytes(self)
+
     def place(self) -> Place:
         """Hold a place while a block runs, an asynchronous context manager; wait for one if there is none.
 
@@ -95,6 +99,29 @@ class Admission:
             elif turn in self._waiting:
                 self._waiting.remove(turn)
             raise
+
+
+class HeldBytes:
+    """Counts the bytes that one request holds."""
+
+    __slots__ = ("_admission", "_num_bytes")
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._num_bytes = 0
+
+    def add(self, num_bytes: int) -> None:
+        """Count bytes of a body that is being read.
+
+        Raises:
+            OverloadedError: if they are too many together with those of others; they are counted all the same.
+        """
+        self._num_bytes += num_bytes
+        self._admission.hold(num_bytes)
+
+    def release(self) -> None:
+        """Let go of all of them."""
+        self._admission.hold(-self._num_bytes)
 
 
 class Place:

@@ -6,16 +6,16 @@ Cancelling the request's task drops the images that wait for decoding and cancel
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
 
 from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.gateway.bodies.body_stream import HOLD
-from service.gateway.context.deadlines import HEADER, parse_timeout, set_deadline
+from service.gateway.context.deadlines import HEADER, parse_timeout
 from service.gateway.context.errors import DeadlineError, GatewayError
-from service.gateway.context.request_context import name_route, set_caller
+from service.gateway.context.request_context import context_of, name_route
 from service.gateway.http.access import name_caller
 from service.gateway.http.admission import Admission
 from service.gateway.http.replies import error_reply
@@ -50,10 +50,11 @@ class RequestCancellation:
             name_route(scope, self._routes)
             await error_reply(err, scope)(scope, receive, send)
             return
-        set_deadline(timeout_s)
-        set_caller(name_caller(scope))
+        context = context_of(scope)
+        context.deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        context.caller = name_caller(context, scope)
+        context.hold = held = self._admission.hold_bytes()
         visit = _Visit(receive, send)
-        scope[HOLD] = holding = _Holding(self._admission)
         try:
             if timeout_s is None:
                 await self._app(scope, visit.receive, visit.send)
@@ -66,7 +67,7 @@ class RequestCancellation:
             raise ClientDisconnect from None
         finally:
             visit.end()
-            holding.end()
+            held.release()
 
     async def _answer_in_time(self, timeout_s: float, scope: Scope, visit: _Visit) -> None:
         try:
@@ -77,21 +78,6 @@ class RequestCancellation:
                 raise ClientDisconnect from err  # half a reply is of no use to anybody
             late = DeadlineError(f"the {timeout_s:g} s that the client waits were over before there was an answer")
             await error_reply(late, scope)(scope, visit.receive, visit.send)
-
-
-class _Holding:
-    """Counts the bytes that one request holds."""
-
-    def __init__(self, admission: Admission) -> None:
-        self._admission = admission
-        self._num_bytes = 0
-
-    def __call__(self, num_bytes: int) -> None:
-        self._num_bytes += num_bytes
-        self._admission.hold(num_bytes)
-
-    def end(self) -> None:
-        self._admission.hold(-self._num_bytes)
 
 
 class _Visit:

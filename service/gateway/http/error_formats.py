@@ -11,7 +11,6 @@ import re
 from typing import Final
 
 from service.gateway.context.errors import GatewayError, LabelNotFoundError, ModelNotFoundError, VersionNotFoundError
-from service.gateway.context.request_context import current_request_id
 
 _MAX_NAME: Final = 64
 _MAX_VERSION: Final = 32
@@ -23,32 +22,33 @@ _TENSORFLOW: Final = re.compile(
 )
 
 
-def format_error(path: str, err: GatewayError) -> tuple[int, str]:
+def format_error(path: str, err: GatewayError, *, request_id: str) -> tuple[int, str]:
     """Returns the status and the JSON of an error.
 
     Args:
         path: of the request, decoded, without the prefix of a proxy.
         err: the reason.
+        request_id: of the request.
     """
     tensorflow = _TENSORFLOW.fullmatch(path.rstrip("/"))
     if tensorflow:
         status_code, message = _in_tensorflows_words(err, tensorflow)
         return status_code, json.dumps({"error": message})
-    return err.status_code, format_message(path, err.code, str(err))
+    return err.status_code, format_message(path, err.code, str(err), request_id=request_id)
 
 
-def format_message(path: str, code: str, message: str, *, request_id: str | None = None) -> str:
+def format_message(path: str, code: str, message: str, *, request_id: str) -> str:
     """Returns the JSON of an error that is no GatewayError.
 
     Args:
         path: of the request, decoded, without the prefix of a proxy; empty if it is not known.
         code: stable name of the reason; the text form has none.
         message: for people.
-        request_id: the current request's by default.
+        request_id: of the request.
     """
     if has_text_errors(path):
         return json.dumps({"error": message})
-    return json.dumps({"error": {"code": code, "message": message, "request_id": request_id or current_request_id()}})
+    return json.dumps({"error": {"code": code, "message": message, "request_id": request_id}})
 
 
 def has_text_errors(path: str) -> bool:

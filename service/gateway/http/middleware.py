@@ -10,10 +10,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.gateway.context.errors import GatewayError
 from service.gateway.context.prefixes import ASKED_PATH
-from service.gateway.context.request_context import HEADER, adopt_request_id
-from service.gateway.http.access import KEY_NAME
+from service.gateway.context.request_context import HEADER, RequestContext, open_context
 from service.gateway.http.replies import error_reply
-from service.gateway.telemetry.logs import RequestLine, log_request
+from service.gateway.telemetry.logs import RequestLine, log_request, set_logged_request_id
 from service.gateway.telemetry.metrics import Metrics
 
 logger = logging.getLogger("fovea.requests")
@@ -46,7 +45,9 @@ class RequestScope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(receive, send, adopt_request_id(_header(scope, _ID)))
+        context = open_context(scope, _header(scope, _ID))
+        set_logged_request_id(context.id)
+        exchange = _Exchange(receive, send, context.id)
         start = time.perf_counter()
         with self._metrics.request():
             try:
@@ -61,9 +62,9 @@ class RequestScope:
                 fault = GatewayError("an unexpected error; the log has it under the request id")
                 await error_reply(fault, scope)(scope, receive, exchange.send)
             finally:
-                self._record(scope, exchange, seconds=time.perf_counter() - start)
+                self._record(scope, context, exchange, seconds=time.perf_counter() - start)
 
-    def _record(self, scope: Scope, exchange: _Exchange, *, seconds: float) -> None:
+    def _record(self, scope: Scope, context: RequestContext, exchange: _Exchange, *, seconds: float) -> None:
         method = scope["method"] if scope["method"] in _METHODS else "other"
         route = getattr(scope.get("route"), "path", "unmatched")
         self._metrics.count_request(route, method, code=exchange.status, seconds=seconds)
@@ -78,7 +79,7 @@ class RequestScope:
                 received=exchange.received,
                 sent=exchange.sent,
                 client=(scope.get("client") or ("-",))[0],
-                key=scope.get(KEY_NAME),
+                key=context.key,
             )
         )
 

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from service.gateway.context.errors import GatewayError, InvalidValueError
+from service.gateway.context.request_context import context_of
 from service.gateway.http.error_formats import format_error, format_message
 
 _CODES = {400: "malformed_request", 404: "not_found", 405: "method_not_allowed"}
@@ -24,7 +25,7 @@ def json_reply(content: str, status_code: int = 200, *, headers: Mapping[str, st
 
 def error_reply(err: GatewayError, scope: Scope) -> Response:
     """Return the reply for one of our errors, in the form that the request's path has for errors."""
-    status_code, body = format_error(scope["path"], err)
+    status_code, body = format_error(scope["path"], err, request_id=context_of(scope).id)
     return json_reply(body, status_code, headers=retry_headers(err))
 
 
@@ -47,7 +48,8 @@ def install_error_handlers(app: FastAPI) -> None:
         if error.headers and error.headers.get("Allow") == "GET":
             error.headers = {**error.headers, "Allow": "GET, HEAD"}
         code = _CODES.get(error.status_code, "http_error")
-        body = format_message(request.scope["path"], code, _explain(request, error))
+        request_id = context_of(request.scope).id
+        body = format_message(request.scope["path"], code, _explain(request, error), request_id=request_id)
         return json_reply(body, error.status_code, headers=error.headers)
 
     app.add_exception_handler(GatewayError, answer_ours)

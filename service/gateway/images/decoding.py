@@ -13,7 +13,7 @@ from contract.image import OpenImage, open_image
 from contract.model import InputSpec
 from service.gateway.bodies.turns import Shift, Turns
 from service.gateway.context.errors import RefusedImageError, TooMuchDecodingError
-from service.gateway.context.request_context import current_caller
+from service.gateway.context.request_context import ANONYMOUS
 
 Pixels = NDArray[np.uint8]
 _Result = Pixels | RefusedImageError
@@ -46,8 +46,13 @@ class Decoder:
         self._small_s = min(_SMALL_S, budget_s)
         self._is_quiet = is_quiet
 
-    async def decode(self, images: Sequence[bytes], spec: InputSpec) -> list[_Result]:
+    async def decode(self, images: Sequence[bytes], spec: InputSpec, *, caller: str = ANONYMOUS) -> list[_Result]:
         """Prepare images as a model takes them; those that wait are dropped if the caller is cancelled.
+
+        Args:
+            images: image files.
+            spec: how they are prepared.
+            caller: whose turn they take.
 
         Returns:
             In the order given: uint8, shape (height, width, channels), or why the image is refused.
@@ -60,9 +65,8 @@ class Decoder:
                 small = self._decode_small(images[0], spec)
                 if small is not None:
                     return [small]
-            return [await self._turns.submit(self._work(images[0], spec), caller=current_caller())]
-        await self._check_together(images, spec)
-        caller = current_caller()
+            return [await self._turns.submit(self._work(images[0], spec), caller=caller)]
+        await self._check_together(images, spec, caller=caller)
         return await asyncio.gather(*[self._turns.submit(self._work(image, spec), caller=caller) for image in images])
 
     def check(self, image: OpenImage) -> None:
@@ -82,9 +86,9 @@ class Decoder:
         """Let the threads end once nothing waits."""
         self._turns.close()
 
-    async def _check_together(self, images: Sequence[bytes], spec: InputSpec) -> None:
+    async def _check_together(self, images: Sequence[bytes], spec: InputSpec, *, caller: str) -> None:
         """Refuse images that take more than the budget together; those that are refused by themselves do not count."""
-        seconds = await self._turns.submit(lambda _: self._add_up(images, spec), caller=current_caller())
+        seconds = await self._turns.submit(lambda _: self._add_up(images, spec), caller=caller)
         if seconds > self._budget_s:
             raise TooMuchDecodingError(
                 f"decoding the {len(images)} images takes more than {self._budget_s:g} s, the limit of one request "

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from contract.model import InputSpec
 from service.gateway.context.errors import RefusedImageError
+from service.gateway.context.request_context import RequestContext
 from service.gateway.images.decoding import Decoder, Pixels
 from service.gateway.images.uploads import Upload
 from service.gateway.telemetry.metrics import Metrics
@@ -22,13 +23,23 @@ class RequestImages:
 
     Args:
         uploads: the images as they came.
+        context: of the request.
         decoder: bytes to pixels.
         metrics: where decoding is timed and refused images are counted.
         max_batch: most images in one call of the model server.
     """
 
-    def __init__(self, uploads: Sequence[Upload], decoder: Decoder, *, metrics: Metrics, max_batch: int) -> None:
+    def __init__(
+        self,
+        uploads: Sequence[Upload],
+        context: RequestContext,
+        decoder: Decoder,
+        *,
+        metrics: Metrics,
+        max_batch: int,
+    ) -> None:
         self._data = [upload.data for upload in uploads]
+        self._caller = context.caller
         self._decoder = decoder
         self._metrics = metrics
         self._max_batch = max_batch
@@ -43,7 +54,7 @@ class RequestImages:
         """
         if spec != self._spec:
             with self._metrics.stage("decode"):
-                self._prepared = await self._decoder.decode(self._data, spec)
+                self._prepared = await self._decoder.decode(self._data, spec, caller=self._caller)
             self._spec = spec
         good = [item for item in self._prepared if not isinstance(item, RefusedImageError)]
         if not good:

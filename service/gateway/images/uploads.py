@@ -19,6 +19,7 @@ from service.gateway.bodies.body_stream import join_chunks, read_chunks
 from service.gateway.bodies.json_bodies import JsonBodies
 from service.gateway.bodies.json_document import Load, decode_base64
 from service.gateway.context.errors import InvalidArgumentError, MalformedRequestError, TooManyImagesError
+from service.gateway.context.request_context import RequestContext
 from service.gateway.context.settings import MOST_IMAGES
 
 if TYPE_CHECKING:
@@ -77,7 +78,9 @@ class JsonImages(BaseModel):
     )
 
 
-async def read_uploads(request: Request, limits: UploadLimits, json_bodies: JsonBodies) -> list[Upload]:
+async def read_uploads(
+    request: Request, context: RequestContext, limits: UploadLimits, json_bodies: JsonBodies
+) -> list[Upload]:
     """Read a request's images.
 
     The content type decides: `multipart/form-data` has one or more parts named "file", `application/json` is
@@ -85,6 +88,7 @@ async def read_uploads(request: Request, limits: UploadLimits, json_bodies: Json
 
     Args:
         request: its body is read here.
+        context: of the request.
         limits: what it may hold.
         json_bodies: parses JSON.
 
@@ -97,11 +101,11 @@ async def read_uploads(request: Request, limits: UploadLimits, json_bodies: Json
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind == b"multipart/form-data":
-        return (await _read_multipart(request, limits, boundary=options.get(b"boundary", b""))).uploads
-    body = await join_chunks(request, limits.max_body_bytes)
+        return (await _read_multipart(request, context, limits, boundary=options.get(b"boundary", b""))).uploads
+    body = await join_chunks(request, context, limits.max_body_bytes)
     if kind != b"application/json":
         return [Upload("image", body)]
-    return await json_bodies.read(body, partial(_parse_json, limits=limits))
+    return await json_bodies.read(body, partial(_parse_json, limits=limits), caller=context.caller)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,7 @@ class Form:
     texts: dict[str, str]
 
 
-async def read_form(request: Request, limits: UploadLimits, *, fields: frozenset[str]) -> Form:
+async def read_form(request: Request, context: RequestContext, limits: UploadLimits, *, fields: frozenset[str]) -> Form:
     """Read a `multipart/form-data` body whose parts are images named "file" and texts with these names.
 
     Raises:
@@ -129,27 +133,32 @@ async def read_form(request: Request, limits: UploadLimits, *, fields: frozenset
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind != b"multipart/form-data":
         raise MalformedRequestError("content-type: expected multipart/form-data. Received: something else")
-    return await _read_multipart(request, limits, boundary=options.get(b"boundary", b""), fields=fields)
+    return await _read_multipart(request, context, limits, boundary=options.get(b"boundary", b""), fields=fields)
 
 
-async def read_body(request: Request, limits: UploadLimits) -> bytes:
+async def read_body(request: Request, context: RequestContext, limits: UploadLimits) -> bytes:
     """Read a body as it is, whatever its content type.
 
     Raises:
         MalformedRequestError, BodyTooLargeError, UnsupportedEncodingError, ClientDisconnect: as `read_uploads`.
     """
-    return await join_chunks(request, limits.max_body_bytes)
+    return await join_chunks(request, context, limits.max_body_bytes)
 
 
 async def _read_multipart(
-    request: Request, limits: UploadLimits, *, boundary: bytes, fields: frozenset[str] = frozenset()
+    request: Request,
+    context: RequestContext,
+    limits: UploadLimits,
+    *,
+    boundary: bytes,
+    fields: frozenset[str] = frozenset(),
 ) -> Form:
     if not boundary:
         raise MalformedRequestError("multipart/form-data: expected a boundary in content-type. Received: none")
     parts = _Parts(limits.max_images, fields)
     try:
         parser = MultipartParser(boundary, parts.callbacks(), max_header_count=_MAX_PART_HEADERS)
-        async with aclosing(read_chunks(request, limits.max_body_bytes)) as chunks:
+        async with aclosing(read_chunks(request, context, limits.max_body_bytes)) as chunks:
             async for chunk in chunks:
                 parser.write(chunk)
         parser.finalize()

@@ -1,151 +1,73 @@
-"""Which part of a picture spoke for a class: the signature `explain` of one version, for each image of a request."""
+"""The signature `explain`: which part of an image speaks for a class."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contract.model import ModelContract
-from contract.predictions import Prediction
-from service.gateway.backend.backend import Backend
-from service.gateway.context.errors import BrokenContractError, InvalidValueError, NoExplanationError, RefusedImageError
-from service.gateway.images.decoding import Decoder, Pixels
-from service.gateway.images.request_images import RequestImages
-from service.gateway.images.uploads import Upload
-from service.gateway.inference.catalog import Catalog, Choice
-from service.gateway.inference.contracts import ContractCache
-from service.gateway.inference.prediction import check_top, name_classes
-from service.gateway.inference.resolution import answer_by_one_version
-from service.gateway.telemetry.metrics import Metrics
+from contract.predictions import decide
+from service.gateway.context.errors import BrokenContractError, InvalidValueError, NoExplanationError
+from service.gateway.inference.prediction import check_top, find_warnings, name_classes
+from service.gateway.inference.results import Classified, Explanation
+from service.gateway.inference.signature import PROBABILITIES, Served
 
-_PREDICTED = -1  # as class index: whichever class is most probable
+_SALIENCY = "saliency"
+_PREDICTED = -1  # as class index: the most probable class of each image
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
-    """One image explained.
+class ExplainSignature:
+    """Explains images; see `Signature`.
 
     Attributes:
-        picture: what the model saw, uint8, shape (height, width, channels).
-        probabilities: float32, shape (num_classes,).
-        ranked: every class, most probable first.
-        explained: the class that the map is for.
-        saliency: float32, shape (rows, columns), in [0, 1].
+        wanted: the class to explain, as `find_class` reads it; None for each image's most probable one.
+        top: classes an image, best first; None for the default.
     """
 
-    picture: Pixels
-    probabilities: NDArray[np.floating]
-    ranked: list[Prediction]
-    explained: Prediction
-    saliency: NDArray[np.float32]
+    name: ClassVar = "explain"
+    outputs: ClassVar = (PROBABILITIES, _SALIENCY)
+    is_batched: ClassVar = False  # a map takes several times as long as a prediction
 
+    wanted: str | None = None
+    top: int | None = None
 
-@dataclass(frozen=True, slots=True)
-class ExplainAnswer:
-    """What one request gets.
-
-    Attributes:
-        name: the model.
-        version: the version whose pixels, maps and labels these are.
-        contract: that version's contract.
-        top: how many classes of each image are wanted.
-        entries: for each image, the explanation or why it was refused.
-    """
-
-    name: str
-    version: int
-    contract: ModelContract
-    top: int
-    entries: list[Explanation | RefusedImageError]
-
-
-class Explainer:
-    """Answers requests for explanations.
-
-    Args:
-        backend: the model server.
-        catalog: what is served.
-        contracts: what each version promises.
-        decoder: bytes to pixels.
-        metrics: where stages and images are counted.
-        max_batch: most images in one call of the model server.
-    """
-
-    def __init__(
-        self,
-        backend: Backend,
-        catalog: Catalog,
-        *,
-        contracts: ContractCache,
-        decoder: Decoder,
-        metrics: Metrics,
-        max_batch: int,
-    ) -> None:
-        self._backend = backend
-        self._catalog = catalog
-        self._contracts = contracts
-        self._decoder = decoder
-        self._metrics = metrics
-        self._max_batch = max_batch
-
-    async def explain(
-        self, uploads: Sequence[Upload], choice: Choice, *, wanted: str | None, top: int | None
-    ) -> ExplainAnswer:
-        """Explain images.
-
-        Args:
-            uploads: at least one.
-            choice: model, and version or label.
-            wanted: the class to explain, as `find_class` reads it; None for each image's most probable one.
-            top: classes an image, best first; None for the default.
-
-        Raises:
-            RefusedImageError: if no image can be decoded; the first one's error.
-            NoExplanationError: if the model has no explanations.
-            InvalidValueError: if `wanted` or `top` is out of range.
-            NotFoundError: if there is no such model, version or label.
-            GatewayError: if the model server fails.
-        """
-        images = RequestImages(uploads, self._decoder, metrics=self._metrics, max_batch=self._max_batch)
-
-        async def attempt(name: str, version: int) -> ExplainAnswer:
-            return await self._explain_by(name, version, images=images, wanted=wanted, top=top)
-
-        return await answer_by_one_version(self._catalog, self._contracts, choice, attempt)
-
-    async def _explain_by(
-        self, name: str, version: int, *, images: RequestImages, wanted: str | None, top: int | None
-    ) -> ExplainAnswer:
-        """Answer by exactly this version."""
-        contract = await self._contracts.fetch(name, version)
-        if contract.saliency is None:
+    def check(self, served: Served) -> None:
+        """Check that the version has explanations, the class and so many classes."""
+        if served.contract.saliency is None:
             raise NoExplanationError(
-                f"{name} version {version} has no explanations: it was imported, or its network has no feature map"
+                f"{served.name} version {served.version} has no explanations: it was imported, or its network has no "
+                "feature map"
             )
-        num_top = check_top(top, contract)
-        class_index = _PREDICTED if wanted is None else find_class(wanted, contract)
-        batches = await images.batches(contract.input)
-        with self._metrics.stage("model"):
-            found = await asyncio.gather(*(self._run(contract, name, version, batch, class_index) for batch in batches))
-        entries = images.merge(explanation for part in found for explanation in part)
-        return ExplainAnswer(name, version, contract, num_top, entries)
+        check_top(self.top, served.contract)
+        self._class_index(served.contract)
 
-    async def _run(
-        self, contract: ModelContract, name: str, version: int, batch: NDArray[np.uint8], class_index: int
+    def extra_inputs(self, served: Served, num_images: int) -> Mapping[str, NDArray[Any]]:
+        """Return the class to explain, once for each image."""
+        return {"class_index": np.full(num_images, self._class_index(served.contract), np.int32)}
+
+    def decode(
+        self, served: Served, images: NDArray[np.uint8], outputs: Mapping[str, NDArray[np.floating]]
     ) -> list[Explanation]:
-        indices = np.full(len(batch), class_index, np.int32)
-        probabilities, maps = await self._backend.explain(name, batch, indices, version=version)
-        ranked = name_classes(probabilities, contract, len(contract.labels))
-        _check_maps(maps, probabilities, len(batch))
+        """Return each image's classes and map."""
+        contract, rows, maps = served.contract, outputs[PROBABILITIES], outputs[_SALIENCY]
+        ranked = name_classes(rows, contract, len(contract.labels))
+        _check_maps(maps, len(images))
+        warnings = find_warnings(images, contract)
+        class_index, top = self._class_index(contract), check_top(self.top, contract)
         explanations = []
-        for picture, row, classes, saliency in zip(batch, probabilities, ranked, maps, strict=True):
-            chosen = next((item for item in classes if item.index == class_index), classes[0])
-            explanations.append(Explanation(picture, row, classes, chosen, saliency))
+        for picture, row, classes, found, saliency in zip(images, rows, ranked, warnings, maps, strict=True):
+            explained = next((item for item in classes if item.index == class_index), classes[0])
+            classified = Classified(classes[:top], decide(row, contract), found)
+            explanations.append(Explanation(picture, classified, explained, saliency))
         return explanations
+
+    def _class_index(self, contract: ModelContract) -> int:
+        return _PREDICTED if self.wanted is None else find_class(self.wanted, contract)
 
 
 def find_class(wanted: str, contract: ModelContract) -> int:
@@ -169,8 +91,8 @@ def find_class(wanted: str, contract: ModelContract) -> int:
     )
 
 
-def _check_maps(maps: NDArray[np.floating], probabilities: NDArray[np.floating], num_images: int) -> None:
-    if maps.ndim != 3 or len(maps) != num_images or len(probabilities) != num_images or 0 in maps.shape:
+def _check_maps(maps: NDArray[np.floating], num_images: int) -> None:
+    if maps.ndim != 3 or 0 in maps.shape:
         raise BrokenContractError(
             f"expected saliency of {num_images} images from the model server. Received: shape {maps.shape}"
         )

@@ -10,26 +10,32 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contract.model import InputSpec
-from service.gateway.backend.backend import Backend, PredictReply
-from service.gateway.context.deadlines import has_deadline
+from service.gateway.backend.backend import Backend, ModelReply
+from service.gateway.inference.signature import IMAGES, Signature
 
 MAX_WAIT_S: Final = 0.01  # about what decoding a photograph takes; one that takes longer is waited for no more
 MAX_BATCHED: Final = 8  # beyond that a call saves next to nothing, and its first image waits for the last
 
-_Key = tuple[str, int | None, InputSpec]
-_Predict = Callable[[NDArray[np.uint8]], Awaitable[PredictReply]]
-_Waiting = tuple[NDArray[np.uint8], "asyncio.Future[PredictReply]"]
+_Inputs = Mapping[str, NDArray[Any]]
+_Key = tuple[str, int | None, str, InputSpec]
+_Waiting = tuple[_Inputs, "asyncio.Future[ModelReply]"]
+
+
+class _Infer(Protocol):
+    """Calls the model server for one signature of one version."""
+
+    def __call__(self, inputs: _Inputs, *, deadline: float | None = None) -> Coroutine[Any, Any, ModelReply]: ...
 
 
 class MicroBatcher:
-    """Batches calls of `serving_default`, by model, version and input.
+    """Batches calls by model, version, signature and input.
 
     Args:
         backend: the model server.
@@ -46,21 +52,24 @@ class MicroBatcher:
         self._max_wait_s = max_wait_s
         self._batchers: dict[_Key, Batcher] = {}
 
-    def request(self, name: str, version: int | None, spec: InputSpec) -> BatchedRequest:
+    def request(self, name: str, version: int | None, spec: InputSpec, signature: Signature[object]) -> BatchedRequest:
         """Return a request of the batcher for its version, a context manager: enter it before decoding.
 
         Args:
             name: the model.
             version: which version must answer; None leaves it to the model server.
             spec: how its images are prepared.
+            signature: what is run.
         """
-        key = (name, version, spec)
+        key = (name, version, signature.name, spec)
         batcher = self._batchers.get(key)
         if batcher is None:
-            predict = functools.partial(self._backend.predict, name, version=version)
+            infer = functools.partial(
+                self._backend.infer, name, signature.name, outputs=signature.outputs, version=version
+            )
             batcher = self._batchers[key] = Batcher(
-                predict,
-                max_requests=self._max_requests,
+                infer,
+                max_requests=self._max_requests if signature.is_batched else 1,
                 max_wait_s=self._max_wait_s,
                 on_empty=lambda: self._batchers.pop(key, None),
             )
@@ -68,19 +77,17 @@ class MicroBatcher:
 
 
 class Batcher:
-    """Batches the requests for one version that are decoding, waiting or being answered.
+    """Batches the requests for one signature of a version that are decoding, waiting or being answered.
 
     Args:
-        predict: calls the model server for that version.
+        infer: calls the model server for that signature and version.
         max_requests: most requests in one call.
         max_wait_s: longest wait for others, seconds.
         on_empty: called when the last one has left.
     """
 
-    def __init__(
-        self, predict: _Predict, *, max_requests: int, max_wait_s: float, on_empty: Callable[[], object]
-    ) -> None:
-        self._predict = predict
+    def __init__(self, infer: _Infer, *, max_requests: int, max_wait_s: float, on_empty: Callable[[], object]) -> None:
+        self._infer = infer
         self._max_requests = max_requests
         self._max_wait_s = max_wait_s
         self._on_empty = on_empty
@@ -107,13 +114,13 @@ class Batcher:
         if not self._num_here:
             self._on_empty()
 
-    async def predict(self, images: NDArray[np.uint8]) -> PredictReply:
+    async def infer(self, inputs: _Inputs, deadline: float | None) -> ModelReply:
         """Call the model server for a request that has prepared its images, with others if that is better."""
-        if self._goes_alone(images):
+        if self._goes_alone(inputs, deadline):
             self.finish_preparing()
-            return await self._predict(images)
-        future: asyncio.Future[PredictReply] = asyncio.get_running_loop().create_future()
-        self._waiting.append((images, future))
+            return await self._infer(inputs, deadline=deadline)
+        future: asyncio.Future[ModelReply] = asyncio.get_running_loop().create_future()
+        self._waiting.append((inputs, future))
         if self._last_wait is None:
             self._last_wait = future.get_loop().call_later(self._max_wait_s, self._send)
         self.finish_preparing()
@@ -124,10 +131,10 @@ class Batcher:
         """Requests that a call may have: while the model server works on one half, the other half can be decoded."""
         return min(self._max_requests, (self._num_here + 1) // 2)
 
-    def _goes_alone(self, images: NDArray[np.uint8]) -> bool:
+    def _goes_alone(self, inputs: _Inputs, deadline: float | None) -> bool:
         """Say whether a request is a batch already, ends at another time than others, or is the only one."""
         is_only = not self._waiting and self._num_preparing == 1
-        return is_only or self._room == 1 or len(images) != 1 or has_deadline()
+        return is_only or self._room == 1 or len(inputs[IMAGES]) != 1 or deadline is not None
 
     def _send_if_due(self) -> None:
         if self._waiting and (not self._num_preparing or len(self._waiting) >= self._room):
@@ -139,7 +146,7 @@ class Batcher:
             self._last_wait.cancel()
             self._last_wait = None
         waiting, self._waiting = self._waiting, []
-        # Everybody's call: it has no one's context, and ends early only if all have left.
+        # Everybody's call: it belongs to no request's log lines and spans, and ends early only if all have left.
         call = asyncio.create_task(self._call(waiting), context=contextvars.Context())
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
@@ -148,12 +155,13 @@ class Batcher:
 
     async def _call(self, waiting: list[_Waiting]) -> None:
         """Make one call and give each its row, or all the error."""
-        waiting = [(images, future) for images, future in waiting if not future.done()]
+        waiting = [(inputs, future) for inputs, future in waiting if not future.done()]
         if not waiting:
             return
-        batch = np.concatenate([images for images, _ in waiting])
+        names = waiting[0][0]
+        batch = {name: np.concatenate([inputs[name] for inputs, _ in waiting]) for name in names}
         try:
-            reply = await self._predict(batch)
+            reply = await self._infer(batch)
         except Exception as err:  # noqa: BLE001 - whatever it is, those who wait get it
             for _, future in waiting:
                 if not future.done():
@@ -161,7 +169,8 @@ class Batcher:
             return
         for row, (_, future) in enumerate(waiting):
             if not future.done():
-                future.set_result(PredictReply(reply.version, reply.probabilities[row : row + 1]))
+                rows = {alias: array[row : row + 1] for alias, array in reply.outputs.items()}
+                future.set_result(ModelReply(reply.version, rows))
 
 
 class BatchedRequest:
@@ -182,11 +191,12 @@ class BatchedRequest:
             self._batcher.finish_preparing()
         self._batcher.leave()
 
-    async def predict(self, images: NDArray[np.uint8]) -> PredictReply:
-        """Run `serving_default` as `Backend.predict` does, once for each request.
+    async def infer(self, inputs: _Inputs, deadline: float | None = None) -> ModelReply:
+        """Run the signature as `Backend.infer` does, once for each request.
 
         Args:
-            images: uint8, shape (batch, height, width, channels).
+            inputs: arrays by name, with the batch as first axis.
+            deadline: when the client stops waiting; a request that has one goes alone.
         """
         self._is_preparing = False
-        return await self._batcher.predict(images)
+        return await self._batcher.infer(inputs, deadline)

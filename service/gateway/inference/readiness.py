@@ -23,6 +23,7 @@ from service.gateway.context.errors import (
 )
 from service.gateway.inference.catalog import Catalog, Choice
 from service.gateway.inference.contracts import ContractCache
+from service.gateway.inference.signature import PREDICT, PROBABILITIES
 from service.gateway.telemetry.metrics import Metrics
 
 logger = logging.getLogger("fovea.readiness")
@@ -165,9 +166,9 @@ class Readiness:
             return
         contract = await self._contracts.fetch(name, version)
         black = np.zeros((1, *contract.input.shape), dtype=np.uint8)
-        reply = await self._backend.predict(name, black, version=version)
+        reply = await self._backend.infer(name, PREDICT, {"images": black}, outputs=[PROBABILITIES], version=version)
         try:
-            decode_predictions(reply.probabilities, contract.labels, 1)
+            decode_predictions(reply.outputs[PROBABILITIES], contract.labels, 1)
         except ContractError as err:
             raise BrokenContractError(f"{name}/{version} does not answer as its contract says: {err}") from err
         self._warmed.add((name, version))

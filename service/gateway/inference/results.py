@@ -1,12 +1,18 @@
-"""The result of a prediction request, before it is JSON."""
+"""Results of requests about images, before they are JSON."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from contract.model import ModelContract
 from contract.predictions import Decision, Prediction
 from service.gateway.context.errors import RefusedImageError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,21 +30,35 @@ class Classified:
     warnings: tuple[str, ...]
 
 
-Entry = Classified | RefusedImageError
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One image explained.
+
+    Attributes:
+        picture: what the model saw, uint8, shape (height, width, channels).
+        classified: its classes.
+        explained: the class that the map is for.
+        saliency: float32, shape (rows, columns), in [0, 1].
+    """
+
+    picture: NDArray[np.uint8]
+    classified: Classified
+    explained: Prediction
+    saliency: NDArray[np.floating]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What one request gets.
+class Answer(Generic[T]):
+    """The result of one request.
 
     Attributes:
         name: the model.
-        version: the version whose pixels, probabilities and labels these are.
+        version: the version that answered.
         contract: that version's contract.
-        entries: for each image, its classes or why it was refused.
+        entries: for each image its result, or why it was refused.
     """
 
     name: str
     version: int
     contract: ModelContract
-    entries: list[Entry]
+    entries: list[T | RefusedImageError]

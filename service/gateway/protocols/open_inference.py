@@ -16,7 +16,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, Pri
 from contract.tensors import types_pb2
 from service.gateway.bodies.json_document import Load, echo, load_object
 from service.gateway.context.errors import BrokenContractError, InvalidArgumentError, TooManyImagesError
-from service.gateway.context.request_context import current_request_id
 from service.gateway.context.settings import MOST_IMAGES
 from service.gateway.protocols.classification import rank_classes
 from service.gateway.protocols.rest_format import dump_reply, to_json
@@ -168,7 +167,13 @@ class InferRequest(BaseModel):
         return array.reshape(value.shape)
 
     def dump(
-        self, name: str, version: int, outputs: Mapping[str, NDArray[Any]], *, labels: Sequence[str]
+        self,
+        name: str,
+        version: int,
+        outputs: Mapping[str, NDArray[Any]],
+        *,
+        labels: Sequence[str],
+        request_id: str,
     ) -> TensorReply:
         """Return the reply; without an id of the client's it has the request's.
 
@@ -189,7 +194,7 @@ class InferRequest(BaseModel):
         document = {
             "model_name": name,
             "model_version": str(version),
-            "id": current_request_id() if self.id is None else self.id,
+            "id": request_id if self.id is None else self.id,
             "outputs": described,
         }
         head = dump_reply(document).encode()

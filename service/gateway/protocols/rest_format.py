@@ -53,7 +53,13 @@ class RestRequest:
         return False
 
     def dump(
-        self, name: str, version: int, outputs: Mapping[str, NDArray[Any]], *, labels: Sequence[str]
+        self,
+        name: str,
+        version: int,
+        outputs: Mapping[str, NDArray[Any]],
+        *,
+        labels: Sequence[str],
+        request_id: str,
     ) -> TensorReply:
         """Return the reply; see `build_reply`. Model and version are in its headers only."""
         return TensorReply(dump_reply(build_reply(outputs, by_row=self.by_row)).encode())

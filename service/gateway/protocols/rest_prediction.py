@@ -26,16 +26,18 @@ from service.gateway.context.errors import (
     RefusedImageError,
     TooManyImagesError,
 )
+from service.gateway.context.request_context import RequestContext
 from service.gateway.images.decoding import Decoder
 from service.gateway.inference.catalog import Catalog, Choice
 from service.gateway.inference.contracts import ContractCache
-from service.gateway.inference.resolution import answer_by_one_version
+from service.gateway.inference.resolution import Attempts
+from service.gateway.inference.signature import PREDICT
 from service.gateway.protocols.signatures import SignatureCache, read_inputs
 from service.gateway.protocols.tensor_json import B64, TensorSpec, decode_binary, is_binary
 from service.gateway.telemetry.metrics import Metrics
 
 T = TypeVar("T")
-DEFAULT_SIGNATURE = "serving_default"
+DEFAULT_SIGNATURE = PREDICT
 
 
 class TensorRequest(Protocol):
@@ -64,7 +66,13 @@ class TensorRequest(Protocol):
         """Whether the reply names classes."""
 
     def dump(
-        self, name: str, version: int, outputs: Mapping[str, NDArray[Any]], *, labels: Sequence[str]
+        self,
+        name: str,
+        version: int,
+        outputs: Mapping[str, NDArray[Any]],
+        *,
+        labels: Sequence[str],
+        request_id: str,
     ) -> TensorReply:
         """Returns the reply.
 
@@ -73,6 +81,7 @@ class TensorRequest(Protocol):
             version: the version that answered.
             outputs: by name.
             labels: names of the classes, in the order of the output `probabilities`; empty if they are not known.
+            request_id: of the request.
 
         Raises:
             GatewayError: if the outputs cannot be said in it.
@@ -146,6 +155,7 @@ class RestPredictor:
 
     async def predict(
         self,
+        context: RequestContext,
         body: bytes,
         choice: Choice,
         parse: Callable[[bytes, Load], TensorRequest],
@@ -155,6 +165,7 @@ class RestPredictor:
         """Run the signature that a body asks for.
 
         Args:
+            context: of the request.
             body: JSON, perhaps with binary data after it.
             choice: the model and version.
             parse: reads the body, by the rules of its protocol; given what parses its JSON.
@@ -170,47 +181,60 @@ class RestPredictor:
         num_json_bytes = len(body) if json_bytes is None else json_bytes
         in_thread = len(body) > INLINE_BYTES
         with self._metrics.stage("read"):
-            request = await self._json.read(body, parse, json_bytes=num_json_bytes)
+            request = await self._json.read(body, parse, caller=context.caller, json_bytes=num_json_bytes)
 
-        async def attempt(name: str, version: int) -> tuple[str, int, dict[str, NDArray[Any]]]:
-            return name, version, await self._build_inputs(request, name, version, in_thread=in_thread)
-
-        name, version, inputs = await answer_by_one_version(self._catalog, self._contracts, choice, attempt)
+        name, version, inputs = await self._prepare(context, request, choice, in_thread=in_thread)
         signature = request.signature or DEFAULT_SIGNATURE
         try:
             with self._metrics.stage("model"):
-                outputs = await self._backend.run(name, signature, version=version, inputs=inputs)
+                outputs = await self._backend.run(
+                    name, signature, version=version, inputs=inputs, deadline=context.deadline
+                )
         except NotLoadedError:
             self._signatures.drop(name, version)
             raise
         with self._metrics.stage("encode"):
             labels = await self._class_names(name, version) if request.wants_labels else ()
-            reply = await asyncio.to_thread(request.dump, name, version, outputs, labels=labels)
+            reply = await asyncio.to_thread(request.dump, name, version, outputs, labels=labels, request_id=context.id)
         return RestAnswer(name, version, reply)
 
     async def describe(self, choice: Choice) -> tuple[str, int, dict[str, Any]]:
         """Return the model, the version and its SignatureDef messages by signature name."""
+        attempts = Attempts(self._catalog, self._contracts, choice)
+        async for attempt in attempts:
+            with attempt:
+                found = await self._signatures.fetch(attempt.name, attempt.version)
+                return attempt.name, attempt.version, dict(found)
+        raise attempts.failure()
 
-        async def attempt(name: str, version: int) -> tuple[str, int, dict[str, Any]]:
-            return name, version, dict(await self._signatures.fetch(name, version))
-
-        return await answer_by_one_version(self._catalog, self._contracts, choice, attempt)
+    async def _prepare(
+        self, context: RequestContext, request: TensorRequest, choice: Choice, *, in_thread: bool
+    ) -> tuple[str, int, dict[str, NDArray[Any]]]:
+        """Return the model, the version that answers, and the arrays of its inputs."""
+        attempts = Attempts(self._catalog, self._contracts, choice)
+        async for attempt in attempts:
+            with attempt:
+                name, version = attempt.name, attempt.version
+                return name, version, await self._build_inputs(context, request, name, version, in_thread=in_thread)
+        raise attempts.failure()
 
     async def _build_inputs(
-        self, request: TensorRequest, name: str, version: int, *, in_thread: bool
+        self, context: RequestContext, request: TensorRequest, name: str, version: int, *, in_thread: bool
     ) -> dict[str, NDArray[Any]]:
         wanted = request.signature or DEFAULT_SIGNATURE
-        found = (await self._signatures.fetch(name, version)).get(wanted)
+        found = (await self._signatures.fetch(name, version, deadline=context.deadline)).get(wanted)
         if found is None or not found.inputs:
             raise InvalidArgumentError(f"Serving signature name: {echo(wanted)} not found in signature def")
         specs = read_inputs(found)
         values = await _run(request.split, specs, list(found.outputs), in_thread=in_thread)
         for alias, spec in specs.items():
             if spec.data_type == types_pb2.DT_UINT8 and isinstance(values[alias], list):
-                values[alias] = await self._decode_images(values[alias], spec, name, version)
+                values[alias] = await self._decode_images(context, values[alias], spec, name, version)
         return await _run(_build_arrays, request, values, specs, in_thread=in_thread)
 
-    async def _decode_images(self, values: list[Any], spec: TensorSpec, name: str, version: int) -> list[Any]:
+    async def _decode_images(
+        self, context: RequestContext, values: list[Any], spec: TensorSpec, name: str, version: int
+    ) -> list[Any]:
         """Put prepared images in the place of encoded ones; numbers stay as they are."""
         places = [i for i, value in enumerate(values) if isinstance(value, bytes) or is_binary(value)]
         if not places:
@@ -226,7 +250,7 @@ class RestPredictor:
         is_large = sum(len(value[B64]) for value in sent if not isinstance(value, bytes)) > INLINE_BYTES
         files = await _run(_read_files, sent, in_thread=is_large)
         with self._metrics.stage("decode"):
-            images = await self._decoder.decode(files, contract_input)
+            images = await self._decoder.decode(files, contract_input, caller=context.caller)
         prepared = list(values)
         for place, image in zip(places, images, strict=True):
             if isinstance(image, RefusedImageError):

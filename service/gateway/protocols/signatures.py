@@ -20,7 +20,7 @@ class SignatureCache:
         self._generation = backend.generation
         self._known: dict[tuple[str, int], Mapping[str, Any]] = {}
 
-    async def fetch(self, name: str, version: int) -> Mapping[str, Any]:
+    async def fetch(self, name: str, version: int, *, deadline: float | None = None) -> Mapping[str, Any]:
         """Return a version's SignatureDef messages by signature name.
 
         Raises:
@@ -32,7 +32,7 @@ class SignatureCache:
             self._known.clear()
         key = (name, version)
         if key not in self._known:
-            self._known[key] = await self._backend.signatures(name, version)
+            self._known[key] = await self._backend.signatures(name, version, deadline=deadline)
         return self._known[key]
 
     def drop(self, name: str, version: int) -> None:

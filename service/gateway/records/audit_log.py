@@ -22,11 +22,9 @@ from typing import Any
 
 from contract.predictions import Prediction
 from service.gateway.context.errors import RefusedImageError, StorageError
-from service.gateway.context.request_context import current_request_id
-from service.gateway.http.access import KEY_NAME
+from service.gateway.context.request_context import RequestContext
 from service.gateway.images.uploads import Upload
-from service.gateway.inference.explanation import ExplainAnswer, Explanation
-from service.gateway.inference.results import Answer, Classified
+from service.gateway.inference.results import Answer, Classified, Explanation
 
 Build = Callable[[], Mapping[str, Any]]
 
@@ -57,11 +55,11 @@ class AuditLog:
         except OSError as err:
             raise StorageError("the audit log cannot be written") from err
 
-    async def record(self, scope: Mapping[str, Any], action: str, build: Build) -> None:
+    async def record(self, context: RequestContext, action: str, build: Build) -> None:
         """Write a line and wait until it is written.
 
         Args:
-            scope: of the request, for the name of its key.
+            context: of the request: its id and key.
             action: what was done.
             build: returns the line's other fields; called in a thread, since it may hash images.
 
@@ -71,13 +69,13 @@ class AuditLog:
         head = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "action": action,
-            "request_id": current_request_id(),
-            "key": scope.get(KEY_NAME),
+            "request_id": context.id,
+            "key": context.key,
         }
         written = asyncio.get_running_loop().create_future()
         self._pending.append((head, build, written))
         if self._writer is None:
-            # Not the request's own task: others wait for the same write, and its deadline is none of theirs.
+            # Not the request's own task: others wait for the same write, and log lines about it are of no one request.
             self._writer = asyncio.create_task(self._write_pending(), context=contextvars.Context())
         await written
 
@@ -129,7 +127,7 @@ class AuditLog:
         self._handle = handle
 
 
-def describe_answer(answer: Answer | ExplainAnswer, uploads: Sequence[Upload]) -> dict[str, Any]:
+def describe_answer(answer: Answer[Classified] | Answer[Explanation], uploads: Sequence[Upload]) -> dict[str, Any]:
     """Return what the log says of an answer about images: hashes of the files, never the files or their names."""
     images = [
         {"sha256": hash_bytes(upload.data), **_describe_entry(entry)}
@@ -147,7 +145,7 @@ def _describe_entry(entry: Classified | Explanation | RefusedImageError) -> dict
     if isinstance(entry, RefusedImageError):
         return {"error": entry.code}
     if isinstance(entry, Explanation):
-        return {"top": _describe_classes(entry.ranked[:1]), "explained": entry.explained.id}
+        return {"top": _describe_classes(entry.classified.top[:1]), "explained": entry.explained.id}
     called = {item.id: item.called for item in entry.decision}
     decision = {"decision": called} if called else {}
     return {"top": _describe_classes(entry.top), **decision, "warnings": list(entry.warnings)}

@@ -16,7 +16,7 @@ from contract.image import open_image
 from contract.model import ModelContract
 from service.gateway.bodies.turns import Turns
 from service.gateway.context.errors import InvalidValueError, NotFoundError, RefusedImageError, StorageError
-from service.gateway.context.request_context import ID_PATTERN, current_caller
+from service.gateway.context.request_context import ANONYMOUS, ID_PATTERN, RequestContext
 from service.gateway.images.decoding import Decoder
 from service.gateway.images.uploads import Form
 from service.gateway.inference.catalog import Catalog, Choice
@@ -110,12 +110,12 @@ class FeedbackDesk:
             raise NotFoundError("no feedback is taken here: the gateway was started without a folder for it")
         return self._store
 
-    async def keep(self, form: Form, *, key: str | None) -> Kept:
+    async def keep(self, form: Form, context: RequestContext) -> Kept:
         """Keep an image with its true label.
 
         Args:
             form: one image, and the texts of `FeedbackForm`.
-            key: name of the client's API key.
+            context: of the request.
 
         Raises:
             InvalidValueError: if a text is wrong, or the label is none of the model's.
@@ -133,7 +133,7 @@ class FeedbackDesk:
             label=_find_label(texts.label, contract),
             request_id=texts.request_id,
             note=texts.note,
-            key=key,
+            key=context.key,
         )
 
         def work() -> str:
@@ -145,7 +145,7 @@ class FeedbackDesk:
                 raise RefusedImageError(err) from err
             return store.add(image, feedback)
 
-        return Kept(await self._run(work), feedback, contract)
+        return Kept(await self._run(work, caller=context.caller), feedback, contract)
 
     async def delete(self, feedback_id: str) -> None:
         """Delete an image and what is known of it.
@@ -174,8 +174,8 @@ class FeedbackDesk:
         """Let the thread end; what it has begun is finished."""
         self._turns.close(wait=True)
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        return await self._turns.submit(lambda _: work(), caller=current_caller())
+    async def _run(self, work: Callable[[], T], *, caller: str = ANONYMOUS) -> T:
+        return await self._turns.submit(lambda _: work(), caller=caller)
 
 
 def _parse(texts: dict[str, str]) -> FeedbackForm:

@@ -10,10 +10,9 @@ import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 
 from contract.heatmap import draw_heatmap, encode_png
-from contract.predictions import decide
 from service.gateway.components import Wired
 from service.gateway.context.errors import InvalidValueError, RefusedImageError
-from service.gateway.context.request_context import current_request_id
+from service.gateway.context.request_context import RequestContext, context_of
 from service.gateway.documentation.error_responses import error_replies
 from service.gateway.http.content_negotiation import prefers, read_accept
 from service.gateway.http.replies import json_reply
@@ -21,8 +20,8 @@ from service.gateway.http.response_json import class_document, dump, image_docum
 from service.gateway.http.schemas import ExplainQuery, ExplainReply
 from service.gateway.images.uploads import Upload, UploadLimits, read_uploads
 from service.gateway.inference.catalog import Choice
-from service.gateway.inference.explanation import ExplainAnswer, Explanation
-from service.gateway.inference.prediction import find_warnings
+from service.gateway.inference.explanation import ExplainSignature
+from service.gateway.inference.results import Answer, Explanation
 from service.gateway.records.audit_log import describe_answer
 from service.gateway.routes.request_schemas import image_body
 
@@ -64,24 +63,25 @@ async def explain(
     """
     if query.version is not None and query.label is not None:
         raise InvalidValueError("version, label: expected one of them. Received: both")
+    context = context_of(request.scope)
     with wired.metrics.stage("read"):
         limits = UploadLimits(wired.settings.max_body_bytes, wired.settings.max_images)
-        uploads = await read_uploads(request, limits, wired.json_bodies)
+        uploads = await read_uploads(request, context, limits, wired.json_bodies)
     as_picture = prefers(read_accept(request), _PNG, "application/json")
     if as_picture and len(uploads) > 1:
         raise InvalidValueError(f"Accept: image/png: expected one image. Received: {len(uploads)}")
     choice = Choice(query.model, query.version, query.label)
     async with wired.admission.place():
-        answer = await wired.explainer.explain(uploads, choice, wanted=query.class_, top=query.top)
+        answer = await wired.call.answer(context, choice, uploads, ExplainSignature(query.class_, query.top))
     if wired.audit is not None:
-        await wired.audit.record(request.scope, "explain", partial(describe_answer, answer, uploads))
+        await wired.audit.record(context, "explain", partial(describe_answer, answer, uploads))
     with wired.metrics.stage("encode"):
         if as_picture:
             return await _picture_reply(answer)
-        return json_reply(await asyncio.to_thread(_build_reply, uploads, answer, current_request_id()))
+        return json_reply(await asyncio.to_thread(_build_reply, context, uploads, answer))
 
 
-async def _picture_reply(answer: ExplainAnswer) -> Response:
+async def _picture_reply(answer: Answer[Explanation]) -> Response:
     (entry,) = answer.entries
     if isinstance(entry, RefusedImageError):
         raise entry
@@ -97,21 +97,20 @@ async def _picture_reply(answer: ExplainAnswer) -> Response:
     return Response(png, media_type=_PNG, headers=headers)
 
 
-def _build_reply(uploads: list[Upload], answer: ExplainAnswer, request_id: str) -> str:
-    entries = [_build_entry(upload.name, entry, answer) for upload, entry in zip(uploads, answer.entries, strict=True)]
+def _build_reply(context: RequestContext, uploads: list[Upload], answer: Answer[Explanation]) -> str:
+    entries = [_build_entry(upload.name, entry) for upload, entry in zip(uploads, answer.entries, strict=True)]
     model = model_document(answer.name, answer.version, answer.contract)
-    return dump({"model": model, "explanations": entries, "request_id": request_id})
+    return dump({"model": model, "explanations": entries, "request_id": context.id})
 
 
-def _build_entry(name: str, entry: Explanation | RefusedImageError, answer: ExplainAnswer) -> dict[str, Any]:
+def _build_entry(name: str, entry: Explanation | RefusedImageError) -> dict[str, Any]:
     if isinstance(entry, RefusedImageError):
         return refused_document(name, entry)
-    (warnings,) = find_warnings(entry.picture[None], answer.contract)
-    decisions = decide(entry.probabilities, answer.contract)
+    classified = entry.classified
     rows, columns = entry.saliency.shape
     values = np.round(entry.saliency.astype(np.float64), _DECIMALS).tolist()
     return {
-        **image_document(name, entry.ranked[: answer.top], decisions, warnings),
+        **image_document(name, classified.top, classified.decision, classified.warnings),
         "class": class_document(entry.explained),
         "saliency": {"rows": rows, "columns": columns, "values": values},
     }

@@ -10,9 +10,8 @@ from pydantic import BaseModel, Field
 
 from service.gateway.components import Wired
 from service.gateway.context.errors import ForbiddenError
-from service.gateway.context.request_context import current_request_id
+from service.gateway.context.request_context import context_of
 from service.gateway.documentation.error_responses import error_replies
-from service.gateway.http.access import KEY_NAME
 from service.gateway.images.uploads import FIELD, Form, UploadLimits, read_form
 from service.gateway.records.audit_log import hash_bytes
 from service.gateway.records.feedback import FIELDS, FeedbackForm, Kept
@@ -64,14 +63,13 @@ async def give_feedback(request: Request, wired: Wired) -> FeedbackReply:
     """
     wired.feedback.check_open()
     _check_site(request)
+    context = context_of(request.scope)
     limits = UploadLimits(wired.settings.max_body_bytes, 1)
-    form = await read_form(request, limits, fields=FIELDS)
-    kept = await wired.feedback.keep(form, key=request.scope.get(KEY_NAME))
+    form = await read_form(request, context, limits, fields=FIELDS)
+    kept = await wired.feedback.keep(form, context)
     if wired.audit is not None:
-        await wired.audit.record(request.scope, "feedback", partial(_describe_kept, kept, form))
-    return FeedbackReply(
-        id=kept.id, model=kept.feedback.model, label=kept.feedback.label, request_id=current_request_id()
-    )
+        await wired.audit.record(context, "feedback", partial(_describe_kept, kept, form))
+    return FeedbackReply(id=kept.id, model=kept.feedback.model, label=kept.feedback.label, request_id=context.id)
 
 
 @router.delete(
@@ -91,7 +89,7 @@ async def delete_feedback(
     _check_site(request)
     await wired.feedback.delete(feedback_id)
     if wired.audit is not None:
-        await wired.audit.record(request.scope, "delete_feedback", lambda: {"feedback": feedback_id})
+        await wired.audit.record(context_of(request.scope), "delete_feedback", lambda: {"feedback": feedback_id})
 
 
 def _describe_kept(kept: Kept, form: Form) -> dict[str, Any]:

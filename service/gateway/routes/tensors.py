@@ -9,6 +9,7 @@ from fastapi import Request, Response
 
 from service.gateway.bodies.json_document import Load
 from service.gateway.components import Components
+from service.gateway.context.request_context import context_of
 from service.gateway.images.uploads import UploadLimits, read_body
 from service.gateway.inference.catalog import Choice
 from service.gateway.protocols.rest_prediction import TensorRequest
@@ -34,14 +35,15 @@ async def answer_tensors(
         action: what the audit log calls it.
         json_bytes: how many bytes at the body's beginning are JSON; all of them by default.
     """
-    body = await read_body(request, UploadLimits(wired.settings.max_body_bytes, wired.settings.max_images))
+    context = context_of(request.scope)
+    body = await read_body(request, context, UploadLimits(wired.settings.max_body_bytes, wired.settings.max_images))
     async with wired.admission.place():
-        answer = await wired.rest_predictor.predict(body, choice, parse, json_bytes=json_bytes)
+        answer = await wired.rest_predictor.predict(context, body, choice, parse, json_bytes=json_bytes)
     reply = answer.reply
     if wired.audit is not None:
         contract = wired.contracts.peek(answer.name, answer.version)
         fields = {"model": answer.name, "version": answer.version, "contract": contract and contract.sha256}
         hashed = partial(describe_bodies, fields, body=body, reply=reply.content)
-        await wired.audit.record(request.scope, action, hashed)
+        await wired.audit.record(context, action, hashed)
     headers = {"x-model-name": answer.name, "x-model-version": str(answer.version), **reply.headers}
     return Response(reply.content, headers=headers, media_type=reply.media_type)

@@ -6,11 +6,14 @@ A line never holds what was in a body, a query or a header but the request id: n
 from __future__ import annotations
 
 import logging
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from service.logs import FIELDS
 
 access_logger = logging.getLogger("fovea.access")
+# A context variable, since a log record has no other way to the request that it belongs to.
+_request_id: ContextVar[str | None] = ContextVar("fovea_logged_request_id", default=None)
 
 HEALTH_PATHS = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
 QUIET_ROUTES = HEALTH_PATHS | {"/metrics"}  # polled by machines, for ever; logged at level debug
@@ -41,6 +44,16 @@ class RequestLine:
     sent: int
     client: str
     key: str | None
+
+
+def set_logged_request_id(request_id: str) -> None:
+    """Write this id into the log lines of the current task and of those that it starts."""
+    _request_id.set(request_id)
+
+
+def logged_request_id() -> str | None:
+    """Return the id for log lines of the current task, None outside of a request."""
+    return _request_id.get()
 
 
 def log_request(line: RequestLine) -> None:

@@ -12,7 +12,7 @@ from opentelemetry.trace import SpanKind, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.gateway.context.request_context import current_request_id
+from service.gateway.context.request_context import context_of
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 _SERVICE = "fovea-gateway"
@@ -72,7 +72,7 @@ class TraceRequests:
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         parent = _PROPAGATOR.extract(headers)
-        attributes = {"http.request.method": scope["method"], "fovea.request_id": current_request_id()}
+        attributes = {"http.request.method": scope["method"], "fovea.request_id": context_of(scope).id}
         with self._tracer.start_as_current_span(
             scope["method"], context=parent, kind=SpanKind.SERVER, attributes=attributes, record_exception=False
         ) as span:

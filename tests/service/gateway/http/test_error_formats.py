@@ -201,8 +201,8 @@ def test_form_follows_from_the_path(start: str, rest: str) -> None:
 )
 def test_tensorflows_words(path: str, words: str) -> None:
     """On its own paths alone."""
-    assert (404, {"error": words}) == load(format_error(path, ModelNotFoundError("no model 'a'")))
-    assert (503, {"error": "busy"}) == load(format_error(path, OverloadedError("busy")))
+    assert (404, {"error": words}) == load(format_error(path, ModelNotFoundError("no model 'a'"), request_id="7"))
+    assert (503, {"error": "busy"}) == load(format_error(path, OverloadedError("busy"), request_id="7"))
 
 
 @pytest.mark.parametrize("where", WHERE)
@@ -217,7 +217,7 @@ def test_unknown_verbs_are_malformed_requests(shared_client: TestClient, where: 
 def test_long_paths_take_no_time(segment: str) -> None:
     """As long as a head may be; a quadratic pattern would take minutes."""
     for path in ("/v1/models/" + segment * 60_000 + "/x", "/v1/models/a" + segment * 60_000):
-        format_error(path[:65_000], OverloadedError("busy"))
+        format_error(path[:65_000], OverloadedError("busy"), request_id="7")
 
 
 def load(formatted: tuple[int, str]) -> tuple[int, Any]:

@@ -17,7 +17,6 @@ import pytest
 from contract.image import OpenImage, decode_image, open_image
 from contract.model import InputSpec
 from service.gateway.context.errors import RefusedImageError, TooMuchDecodingError
-from service.gateway.context.request_context import set_caller
 from service.gateway.images.decoding import Decoder
 from tests.helpers.pictures import COLOURS, encode
 
@@ -182,11 +181,9 @@ def test_callers_take_turns_at_the_decoder() -> None:
 
     async def run() -> None:
         decoder = Decoder(threads=1, max_pixels=10_000, budget_s=1)
-        set_caller("key a")
-        many = [asyncio.create_task(decoder.decode([b"a%d" % n], SPEC)) for n in range(16)]
+        many = [asyncio.create_task(decoder.decode([b"a%d" % n], SPEC, caller="key a")) for n in range(16)]
         await asyncio.to_thread(begun.wait, 60)
-        set_caller("key b")
-        one = asyncio.create_task(decoder.decode([b"b"], SPEC))
+        one = asyncio.create_task(decoder.decode([b"b"], SPEC, caller="key b"))
         await asyncio.sleep(0)
         go_on.set()
         await asyncio.gather(one, *many)
@@ -212,13 +209,11 @@ def test_small_images_are_decoded_while_every_thread_has_a_large_one(threads: in
 
     async def run() -> list[object]:
         decoder = Decoder(threads=threads, max_pixels=10_000_000, budget_s=budget_s)
-        set_caller("key a")
-        held = [asyncio.create_task(decoder.decode([large], SPEC)) for _ in range(threads + 2)]
+        held = [asyncio.create_task(decoder.decode([large], SPEC, caller="key a")) for _ in range(threads + 2)]
         for _ in range(threads):
             await asyncio.to_thread(begun.acquire, timeout=60)
-        set_caller("key b")
         async with asyncio.timeout(60):
-            results: list[object] = [(await decoder.decode([small], SPEC))[0] for _ in range(3)]
+            results: list[object] = [(await decoder.decode([small], SPEC, caller="key b"))[0] for _ in range(3)]
         assert not any(task.done() for task in held)
         go_on.set()
         await asyncio.gather(*held)

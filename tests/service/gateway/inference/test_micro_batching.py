@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,10 +16,10 @@ import pytest
 from numpy.typing import NDArray
 
 from contract.store import ModelStore
-from service.gateway.backend.backend import Backend, PredictReply
-from service.gateway.context.deadlines import set_deadline
+from service.gateway.backend.backend import Backend, ModelReply
 from service.gateway.context.errors import BrokenContractError, GatewayError
 from service.gateway.inference.micro_batching import MAX_WAIT_S, BatchedRequest, MicroBatcher
+from service.gateway.inference.prediction import PredictSignature
 from tests.helpers.pictures import COLOURS, encode
 from tests.helpers.scripted_backend import ScriptedBackend, scripted
 from tests.helpers.tiny_model import VARIANTS, build_contract, build_image, expected_probabilities
@@ -53,7 +54,7 @@ def run(backend: ScriptedBackend, test: Test, **settings: Any) -> None:
 async def batched_requests(batcher: MicroBatcher, number: int) -> AsyncIterator[list[BatchedRequest]]:
     """So many requests that have begun to prepare their images."""
     with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(batcher.request("colours", 1, SPEC)) for _ in range(number)]
+        yield [stack.enter_context(batcher.request("colours", 1, SPEC, PredictSignature())) for _ in range(number)]
 
 
 async def reached(backend: ScriptedBackend, calls: int) -> None:
@@ -67,12 +68,12 @@ def test_a_request_that_nobody_else_prepares_for_goes_at_once(backend: ScriptedB
 
     async def test(batcher: MicroBatcher) -> None:
         async with batched_requests(batcher, 1) as (only,):
-            await only.predict(image("red"))
+            await only.infer({"images": image("red")})
         async with batched_requests(batcher, 1) as (first,):
-            call = asyncio.create_task(first.predict(image("red")))
+            call = asyncio.create_task(first.infer({"images": image("red")}))
             await reached(backend, 2)
             async with batched_requests(batcher, 1) as (second,):
-                await second.predict(image("blue"))
+                await second.infer({"images": image("blue")})
             await call
 
     run(backend, test)
@@ -85,10 +86,10 @@ def test_requests_that_prepare_together_share_calls_and_each_gets_its_own_row(ba
 
     async def test(batcher: MicroBatcher) -> None:
         async with batched_requests(batcher, 8) as asking:
-            replies = await asyncio.gather(*(m.predict(one) for m, one in zip(asking, images, strict=True)))
+            replies = await asyncio.gather(*(m.infer({"images": one}) for m, one in zip(asking, images, strict=True)))
         for reply, one in zip(replies, images, strict=True):
             assert 1 == reply.version
-            np.testing.assert_array_equal(expected_probabilities(one, LABELS), reply.probabilities)
+            np.testing.assert_array_equal(expected_probabilities(one, LABELS), reply.outputs["probabilities"])
 
     run(backend, test)
     assert [4, 4] == [number for _, _, number in backend.predictions]
@@ -97,7 +98,7 @@ def test_requests_that_prepare_together_share_calls_and_each_gets_its_own_row(ba
 def test_nobody_waits_long_for_one_that_still_decodes(backend: ScriptedBackend) -> None:
     async def test(batcher: MicroBatcher) -> None:
         async with batched_requests(batcher, 6) as (first, second, *_):
-            await asyncio.gather(first.predict(image("red")), second.predict(image("blue")))
+            await asyncio.gather(first.infer({"images": image("red")}), second.infer({"images": image("blue")}))
 
     run(backend, test, max_wait_s=MAX_WAIT_S)
     assert [2] == [number for _, _, number in backend.predictions]
@@ -106,7 +107,7 @@ def test_nobody_waits_long_for_one_that_still_decodes(backend: ScriptedBackend) 
 def test_one_whose_image_cannot_be_decoded_keeps_nobody_waiting(backend: ScriptedBackend) -> None:
     async def test(batcher: MicroBatcher) -> None:
         async with batched_requests(batcher, 5) as (first, second, *_):
-            calls = asyncio.gather(first.predict(image("red")), second.predict(image("blue")))
+            calls = asyncio.gather(first.infer({"images": image("red")}), second.infer({"images": image("blue")}))
             await asyncio.sleep(0.05)
             assert not backend.predictions
             # leaving the block ends the three others
@@ -119,12 +120,12 @@ def test_one_whose_image_cannot_be_decoded_keeps_nobody_waiting(backend: Scripte
 def test_a_batch_goes_alone_and_keeps_nobody_waiting(backend: ScriptedBackend) -> None:
     async def test(batcher: MicroBatcher) -> None:
         async with batched_requests(batcher, 4) as (first, *others):
-            waiting = asyncio.create_task(first.predict(image("red")))
+            waiting = asyncio.create_task(first.infer({"images": image("red")}))
             await asyncio.sleep(0.05)
-            pairs = (other.predict(np.concatenate([image("blue"), image("green")])) for other in others)
+            pairs = (other.infer({"images": np.concatenate([image("blue"), image("green")])}) for other in others)
             replies = await asyncio.gather(*pairs)
-            assert [(2, 3)] * 3 == [reply.probabilities.shape for reply in replies]
-            assert (1, 3) == (await waiting).probabilities.shape
+            assert [(2, 3)] * 3 == [reply.outputs["probabilities"].shape for reply in replies]
+            assert (1, 3) == (await waiting).outputs["probabilities"].shape
 
     run(backend, test)
     assert [1, 2, 2, 2] == sorted(number for _, _, number in backend.predictions)
@@ -133,14 +134,13 @@ def test_a_batch_goes_alone_and_keeps_nobody_waiting(backend: ScriptedBackend) -
 def test_a_request_with_an_end_of_its_own_goes_alone(backend: ScriptedBackend) -> None:
     """The model server is told that end, and only that request's."""
 
-    async def hurried(batched: BatchedRequest) -> PredictReply:
-        set_deadline(5.0)
-        return await batched.predict(image("red"))
+    async def hurried(batched: BatchedRequest) -> ModelReply:
+        return await batched.infer({"images": image("red")}, time.monotonic() + 5.0)
 
     async def test(batcher: MicroBatcher) -> None:
         async with batched_requests(batcher, 4) as (first, *others):
             calls = [asyncio.create_task(hurried(first))]
-            calls += [asyncio.create_task(other.predict(image("blue"))) for other in others]
+            calls += [asyncio.create_task(other.infer({"images": image("blue")})) for other in others]
             await asyncio.gather(*calls)
 
     run(backend, test)
@@ -156,10 +156,14 @@ def test_other_versions_and_other_sizes_never_meet(backend: ScriptedBackend) -> 
     async def test(batcher: MicroBatcher) -> None:
         with contextlib.ExitStack() as stack:
             kinds = ((1, SPEC), (2, small), (None, small))
-            asking = [stack.enter_context(batcher.request("colours", *kind)) for kind in kinds for _ in range(3)]
+            asking = [
+                stack.enter_context(batcher.request("colours", *kind, PredictSignature()))
+                for kind in kinds
+                for _ in range(3)
+            ]
             sizes = [16] * 3 + [8] * 6
             images = [build_image("red", size)[np.newaxis] for size in sizes]
-            replies = await asyncio.gather(*(m.predict(one) for m, one in zip(asking, images, strict=True)))
+            replies = await asyncio.gather(*(m.infer({"images": one}) for m, one in zip(asking, images, strict=True)))
         assert [1] * 3 + [2] * 6 == [reply.version for reply in replies]
 
     run(backend, test)
@@ -171,7 +175,7 @@ def test_other_versions_and_other_sizes_never_meet(backend: ScriptedBackend) -> 
 def test_where_batching_is_off_each_goes_alone(backend: ScriptedBackend) -> None:
     async def test(batcher: MicroBatcher) -> None:
         async with batched_requests(batcher, 4) as asking:
-            await asyncio.gather(*(batched.predict(image("red")) for batched in asking))
+            await asyncio.gather(*(batched.infer({"images": image("red")}) for batched in asking))
 
     run(backend, test, is_enabled=False)
     run(backend, test, max_batch=1)
@@ -181,7 +185,7 @@ def test_where_batching_is_off_each_goes_alone(backend: ScriptedBackend) -> None
 def test_a_failure_is_told_to_all_who_share_the_call(backend: ScriptedBackend) -> None:
     async def test(batcher: MicroBatcher) -> None:
         async with batched_requests(batcher, 4) as asking:
-            replies = await asyncio.gather(*(m.predict(image("red")) for m in asking), return_exceptions=True)
+            replies = await asyncio.gather(*(m.infer({"images": image("red")}) for m in asking), return_exceptions=True)
         assert [True] * 4 == [isinstance(reply, GatewayError) for reply in replies]
 
     backend.versions["colours", 1].fault = grpc.StatusCode.INTERNAL
@@ -194,7 +198,7 @@ def test_a_reply_without_a_row_for_each_is_nobodys(backend: ScriptedBackend, num
 
     async def test(batcher: MicroBatcher) -> None:
         async with batched_requests(batcher, 4) as asking:
-            replies = await asyncio.gather(*(m.predict(image("red")) for m in asking), return_exceptions=True)
+            replies = await asyncio.gather(*(m.infer({"images": image("red")}) for m in asking), return_exceptions=True)
         assert [True] * 4 == [isinstance(reply, BrokenContractError) for reply in replies]
 
     backend.versions["colours", 1].answer = lambda _: np.full((num_rows, 3), 1 / 3, np.float32)
@@ -205,14 +209,14 @@ def test_one_who_leaves_takes_nothing_from_the_others(backend: ScriptedBackend) 
     async def test(batcher: MicroBatcher) -> None:
         async with batched_requests(batcher, 4) as asking:
             colours = ("red", "green", "blue", "red")
-            calls = [asyncio.create_task(m.predict(image(c))) for m, c in zip(asking, colours, strict=True)]
+            calls = [asyncio.create_task(m.infer({"images": image(c)})) for m, c in zip(asking, colours, strict=True)]
             await reached(backend, 2)
             calls[0].cancel()
             replies = await asyncio.gather(*calls, return_exceptions=True)
         assert isinstance(replies[0], asyncio.CancelledError)
         for reply, colour in zip(replies[1:], colours[1:], strict=True):
-            assert isinstance(reply, PredictReply)
-            np.testing.assert_array_equal(expected_probabilities(image(colour), LABELS), reply.probabilities)
+            assert isinstance(reply, ModelReply)
+            np.testing.assert_array_equal(expected_probabilities(image(colour), LABELS), reply.outputs["probabilities"])
 
     backend.versions["colours", 1].delay_s = 0.3
     run(backend, test)
@@ -222,7 +226,7 @@ def test_one_who_leaves_takes_nothing_from_the_others(backend: ScriptedBackend) 
 def test_who_leaves_before_the_call_is_not_in_it(backend: ScriptedBackend) -> None:
     async def test(batcher: MicroBatcher) -> None:
         async with batched_requests(batcher, 6) as (first, second, *_):
-            calls = [asyncio.create_task(m.predict(image("red"))) for m in (first, second)]
+            calls = [asyncio.create_task(m.infer({"images": image("red")})) for m in (first, second)]
             await asyncio.sleep(0.05)
             calls[0].cancel()
             await asyncio.sleep(0)
@@ -238,7 +242,7 @@ def test_a_call_that_everybody_has_left_is_given_up(backend: ScriptedBackend) ->
     async def test(batcher: MicroBatcher) -> None:
         before = asyncio.all_tasks()
         async with batched_requests(batcher, 4) as asking:
-            calls = [asyncio.create_task(batched.predict(image("red"))) for batched in asking]
+            calls = [asyncio.create_task(batched.infer({"images": image("red")})) for batched in asking]
             await reached(backend, 2)
             for call in calls:
                 call.cancel()

@@ -366,7 +366,7 @@ def test_every_datatype_both_ways(datatype: str) -> None:
     request = parse_infer(head + tail, json_bytes=len(head))
     spec = TensorSpec(number, (-1, 3))
     array = request.build(request.split({"a": spec}, [])["a"], spec)
-    reply = request.dump("m", 1, {"a": array}, labels=())
+    reply = request.dump("m", 1, {"a": array}, labels=(), request_id="7")
     length = int(reply.headers["inference-header-content-length"])
     (output,) = json.loads(reply.content[:length])["outputs"]
 

@@ -292,7 +292,7 @@ def test_routes_are_named_in_metrics_by_their_pattern(oip: TestClient) -> None:
 )
 def test_outputs_have_the_protocols_types(array: np.ndarray, datatype: str, data: list[Any]) -> None:
     """Flat, with their shape."""
-    reply = parse_infer(b'{"inputs": []}').dump("m", 1, {"x": array}, labels=())
+    reply = parse_infer(b'{"inputs": []}').dump("m", 1, {"x": array}, labels=(), request_id="7")
     (output,) = json.loads(reply.content)["outputs"]
 
     assert {"name": "x", "datatype": datatype, "shape": list(array.shape), "data": data} == output
@@ -302,9 +302,9 @@ def test_outputs_that_cannot_be_told_are_errors() -> None:
     """Bytes that are no text, and an output that the model server keeps to itself."""
     request = parse_infer(b'{"inputs": [], "outputs": [{"name": "x"}]}')
     with pytest.raises(InvalidArgumentError, match="'x' is not text"):
-        request.dump("m", 1, {"x": np.array([b"\xff"], object)}, labels=())
+        request.dump("m", 1, {"x": np.array([b"\xff"], object)}, labels=(), request_id="7")
     with pytest.raises(BrokenContractError, match="'x'"):
-        request.dump("m", 1, {}, labels=())
+        request.dump("m", 1, {}, labels=(), request_id="7")
 
 
 def test_texts_are_inputs_where_a_model_takes_texts() -> None:
@@ -325,6 +325,6 @@ def test_metadata_and_replies_have_one_datatype(name: str) -> None:
     number = getattr(types_pb2, name)
     empty = tensor_pb2.TensorProto(dtype=number, tensor_shape={"dim": [{"size": 0}]})
     (told,) = describe_outputs({"y": TensorSpec(number, (-1,))})
-    reply = parse_infer(b'{"inputs": []}').dump("m", 1, {"y": decode_tensor(empty)}, labels=())
+    reply = parse_infer(b'{"inputs": []}').dump("m", 1, {"y": decode_tensor(empty)}, labels=(), request_id="7")
 
     assert told.datatype == json.loads(reply.content)["outputs"][0]["datatype"]

@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 
 from contract.store import ModelStore
 from service.gateway.context.errors import StorageError
+from service.gateway.context.request_context import RequestContext
 from service.gateway.records.audit_log import AuditLog
 from service.key import main
 from tests.helpers.pictures import COLOURS, encode, truncated_jpeg
@@ -185,9 +186,12 @@ def test_a_line_that_cannot_be_built_leaves_nobody_waiting(log: Path) -> None:
     async def write() -> list[BaseException | None]:
         audit = AuditLog(log, fsync=False)
         audit.open()
-        lines = [audit.record({}, "predict", lambda: {"x": object()}), audit.record({}, "predict", dict)]
+        lines = [
+            audit.record(RequestContext("7"), "predict", lambda: {"x": object()}),
+            audit.record(RequestContext("7"), "predict", dict),
+        ]
         failed = await asyncio.gather(*lines, return_exceptions=True)
-        await audit.record({}, "predict", dict)
+        await audit.record(RequestContext("7"), "predict", dict)
         await audit.close()
         return failed
 
