@@ -17,6 +17,7 @@ from contract.novelty import NoveltyCheck, read_novelty_check
 
 FORMAT = 1
 TASK = "image-classification"
+_MAX_DIMENSION = 1 << 20
 DECODER = 2  # version of the rules in contract/image.py that new models get
 DECODERS = (1, 2)  # versions that are read
 
@@ -120,6 +121,7 @@ class ModelContract:
         tolerance: how far a faster precision may move a probability.
         temperature: softmax temperature that is inside the graph.
         saliency: method of the `explain` signature, or None when there is none.
+        embedding_dimension: numbers in a vector of the `embed` signature, or None when there is none.
         operating_points: thresholds, possibly none.
         novelty: the check for images unlike the training images, or None.
         sha256: "sha256:<hex>" over the canonical JSON; the contract hash in replies.
@@ -134,6 +136,7 @@ class ModelContract:
     operating_points: tuple[OperatingPoint, ...]
     sha256: str
     novelty: NoveltyCheck | None = field(default=None, repr=False, compare=False)
+    embedding_dimension: int | None = None
 
     @classmethod
     def from_json(cls, text: str | bytes) -> ModelContract:
@@ -177,6 +180,7 @@ class ModelContract:
             operating_points=_read_operating_points(document.get("operating_points", []), labels),
             sha256=_hash(document),
             novelty=read_novelty_check(document.get("baseline"), spec.channels),
+            embedding_dimension=_read_dimension(document.get("embedding")),
         )
 
     def to_json(self) -> str:
@@ -238,6 +242,17 @@ def _read_operating_points(value: object, labels: tuple[Label, ...]) -> tuple[Op
             _check_number(f"operating_points[{i}].{name}", getattr(point, name), 0.0, 1.0)
         points.append(point)
     return tuple(points)
+
+
+def _read_dimension(value: object) -> int | None:
+    """Return the length of an embedding; versions that were published without `embed` do not have the field."""
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise ContractError(f"embedding: expected an object or null. Received: {value!r}")
+    dimension: Any = value.get("dimension")
+    _check_int("embedding.dimension", dimension, 1, _MAX_DIMENSION)
+    return int(dimension)
 
 
 def _known_fields(kind: type, value: object, where: str) -> dict[str, Any]:

@@ -108,7 +108,8 @@ class LoadSettings:
         num_threads: threads of the model; 0 means one for each core.
         num_streams: runs at a time, each on its share of the threads; 0 leaves it to the runtime.
         single_row: whether the model is asked for one row of `serving_default` at a time, and for nothing else.
-        prepare: whether every signature is compiled now; otherwise `serving_default` is, others at their first run.
+        prepare: whether every signature but those of `ON_DEMAND` is compiled now; otherwise `serving_default` is,
+            others at their first run.
     """
 
     precision: str = AUTO

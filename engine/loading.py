@@ -15,7 +15,7 @@ from engine.memory import return_freed_memory
 from engine.precision import AUTO as AUTO_PRECISION
 from engine.requests import run_request, signature_name
 from engine.runtime import AUTO, find_runtimes
-from engine.saved_model import SignatureDef
+from engine.saved_model import ON_DEMAND, SignatureDef
 from engine.warmup import PredictRequest, read_warmup_records
 
 logger = logging.getLogger(__name__)
@@ -69,8 +69,8 @@ def load_engine(
         engine: name of a runtime, or "auto": the first of engine/runtime.py that reads the model.
         precision: "float32", a faster one that this machine has, or "auto": the fastest that is known to be good
             enough (engine/precision.py).
-        warm_up: whether to compile every signature and run the model's warm-up records, so that its first caller
-            does not wait; otherwise only `serving_default` is compiled now.
+        warm_up: whether to compile every signature but those of `ON_DEMAND` and run the model's warm-up records, so
+            that its first caller does not wait; otherwise only `serving_default` is compiled now.
         num_threads: that the model may use; 0 means one for each core.
         num_streams: runs that are computed at a time, each on its share of the threads; 0 means 1, which suits single
             calls best. More calls than that may run; they wait for each other.
@@ -138,7 +138,7 @@ def run_warmup_records(engine: Engine, directory: Path, signatures: Collection[s
             run_request(engine, request)
         except EngineError as err:
             raise ModelLoadError(f"warmup record {number} failed: {err}", code=err.code) from err
-    for name in set(engine.signatures) - {signature_name(request) for request in requests}:
+    for name in engine.signatures.keys() - ON_DEMAND - {signature_name(request) for request in requests}:
         request = _build_zeros(engine.signatures[name], name)
         with contextlib.suppress(EngineError):
             run_request(engine, request)

@@ -28,7 +28,14 @@ from engine.errors import ModelLoadError, RunError, UnreadableError
 from engine.memory import return_freed_memory
 from engine.precision import AUTO, FLOAT32, choose_precision
 from engine.processor import processor_flags
-from engine.saved_model import DEFAULT_SIGNATURE, SignatureDef, Signatures, copy_as_default, read_signatures
+from engine.saved_model import (
+    DEFAULT_SIGNATURE,
+    ON_DEMAND,
+    SignatureDef,
+    Signatures,
+    copy_as_default,
+    read_signatures,
+)
 from engine.signatures import data_type_of, is_batched
 
 logger = logging.getLogger(__name__)
@@ -82,13 +89,13 @@ class OpenVINOEngine(Engine):
         self._compiling = threading.Lock()
 
     def prepare(self, signatures: Sequence[str] | None = None) -> None:
-        """Compile signatures, all unless some are named, ahead of their first run.
+        """Compile signatures, all but those on demand unless some are named, ahead of their first run.
 
         Raises:
             ModelLoadError: if its files are gone.
             UnreadableError: if OpenVINO cannot read or compile one.
         """
-        for signature in self.signatures if signatures is None else signatures:
+        for signature in self.signatures.keys() - ON_DEMAND if signatures is None else signatures:
             if not self._is_described(signature):
                 self._graph(signature)
 

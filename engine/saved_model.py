@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
@@ -16,6 +16,9 @@ from engine.wire import read_without
 GRAPH_FILE = "saved_model.pb"
 SERVE_TAG = "serve"
 DEFAULT_SIGNATURE = "serving_default"
+# Compiled and run at their first call, not when a version is loaded: each compiled signature takes the memory of the
+# weights again, and most services never ask for these.
+ON_DEMAND: Final = frozenset({"embed"})
 _INIT_OP = "__saved_model_init_op"  # how TensorFlow 2 stores "run this after loading"; nobody calls it
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")

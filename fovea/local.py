@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,7 +18,7 @@ from contract.errors import ImageError
 from contract.image import decode_image
 from contract.model import ModelContract
 from contract.novelty import WARNING
-from contract.predictions import Decision, Prediction, decide, decode_predictions
+from contract.predictions import decide, decode_predictions
 from contract.store import ModelStore
 from engine.engine import Engine
 from engine.loading import load_engine
@@ -25,7 +26,7 @@ from engine.precision import AUTO
 from fovea.html import format_table
 from service.gateway.context.errors import RefusedImageError
 from service.gateway.http.response_json import image_document, model_document, refused_document
-from service.results import PredictResult, parse_answer, parse_prediction
+from service.results import EmbedResult, PredictResult, parse_answer, parse_embed_result, parse_prediction
 
 Image = str | Path | bytes | NDArray[np.uint8] | PillowImage.Image
 
@@ -80,31 +81,58 @@ class Model:
         """
         if top < 1:
             raise ValueError(f"top: expected at least 1. Received: {top}")
+        entries = self._answer(images, functools.partial(self._classify, top=top))
+        document = {**self._describe(), "predictions": entries}
+        return PredictResult(**parse_answer(document), predictions=tuple(map(parse_prediction, entries)))
+
+    def embed(self, images: Image | list[Image] | tuple[Image, ...]) -> EmbedResult:
+        """Turn images into vectors as the service does, and return what its client returns.
+
+        Args:
+            images: as `predict`.
+
+        Raises:
+            OSError: if a file cannot be read.
+            ValueError: if there are no images, or the version has no embeddings.
+        """
+        if self.contract.embedding_dimension is None:
+            raise ValueError(f"{self.name} version {self.version} has no embeddings; train or publish it again")
+        entries = self._answer(images, self._embed)
+        dimension = self.contract.embedding_dimension
+        return parse_embed_result({**self._describe(), "dimension": dimension, "embeddings": entries})
+
+    def _describe(self) -> dict[str, Any]:
+        """Return what every reply of the service says."""
+        model = model_document(self.name, self.version, self.contract)
+        return {"model": model, "request_id": uuid.uuid4().hex}
+
+    def _answer(
+        self,
+        images: Image | list[Image] | tuple[Image, ...],
+        compute: Callable[[NDArray[np.uint8]], list[dict[str, Any]]],
+    ) -> list[dict[str, Any]]:
+        """Return each image's entry of the service's JSON.
+
+        Args:
+            images: one or several.
+            compute: a batch of decoded images to their entries, without names.
+        """
         several: list[Image] = list(images) if isinstance(images, list | tuple) else [images]
         if not several:
             raise ValueError("images: expected at least one. Received: none")
         entries: list[dict[str, Any]] = []
         for start in range(0, len(several), _BATCH):
             files = [_read(image, start + i) for i, image in enumerate(several[start : start + _BATCH])]
-            entries += self._predict_files(files, top)
-        document = {
-            "model": model_document(self.name, self.version, self.contract),
-            "predictions": entries,
-            "request_id": uuid.uuid4().hex,
-        }
-        return PredictResult(**parse_answer(document), predictions=tuple(map(parse_prediction, entries)))
-
-    def _predict_files(self, files: Sequence[tuple[str, bytes]], top: int) -> list[dict[str, Any]]:
-        """Return each file's entry of the service's JSON."""
-        decoded = [(name, self._decode(data)) for name, data in files]
-        pixels = [image for _, image in decoded if isinstance(image, np.ndarray)]
-        classified = iter(self._classify(np.stack(pixels), top) if pixels else [])
-        return [
-            refused_document(name, RefusedImageError(image))
-            if isinstance(image, ImageError)
-            else image_document(name, *next(classified))
-            for name, image in decoded
-        ]
+            decoded = [(name, self._decode(data)) for name, data in files]
+            pixels = [image for _, image in decoded if isinstance(image, np.ndarray)]
+            computed = iter(compute(np.stack(pixels)) if pixels else [])
+            entries += [
+                refused_document(name, RefusedImageError(image))
+                if isinstance(image, ImageError)
+                else {**next(computed), "name": name}
+                for name, image in decoded
+            ]
+        return entries
 
     def _decode(self, data: bytes) -> NDArray[np.uint8] | ImageError:
         try:
@@ -112,18 +140,27 @@ class Model:
         except ImageError as err:
             return err
 
-    def _classify(
-        self, batch: NDArray[np.uint8], top: int
-    ) -> list[tuple[list[Prediction], list[Decision], tuple[str, ...]]]:
+    def _classify(self, batch: NDArray[np.uint8], top: int) -> list[dict[str, Any]]:
         """Return classes, decisions and warnings of each image."""
         probabilities = np.asarray(self._engine.run("serving_default", {"images": batch})["probabilities"], np.float32)
         ranked = decode_predictions(probabilities, self.contract.labels, top)
+        return [
+            image_document("", classes, decide(row, self.contract), found)
+            for row, classes, found in zip(probabilities, ranked, self._find_warnings(batch), strict=True)
+        ]
+
+    def _embed(self, batch: NDArray[np.uint8]) -> list[dict[str, Any]]:
+        """Return the vector and the warnings of each image."""
+        vectors = np.asarray(self._engine.run("embed", {"images": batch})["embedding"], np.float32)
+        return [
+            {"name": "", "embedding": [float(str(value)) for value in vector], "warnings": list(found)}
+            for vector, found in zip(vectors, self._find_warnings(batch), strict=True)
+        ]
+
+    def _find_warnings(self, batch: NDArray[np.uint8]) -> list[tuple[str, ...]]:
         novelty = self.contract.novelty
         unlike = [False] * len(batch) if novelty is None else novelty.find_unlike(batch).tolist()
-        return [
-            (classes, decide(row, self.contract), (WARNING,) if strange else ())
-            for row, classes, strange in zip(probabilities, ranked, unlike, strict=True)
-        ]
+        return [(WARNING,) if strange else () for strange in unlike]
 
     def __repr__(self) -> str:
         return f"<Model {self.name}/{self.version}: {', '.join(self.labels[:5])}{', ...' * (len(self.labels) > 5)}>"

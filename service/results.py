@@ -105,6 +105,25 @@ class ImageExplanation(ImagePrediction):
 
 
 @dataclass(frozen=True, slots=True)
+class ImageEmbedding:
+    """What became of one image, as a vector.
+
+    Attributes:
+        name: the file's name.
+        vector: the pooled features of the network's last stage; empty if the image was refused.
+        error: why it was refused, None if it was not.
+        error_code: the service's stable name of that reason.
+        warnings: such as "unlike_training_images".
+    """
+
+    name: str
+    vector: tuple[float, ...]
+    error: str | None
+    error_code: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What every reply of a model says.
 
@@ -151,6 +170,24 @@ class ExplainResult(Answer):
     def _repr_html_(self) -> str:
         """Return a table for notebooks; `FoveaClient.heat_map` has pictures."""
         return _html_table(self, self.explanations)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedResult(Answer):
+    """Reply to `embed`.
+
+    Attributes:
+        dimension: numbers in each vector.
+        embeddings: one for each image, in the order sent.
+    """
+
+    dimension: int
+    embeddings: tuple[ImageEmbedding, ...]
+
+    @property
+    def vectors(self) -> list[tuple[float, ...]]:
+        """The vectors of the images that were not refused, for `numpy.array`."""
+        return [entry.vector for entry in self.embeddings if entry.error is None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +275,24 @@ def parse_explanation(entry: Mapping[str, Any]) -> ImageExplanation:
     values = entry["saliency"]["values"] if entry.get("saliency") else ()
     explained = None if found is None else _class_probability(found)
     return ImageExplanation(**_image_fields(entry), explained=explained, saliency=tuple(tuple(row) for row in values))
+
+
+def parse_embedding(entry: Mapping[str, Any]) -> ImageEmbedding:
+    """Return one entry of an embed reply."""
+    error: Mapping[str, str] = entry.get("error") or {}
+    return ImageEmbedding(
+        name=entry["name"],
+        vector=tuple(entry.get("embedding") or ()),
+        error=error.get("message"),
+        error_code=error.get("code"),
+        warnings=tuple(entry.get("warnings") or ()),
+    )
+
+
+def parse_embed_result(document: Mapping[str, Any]) -> EmbedResult:
+    """Return an embed reply."""
+    entries = tuple(parse_embedding(entry) for entry in document["embeddings"])
+    return EmbedResult(**parse_answer(document), dimension=document["dimension"], embeddings=entries)
 
 
 def parse_answer(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -117,6 +117,12 @@ class Backbone:
         start = 0 if unfreeze == "all" else starts[-min(int(unfreeze), len(starts))]
         return frozenset(layer.name for layer in layers[start:] if not isinstance(layer, BatchNormalization))
 
+    def pool(self, features: Any) -> Any:
+        """Return the mean of a feature map over its rows and columns, shape (batch, channels): the embedding."""
+        from keras import ops
+
+        return ops.mean(features, axis=(1, 2))
+
     def add_head(self, features: Any, kind: HeadKind, *, num_classes: int, dropout: float) -> Any:
         """Return the logits of a new head on a feature map, symbolic, shape (batch, classes).
 

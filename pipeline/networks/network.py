@@ -45,6 +45,11 @@ class Classifier:
         return saliency_method(self.head_layers, self.backbone.saliency_rules())
 
     @property
+    def embedding_dimension(self) -> int:
+        """How many numbers the pooled features of an image are."""
+        return int(self.feature_map.shape[-1])
+
+    @property
     def logits(self) -> Any:
         """Symbolic output before the softmax, shape (batch, classes)."""
         return self.model.get_layer(PROBABILITIES).input

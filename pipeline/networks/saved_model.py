@@ -1,7 +1,7 @@
-"""The functions of a classifier's SavedModel: `serving_default` and `explain`.
+"""The functions of a classifier's SavedModel: `serving_default`, `explain` and `embed`.
 
-`serving_default` holds its weights as constants, so that a runtime can fold and fuse them. `explain` stays on
-variables and holds no gradient op (pipeline/networks/saliency.py).
+`serving_default` holds its weights as constants, so that a runtime can fold and fuse them. `explain` and `embed`
+stay on variables, which they share; `explain` holds no gradient op (pipeline/networks/saliency.py).
 """
 
 from __future__ import annotations
@@ -68,6 +68,18 @@ def explain_function(classifier: Classifier, contract: ModelContract) -> Any:
 
     class_index = tf.TensorSpec([None], tf.int32, name="class_index")
     return tf.function(explain, input_signature=[_images_spec(contract.input), class_index], autograph=False)
+
+
+def embed_function(classifier: Classifier, contract: ModelContract) -> Any:
+    """Return `embed` as it is exported: uint8 images -> {"embedding"}, the pooled features of the last stage."""
+    network = keras.Model(classifier.model.input, classifier.feature_map)
+
+    def embed(images: Any) -> dict[str, Any]:
+        pixels = classifier.backbone.preprocess(tf.cast(images, tf.float32))
+        pooled = classifier.backbone.pool(network(pixels, training=False))
+        return {"embedding": tf.cast(pooled, tf.float32)}
+
+    return tf.function(embed, input_signature=[_images_spec(contract.input)], autograph=False)
 
 
 def _normalised(maps: Any) -> Any:

@@ -1,6 +1,6 @@
-"""A trained classifier to a SavedModel with three signatures, loadable by TensorFlow Serving.
+"""A trained classifier to a SavedModel with four signatures, loadable by TensorFlow Serving.
 
-`serving_default` and `explain` are those of pipeline/networks/saved_model.py; `describe` returns the contract.
+`serving_default`, `explain` and `embed` are those of pipeline/networks/saved_model.py; `describe` returns the contract.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import tensorflow as tf
 from contract.model import ModelContract
 from contract.store import CONTRACT_FILE
 from pipeline.networks.network import Classifier
-from pipeline.networks.saved_model import explain_function, serving_function
+from pipeline.networks.saved_model import embed_function, explain_function, serving_function
 
 
 def export_saved_model(classifier: Classifier, contract: ModelContract, directory: Path) -> None:
@@ -23,6 +23,7 @@ def export_saved_model(classifier: Classifier, contract: ModelContract, director
         serving_default: images uint8 -> probabilities float32 [batch, classes].
         explain: images, class_index int32 [batch] (-1: the predicted class) -> probabilities; saliency float32
             [batch, rows, columns] in [0, 1].
+        embed: images -> embedding float32 [batch, dimension], the pooled features of the last stage.
         describe: row int32 [batch] -> contract string [batch].
 
     Args:
@@ -39,6 +40,7 @@ def export_saved_model(classifier: Classifier, contract: ModelContract, director
         signatures={
             "serving_default": serving_function(classifier, contract),
             "explain": explain_function(classifier, contract),
+            "embed": embed_function(classifier, contract),
             "describe": _describe(contract.to_json()),
         },
         # Gradient functions would be written for every op; some (EfficientNet's swish) cannot be.

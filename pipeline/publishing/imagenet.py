@@ -177,6 +177,7 @@ def _contract(
         labels,
         InputSpec(size, size, resize=settings.resize, fit=settings.fit),
         saliency=classifier.saliency,
+        embedding={"dimension": classifier.embedding_dimension},
         temperature=1.0,  # as published: there are no images here to calibrate with
         tolerance=Export().tolerance,
         provenance=provenance,

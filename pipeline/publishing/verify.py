@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ from pipeline.publishing.synthetic import build_synthetic_images
 log = logging.getLogger(__name__)
 
 MAX_DEVIATION = 1e-4  # of a probability, at float32
+MAX_EMBEDDING_DEVIATION = 1e-3  # of an embedding, by its own length, at float32
+_SHORTEST = 1e-3  # length of an embedding below which its deviation is measured by this
+NUM_RECORDED = 1  # embeddings of synthetic images in verification.json; each is up to 4,096 numbers
 _BATCH = 7  # neither 1 nor a power of two
 
 
@@ -52,6 +55,21 @@ class Deviation:
     changed_predictions: int
 
 
+@dataclass(frozen=True, slots=True)
+class EmbeddingDeviation:
+    """How far the embeddings of an engine stray from the reference runtime's.
+
+    Attributes:
+        engine: such as "openvino".
+        precision: such as "float32".
+        max_deviation: largest distance between two embeddings of an image, as a share of the expected one's length.
+    """
+
+    engine: str
+    precision: str
+    max_deviation: float
+
+
 @dataclass(frozen=True)
 class Verification:
     """What was found right.
@@ -60,19 +78,34 @@ class Verification:
         deviations: from the expected probabilities of real images, one for each engine and precision; for a model of
             which nothing is known to compare with, of the synthetic images between engines.
         synthetic: probabilities of the synthetic images, float32, shape (images, classes).
+        embeddings: of the synthetic images, float32, shape (images, dimension); None for a model without `embed`.
+        embedding_deviations: from `embeddings`, one for each other engine and precision.
     """
 
     deviations: list[Deviation]
     synthetic: NDArray[np.float32]
+    embeddings: NDArray[np.float32] | None = None
+    embedding_deviations: list[EmbeddingDeviation] = field(default_factory=list)
 
     def document(self) -> dict[str, Any]:
         """Return what verification.json holds of it."""
+        synthetic = {"probabilities": _to_lists(self.synthetic)}
+        embeddings: dict[str, Any] = {}
+        if self.embeddings is not None:
+            synthetic["embeddings"] = _to_lists(self.embeddings[:NUM_RECORDED])
+            embeddings["embedding_deviations"] = [asdict(deviation) for deviation in self.embedding_deviations]
         return {
             "format": 1,
             "max_deviation": MAX_DEVIATION,
             "deviations": [asdict(deviation) for deviation in self.deviations],
-            "synthetic": {"probabilities": [[float(str(v)) for v in row] for row in self.synthetic]},
+            **embeddings,
+            "synthetic": synthetic,
         }
+
+
+def _to_lists(rows: NDArray[np.float32]) -> list[list[float]]:
+    """Return rows with float32's shortest digits."""
+    return [[float(str(value)) for value in row] for row in rows]
 
 
 def verify(
@@ -142,12 +175,17 @@ def check_engines(
         VerificationError: if something is wrong on an engine at float32; what is wrong at a faster precision is logged.
     """
     reference: NDArray[np.float32] | None = None
-    deviations = []
+    embeddings: NDArray[np.float32] | None = None
+    deviations, embedding_deviations = [], []
     for engine in open_engines(directory, strict=strict):
         try:
             synthetic = check_signatures(engine, contract)
             if reference is not None:
                 compare(engine, synthetic, reference, what="synthetic images, against TensorFlow")
+            embedded = check_embed(engine, contract)
+            if embedded is not None and embeddings is not None:
+                found = compare_embeddings(engine, embedded, embeddings, what="synthetic images, against TensorFlow")
+                embedding_deviations.append(found)
             deviation = measure(engine, synthetic)
             check_warmup_records(engine, directory)
         except VerificationError as err:
@@ -155,11 +193,12 @@ def check_engines(
                 raise
             log.warning("%s at %s will not be used: %s", engine.name, engine.precision, err)
             continue
-        reference = synthetic if reference is None else reference
+        if reference is None:
+            reference, embeddings = synthetic, embedded
         deviations += [] if deviation is None else [deviation]
     if reference is None:
         raise VerificationError("expected an engine that can load the model. Received: none")
-    return Verification(deviations, reference)
+    return Verification(deviations, reference, embeddings, embedding_deviations)
 
 
 def open_engines(directory: Path, *, strict: bool = False) -> Iterator[Engine]:
@@ -223,6 +262,7 @@ def call(engine: Engine, signature: str, inputs: dict[str, NDArray[Any]]) -> Arr
 _OUTPUTS = {
     "serving_default": {"probabilities"},
     "explain": {"probabilities", "saliency"},
+    "embed": {"embedding"},
     "describe": {"contract"},
 }
 
@@ -271,6 +311,57 @@ def compare(engine: Engine, received: NDArray[np.float32], expected: NDArray[np.
         )
     changed = int((received.argmax(axis=1) != expected.argmax(axis=1)).sum())
     return Deviation(engine.name, engine.precision, len(expected), largest, changed)
+
+
+def check_embed(engine: Engine, contract: ModelContract) -> NDArray[np.float32] | None:
+    """Run `embed` on synthetic images and return their embeddings, float32, shape (images, dimension).
+
+    Returns:
+        None if the contract names no embeddings.
+
+    Raises:
+        VerificationError: if they are not finite or of another shape, or depend on what else is in the batch.
+    """
+    if contract.embedding_dimension is None:
+        return None
+    images = build_synthetic_images(contract.input)
+    embeddings = call(engine, "embed", {"images": images})["embedding"]
+    expected = (len(images), contract.embedding_dimension)
+    if embeddings.dtype != np.float32 or embeddings.shape != expected or not np.isfinite(embeddings).all():
+        raise VerificationError(
+            f"embed: expected finite float32 of shape {expected}. Received: {embeddings.dtype} of shape "
+            f"{embeddings.shape}, {int((~np.isfinite(embeddings)).sum())} of them not finite"
+        )
+    alone = call(engine, "embed", {"images": images[:1]})["embedding"]
+    compare_embeddings(engine, alone, embeddings[:1], what="an image alone, against the same image in a batch")
+    return np.asarray(embeddings, np.float32)
+
+
+def compare_embeddings(
+    engine: Engine, received: NDArray[np.float32], expected: NDArray[np.float32], *, what: str
+) -> EmbeddingDeviation:
+    """Return how far embeddings are from the expected ones.
+
+    Args:
+        engine: the engine that computed them.
+        received: shape (images, dimension).
+        expected: the same shape.
+        what: whose embeddings against whose, for the error.
+
+    Raises:
+        VerificationError: if one is further than MAX_EMBEDDING_DEVIATION at float32, or they are of another shape.
+    """
+    what = f"embed: {engine.name} at {engine.precision}, {what}"
+    if received.shape != expected.shape:
+        raise VerificationError(f"{what}: expected shape {expected.shape}. Received: {received.shape}")
+    lengths = np.maximum(np.linalg.norm(expected, axis=1), _SHORTEST)
+    largest = float((np.linalg.norm(received - expected, axis=1) / lengths).max())
+    if engine.precision == FLOAT32 and not largest <= MAX_EMBEDDING_DEVIATION:
+        raise VerificationError(
+            f"{what}: expected embeddings at most {MAX_EMBEDDING_DEVIATION} of their length apart. "
+            f"Received: {largest:.2e}"
+        )
+    return EmbeddingDeviation(engine.name, engine.precision, largest)
 
 
 def _check_probabilities(

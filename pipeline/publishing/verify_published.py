@@ -24,7 +24,7 @@ from pipeline.data.names import escape_name
 from pipeline.data.split import read_manifest
 from pipeline.errors import DatasetError, VerificationError
 from pipeline.evaluation.scorer import Decoded, decode_files
-from pipeline.publishing.verify import Deviation, call, check_engines, compare
+from pipeline.publishing.verify import Deviation, call, check_embed, check_engines, compare, compare_embeddings
 from pipeline.run_folder import RUN_FILE
 
 PREDICTIONS_FILE = "predictions.csv"
@@ -84,6 +84,7 @@ def verify_published(
             expected = np.array(recorded["probabilities"], np.float32)
             deviation = compare(engine, received, expected, what="against the version's verification.json")
             synthetic.append(Comparison("synthetic", deviation, ""))
+            _compare_embeddings(engine, contract, recorded)
         if isinstance(found, _Recorded):
             received = _predict(engine, contract, found)
             deviation = compare(engine, received, found.probabilities, what=f"against the run's {PREDICTIONS_FILE}")
@@ -91,6 +92,17 @@ def verify_published(
 
     check_engines(directory, contract, measure)
     return [*synthetic, *test]
+
+
+def _compare_embeddings(engine: Engine, contract: ModelContract, recorded: dict[str, Any]) -> None:
+    """Compare embeddings of synthetic images with those that were written down, if any were.
+
+    Raises:
+        VerificationError: if they disagree.
+    """
+    if "embeddings" in recorded and (received := check_embed(engine, contract)) is not None:
+        expected = np.array(recorded["embeddings"], np.float32)
+        compare_embeddings(engine, received[: len(expected)], expected, what="against the version's verification.json")
 
 
 def _find_recorded(store: ModelStore, runs_dir: Path, name: str, version: int, data: Path | None) -> _Recorded | str:

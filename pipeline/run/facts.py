@@ -115,6 +115,7 @@ class RunFacts:
             [Label(label, label) for label in self.images.dataset.labels],
             self.spec,
             saliency=self.trained.classifier.saliency,
+            embedding={"dimension": self.trained.classifier.embedding_dimension},
             temperature=evaluation.temperature,
             tolerance=self.recipe.export.tolerance,
             operating_points=contract_points(evaluation.operating_points),

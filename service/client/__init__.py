@@ -8,11 +8,12 @@ with FoveaClient("http://127.0.0.1:8000") as client:
 """
 
 from service.client.clients import DEFAULT_URL, AsyncFoveaClient, FoveaClient
-from service.results import ExplainResult, FoveaError, HeatMap, ModelInfo, PredictResult, Readiness
+from service.results import EmbedResult, ExplainResult, FoveaError, HeatMap, ModelInfo, PredictResult, Readiness
 
 __all__ = [
     "DEFAULT_URL",
     "AsyncFoveaClient",
+    "EmbedResult",
     "ExplainResult",
     "FoveaClient",
     "FoveaError",

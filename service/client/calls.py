@@ -16,6 +16,7 @@ from typing import Any, Generic, TypedDict, TypeVar
 import httpx2
 
 from service.results import (
+    EmbedResult,
     ExplainResult,
     FoveaError,
     HeatMap,
@@ -23,6 +24,7 @@ from service.results import (
     PredictResult,
     Readiness,
     parse_answer,
+    parse_embed_result,
     parse_explanation,
     parse_model,
     parse_prediction,
@@ -36,22 +38,30 @@ _FULL_DOCUMENT = "application/vnd.fovea+json"  # of a model; by default it is Te
 _BUSY = frozenset({429, 503})  # the service did not take the request; Retry-After says when it may
 
 
-class Options(TypedDict, total=False):
-    """Which model answers, and how much; all may be left out.
+class VersionOptions(TypedDict, total=False):
+    """Which model answers; all may be left out.
 
     Attributes:
         model: the model; needed unless exactly one is served.
         version: exactly this version; not together with `label`.
         label: "live" (the default), "previous" or "candidate".
-        top: classes an image, best first.
         request_id: to find the request in the service's log; by default one is made.
     """
 
     model: str
     version: int
     label: str
-    top: int
     request_id: str
+
+
+class Options(VersionOptions, total=False):
+    """Which model answers, and how much; all may be left out.
+
+    Attributes:
+        top: classes an image, best first.
+    """
+
+    top: int
 
 
 class FeedbackOptions(TypedDict, total=False):
@@ -150,6 +160,11 @@ def build_predict(images: Image | Sequence[Image], options: Options) -> Call[Pre
         return PredictResult(**parse_answer(document), predictions=entries)
 
     return _with_images("/v1/predict", parse, images, options)
+
+
+def build_embed(images: Image | Sequence[Image], options: VersionOptions) -> Call[EmbedResult]:
+    """Return the call of `embed`."""
+    return _with_images("/v1/embed", lambda reply: parse_embed_result(read_document(reply)), images, options)
 
 
 def build_explain(images: Image | Sequence[Image], class_: str | int | None, options: Options) -> Call[ExplainResult]:
@@ -270,14 +285,14 @@ def _with_images(
     path: str,
     parse: Callable[[httpx2.Response], T],
     images: Image | Sequence[Image],
-    options: Options,
+    options: VersionOptions,
     query: Mapping[str, object] | None = None,
 ) -> Call[T]:
     several = [images] if isinstance(images, str | Path | bytes) else images
     files = [("file", _read_image(image, position)) for position, image in enumerate(several)]
     if not files:
         raise ValueError("images: expected at least one. Received: none")
-    values = {**options, **(query or {})}
+    values: dict[str, object] = {**options, **(query or {})}
     request_id = str(values.pop("request_id", None) or uuid.uuid4().hex)
     params = {name: value for name, value in values.items() if value is not None}
     return Call("POST", path, parse, request_id, parts={"params": params, "files": files}, repeatable=True)

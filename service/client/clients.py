@@ -18,7 +18,9 @@ from service.client.calls import (
     FeedbackOptions,
     Image,
     Options,
+    VersionOptions,
     build_delete_feedback,
+    build_embed,
     build_explain,
     build_feedback,
     build_heat_map,
@@ -28,7 +30,7 @@ from service.client.calls import (
     build_ready,
 )
 from service.client.flows import Policy, Send, Wait, run, run_async
-from service.results import ExplainResult, HeatMap, ModelInfo, PredictResult, Readiness
+from service.results import EmbedResult, ExplainResult, HeatMap, ModelInfo, PredictResult, Readiness
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -98,6 +100,19 @@ class FoveaClient:
             OSError: if a file cannot be read.
         """
         return self._call(build_explain, images, class_, options)
+
+    def embed(self, images: Image | Sequence[Image], **options: Unpack[VersionOptions]) -> EmbedResult:
+        """Return images as vectors: the pooled features of the network's last stage.
+
+        Args:
+            images: as `predict`.
+            options: model, version or label, request_id; see `VersionOptions`.
+
+        Raises:
+            FoveaError: if the service refuses or cannot be reached, or the model has no embeddings.
+            OSError: if a file cannot be read.
+        """
+        return self._call(build_embed, images, options)
 
     def heat_map(self, image: Image, *, class_: str | int | None = None, **options: Unpack[Options]) -> HeatMap:
         """Return where in one image a class was seen, as a picture; arguments and errors as `explain`."""
@@ -205,6 +220,10 @@ class AsyncFoveaClient:
     ) -> ExplainResult:
         """As `FoveaClient.explain`."""
         return await self._call(build_explain, images, class_, options)
+
+    async def embed(self, images: Image | Sequence[Image], **options: Unpack[VersionOptions]) -> EmbedResult:
+        """As `FoveaClient.embed`."""
+        return await self._call(build_embed, images, options)
 
     async def heat_map(self, image: Image, *, class_: str | int | None = None, **options: Unpack[Options]) -> HeatMap:
         """As `FoveaClient.heat_map`."""

@@ -22,7 +22,18 @@ from service.gateway.http.middleware import RequestScope
 from service.gateway.http.plain_route import plain_route
 from service.gateway.http.replies import install_error_handlers
 from service.gateway.http.schemas import PredictQuery
-from service.gateway.routes import explain, feedback, health, models, open_inference, openapi, page, predict, tensorflow
+from service.gateway.routes import (
+    embed,
+    explain,
+    feedback,
+    health,
+    models,
+    open_inference,
+    openapi,
+    page,
+    predict,
+    tensorflow,
+)
 from service.gateway.telemetry.tracing import TraceRequests
 
 _DESCRIPTION = (
@@ -38,7 +49,7 @@ _NO_TELEMETRY: Any = {
     "auto_configure": False,
 }
 
-_ROUTES = (predict, explain, tensorflow, open_inference, feedback, models, health, openapi, page)
+_ROUTES = (predict, explain, embed, tensorflow, open_inference, feedback, models, health, openapi, page)
 
 
 def create_app(settings: Settings, components: Components | None = None) -> FastAPI:

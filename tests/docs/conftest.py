@@ -25,7 +25,7 @@ NewReader = Callable[..., Reader]
 def fixture_models(tiny_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store in which `eyes` has version 1 as previous and 2 as live, with the labels that the pages use."""
     store = ModelStore(tmp_path_factory.mktemp("docs") / "models")
-    for variant in ("plain", "permuted"):
+    for variant in ("plain", "embedding"):
         with store.staging() as directory:
             shutil.copytree(tiny_models[variant], directory, dirs_exist_ok=True)
             relabel(directory / CONTRACT_FILE)

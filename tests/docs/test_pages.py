@@ -15,7 +15,7 @@ from tests.docs.conftest import NewReader, write_image_set
 from tests.docs.reader import LANGUAGES, Reader
 from tests.repository.project import PACKAGES, ROOT
 
-ASKING = ["call.md", "explain.md", "watch.md"]  # of a service that runs
+ASKING = ["call.md", "embed.md", "explain.md", "watch.md"]  # of a service that runs
 NOTEBOOKS = ["notebooks/first-steps.ipynb"]  # likewise
 STARTING = ["serve.md", "secure.md"]  # one, with a store that has the model
 TRAINING = ["train.md", "versions.md", "offline.md"]  # or whatever else loads TensorFlow many times

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+import fovea
 from contract.store import ModelStore
+from service.client import FoveaClient, FoveaError
 from tests.helpers.fixtures import FIXTURES
 from tests.helpers.gateway_process import ServiceProcess, predict
 
@@ -69,6 +71,19 @@ def test_answers_are_those_of_the_release_that_wrote_it(old: OldStore, url: str)
         assert document["model"] == {"name": NAME, "version": int(version), "contract": contract}
         assert {top["id"]: top["probability"] for top in entry["top"]} == pytest.approx(probabilities, abs=TOLERANCE)
         assert entry["warnings"] == warnings
+
+
+def test_it_has_no_embeddings_and_says_so(old: OldStore, url: str) -> None:
+    """Its versions lack the signature; the route, the client and the Python API name the version."""
+    image = next(iter(old.images.values()))
+    with FoveaClient(url) as client, pytest.raises(FoveaError, match=f"{NAME} version 1 has no embeddings") as refused:
+        client.embed(image, version=1)
+    assert (422, "no_embedding") == (refused.value.status_code, refused.value.code)
+    with (
+        fovea.load(f"{NAME}/1", models_dir=old.store.root) as model,
+        pytest.raises(ValueError, match=f"{NAME} version 1 has no embeddings"),
+    ):
+        model.embed(image)
 
 
 def test_its_candidate_can_be_promoted_and_rolled_back(old: OldStore, tmp_path: Path) -> None:

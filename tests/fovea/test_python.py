@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -14,6 +15,7 @@ from PIL import Image
 import fovea
 from contract.errors import StoreError
 from contract.store import ModelStore
+from service.results import EmbedResult
 from tests.helpers.gateway_process import ServiceProcess
 from tests.helpers.pictures import COLOURS, encode, truncated_jpeg
 from tests.helpers.tiny_model import publish_variant
@@ -24,7 +26,7 @@ def tiny_store(tiny_models: dict[str, Path], tmp_path_factory: pytest.TempPathFa
     """A store in which `colours` has version 1 as previous and 2, with other labels, as live."""
     store = ModelStore(tmp_path_factory.mktemp("python") / "models")
     publish_variant(store, tiny_models["plain"])
-    publish_variant(store, tiny_models["permuted"])
+    publish_variant(store, tiny_models["embedding"])
     return store
 
 
@@ -61,6 +63,31 @@ def test_a_loaded_version_answers_as_the_service_does(tiny_store: ModelStore, ur
     ours, theirs = dict(here.document), dict(there.document)
     assert ours.pop("request_id") != theirs.pop("request_id")
     assert json.dumps(theirs, sort_keys=True) == json.dumps(ours, sort_keys=True)
+
+
+def test_a_loaded_version_embeds_as_the_service_does(tiny_store: ModelStore, url: str, pictures: list[Path]) -> None:
+    """The same names, vectors, refusals and JSON; plain and awaited clients alike."""
+
+    async def ask() -> EmbedResult:
+        async with fovea.AsyncClient(url) as client:
+            return await client.embed(pictures)
+
+    with fovea.load("colours", models_dir=tiny_store.root, precision="float32") as model, fovea.Client(url) as client:
+        here, there = model.embed(list(pictures)), client.embed(pictures)
+
+    assert there.embeddings == here.embeddings == asyncio.run(ask()).embeddings
+    assert (3, 3, 4) == (here.dimension, len(here.vectors), len(here.embeddings))
+    assert ((), "undecodable_image") == (here.embeddings[3].vector, here.embeddings[3].error_code)
+    ours, theirs = ({**result.document, "request_id": ""} for result in (here, there))
+    assert json.dumps(theirs, sort_keys=True) == json.dumps(ours, sort_keys=True)
+
+
+def test_a_version_without_embeddings_says_so(tiny_store: ModelStore, url: str, pictures: list[Path]) -> None:
+    with fovea.load("colours/1", models_dir=tiny_store.root) as model, fovea.Client(url) as client:
+        with pytest.raises(ValueError, match="colours version 1 has no embeddings"):
+            model.embed(pictures[0])
+        with pytest.raises(fovea.Error, match="colours version 1 has no embeddings"):
+            client.embed(pictures[0], version=1)
 
 
 def test_one_image_is_taken_as_well_as_several(tiny_store: ModelStore, url: str, pictures: list[Path]) -> None:

@@ -24,7 +24,7 @@ from contract.tensors import (
     predict_pb2,
     prediction_service_pb2_grpc,
 )
-from tests.helpers.tiny_model import VARIANTS, build_contract, expected_probabilities
+from tests.helpers.tiny_model import VARIANTS, build_contract, expected_embeddings, expected_probabilities
 
 Answer = Callable[[NDArray[np.uint8]], NDArray[Any]]
 HELD_S = 300.0  # a call is not held longer, whatever becomes of its test
@@ -46,6 +46,7 @@ class ScriptedVersion:
         claims: version number in its replies, if not its own.
         on_predict: called as a Predict begins.
         saliency: images to the output `saliency`; unless said otherwise the mean of each quarter's brightness.
+        embedding: images to the output `embedding`; unless said otherwise what the tiny model would compute.
     """
 
     contract: ModelContract
@@ -60,6 +61,7 @@ class ScriptedVersion:
     claims: int | None = None
     on_predict: Callable[[], None] = field(default=lambda: None)
     saliency: Answer = field(default=lambda images: quarters(images))
+    embedding: Answer = field(default=lambda images: expected_embeddings(images))
     _gate: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -161,6 +163,8 @@ class ScriptedBackend:
             if request.model_spec.signature_name == "explain":
                 self.explained.append(decode_tensor(request.inputs["class_index"]).tolist())
                 outputs["saliency"] = behaviour.saliency(images)
+            if request.model_spec.signature_name == "embed":
+                outputs["embedding"] = behaviour.embedding(images)
         reply = predict_pb2.PredictResponse()
         reply.model_spec.name = name
         reply.model_spec.version.value = version if behaviour.claims is None else behaviour.claims

@@ -1,7 +1,7 @@
 """A real SavedModel that loads at once and needs no training: it names the colour that an image is most full of.
 
-It has the three signatures of every Fovea model. Variants differ in the order of their labels and in input size, so
-that a version's pixels, probabilities and labels cannot pass for another's.
+It has `serving_default`, `explain` and `describe`; the variant `embedding` has `embed` too. Variants differ in the
+order of their labels and in input size, so that a version's pixels, probabilities and labels cannot pass for another's.
 
     python -m tests.helpers.tiny_model DIR     writes every variant to DIR/<variant>
 """
@@ -24,6 +24,7 @@ from engine.warmup import build_warmup_request, write_warmup_records
 MODEL_NAME = "colours"
 SHARPNESS = 12.0  # logit of a fully saturated colour: a pure colour gets 0.99999, grey one third
 GRID = 4  # rows and columns of the saliency map
+DIMENSION = 3
 _CHANNELS = ("red", "green", "blue")
 
 
@@ -35,11 +36,13 @@ class Variant:
         labels: class ids in the order of the probabilities' last axis; each is a colour.
         size: height and width of the input, pixels; a multiple of GRID.
         delay_s: seconds that each call takes, spent inside the graph.
+        has_embeddings: whether it has the signature `embed`: the mean red, green and blue of an image, 0 to 1.
     """
 
     labels: tuple[str, str, str]
     size: int
     delay_s: float = 0.0
+    has_embeddings: bool = False
 
 
 VARIANTS = {
@@ -47,6 +50,7 @@ VARIANTS = {
     "permuted": Variant(("red", "blue", "green"), 16),
     "small": Variant(("green", "red", "blue"), 8),
     "slow": Variant(("blue", "green", "red"), 16, delay_s=0.5),
+    "embedding": Variant(("red", "blue", "green"), 16, has_embeddings=True),
 }
 
 
@@ -54,7 +58,9 @@ def build_contract(variant: Variant) -> ModelContract:
     """Return the contract of a variant."""
     labels = [Label(colour, colour.capitalize()) for colour in variant.labels]
     spec = InputSpec(height=variant.size, width=variant.size)
-    return ModelContract.from_document(build_document(labels, spec, saliency="cam", temperature=1.0, tolerance=0.02))
+    fields = {"embedding": {"dimension": DIMENSION}} if variant.has_embeddings else {}
+    document = build_document(labels, spec, saliency="cam", temperature=1.0, tolerance=0.02, **fields)
+    return ModelContract.from_document(document)
 
 
 def build_image(colour: str, size: int, *, strength: int = 200) -> NDArray[np.uint8]:
@@ -70,6 +76,11 @@ def expected_probabilities(images: NDArray[np.uint8], labels: tuple[str, ...]) -
     logits = SHARPNESS * means[:, [_CHANNELS.index(label) for label in labels]]
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     return (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def expected_embeddings(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return what `embed` must answer: float32, shape (batch, DIMENSION)."""
+    return np.asarray(images.reshape(len(images), -1, 3).mean(axis=1) / 255.0, np.float32)
 
 
 def publish_variant(store: ModelStore, source: Path, *, name: str = MODEL_NAME, live: bool = True) -> int:
@@ -122,11 +133,17 @@ def _build(directory: Path, variant: Variant) -> None:
         saliency = tf.math.divide_no_nan(heat, tf.reduce_max(heat, axis=[1, 2], keepdims=True))
         return {"probabilities": probabilities, "saliency": saliency}
 
+    @tf.function(input_signature=[images_spec])
+    def embed(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"embedding": tf.reduce_mean(tf.cast(images, tf.float32) / 255.0, axis=[1, 2])}
+
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int32, name="row")])
     def describe(row: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"contract": tf.fill(tf.shape(row), tf.constant(document))}
 
     signatures = {"serving_default": serving_default, "explain": explain, "describe": describe}
+    if variant.has_embeddings:
+        signatures["embed"] = embed
     tf.saved_model.save(module, str(directory), signatures=signatures)
     contract_path = directory / CONTRACT_FILE
     contract_path.parent.mkdir(exist_ok=True)

@@ -19,6 +19,7 @@ GatewayError                        500  internal_error
 ├── UnsupportedEncodingError        415  unsupported_encoding
 ├── InvalidValueError               422  invalid_value
 ├── NoExplanationError              422  no_explanation
+├── NoEmbeddingError                422  no_embedding
 ├── RateLimitedError                429  rate_limited, with Retry-After
 ├── BrokenContractError             502  model_server_broke_contract
 ├── UnavailableError                503  unavailable, with Retry-After
@@ -71,10 +72,15 @@ class InvalidArgumentError(GatewayError):
 class RefusedImageError(GatewayError):
     """One image cannot be decoded; status and code follow the reason."""
 
-    def __init__(self, reason: ImageError) -> None:
-        super().__init__(str(reason))
+    def __init__(self, reason: ImageError, *, name: str | None = None) -> None:
+        super().__init__(str(reason) if name is None else f"{name}: {reason}")
+        self.reason = reason
         self.code = reason.code
         self.status_code = _IMAGE_STATUS.get(type(reason), 400)
+
+    def of_image(self, name: str) -> RefusedImageError:
+        """Return the error with the name of the image, for replies that have room for one error only."""
+        return RefusedImageError(self.reason, name=name)
 
 
 _IMAGE_STATUS: dict[type[ImageError], int] = {
@@ -183,6 +189,13 @@ class NoExplanationError(GatewayError):
 
     status_code = 422
     code = "no_explanation"
+
+
+class NoEmbeddingError(GatewayError):
+    """The model has no embeddings: its contract names none."""
+
+    status_code = 422
+    code = "no_embedding"
 
 
 class RateLimitedError(GatewayError):

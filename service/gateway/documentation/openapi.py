@@ -78,6 +78,7 @@ _CODES = {
     422: {
         "invalid_value": "top: expected 1 to 3, the model's number of classes. Received: 9",
         "no_explanation": "pets version 1 has no explanations",
+        "no_embedding": "pets version 1 has no embeddings",
     },
     429: {"rate_limited": "too many requests"},
     502: {"model_server_broke_contract": "the model server's answer is not what the contract says"},

@@ -28,6 +28,7 @@ _EXPOSED = (
     "X-Model-Name",
     "X-Model-Version",
     "X-Class-Index",
+    "X-Embedding-Shape",
     "Inference-Header-Content-Length",
 )
 _PREFLIGHT_S = 600  # how long a browser may remember an answer

@@ -13,8 +13,8 @@ _PREDICTIONS: list[JsonValue] = [
 ]
 
 
-class PredictQuery(BaseModel):
-    """Query of POST /v1/predict."""
+class VersionQuery(BaseModel):
+    """Query that says which version answers; all of POST /v1/embed's."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -27,6 +27,11 @@ class PredictQuery(BaseModel):
     label: str | None = Field(
         default=None, min_length=1, max_length=64, description="live (the default), previous or candidate."
     )
+
+
+class PredictQuery(VersionQuery):
+    """Query of POST /v1/predict."""
+
     top: int | None = Field(
         default=None,
         ge=1,
@@ -157,6 +162,37 @@ class ExplainReply(BaseModel):
 
     model: ModelRef
     explanations: list[ExplanationEntry]
+    request_id: str
+
+
+class EmbeddingEntry(BaseModel):
+    """One image: its vector, or why it was refused."""
+
+    name: str = Field(description="What the request called the image.")
+    embedding: list[float] | None = Field(
+        default=None, description="As many numbers as `dimension`, with float32's digits; absent if there is an error."
+    )
+    error: EntryError | None = Field(default=None, description="Absent if there is a vector.")
+    warnings: list[str] = Field(default_factory=list, description="As in predictions.")
+
+
+class EmbedReply(BaseModel):
+    """Reply of POST /v1/embed."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "model": {"name": "glaucoma", "version": 3, "contract": _SHA},
+                "dimension": 4,
+                "embeddings": [{"name": "eye.jpg", "embedding": [0.0, 1.25, 0.0371, 0.5], "warnings": []}],
+                "request_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+            }
+        }
+    )
+
+    model: ModelRef
+    dimension: int = Field(description="Numbers in each vector.")
+    embeddings: list[EmbeddingEntry]
     request_id: str
 
 

@@ -48,6 +48,19 @@ class Explanation:
 
 
 @dataclass(frozen=True, slots=True)
+class Embedded:
+    """One image as a vector.
+
+    Attributes:
+        vector: float32, shape (dimension,).
+        warnings: codes of what speaks against trusting the vector.
+    """
+
+    vector: NDArray[np.float32]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Answer(Generic[T]):
     """The result of one request.
 

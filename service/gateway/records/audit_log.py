@@ -24,7 +24,7 @@ from contract.predictions import Prediction
 from service.gateway.context.errors import RefusedImageError, StorageError
 from service.gateway.context.request_context import RequestContext
 from service.gateway.images.uploads import Upload
-from service.gateway.inference.results import Answer, Classified, Explanation
+from service.gateway.inference.results import Answer, Classified, Embedded, Explanation
 
 Build = Callable[[], Mapping[str, Any]]
 
@@ -127,7 +127,9 @@ class AuditLog:
         self._handle = handle
 
 
-def describe_answer(answer: Answer[Classified] | Answer[Explanation], uploads: Sequence[Upload]) -> dict[str, Any]:
+def describe_answer(
+    answer: Answer[Classified] | Answer[Explanation] | Answer[Embedded], uploads: Sequence[Upload]
+) -> dict[str, Any]:
     """Return what the log says of an answer about images: hashes of the files, never the files or their names."""
     images = [
         {"sha256": hash_bytes(upload.data), **_describe_entry(entry)}
@@ -141,11 +143,13 @@ def describe_bodies(fields: Mapping[str, Any], *, body: bytes, reply: bytes) -> 
     return {**fields, "body_sha256": hash_bytes(body), "reply_sha256": hash_bytes(reply)}
 
 
-def _describe_entry(entry: Classified | Explanation | RefusedImageError) -> dict[str, Any]:
+def _describe_entry(entry: Classified | Explanation | Embedded | RefusedImageError) -> dict[str, Any]:
     if isinstance(entry, RefusedImageError):
         return {"error": entry.code}
     if isinstance(entry, Explanation):
         return {"top": _describe_classes(entry.classified.top[:1]), "explained": entry.explained.id}
+    if isinstance(entry, Embedded):
+        return {"embedding_sha256": hash_bytes(entry.vector.tobytes()), "warnings": list(entry.warnings)}
     called = {item.id: item.called for item in entry.decision}
     decision = {"decision": called} if called else {}
     return {"top": _describe_classes(entry.top), **decision, "warnings": list(entry.warnings)}

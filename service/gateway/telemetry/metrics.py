@@ -126,6 +126,11 @@ class Metrics:
                 self._predictions.labels(model, version, best.id).inc()
                 self._confidence.labels(model, version).observe(best.probability)
 
+    def count_images(self, entries: Sequence[object]) -> None:
+        """Count the images of an answer that names no classes."""
+        for entry in entries:
+            self._images.labels(entry.code if isinstance(entry, RefusedImageError) else "ok").inc()
+
     def count_refused(self, entries: Sequence[object]) -> None:
         """Count the refused images among others."""
         for entry in entries:

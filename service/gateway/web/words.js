@@ -24,6 +24,7 @@ const FAILURES = {
   unreachable: "The service cannot be reached",
   unreadable_file: "The file cannot be read",
   no_explanation: "This model gives no heat maps",
+  no_embedding: "This model gives no embeddings",
   no_answer: "No answer in time",
 };
 

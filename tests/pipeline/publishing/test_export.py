@@ -33,10 +33,17 @@ class Exported:
             InputSpec(SIZE, SIZE),
             saliency=self.classifier.saliency,
             temperature=TEMPERATURE,
+            embedding={"dimension": self.classifier.embedding_dimension},
         )
         self.contract = ModelContract.from_document(document)
         self.directory = directory
         export_saved_model(self.classifier, self.contract, directory)
+
+    def pooled(self, images: np.ndarray) -> Any:
+        """Return the mean of the last feature map, by Keras's own layer."""
+        feature_map = self.classifier.feature_map
+        model = keras.Model(self.classifier.model.input, keras.layers.GlobalAveragePooling2D()(feature_map))
+        return model(preprocess(images.astype(np.float32), self.classifier.preprocessing), training=False).numpy()
 
     def logits(self, images: np.ndarray) -> Any:
         model = keras.Model(self.classifier.model.input, self.classifier.logits)
@@ -70,16 +77,21 @@ def test_every_signature_runs_in_a_session(exported: Exported) -> None:
             batch: (
                 call("serving_default", images=pictures(batch)),
                 call("explain", images=pictures(batch), class_index=np.full(batch, -1, np.int32)),
+                call("embed", images=pictures(batch)),
                 call("describe", row=np.zeros(batch, np.int32)),
             )
             for batch in (1, 2, 7)
         }
 
-    for batch, (predicted, explained, described) in answers.items():
+    for batch, (predicted, explained, embedded, described) in answers.items():
         expected = tf.nn.softmax(exported.logits(pictures(batch)) / TEMPERATURE).numpy()
         assert np.abs(expected - predicted["probabilities"]).max() < 1e-5
         assert np.abs(expected - explained["probabilities"]).max() < 1e-5
         assert (batch,) == explained["saliency"].shape[:1]
+        pooled = exported.pooled(pictures(batch))
+        assert (batch, exported.contract.embedding_dimension) == pooled.shape == embedded["embedding"].shape
+        assert np.float32 == embedded["embedding"].dtype
+        assert np.abs(pooled - embedded["embedding"]).max() < 1e-5 * np.abs(pooled).max()
         assert [exported.contract.to_json().encode()] * batch == list(described["contract"])
 
 
@@ -118,7 +130,7 @@ def graph_nodes(directory: Path) -> list[Any]:
 
 
 def test_weights_are_written_once_as_constants_and_once_as_variables(exported: Exported) -> None:
-    """serving_default holds constants, explain reads variables, and nothing holds a third copy."""
+    """serving_default holds constants, explain and embed read variables, and nothing holds a third copy."""
     weights = exported.classifier.model.count_params() * 4
 
     constants = (exported.directory / "saved_model.pb").stat().st_size

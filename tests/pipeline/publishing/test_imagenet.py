@@ -91,6 +91,7 @@ def test_stock_model_computes_what_keras_does(files: Files, published: Path) -> 
     try:
         answer = engine.run("explain", {"images": images, "class_index": np.array([-1, 7, 0, 999], np.int32)})
         served = engine.run("serving_default", {"images": images})["probabilities"]
+        embedding = engine.run("embed", {"images": images})["embedding"]
     finally:
         engine.close()
 
@@ -98,6 +99,7 @@ def test_stock_model_computes_what_keras_does(files: Files, published: Path) -> 
     assert np.abs(expected - served).max() < 1e-4
     assert np.abs(expected - answer["probabilities"]).max() < 1e-4
     assert (4, 7, 7) == answer["saliency"].shape
+    assert (4, contract.embedding_dimension) == embedding.shape
     for row, ranked in zip(expected, decode_predictions(served, contract.labels, 3), strict=True):
         best = np.argsort(row)[::-1][:3]
         assert [(f"n{10_000_000 + 7 * i:08d}", f"thing_{i}") for i in best] == [(p.id, p.label) for p in ranked]

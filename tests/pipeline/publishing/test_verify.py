@@ -29,7 +29,13 @@ from tests.helpers.versions import ColorSet
 SIZE, CLASSES = 8, 3
 LABELS = [Label(name, name) for name in ("blue", "green", "red")]
 CONTRACT = ModelContract.from_document(
-    build_document(LABELS, InputSpec(SIZE, SIZE), saliency="cam", provenance={"run": "20260101T000000Z-cccccc"})
+    build_document(
+        LABELS,
+        InputSpec(SIZE, SIZE),
+        saliency="cam",
+        embedding={"dimension": 3},
+        provenance={"run": "20260101T000000Z-cccccc"},
+    )
 )
 KERNEL = np.random.default_rng(1).normal(0, 2, (3, CLASSES)).astype(np.float32)
 
@@ -71,6 +77,19 @@ def build(directory: Path, fault: str = "") -> Path:
         }
         return {"probabilities": probabilities, "saliency": wrong.get(fault, heat)}
 
+    @tf.function(input_signature=[images_spec])
+    def embed(images: Any) -> dict[str, Any]:
+        pooled = tf.reduce_mean(tf.cast(images, tf.float32) / 255.0, axis=[1, 2])
+        if fault == "embedding depends on the batch":
+            pooled -= tf.reduce_mean(pooled, axis=0)
+        wrong = {
+            "embedding not a number": pooled * np.float32("nan"),
+            "embedding too short": pooled[:, :2],
+            "embedding of one image": pooled[:1],
+            "embedding of doubles": tf.cast(pooled, tf.float64),
+        }
+        return {"embedding": wrong.get(fault, pooled)}
+
     text = CONTRACT.to_json()
     if fault == "describes another":
         text = text.replace("green", "grape")
@@ -79,7 +98,7 @@ def build(directory: Path, fault: str = "") -> Path:
     def describe(row: Any) -> dict[str, Any]:
         return {"contract": tf.fill(tf.shape(row)[:1] // (2 if fault == "describes once" else 1), text)}
 
-    signatures = {"serving_default": serving_default, "explain": explain, "describe": describe}
+    signatures = {"serving_default": serving_default, "explain": explain, "embed": embed, "describe": describe}
     signatures.pop(fault.removeprefix("no "), None)
     tf.saved_model.save(tf.Module(), str(directory), signatures=signatures)
     size = 5 if fault == "warm-up of another size" else SIZE
@@ -127,10 +146,22 @@ def test_right_model_passes(tmp_path: Path, images: ColorSet) -> None:
         assert (12, 0) == (deviation.images, deviation.changed_predictions)
         assert deviation.max_deviation < (1e-6 if deviation.precision == "float32" else 0.02)
     synthetic = np.array(found.document()["synthetic"]["probabilities"])
-    assert np.abs(right_probabilities(build_synthetic_images(CONTRACT.input)) - synthetic).max() < 1e-6
+    images_of_nobody = build_synthetic_images(CONTRACT.input)
+    assert np.abs(right_probabilities(images_of_nobody) - synthetic).max() < 1e-6
+    (embedding,) = found.document()["synthetic"]["embeddings"]
+    assert np.abs((images_of_nobody[0] / 255.0).mean(axis=(0, 1)) - embedding).max() < 1e-6
+    (parity,) = [item for item in found.document()["embedding_deviations"] if item["precision"] == "float32"]
+    assert "openvino" == parity["engine"]
+    assert parity["max_deviation"] < 1e-5
 
 
 FAULTS = {
+    "no embed": 'embed: .*"embed" not found',
+    "embedding not a number": r"embed: expected finite float32 of shape \(4, 3\)\. Received: .* 12 of them not finite",
+    "embedding too short": r"embed: expected finite float32 of shape \(4, 3\)\. Received: float32 of shape \(4, 2\)",
+    "embedding of one image": r"embed: expected finite float32 of shape \(4, 3\)\. Received: float32 of shape \(1, 3\)",
+    "embedding of doubles": "embed: expected finite float32 .* Received: float64",
+    "embedding depends on the batch": "embed: tensorflow at float32, an image alone, against the same image in a batch",
     "not a number": "serving_default: .*finite",
     "one row": "a row for each of 4 images. Received: 1",
     "one class less": r"expected shape \(batch, 3\)",

@@ -322,6 +322,7 @@ Sending = Callable[[AsyncFoveaClient], Any]
 CALLS: dict[str, Sending] = {
     "predict": lambda client: client.predict([b"image"]),
     "explain": lambda client: client.explain([b"image"]),
+    "embed": lambda client: client.embed([b"image"]),
     "heat_map": lambda client: client.heat_map(b"image"),
     "feedback": lambda client: client.feedback(b"image", "cat", consent=True),
     "delete_feedback": lambda client: client.delete_feedback("1"),
@@ -332,6 +333,8 @@ EXPLANATIONS = {
     "model": GOOD["model"],
     "explanations": [],
     "predictions": [],
+    "embeddings": [],
+    "dimension": 3,
     "request_id": "abc",
     "id": "1",
 }
@@ -359,7 +362,7 @@ kinds = pytest.mark.parametrize("kind", ["sync", "async"])
 
 @kinds
 @pytest.mark.parametrize("resets", [False, True], ids=["closed", "reset"])
-@pytest.mark.parametrize("name", ["predict", "explain", "heat_map"])
+@pytest.mark.parametrize("name", ["predict", "explain", "embed", "heat_map"])
 def test_request_whose_kept_connection_has_ended_is_sent_once_more(
     server: Server, kind: str, name: str, resets: bool
 ) -> None:

@@ -83,7 +83,7 @@ def test_the_decoder_reads_or_refuses(data: bytes, fit: Any, grey: bool) -> None
 
 @REPEATABLE
 @given(
-    route=st.sampled_from(["/v1/predict", "/v1/explain"]),
+    route=st.sampled_from(["/v1/predict", "/v1/explain", "/v1/embed"]),
     body=st.binary(max_size=300) | damaged(),
     kind=st.sampled_from(["image/png", "application/json", "multipart/form-data; boundary=x", "", "a/b; c", "text/*"]),
     accept=st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=30),
@@ -125,7 +125,7 @@ def test_any_form_is_answered(
 def test_any_json_is_answered(shared_client: TestClient, document: Any) -> None:
     """JSON of any form, half surrogate pairs and NaN included, on every route that reads it."""
     body = json.dumps(document)
-    for route in ("/v1/predict", "/v1/explain", "/v1/models/other:predict", "/v2/models/other/infer"):
+    for route in ("/v1/predict", "/v1/explain", "/v1/embed", "/v1/models/other:predict", "/v2/models/other/infer"):
         check(shared_client.post(route, content=body, headers={"content-type": "application/json"}))
 
 
