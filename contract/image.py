@@ -42,7 +42,7 @@ from contract.images.decoding_cost import check_cost, check_size
 from contract.images.decoding_time import estimate_seconds
 from contract.images.formats import FORMATS, open_file
 from contract.images.image_file import Opened
-from contract.model import InputSpec
+from contract.model import DECODER, InputSpec
 
 __all__ = ["FORMATS", "MAX_PIXELS", "ImageHeader", "OpenImage", "decode_image", "open_image", "read_header"]
 
@@ -132,7 +132,7 @@ def open_image(data: bytes, spec: InputSpec, *, max_pixels: int = MAX_PIXELS) ->
     Raises:
         ImageError: as `decode_image`, as far as the header tells.
     """
-    opened = _open(data, max_pixels)
+    opened = _open(data, max_pixels, spec.decoder)
     image, size = opened.image, opened.image.size
     try:
         if spec.reduced_decode and opened.format == "JPEG" and (spec.decoder > 1 or opened.count_frames() == 1):
@@ -166,13 +166,13 @@ def decode_image(data: bytes, spec: InputSpec, *, max_pixels: int = MAX_PIXELS) 
     return open_image(data, spec, max_pixels=max_pixels).decode()
 
 
-def read_header(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageHeader:
-    """Read what an image file says of itself, decoding no pixel.
+def read_header(data: bytes, *, max_pixels: int = MAX_PIXELS, decoder: int = DECODER) -> ImageHeader:
+    """Read what an image file says of itself, decoding no pixel, by a version of the decoder's rules.
 
     Raises:
         ImageError: as `decode_image`, as far as the header tells.
     """
-    opened = _open(data, max_pixels)
+    opened = _open(data, max_pixels, decoder)
     try:
         num_frames = opened.count_frames()
     except Exception as err:
@@ -181,15 +181,15 @@ def read_header(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageHeader:
     return ImageHeader(opened.format, image.width, image.height, image.mode, opened.orientation, num_frames)
 
 
-def _open(data: bytes, max_pixels: int) -> Opened:
+def _open(data: bytes, max_pixels: int, decoder: int) -> Opened:
     if not data:
         raise EmptyImageError("the image is empty: expected the bytes of an image file. Received: 0 bytes")
     try:
-        opened = open_file(data)
+        opened = open_file(data, decoder)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
         # Pillow's own limits: an error from 179 million pixels on, from 89 million a warning that may be one too.
         raise ImageTooLargeError(f"expected at most {max_pixels} pixels. Received: many more") from err
-    except (UnsupportedImageError, UndecodableImageError):
+    except (UnsupportedImageError, ImageTooLargeError, UndecodableImageError):
         raise
     except Exception as err:
         raise UndecodableImageError(_broken(None, err)) from err

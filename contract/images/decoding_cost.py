@@ -56,6 +56,8 @@ def check_cost(image: Image.Image, size: tuple[int, int], max_pixels: int) -> No
     elif isinstance(image, TiffImagePlugin.TiffImageFile):
         what, way_round = "TIFF", "save it in small strips, or as PNG"
         cost = _strip_bytes(image, num_pixels) + _kept_bytes(image)
+    elif isinstance(image, TiffPage):
+        what, cost, way_round = "TIFF", image.memory_bytes, "save it in small strips, or as PNG"
     elif image.format == "WEBP":
         what, way_round = "WebP image", "save it smaller, or as PNG or JPEG"
         cost = _WEBP_BYTES_A_PIXEL * num_pixels

@@ -13,6 +13,7 @@ from PIL import Image, TiffImagePlugin
 
 from contract.images.decoding_cost import pixel_bits, strip_pixels
 from contract.images.jpeg import JpegFile, num_loads
+from contract.images.tiff import TiffPage
 from contract.images.webp import is_lossless
 from contract.model import InputSpec
 
@@ -67,6 +68,9 @@ _TIFF: dict[str, Rate] = {
 }
 _TIFF_OTHER: Rate = (5.0, 30.0)
 _TIFF_PREDICTOR = 1.0  # a byte of the unpacked picture
+_TIFF_SAMPLE: dict[int, float] = {1: 4.0, 8: 2.0, 16: 5.0}  # to 8 bits
+_TIFF_OTHER_SAMPLE = 60.0
+_TIFF_CONVERTED = {3: 16.0, 5: 4.0, 6: 4.0, 8: 30.0, 9: 30.0}  # a sample, by photometric interpretation
 _TIFF_STRIP_NS = 20_000.0  # a strip or tile that Pillow reads by itself
 _TIFF_CODED_STRIP_NS = 3_000.0  # one that libtiff unpacks
 
@@ -128,6 +132,8 @@ def _reading_ns(image: Image.Image, data: bytes, num_pixels: int) -> float:
         return _jpeg_ns(image, data, num_pixels)
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         return _tiff_ns(image, data, num_pixels)
+    if isinstance(image, TiffPage):
+        return _tiff_page_ns(image, data, num_pixels)
     if image.format == "PNG":
         per_pixel = _PNG.get((data[_PNG_COLOR], data[_PNG_DEPTH]), _PNG_OTHER)
         per_pixel += _PNG_INTERLACED * bool(data[_PNG_INTERLACE])
@@ -168,3 +174,17 @@ def _tiff_ns(image: TiffImagePlugin.TiffImageFile, data: bytes, num_pixels: int)
     else:
         strips_ns = num_pixels / max(1, strip_pixels(image, num_pixels)) * _TIFF_CODED_STRIP_NS
     return num_bytes * per_byte + len(data) * per_file_byte + strips_ns
+
+
+def _tiff_page_ns(image: TiffPage, data: bytes, num_pixels: int) -> float:
+    layout = image.layout
+    codec = TiffImagePlugin.COMPRESSION_INFO.get(layout.compression, "raw")
+    per_byte, per_file_byte = _TIFF.get(codec, _TIFF_OTHER)
+    num_samples = num_pixels * layout.samples
+    per_sample = 0.0
+    if not layout.as_page:
+        per_sample = _TIFF_SAMPLE.get(layout.bits, _TIFF_OTHER_SAMPLE) + _TIFF_PREDICTOR * (layout.predictor != 1)
+        per_sample += _TIFF_CONVERTED.get(layout.photometric, 0.0)
+    num_strips = layout.across * layout.down * layout.planes
+    num_bytes = num_samples * layout.bits / 8
+    return num_bytes * per_byte + len(data) * per_file_byte + num_samples * per_sample + num_strips * _TIFF_STRIP_NS

@@ -9,17 +9,18 @@ from PIL import TiffImagePlugin
 from contract.errors import UnsupportedImageError
 from contract.images import bmp, gif, jpeg, png, webp
 from contract.images.image_file import ImageFile, Opened, allow_reads
+from contract.images.tiff import TiffPage
+from contract.images.tiff_directory import STARTS as _TIFF_STARTS
 
 Starts = tuple[bytes, ...]
 
-_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _EXIF_ORIENTATION = 0x0112
 _WAY_ROUND = "convert it to PNG or JPEG first"
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif")
 
 
 def open_tiff(data: bytes) -> Opened:
-    """Read a TIFF's header.
+    """Read a TIFF's header by decoder version 1.
 
     Raises:
         UnsupportedImageError: if it is of a kind that is not read.
@@ -41,6 +42,17 @@ def open_tiff(data: bytes) -> Opened:
     return Opened("TIFF", image, orientation, lambda: int(image.n_frames), load, turns_itself=True)
 
 
+def _open_tiff_page(data: bytes) -> Opened:
+    """Read a TIFF's header by decoder version 2."""
+    page = TiffPage(data)
+
+    def load() -> TiffPage:
+        page.load()
+        return page
+
+    return Opened("TIFF", page, page.orientation, lambda: page.n_frames, load)
+
+
 # A format's name, the beginnings of its files, and its reader.
 _READERS: dict[str, tuple[Starts, Callable[[bytes], Opened]]] = {
     "JPEG": ((jpeg.START + b"\xff",), jpeg.open_jpeg),
@@ -53,8 +65,8 @@ _READERS: dict[str, tuple[Starts, Callable[[bytes], Opened]]] = {
 FORMATS = tuple(_READERS)
 
 
-def open_file(data: bytes) -> Opened:
-    """Read an image file's header.
+def open_file(data: bytes, decoder: int) -> Opened:
+    """Read an image file's header by a version of the decoder's rules.
 
     Raises:
         UnsupportedImageError: if the format or its variant is not read.
@@ -62,7 +74,7 @@ def open_file(data: bytes) -> Opened:
     """
     for starts, read in _READERS.values():
         if data.startswith(starts) and (starts != (b"RIFF",) or webp.starts_webp(data)):
-            return read(data)
+            return _open_tiff_page(data) if read is open_tiff and decoder > 1 else read(data)
     raise UnsupportedImageError(
         f"expected {', '.join(FORMATS[:-1])} or {FORMATS[-1]}. Received: {_describe_bytes(data)}"
     )
