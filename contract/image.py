@@ -16,6 +16,9 @@ Version 2 reads more of what version 1 misreads or refuses. What version 1 reads
 
 - Alpha that is 0 everywhere is no alpha: the picture is read as if it had none. This holds for every kind of
   transparency, and for the first frame of an animation.
+- TIFF is read by the rules of contract/images/tiff/page.py: 1 to 16 bits, scaled over the range of BitsPerSample,
+  rounded; the page is the first that is no thumbnail and no mask; other kinds are refused by name.
+- A PNG whose samples use only the lower bits that sBIT names is scaled over these.
 - A JPEG with further pictures (MPO) is decoded as the same JPEG without them, at a reduced scale too.
 
 In both versions, parts of a file that make no pixels are passed over, damaged or not: a PNG's other chunks, a JPEG's

@@ -31,11 +31,13 @@ def scale_to_8(values: NDArray[Any], significant_bits: int, signed: bool = False
         raise ValueError(f"significant_bits: expected 1 to {_MAX_BITS}. Received: {significant_bits}")
     highest = (1 << significant_bits) - 1
     lowest = -(1 << (significant_bits - 1)) if signed else 0
+    scaled: NDArray[np.uint8]
     if not signed and values.dtype.kind == "u" and significant_bits <= _TABLE_BITS:
         table = scaling_table(significant_bits)
-        if np.iinfo(values.dtype).max <= highest:
-            return table[values]
-        return table[np.minimum(values, highest)]
+        if np.iinfo(values.dtype).max > highest:
+            values = np.minimum(values, highest)
+        scaled = table[values]
+        return scaled
     shifted = np.clip(values.astype(np.int64) - lowest, 0, highest)
     return ((shifted * 510 + highest) // (2 * highest)).astype(np.uint8)
 

@@ -9,8 +9,8 @@ from PIL import TiffImagePlugin
 from contract.errors import UnsupportedImageError
 from contract.images import bmp, gif, jpeg, png, webp
 from contract.images.image_file import ImageFile, Opened, allow_reads
-from contract.images.tiff import TiffPage
-from contract.images.tiff_directory import STARTS as _TIFF_STARTS
+from contract.images.tiff.directory import STARTS as _TIFF_STARTS
+from contract.images.tiff.page import TiffPage
 
 Starts = tuple[bytes, ...]
 
@@ -54,13 +54,13 @@ def _open_tiff_page(data: bytes) -> Opened:
 
 
 # A format's name, the beginnings of its files, and its reader.
-_READERS: dict[str, tuple[Starts, Callable[[bytes], Opened]]] = {
-    "JPEG": ((jpeg.START + b"\xff",), jpeg.open_jpeg),
+_READERS: dict[str, tuple[Starts, Callable[[bytes, int], Opened]]] = {
+    "JPEG": ((jpeg.START + b"\xff",), lambda data, _: jpeg.open_jpeg(data)),
     "PNG": ((png.START,), png.open_png),
-    "WEBP": ((b"RIFF",), webp.open_webp),
-    "BMP": ((bmp.START,), bmp.open_bmp),
-    "TIFF": (_TIFF_STARTS, open_tiff),
-    "GIF": (gif.STARTS, gif.open_gif),
+    "WEBP": ((b"RIFF",), lambda data, _: webp.open_webp(data)),
+    "BMP": ((bmp.START,), lambda data, _: bmp.open_bmp(data)),
+    "TIFF": (_TIFF_STARTS, lambda data, decoder: open_tiff(data) if decoder == 1 else _open_tiff_page(data)),
+    "GIF": (gif.STARTS, lambda data, _: gif.open_gif(data)),
 }
 FORMATS = tuple(_READERS)
 
@@ -74,7 +74,7 @@ def open_file(data: bytes, decoder: int) -> Opened:
     """
     for starts, read in _READERS.values():
         if data.startswith(starts) and (starts != (b"RIFF",) or webp.starts_webp(data)):
-            return _open_tiff_page(data) if read is open_tiff and decoder > 1 else read(data)
+            return read(data, decoder)
     raise UnsupportedImageError(
         f"expected {', '.join(FORMATS[:-1])} or {FORMATS[-1]}. Received: {_describe_bytes(data)}"
     )

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from PIL import PngImagePlugin
+from PIL import Image, PngImagePlugin
 
 from contract.errors import UndecodableImageError, UnsupportedImageError
 from contract.images.exif import EXIF_START, read_orientation
 from contract.images.image_file import ImageFile, Opened, allow_reads, count_parts, join_parts
+from contract.images.significant_bits import scale_significant
 
 START = b"\x89PNG\r\n\x1a\n"
 _NAME = re.compile(rb"[A-Za-z0-9_]{4}")
@@ -29,12 +31,13 @@ class _Notes:
 
     exif: bytes = b""
     texts: dict[bytes, bytes] = field(default_factory=dict)
+    significant_bits: bytes = b""
     num_frames: int = 1
     is_first_frame: bool = False
 
 
-def open_png(data: bytes) -> Opened:
-    """Read a PNG's header.
+def open_png(data: bytes, decoder: int) -> Opened:
+    """Read a PNG's header; from decoder version 2 on, its significant bits count.
 
     Raises:
         UnsupportedImageError: if it is of a kind that is not read.
@@ -48,12 +51,29 @@ def open_png(data: bytes) -> Opened:
     exif = notes.exif or _unpack_profile(notes.texts.get(_EXIF_TEXT, b""))
     orientation = read_orientation(exif, notes.texts.get(_XMP_TEXT))
 
-    def load() -> PngImagePlugin.PngImageFile:
+    def load() -> Image.Image:
+        allow_reads(image)
+        image.load()
+        if decoder == 1 or not notes.significant_bits:
+            return image
+        depth, color_type = data[_COLOR_TYPE - 1], data[_COLOR_TYPE]
+        reopen = _reopening(join_parts(data, ranges))
+        return scale_significant(image, notes.significant_bits, color_type=color_type, depth=depth, reopen=reopen)
+
+    return Opened("PNG", image, orientation, lambda: notes.num_frames, load)
+
+
+def _reopening(data: bytes) -> Callable[[str], Image.Image]:
+    """Return a function that decodes a PNG's pixels by another of Pillow's raw modes."""
+
+    def reopen(raw_mode: str) -> Image.Image:
+        image = PngImagePlugin.PngImageFile(ImageFile(data))
+        image.tile = [tile._replace(args=raw_mode) for tile in image.tile]
         allow_reads(image)
         image.load()
         return image
 
-    return Opened("PNG", image, orientation, lambda: notes.num_frames, load)
+    return reopen
 
 
 def _walk(data: bytes) -> tuple[list[tuple[int, int]], _Notes]:
@@ -86,7 +106,7 @@ def _walk(data: bytes) -> tuple[list[tuple[int, int]], _Notes]:
     return ranges, notes
 
 
-_NOTED = _TEXTS | {b"eXIf", b"acTL"}
+_NOTED = _TEXTS | {b"eXIf", b"acTL", b"sBIT"}
 
 
 def _note(notes: _Notes, name: bytes, body: bytes, data: bytes, place: int, end: int) -> None:
@@ -97,6 +117,8 @@ def _note(notes: _Notes, name: bytes, body: bytes, data: bytes, place: int, end:
         return
     if name == b"eXIf":
         notes.exif = body
+    elif name == b"sBIT":
+        notes.significant_bits = body
     elif name == b"acTL":
         notes.num_frames = max(1, min(int.from_bytes(body[:4]), len(data) // _CHUNK_BYTES))
     else:

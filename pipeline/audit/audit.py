@@ -86,7 +86,7 @@ class Checker:
         try:
             file = self.pixels.source.read(example.path)
             decoded = self.pixels.keep(example.path, decode_image(file, self.pixels.spec))
-            quality = measure_quality(read_header(file), decoded)
+            quality = measure_quality(read_header(file, decoder=self.pixels.spec.decoder), decoded)
         except ImageError as err:
             return Problem(example.path, err.code, str(err))
         except OSError as err:

@@ -22,7 +22,7 @@ from contract.model import InputSpec
 
 _JPEG_START, _PNG_START = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
-_PNG_KEPT = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+_PNG_KEPT = frozenset({b"IHDR", b"PLTE", b"sBIT", b"tRNS", b"IDAT", b"IEND"})
 _APP0, _APP1, _APP14, _APP15, _COM = 0xE0, 0xE1, 0xEE, 0xEF, 0xFE
 _SCAN, _END, _RESTARTS = 0xDA, 0xD9, range(0xD0, 0xD8)
 # That there is a JFIF segment tells the decoder how colours are coded; its thumbnail is left out.
@@ -56,7 +56,7 @@ def clean_image(data: bytes, spec: InputSpec, *, max_pixels: int) -> CleanImage:
     pixels = decode_image(data, spec, max_pixels=max_pixels)
     for start, strip, suffix in ((_JPEG_START, _strip_jpeg, ".jpg"), (_PNG_START, _strip_png, ".png")):
         if data.startswith(start):
-            stripped = strip(data, read_header(data, max_pixels=max_pixels).orientation)
+            stripped = strip(data, read_header(data, max_pixels=max_pixels, decoder=spec.decoder).orientation)
             if stripped is not None and _shows(stripped, spec, pixels=pixels, max_pixels=max_pixels):
                 return CleanImage(stripped, suffix)
     # A JPEG that has to become a PNG loses the short cut of a reduced decode: all its pixels are compared instead.
@@ -77,9 +77,10 @@ def _shows(data: bytes, spec: InputSpec, *, pixels: np.ndarray, max_pixels: int)
 
 def _encode_anew(data: bytes, spec: InputSpec, *, max_pixels: int) -> bytes:
     """Return a PNG of the whole picture, upright, in the input's colour; resized, it gives the original's pixels."""
-    header = read_header(data, max_pixels=max_pixels)
+    header = read_header(data, max_pixels=max_pixels, decoder=spec.decoder)
     width, height = header.width, header.height
-    if header.orientation in _SIDEWAYS and header.format != "TIFF":  # of a TIFF, Pillow tells the upright size
+    upright = header.format == "TIFF" and spec.decoder == 1  # the size that Pillow tells
+    if header.orientation in _SIDEWAYS and not upright:
         width, height = height, width
     try:
         whole = replace(spec, height=height, width=width, resize="nearest", fit="stretch")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import lzma
 import struct
 import zlib
@@ -86,7 +87,7 @@ def write_tiff(pages: list[tuple[TiffCase, NDArray[Any], list[tuple[int, int, li
     mark = b"II" if order == "<" else b"MM"
     head = mark + (struct.pack(order + "HHH", 43, 8, 0) if big else struct.pack(order + "H", 42)) + start
     body[: len(head)] = head
-    for place, following in zip(links, links[1:], strict=False):
+    for place, following in itertools.pairwise(links):
         count = struct.unpack_from(order + ("Q" if big else "H"), body, place)[0]
         link = place + 8 + 20 * count if big else place + 2 + 12 * count
         struct.pack_into(order + ("Q" if big else "I"), body, link, following)
@@ -111,8 +112,9 @@ def _page_tags(case: TiffCase, values: NDArray[Any], body: bytearray) -> list[tu
                 counts.append(len(data))
                 body += data
     tags = [
-        (256, 4, [width]), (257, 4, [height]), (258, 3, [case.bits] * samples), (259, 3, [COMPRESSIONS[case.compression]]),
-        (262, 3, [PHOTOMETRICS[case.photometric]]), (277, 3, [samples]), (284, 3, [2 if case.planar else 1]),
+        (256, 4, [width]), (257, 4, [height]), (258, 3, [case.bits] * samples),
+        (259, 3, [COMPRESSIONS[case.compression]]), (262, 3, [PHOTOMETRICS[case.photometric]]),
+        (277, 3, [samples]), (284, 3, [2 if case.planar else 1]),
     ]  # fmt: skip
     if case.layout == "tiles":
         tags += [(322, 3, [16]), (323, 3, [16]), (324, 4, offsets), (325, 4, counts)]
@@ -140,7 +142,9 @@ def _pack(case: TiffCase, block: NDArray[Any]) -> bytes:
         raw = (block / 7).astype(np.dtype(f"{case.order}f{max(2, case.bits // 8)}")).tobytes()
     else:
         if case.predictor == 2:
-            block = np.diff(block, axis=1, prepend=np.zeros((rows, 1, depth), block.dtype)) & ((1 << min(case.bits, 32)) - 1)
+            block = np.diff(block, axis=1, prepend=np.zeros((rows, 1, depth), block.dtype)) & (
+                (1 << min(case.bits, 32)) - 1
+            )
         flat = block.reshape(rows, columns * depth)
         if case.bits in (8, 16, 32, 64):
             raw = flat.astype(np.dtype(f"{case.order}u{case.bits // 8}")).tobytes()

@@ -89,7 +89,9 @@ def whole_matrix() -> Iterator[TiffCase]:
     """Give every kind of unsigned samples; fill order and BigTIFF take turns."""
     names = ("photometric", "order", "planar", "compression", "predictor", "layout", "extra")
     for i, values in enumerate(itertools.product(_WHOLE_BITS, *(AXES[name] for name in names))):
-        case = TiffCase(bits=values[0], **dict(zip(names, values[1:], strict=True)), fill_order=1 + i % 2, big=i % 3 == 0)
+        case = TiffCase(
+            bits=values[0], **dict(zip(names, values[1:], strict=True)), fill_order=1 + i % 2, big=i % 3 == 0
+        )
         if is_file(case):
             yield case
 
@@ -101,12 +103,7 @@ def pairwise_matrix(*, read: bool) -> Iterator[TiffCase]:
         read: leave out the kinds that are refused, which would hide what else is in a pair.
     """
     names = list(AXES)
-    pairs = {
-        frozenset([(a, x), (b, y)])
-        for a, b in itertools.combinations(names, 2)
-        for x in AXES[a]
-        for y in AXES[b]
-    }
+    pairs = {frozenset([(a, x), (b, y)]) for a, b in itertools.combinations(names, 2) for x in AXES[a] for y in AXES[b]}
     rng = np.random.default_rng(15)
     while pairs:
         seed = dict(min(pairs, key=lambda pair: sorted(map(str, pair))))

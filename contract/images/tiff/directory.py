@@ -184,7 +184,8 @@ class TiffFile:
             raise UndecodableImageError("the TIFF image cannot be decoded: it is truncated (tags)")
         values = np.frombuffer(self._data, dtype, number, start)
         if kind in _FRACTIONS:
-            return values[0::2] / np.maximum(values[1::2], 1)
+            fractions: NDArray[np.float64] = values[0::2].astype(np.float64) / np.maximum(values[1::2], 1)
+            return fractions
         return values
 
     def _next(self, place: int, count: int) -> int:

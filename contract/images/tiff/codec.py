@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
-from contract.images.tiff_directory import Tag
+from contract.images.tiff.directory import Tag
 
 _SHORT, _LONG, _BYTE = 3, 4, 7
 _MAX_SHORT = 0xFFFF

@@ -1,0 +1,1 @@
+"""TIFF by decoder version 2."""
