@@ -104,7 +104,6 @@ def pictures(side: int) -> dict[str, bytes]:
         "gif": save(palette, "GIF"),
         "tiff": save(rgb, "TIFF", compression="tiff_lzw"),
         "tiff-16-bit": save(grey16, "TIFF"),
-        "tiff-32-bit": save(grey16.convert("I"), "TIFF"),
         "tiff-one-strip": save(rgba, "TIFF", compression="tiff_lzw", strip_size=1 << 30),
         "narrow.png": save(Image.new("RGB", (1, MAX_SIDE)), "PNG"),
         "flat.png": save(Image.new("RGB", (MAX_SIDE, 1)), "PNG"),
