@@ -112,7 +112,7 @@ def pictures(side: int) -> dict[str, bytes]:
 
 @pytest.mark.skipif(not CLEAR_REFS.exists(), reason="the kernel does not tell a process's peak")
 def test_peak_memory_is_bounded_by_the_pixels(tmp_path: Path) -> None:
-    """At most 16 MB and 8 bytes a pixel, 20 of WebP, 10 of a JPEG that keeps all coefficients or a TIFF in one strip, as is estimated."""
+    """At most 16 MB and 8 bytes a pixel; 20 of WebP, 10 of a JPEG with all coefficients or a TIFF in one strip."""
     saved = pictures(SIDE)
     folders = {"small": pictures(32), "large": saved}
     for folder, files in folders.items():
