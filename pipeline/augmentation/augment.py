@@ -1,4 +1,4 @@
-"""Random changes to training images: which engine makes them, and Keras's own ImageDataGenerator as one of the two."""
+"""Changes training images at random, by the engine that a recipe names; one engine is Keras's ImageDataGenerator."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class KerasAugmentation:
     dtype = "float32"
 
     def __init__(self, settings: Augment, seed: int) -> None:
-        # Keras keeps it under tf.keras only. It draws from numpy's global generator: one thread at a time.
-        from keras._tf_keras.keras.preprocessing.image import ImageDataGenerator
+        import tensorflow as tf
 
         parameters = settings.model_dump(exclude={"engine", "legacy_axis_swap", "views"})
-        self._generator: Any = ImageDataGenerator(**parameters)
+        # Keras 3 has it under tf.keras only. It draws from numpy's global generator: one thread at a time.
+        self._generator: Any = tf.keras.preprocessing.image.ImageDataGenerator(**parameters)
         self._seed = seed
 
     def prepare(

@@ -17,6 +17,7 @@ from pipeline.networks.imagenet_files import ImageNetFile
 _KERAS = "https://storage.googleapis.com/tensorflow/keras-applications"
 _EFFICIENTNET = "https://storage.googleapis.com/keras-applications"
 _KERNELS = "weights_tf_dim_ordering_tf_kernels"
+_IMAGENET_DEVIATIONS = (0.229, 0.224, 0.225)  # of red, green and blue, as Keras's EfficientNet has them
 # Keras names a file with the classification layers as the one without, but for this part.
 _WITHOUT_TOP = re.compile(r"[_-]no[_-]?top(_v2)?(?=\.h5$)")
 
@@ -31,11 +32,10 @@ def rescale_as_published(network: Any) -> None:
         network: a Keras EfficientNet with its published weights loaded.
     """
     from keras import layers
-    from keras.src.applications.efficientnet import IMAGENET_STDDEV_RGB
 
     layer = next(layer for layer in network.layers if isinstance(layer, layers.Normalization))
     mean, variance, *count = layer.get_weights()
-    layer.set_weights([mean, variance * np.array(IMAGENET_STDDEV_RGB, variance.dtype), *count])
+    layer.set_weights([mean, variance * np.array(_IMAGENET_DEVIATIONS, variance.dtype), *count])
     layer.finalize_state()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from keras._tf_keras.keras.preprocessing.image import ImageDataGenerator
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from pipeline.augmentation.augment import make_augmentation
@@ -52,7 +52,7 @@ def change(settings: Augment, image: NDArray[np.uint8], drawn: Transform) -> NDA
 
 def change_as_keras(settings: Augment, image: NDArray[np.uint8], drawn: Transform) -> NDArray[np.float32]:
     names = ("fill_mode", "cval", "brightness_range", "channel_shift_range")
-    generator = ImageDataGenerator(**{name: getattr(settings, name) for name in names})
+    generator = tf.keras.preprocessing.image.ImageDataGenerator(**{name: getattr(settings, name) for name in names})
     return np.asarray(generator.apply_transform(image.astype(np.float32), asdict(drawn)), np.float32)
 
 
