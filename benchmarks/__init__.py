@@ -1,1 +1,1 @@
-"""What produces every number in README: `python -m benchmarks`."""
+"""Measures every number in README: `python -m benchmarks`."""

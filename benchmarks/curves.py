@@ -1,4 +1,4 @@
-"""What Fovea's answers cost as the load changes: callers, images a request, size of the image, number of models."""
+"""Measures latency and throughput over callers, images a request, image size and number of models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What decoding takes by kind of file: the figures of `contract/images/decoding_time.py`, measured again.
+"""Measures decoding by kind of file: the figures of `contract/images/decoding_time.py`.
 
 CPU nanoseconds, smallest of several tries. Each kind is measured on pictures that compress to next to nothing, which
 gives the time per pixel, and on noise, whose further time is the time per byte of the file. The table of the contract

@@ -1,4 +1,4 @@
-"""Whether the gateway grows: its resident memory over many requests, after a warm-up."""
+"""Measures the growth of the gateway's resident memory over many requests, after a warm-up."""
 
 from __future__ import annotations
 

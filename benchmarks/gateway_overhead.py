@@ -1,4 +1,4 @@
-"""What the gateway costs by itself: CPU a request beside decoding and inference, against a bare FastAPI route.
+"""Measures the gateway's own CPU time a request, without decoding and inference, against a bare FastAPI route.
 
 Both answer the same JPEG in turns, in processes of their own; the model server answers at once. CPU is that of the
 whole process, so thread switches, garbage collection and gRPC's threads are in it. Decoding is measured alone, by

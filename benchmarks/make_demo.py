@@ -1,4 +1,4 @@
-"""What `make demo` takes on a fresh checkout whose environment is built: sample set, training, serving, one answer."""
+"""Times `make demo` on a fresh checkout whose environment is built: sample set, training, serving, one prediction."""
 
 from __future__ import annotations
 

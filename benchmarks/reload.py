@@ -1,4 +1,4 @@
-"""What callers notice of a new version: latencies before, while it is loaded, and after, on one model server.
+"""Measures latencies before, during and after the load of a new version, on one model server.
 
 `run() -> dict`: ResNet50 on the embedded model server by gRPC, a steady load, and a second version published into the
 store in the middle of it.

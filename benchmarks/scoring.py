@@ -1,4 +1,4 @@
-"""What `pipeline score` and the features of a frozen network compute with, against the plain Keras graph.
+"""Measures the engines of `pipeline score` and of frozen networks against the plain Keras graph.
 
 Decoding is left out, it is the same for both. Each round runs every way on the same pixels, one after the other, so
 that what else happens on the machine hits all of them; the ratios are medians over rounds. CPU time an image is given

@@ -1,1 +1,1 @@
-"""What a model promises, and how pixels, tensors and labels cross the line between training and serving."""
+"""Defines a model's contract, and the pixels, tensors and labels that training and serving share."""

@@ -1,4 +1,4 @@
-"""How precisely a model is computed: float32, or a faster format that the machine has that was found good enough."""
+"""Chooses the precision of a model: float32, or a faster format of this machine that its verification allows."""
 
 from __future__ import annotations
 

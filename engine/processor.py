@@ -1,4 +1,4 @@
-"""What the system says of the machine's processor."""
+"""Reads the machine's processor features from the operating system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a SavedModel says of itself: its signatures, read from saved_model.pb without TensorFlow."""
+"""Reads a SavedModel's signatures from saved_model.pb, without TensorFlow."""
 
 from __future__ import annotations
 

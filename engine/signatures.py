@@ -1,4 +1,4 @@
-"""Whether inputs and outputs fit a SignatureDef, in the words that TensorFlow Serving answers.
+"""Checks inputs and outputs against a SignatureDef, with TensorFlow Serving's error messages.
 
 The texts and their order are its own (predict_util.cc and TensorFlow's cc/saved_model/util.cc), because clients match
 on them. Two differ by intent: TensorFlow Serving leaves shapes to the graph, which then fails somewhere inside or, in a

@@ -1,4 +1,4 @@
-"""What the service answers, as Python values; nothing of the project is imported."""
+"""The service's replies as Python values; imports nothing of the project."""
 
 from __future__ import annotations
 

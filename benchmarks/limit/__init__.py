@@ -1,1 +1,1 @@
-"""What this machine could do at best: the network on OpenVINO and the decoding of the picture, nothing around them."""
+"""Measures this machine's limit: the network on OpenVINO and the decoding of the image, without a server."""

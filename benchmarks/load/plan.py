@@ -1,4 +1,4 @@
-"""What to send, how many at a time, for how long."""
+"""Describes one load: requests, concurrency and duration."""
 
 from __future__ import annotations
 

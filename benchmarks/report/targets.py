@@ -1,4 +1,4 @@
-"""What Fovea should reach on a machine, and by how much it does or does not."""
+"""Compares measured results with the targets for a machine."""
 
 from __future__ import annotations
 

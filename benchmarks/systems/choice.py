@@ -1,4 +1,4 @@
-"""Which systems a run measures on this machine, and why some are left out."""
+"""Chooses the systems that a run measures on this machine, and gives the reason for each that is left out."""
 
 from __future__ import annotations
 

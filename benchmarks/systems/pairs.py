@@ -1,4 +1,4 @@
-"""Which peers are held against which Fovea, by the names that they have in results."""
+"""Pairs each peer with the Fovea that it is compared with, by their names in results."""
 
 from __future__ import annotations
 

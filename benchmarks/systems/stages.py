@@ -1,4 +1,4 @@
-"""Where the time of a call goes, as the metrics of Fovea's own programs tell it."""
+"""Splits the time of a call into stages, from the metrics of Fovea's own programs."""
 
 from __future__ import annotations
 

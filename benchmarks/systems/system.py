@@ -1,4 +1,4 @@
-"""What one measured system is: its programs, where it listens, and how it is asked."""
+"""Describes one measured system: its programs, its address and its requests."""
 
 from __future__ import annotations
 

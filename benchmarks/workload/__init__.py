@@ -1,1 +1,1 @@
-"""What every system is measured with: one picture, one Keras network, and the version that Fovea publishes of it."""
+"""The workload of every measured system: one image, one Keras network, and the version that Fovea publishes of it."""

@@ -1,1 +1,1 @@
-"""What decoding an image file takes, and readers of single formats; contract/image.py decodes."""
+"""Estimates the cost of decoding an image file, and reads single formats; contract/image.py decodes."""

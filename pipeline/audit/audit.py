@@ -1,4 +1,4 @@
-"""What is wrong with the images, before any training: every file is read, hashed and decoded once."""
+"""Audits images before training: every file is read, hashed and decoded once."""
 
 from __future__ import annotations
 

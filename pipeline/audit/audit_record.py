@@ -1,4 +1,4 @@
-"""What an audit leaves behind: a table for the console, audit.json, a gallery, and copies of the bad files."""
+"""Writes an audit: a table on the console, audit.json, a gallery, and copies of the bad files."""
 
 from __future__ import annotations
 

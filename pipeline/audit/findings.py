@@ -1,4 +1,4 @@
-"""What an audit has to say: one finding a kind of trouble, with the images that have it."""
+"""Defines a finding of an audit: one kind of fault, with the images that have it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the store and the runs are: flags that every command takes."""
+"""Adds the flags for the store's and the runs' folders, which every command takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must stay on one side of a split: patients by a rule or a column, and copies of one image."""
+"""Groups images that must stay on one side of a split: patients by a rule or a column, and copies of one image."""
 
 from __future__ import annotations
 

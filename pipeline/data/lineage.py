@@ -1,4 +1,4 @@
-"""What a version was trained on: found by its run's manifest, its ancestors' too where it continued their training."""
+"""Finds the images that a version was trained on, by the manifests of its run and of its ancestors' runs."""
 
 from __future__ import annotations
 

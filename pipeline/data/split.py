@@ -1,4 +1,4 @@
-"""Who trains, who validates, who tests: seeded, as even by class as groups allow, never one group on two sides."""
+"""Splits images into train, val and test: seeded, stratified by class, each group on one side."""
 
 from __future__ import annotations
 

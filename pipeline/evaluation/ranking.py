@@ -1,4 +1,4 @@
-"""How well scores put positive images before negative ones, for many weightings of the images at once."""
+"""Computes ROC and precision-recall measures for many weightings of the images at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much each place of the last feature map speaks for a class: Grad-CAM, without a gradient op in the graph.
+"""Computes Grad-CAM maps without a gradient op in the graph.
 
 The class's logit is carried back through the head by hand, layer by layer, up to the pooled or flattened feature map.
 Each kind of layer that stands in a head has its rule here; the numbers are those of tf.GradientTape (a test compares).

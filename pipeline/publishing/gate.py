@@ -1,4 +1,4 @@
-"""Whether a new version may replace the live one: both measured on test images that neither was trained on.
+"""Decides whether a new version replaces the live one, by test images that neither was trained on.
 
 The verdict is one of
 

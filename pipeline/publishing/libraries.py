@@ -1,4 +1,4 @@
-"""Which versions of the libraries made a model: for its provenance."""
+"""Records the versions of the libraries that made a model, for its provenance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a SavedModel on disk does what its contract says, and computes what it should, to the digit.
+"""Verifies that a SavedModel on disk keeps its contract and computes the recorded probabilities.
 
 Before publication the test images are run and compared with the Keras model in memory; nothing is published that
 strays. Later the same comparison is made with what was written down then (pipeline/publishing/verify_published.py).

@@ -1,4 +1,4 @@
-"""What the network is made of: blocks for a drawing, layers for a table."""
+"""Summarises a network: blocks for a drawing, layers for a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens during training: a bar, a watch on the loss, and after each epoch a record, a checkpoint, a decision."""
+"""Keras callbacks of a training: progress bar, watch on the loss, record and checkpoint of each epoch."""
 
 from __future__ import annotations
 

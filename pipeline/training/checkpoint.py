@@ -1,4 +1,4 @@
-"""What training needs to go on after kill -9 as if nothing had happened, written after every epoch.
+"""Writes and restores checkpoints, so that training continues exactly after kill -9.
 
     checkpoints/<number>/
       state.json          where training stands: stage, epoch, curves, best epoch, patience

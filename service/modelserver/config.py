@@ -1,4 +1,4 @@
-"""Which models to serve: a ModelServerConfig, from --model_config_file or from HandleReloadConfigRequest."""
+"""Reads a ModelServerConfig, from --model_config_file or from HandleReloadConfigRequest."""
 
 from __future__ import annotations
 

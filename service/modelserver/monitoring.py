@@ -1,4 +1,4 @@
-"""What Prometheus is told, on a port of its own: calls, batches, and which engine and precision answer."""
+"""The model server's Prometheus metrics, on a port of its own: calls, batches, engines and precisions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a call's time goes, read from the metrics of a real gateway's and a real model server's registry."""
+"""Stages of a call, read from the metrics of a real gateway's and a real model server's registry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How measured systems are started, asked and stopped, and how they take turns."""
+"""Measured systems are started, called, stopped and taken in turns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What decoding is estimated to take: photographs pass, files that ask for much with few bytes do not."""
+"""Estimates of decoding time: photographs pass, small files that decode slowly do not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory decoding takes, measured as the process's peak; and that saving it changes no pixel."""
+"""Memory of decoding, measured as the process's peak; reduced decoding changes no pixel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What clients notice when the disk is full, when publishers are killed, and when two publish at once: nothing."""
+"""Clients notice nothing of a full disk, of killed publishers and of two publishers at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the optic disc is in a drawn eye, as the generator placed it."""
+"""Returns the optic disc of a drawn eye, as the generator placed it."""
 
 from __future__ import annotations
 

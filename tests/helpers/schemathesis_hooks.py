@@ -1,4 +1,4 @@
-"""What schemathesis sends as images: pictures that the tiny model can be asked about, in every format."""
+"""Makes schemathesis send images: in every format, and readable by the tiny model."""
 
 from __future__ import annotations
 

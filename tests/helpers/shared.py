@@ -1,4 +1,4 @@
-"""What takes long to build and is only read: built once a test run, whatever the number of xdist's workers."""
+"""Builds fixtures that take long and are only read, once a test run, whatever the number of xdist's workers."""
 
 from __future__ import annotations
 

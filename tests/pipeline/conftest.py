@@ -1,4 +1,4 @@
-"""What training leaves behind in a process."""
+"""Resets what training sets in a process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What importing the project's modules does: nothing."""
+"""Importing a module of the project has no effect."""
 
 from __future__ import annotations
 

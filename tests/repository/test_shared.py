@@ -1,4 +1,4 @@
-"""What is built once a test run."""
+"""Shared fixtures are built once a test run."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Who may ask: API keys and rate limits."""
+"""Checks API keys and rate limits."""

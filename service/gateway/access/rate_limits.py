@@ -1,4 +1,4 @@
-"""How many requests a client may send: a moving window for each API key or address, kept in this process."""
+"""Limits the requests of a client: a moving window for each API key or address, kept in this process."""
 
 from __future__ import annotations
 

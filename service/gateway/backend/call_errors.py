@@ -1,4 +1,4 @@
-"""What a failed call of the model server means to a client."""
+"""Maps a failed call of the model server to the client's error."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What every room of the gateway knows: the request being answered, deadlines, errors, settings."""
+"""Shared by every room of the gateway: request context, deadlines, errors, settings."""

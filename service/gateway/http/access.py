@@ -1,4 +1,4 @@
-"""Who may ask for what: API keys, their rights, and rate limits, decided before a byte of the body is read.
+"""Authorises requests by API key, rights and rate limit, before a byte of the body is read.
 
 Every path needs a key unless it is named here, so a route that is added later is closed until somebody opens it.
 """

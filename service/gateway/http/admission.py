@@ -1,4 +1,4 @@
-"""Who is worked for now, who waits, and who is sent away: so that a crowd slows nobody down beyond a bound.
+"""Admits a bounded number of requests at a time, queues a bounded number and refuses the rest.
 
 A place is held while images are decoded and the model server works, not while a body is read or a reply is sent: slow
 clients take no places.

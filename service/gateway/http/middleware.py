@@ -1,4 +1,4 @@
-"""What surrounds every request: its id, its metrics, its log line, and the answer to a fault of ours."""
+"""Wraps every request: id, metrics, log line, and the answer to an internal error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is served, and which version a request means.
+"""Finds the served models and the version that each request means.
 
 With a model store the index decides, and every request names a version. Without one, the model server's newest
 AVAILABLE version answers, and requests that ask for no version leave the choice to it.

@@ -1,4 +1,4 @@
-"""What each version promises, asked of the version itself and remembered while it is loaded."""
+"""Fetches each version's contract from the model server and keeps it while the version is loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a version's signatures take and give, asked of the model server and remembered while it is connected."""
+"""Fetches a version's signatures from the model server and keeps them while it is connected."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the gateway keeps of requests: the audit log, and images that people have labelled."""
+"""Keeps records of requests: the audit log, and labelled images as feedback."""

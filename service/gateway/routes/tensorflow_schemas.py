@@ -1,4 +1,4 @@
-"""What /openapi.json says of TensorFlow Serving's routes."""
+"""Schemas of TensorFlow Serving's routes for /openapi.json."""
 
 from __future__ import annotations
 

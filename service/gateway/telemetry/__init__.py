@@ -1,1 +1,1 @@
-"""What the gateway reports of itself: Prometheus metrics, log lines, OpenTelemetry traces."""
+"""Prometheus metrics, log lines and OpenTelemetry traces of the gateway."""

@@ -1,4 +1,4 @@
-"""How many streams and how large batches suit a model on this machine: measured in seconds, once, and kept.
+"""Tunes streams and batch size of a model on this machine: measures once, in seconds, and keeps the result.
 
 What is kept holds for every version of the same signatures and about the same size, since new weights change no speed;
 so a version that is published under load is not measured again.

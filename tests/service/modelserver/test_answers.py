@@ -1,4 +1,4 @@
-"""What callers are told when a model itself fails."""
+"""Errors to callers when a model itself fails."""
 
 from __future__ import annotations
 

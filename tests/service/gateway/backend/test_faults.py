@@ -1,4 +1,4 @@
-"""What clients see when the model server misbehaves."""
+"""Replies to clients when the model server misbehaves."""
 
 from __future__ import annotations
 

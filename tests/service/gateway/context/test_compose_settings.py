@@ -1,4 +1,4 @@
-"""What compose and the image tell the gateway: settings that it takes, and a door that is open only on purpose."""
+"""The settings of compose and of the image: the gateway takes them, and is open on purpose only."""
 
 from __future__ import annotations
 

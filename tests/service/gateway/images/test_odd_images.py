@@ -1,4 +1,4 @@
-"""What happens to image files of every kind: read, or refused with a reason, and nothing else."""
+"""Image files of every kind are read, or refused with a reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the page is for everybody: phones, the dark, keyboards, screen readers, people who get dizzy."""
+"""The page on phones, in dark mode, with keyboards, screen readers and reduced motion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page says while something is missing: a model, a key, the service; and how it goes on by itself."""
+"""The page without a model, without a key and without the service; and its recovery."""
 
 from __future__ import annotations
 
