@@ -30,7 +30,7 @@ _CALLERS = 8  # where it is not what changes
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured.
+    """The size of a measurement.
 
     Attributes:
         seconds: of each window.

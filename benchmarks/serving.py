@@ -38,7 +38,7 @@ _SIDE = 224  # of the network's input, pixels
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured.
+    """The size of a measurement.
 
     Attributes:
         rounds: how often each system is started.
@@ -78,7 +78,7 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Bench:
-    """What all systems of a run are measured with.
+    """The workload that all systems of a run share.
 
     Attributes:
         size: how much.
@@ -259,5 +259,5 @@ def median(values: Any) -> float:
 
 
 def say(text: str, began: float) -> None:
-    """Tell whoever waits."""
+    """Wake the waiting thread."""
     print(f"[{time.monotonic() - began:6.0f} s] {text}", file=sys.stderr, flush=True)

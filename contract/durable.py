@@ -1,4 +1,4 @@
-"""Files that survive a crash: replaced whole or not at all, and on the disk before anybody is told of them."""
+"""Writes files that survive a crash: replaced whole or not at all, and synced to the disk before the call returns."""
 
 from __future__ import annotations
 

@@ -9,12 +9,12 @@ ContractError
 ├── TensorError             a TensorProto that is not a tensor
 │   └── TensorSizeError         values that would repeat beyond a limit
 └── StoreError              the model store on disk is not as it must be
-    └── LiveChangedError        another version became live since somebody looked
+    └── LiveChangedError        another version became live since the index was read
 """
 
 
 class ContractError(Exception):
-    """A document, an array or a file breaks what the contract promises."""
+    """A document, an array or a file breaks the contract."""
 
 
 class ImageError(ContractError):

@@ -73,7 +73,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """What an image file says of itself before any pixel is decoded.
+    """Facts from an image file's header, read before any pixel is decoded.
 
     Attributes:
         format: one of FORMATS.
@@ -130,7 +130,7 @@ class OpenImage:
 
 
 def open_image(data: bytes, spec: InputSpec, *, max_pixels: int = MAX_PIXELS) -> OpenImage:
-    """Read an image's header, and estimate what decoding it takes.
+    """Read an image's header, and estimate its decoding.
 
     Raises:
         ImageError: as `decode_image`, as far as the header tells.
@@ -150,7 +150,7 @@ def open_image(data: bytes, spec: InputSpec, *, max_pixels: int = MAX_PIXELS) ->
 
 
 def decode_image(data: bytes, spec: InputSpec, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """Decode and resize one image to what a model takes.
+    """Decode and resize one image to a model's input.
 
     Args:
         data: the image file's bytes.

@@ -1,4 +1,4 @@
-"""The store's index: which version of each model plays which role, and what servers are told. No disk is touched."""
+"""The store's index: the roles of each model's versions, and the servers' config. No disk is touched."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ ROLES = ("live", "previous", "candidate")
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
-    """Which versions of one model play which role.
+    """The roles of one model's versions.
 
     Attributes:
         live: the version that answers unless a request names another.
-        previous: what was live before; answers when the live one is not loaded.
+        previous: the live version before; answers when the live one is not loaded.
         candidate: loaded and reachable by number or label, but not live.
         highest: the highest version number ever used.
     """

@@ -32,7 +32,7 @@ class Label:
 
     Attributes:
         id: stable identifier, such as the class folder's name or a WordNet id.
-        name: what a person reads.
+        name: for people.
     """
 
     id: str
@@ -41,7 +41,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """How bytes become the array that a model takes.
+    """The conversion of an image file's bytes to a model's input array.
 
     Attributes:
         height: rows of the model's input, pixels.
@@ -67,7 +67,7 @@ class InputSpec:
         """Check every field.
 
         Raises:
-            ContractError: if a value is outside what is documented above.
+            ContractError: if a value is outside the documented range.
         """
         for name in ("height", "width"):
             _check_int(f"input.{name}", getattr(self, name), 1, 8192)
@@ -95,7 +95,7 @@ class InputSpec:
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """A threshold on one label's probability, with what it reached on test images.
+    """A threshold on one label's probability, with its rates on test images.
 
     Attributes:
         label: a label's id.
@@ -112,7 +112,7 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class ModelContract:
-    """What one model version promises; build it with `from_document` or `from_json`.
+    """The contract of one model version; build it with `from_document` or `from_json`.
 
     Attributes:
         document: the whole JSON document, unknown fields included.
@@ -156,7 +156,7 @@ class ModelContract:
         """Check a contract document and give it types.
 
         Raises:
-            ContractError: naming the first field that is missing or wrong, with what was expected and received.
+            ContractError: naming the first field that is missing or wrong, with the expected and the received value.
         """
         if not isinstance(document, Mapping):
             raise ContractError(f"the contract: expected an object. Received: {type(document).__name__}")

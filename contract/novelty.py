@@ -70,7 +70,7 @@ class NoveltyCheck:
         return np.asarray(self.distances(images) > self.threshold)
 
     def document(self) -> dict[str, Any]:
-        """Return what the contract holds, with six significant digits."""
+        """Return the contract's JSON, with six significant digits."""
         return {
             "rule": RULE,
             "center": _rounded(self.center),
@@ -99,7 +99,9 @@ def read_novelty_check(document: object, channels: int) -> NoveltyCheck | None:
             f"baseline: expected {size} statistics. Received: center {center.shape}, whitening {whitening.shape}"
         )
     if not (np.isfinite(center).all() and np.isfinite(whitening).all() and threshold > 0):
-        raise ContractError("baseline: expected finite numbers and a positive threshold. Received: something else")
+        raise ContractError(
+            f"baseline: expected finite numbers and a positive threshold. Received: threshold {threshold}"
+        )
     return NoveltyCheck(center, whitening, threshold)
 
 

@@ -108,7 +108,7 @@ def check_probabilities(probabilities: NDArray[np.floating], num_classes: int) -
     """Check that an array holds one probability distribution a row.
 
     Raises:
-        ContractError: naming what is wrong, with what was expected and received.
+        ContractError: naming the fault, with the expected and the received value.
     """
     if probabilities.ndim != 2 or probabilities.shape[1] != num_classes:
         raise ContractError(
@@ -120,7 +120,10 @@ def check_probabilities(probabilities: NDArray[np.floating], num_classes: int) -
         return
     if not np.isfinite(probabilities).all():
         raise ContractError("probabilities: expected finite numbers. Received: NaN or infinity")
-    raise ContractError("probabilities: expected rows in [0, 1] that sum to 1. Received: something else")
+    lowest, farthest = float(probabilities.min()), max(sums, key=lambda value: abs(value - 1))
+    raise ContractError(
+        f"probabilities: expected rows in [0, 1] that sum to 1. Received: sum {farthest:.6g}, minimum {lowest:.6g}"
+    )
 
 
 def _prediction(index: int, label: Label, probability: np.floating) -> Prediction:

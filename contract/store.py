@@ -2,14 +2,14 @@
 
     models/
       index.json                    which version of each model is live, previous, candidate: the truth
-      models.config                 what a server loads, in TensorFlow Serving's format; derived from the index
+      models.config                 the versions to load, in TensorFlow Serving's format; derived from the index
       .filling                      there while docker compose's `seed` trains the first model
-      .lock                         held (flock) by whoever writes
+      .lock                         held (flock) by a writer
       .staging/<random>/            versions being written, a name no server reads; its writer holds a flock on it
       <name>/<version>/             finished versions, never changed, numbers never reused
 
 Readers take no lock: index and config are replaced atomically. Writers order their steps so that being killed between
-any two leaves a store that serves what it served before: the version directory appears first, by one rename, then the
+any two leaves a store that serves as before: the version directory appears first, by one rename, then the
 index names it, then the config is derived.
 """
 
@@ -265,7 +265,7 @@ class ModelStore:
                 index[name] = replace(entry, highest=version)
                 self._write_index(index)
             doomed = self._new_staging()
-            # One rename, so that nobody ever sees half a version; what is killed after it is cleaned up by the next.
+            # One rename, so that no reader sees half a version; leftovers of a killed process go with the next staging.
             self.version_path(name, version).rename(doomed / "version")
         shutil.rmtree(doomed, ignore_errors=True)
 

@@ -179,7 +179,7 @@ def _decode_values(proto: Any, count: int) -> NDArray[Any]:
     try:
         return _decode_numbers(proto, dtype, field, count)
     except OverflowError as err:
-        raise TensorError(f"expected values of type {dtype}. Received: a value out of its range") from err
+        raise TensorError(f"a value is out of range for type {dtype}") from err
 
 
 def read_shape(info: Any) -> tuple[int, ...] | None:
@@ -228,7 +228,7 @@ def _decode_half(proto: Any, count: int) -> NDArray[Any]:
     try:
         bits = _decode_numbers(proto, np.dtype(np.uint16), "half_val", count)
     except OverflowError as err:
-        raise TensorError("expected 16-bit patterns in half_val. Received: a larger number") from err
+        raise TensorError("a value of half_val is over 16 bits") from err
     if proto.dtype == types_pb2.DT_HALF:
         return bits.view(np.float16)
     return (bits.astype(np.uint32) << 16).view(np.float32)
@@ -253,7 +253,7 @@ def _split_strings(content: bytes, count: int) -> list[bytes]:
         try:
             length, position = read_varint(content, position)
         except ValueError as err:
-            raise TensorError("expected the length of a string. Received: bytes that end before it") from err
+            raise TensorError("tensor_content ends before the length of a string") from err
         lengths.append(length)
     if sum(lengths) != len(content) - position:
         raise TensorError(f"expected {sum(lengths)} bytes of strings. Received: {len(content) - position}")

@@ -41,7 +41,7 @@ class Engine(abc.ABC):
     Attributes:
         name: the runtime, such as "tensorflow".
         precision: of the arithmetic inside, such as "float32".
-        signatures: what the model can be asked.
+        signatures: of the model, by name.
         any_rank: whether the runtime feeds inputs of another rank than the signature's, and its graph decides.
         has_streams: whether the runtime heeds `LoadSettings.num_streams` and `LoadSettings.single_row`.
     """
@@ -96,12 +96,12 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Release what the model holds; nothing runs on it any more."""
+        """Release the model's memory; it must not run afterwards."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadSettings:
-    """How a runtime loads a model.
+    """Settings with which a runtime loads a model.
 
     Attributes:
         precision: "auto" or one that `Runtime.precisions` lists.

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 def import_runtime(engine: str = AUTO) -> None:
-    """Import what loading a model needs, ahead of the first one: once a process, and slow on TensorFlow.
+    """Import the runtime ahead of the first model: once a process, and slow on TensorFlow.
 
     Args:
         engine: as `load_engine` takes it.

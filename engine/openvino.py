@@ -41,7 +41,7 @@ from engine.signatures import data_type_of, is_batched
 logger = logging.getLogger(__name__)
 
 _TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
-# What the CPU plugin calls arithmetic that may be faster than float32, the fastest first.
+# The CPU plugin's names of precisions that may be faster than float32, the fastest first.
 _CAPABILITIES = {"BF16": "bfloat16", "FP16": "float16"}
 _TOOLS = "openvino.tools.ovc"
 _NO_REASON = ("Exception from ", "Check '", "To facilitate ")
@@ -226,7 +226,7 @@ def select_faster(capabilities: Collection[str], *, machine: str, flags: Collect
     Args:
         capabilities: in OpenVINO's words, such as "BF16".
         machine: as `platform.machine` names it.
-        flags: what the processor can do, as `processor_flags` gives it.
+        flags: of the processor, as `processor_flags` gives them.
     """
     has_fast_half = machine not in ("x86_64", "AMD64") or "amx_fp16" in flags
     return tuple(
@@ -309,7 +309,7 @@ def _read_contract(directory: Path, signatures: Signatures) -> bytes | None:
 
 
 def _check_ports(signature: str, definition: SignatureDef, compiled: Any) -> None:
-    """Check that a compiled model takes and gives what its signature says.
+    """Check that a compiled model's inputs and outputs fit its signature.
 
     Raises:
         UnreadableError: if a tensor is missing or of another type; texts are none of OpenVINO's.
@@ -324,7 +324,7 @@ def _check_ports(signature: str, definition: SignatureDef, compiled: Any) -> Non
 
 
 def _check_precision(compiled: Any, precision: str) -> None:
-    """Check that the arithmetic is what was asked for: where it cannot be, the plugin takes another and says nothing.
+    """Check the precision: the plugin silently takes another one where it lacks the wanted one.
 
     Raises:
         PrecisionError: if it is another one.

@@ -47,7 +47,7 @@ def _is_verified(directory: Path, engine: str, precision: str) -> bool:
         tolerance = ModelContract.from_json((directory / CONTRACT_FILE).read_bytes()).tolerance
         document = json.loads((directory / VERIFICATION_FILE).read_bytes())
     except (OSError, ValueError, ContractError):
-        return False  # somebody else's model: nothing is known of it
+        return False  # another program's model, without a verification
     found = document.get("deviations") if isinstance(document, dict) else None
     return any(
         (item.get("engine"), item.get("precision")) == (engine, precision) and _is_good(item, tolerance)

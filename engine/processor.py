@@ -16,7 +16,7 @@ def processor_name() -> str:
 
 
 def processor_flags() -> frozenset[str]:
-    """Return what the processor can do, in the kernel's words such as "amx_bf16"; empty where it does not say."""
+    """Return the processor's features, by the kernel's names such as "amx_bf16"; empty where it does not say."""
     line = next((line for line in _lines() if line.startswith(("flags", "Features"))), "")
     return frozenset(line.partition(":")[2].split())
 

@@ -35,7 +35,7 @@ def check_input_names(signature: SignatureDef, names: Iterable[str]) -> None:
     """Check that exactly the signature's inputs are given.
 
     Raises:
-        InputError: naming what is missing and what is too much.
+        InputError: naming missing and extra inputs.
     """
     received, expected = set(names), set(signature.inputs)
     if len(received) != len(expected):
@@ -78,7 +78,7 @@ def check_inputs(signature: SignatureDef, inputs: Mapping[str, NDArray[Any]], *,
         any_rank: whether the runtime itself decides on inputs of another rank than the signature's.
 
     Raises:
-        InputError: naming the first input that does not fit, what was expected and what was received.
+        InputError: naming the first input that does not fit, with the expected and the received type.
     """
     # TensorFlow's runtime numbers the arguments in the order of their tensors' names.
     feeds = sorted(inputs, key=lambda alias: str(signature.inputs[alias].name))

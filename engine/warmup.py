@@ -89,7 +89,7 @@ def _parse_record(record: bytes) -> PredictRequest:
 
 
 def frame_record(record: bytes) -> bytes:
-    """Return the bytes of one TFRecord: lengths and checksums around what it holds."""
+    """Return the bytes of one TFRecord: lengths and checksums around the data."""
     length = struct.pack("<Q", len(record))
     return b"".join(
         (length, struct.pack("<I", _masked_crc(length)), record, struct.pack("<I", _masked_crc(record))),

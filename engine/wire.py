@@ -1,7 +1,7 @@
 """Reads parts of a protobuf message without the rest.
 
 A SavedModel with constant weights is a message of 100 MB whose signatures are some kilobytes. Parsing it whole holds
-Python's lock for 80 ms, during which a server that loads a version answers nobody, and as much memory again.
+Python's lock for 80 ms, during which a server that loads a version answers no call, and as much memory again.
 """
 
 from __future__ import annotations

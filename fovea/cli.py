@@ -1,4 +1,4 @@
-"""The command `fovea`: finds a command, imports what it needs, runs it.
+"""Runs the command `fovea`: finds a subcommand, imports its modules, calls it.
 
 Exit status: 0 done, 1 refused or failed (the reason is the last line of stderr), 2 wrong use.
 """

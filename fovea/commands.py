@@ -1,4 +1,4 @@
-"""The commands of `fovea`: what each does, what it needs, how it is typed."""
+"""Lists the commands of `fovea`, with help, extras and examples."""
 
 from __future__ import annotations
 
@@ -59,9 +59,7 @@ COMMANDS = {
             "fovea train cells.zip --name cells --recipe classic --set train.epochs=10",
             source="run",
         ),
-        _pipeline(
-            "resume", _TRAIN, "go on with a run that was stopped", "fovea resume cells", "fovea resume cells/RUN"
-        ),
+        _pipeline("resume", _TRAIN, "continue a run that was stopped", "fovea resume cells", "fovea resume cells/RUN"),
         Command(
             "report",
             _TRAIN,
@@ -72,11 +70,11 @@ COMMANDS = {
             ("fovea report", "fovea report cells", "fovea report cells/candidate --open"),
         ),
         _pipeline("backbones", _TRAIN, "list the networks that model.backbone can name", "fovea backbones", extras=()),
-        _pipeline("weights", _TRAIN, "fetch ImageNet weights, or say how to", "fovea weights ResNet50"),
+        _pipeline("weights", _TRAIN, "download ImageNet weights, or print where to put them", "fovea weights ResNet50"),
         _pipeline(
             "audit",
             _DATA,
-            "say what is wrong with the images; exit status 1 on errors",
+            "find faults in a data set's images; exit status 1 on errors",
             "fovea audit cells",
             "fovea audit cells --quarantine bad",
             extras=WITHOUT_TENSORFLOW,

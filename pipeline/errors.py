@@ -2,11 +2,11 @@
 
 
 class PipelineError(Exception):
-    """A run cannot go on; the message says what happened, what was expected and what was received."""
+    """A run cannot go on; the message has the fault, the expected and the received value."""
 
 
 class DatasetError(PipelineError):
-    """The images are not what a classifier can be trained on."""
+    """The images do not fit the training of a classifier."""
 
 
 class LayoutError(DatasetError):
@@ -22,7 +22,7 @@ class RecipeError(PipelineError):
 
 
 class WeightsError(PipelineError):
-    """Pretrained weights cannot be reached, or are not what they should be."""
+    """Pretrained weights cannot be reached, or do not match their checksum or network."""
 
 
 class TrainingError(PipelineError):
@@ -34,11 +34,11 @@ class ResumeError(PipelineError):
 
 
 class VerificationError(PipelineError):
-    """The exported model does not compute what the trained one does; nothing was published."""
+    """The exported model computes other values than the trained one; nothing was published."""
 
 
 class CacheError(PipelineError):
-    """What was to be kept for later runs cannot be written; what is already there stays."""
+    """Features cannot be written; those already stored stay."""
 
 
 class ImportedModelError(PipelineError):

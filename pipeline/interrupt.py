@@ -44,7 +44,7 @@ def uncovered_interrupts() -> Iterator[None]:
 
 
 def check_interrupt() -> None:
-    """Raise KeyboardInterrupt if a SIGINT came that nobody has answered."""
+    """Raise KeyboardInterrupt if a SIGINT is pending."""
     if _asked.is_set():
         raise KeyboardInterrupt
 

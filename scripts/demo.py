@@ -2,7 +2,7 @@
 """`make demo`: sample images, a trained and published model, a server, one answer over HTTP.
 
 Only the standard library and the commands that README names: this is what a newcomer would type, in order. Whatever it
-starts it stops, also when a step fails or somebody presses Ctrl-C. Run it from anywhere with the project's Python.
+starts it stops, also when a step fails or Ctrl-C is pressed. Run it from anywhere with the project's Python.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CONTENT_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png
 
 
 class DemoError(Exception):
-    """A step did not do what it should; the text says which."""
+    """A step failed; the text names it."""
 
 
 def main() -> int:

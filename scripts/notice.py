@@ -268,7 +268,7 @@ def shared_libraries(package: str) -> Iterator[str]:
 
 
 def find_shared(path: str) -> Library | None:
-    """Return what a shared library is; None if `SHARED` does not know it."""
+    """Return a shared library's entry; None if `SHARED` has none."""
     name = stem(path)
     family = next((family for pattern, family in FAMILIES.items() if re.fullmatch(pattern, name)), name)
     return SHARED.get(family)

@@ -23,7 +23,7 @@ SUPPORTED = ((3, 13), (3, 12), (3, 11))
 NEEDED_GB = 4.0
 PLATFORMS = {("Linux", "x86_64"), ("Linux", "aarch64"), ("Darwin", "arm64")}
 
-# Run by a candidate interpreter; prints what the choice depends on.
+# Run by a candidate interpreter; prints its version and features.
 PROBE = """
 import importlib.util, platform, sys
 print(sys.version_info[0], sys.version_info[1], platform.machine(), sys.executable)
@@ -104,7 +104,7 @@ def check_avx(machine: str, cpuinfo: Path) -> None:
 
 
 def check_disk(free_bytes: int) -> None:
-    """Refuse to start what a full disk would interrupt."""
+    """Refuse to start without enough disk space."""
     free_gb = free_bytes / 1e9
     if not is_installed() and free_gb < NEEDED_GB:
         raise Unmet(
@@ -114,7 +114,7 @@ def check_disk(free_bytes: int) -> None:
 
 
 def is_installed() -> bool:
-    """Return whether .venv already holds most of what a lock asks for."""
+    """Return whether .venv already holds most of a lock's packages."""
     return any(VENV.glob("lib/python*/site-packages/tensorflow"))
 
 
@@ -141,7 +141,7 @@ def choose_python(override: str) -> str:
 
 
 def probe(name: str) -> Tuple[str, str]:
-    """Ask an interpreter what it is.
+    """Read an interpreter's version and features.
 
     Returns:
         Its path and "", or "" and why it cannot be used.
@@ -214,7 +214,7 @@ def run(command: List[str], failure: str) -> None:
 
 
 def say(text: str) -> None:
-    """Tell progress on stderr, so that stdout stays what was asked for."""
+    """Print progress on stderr; stdout holds the result alone."""
     print(f"preflight: {text}", file=sys.stderr, flush=True)
 
 

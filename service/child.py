@@ -20,7 +20,7 @@ class Child:
     order. On Linux the kernel kills it when the parent dies without having stopped it.
 
     Args:
-        name: what people call it.
+        name: shown in messages.
         arguments: the command and its flags.
         pass_fds: file descriptors that it inherits.
     """
@@ -69,7 +69,7 @@ def _environment() -> dict[str, str]:
 
 
 def _die_with(parent: int) -> Callable[[], None] | None:
-    """Return what a new process runs first: it asks the kernel for SIGKILL when its parent dies."""
+    """Return the function that a new process runs first: it asks the kernel for SIGKILL when its parent dies."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None, use_errno=True).prctl

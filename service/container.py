@@ -31,7 +31,7 @@ class ContainerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Which image runs, and how it is reached.
+    """Image and network of a container.
 
     Attributes:
         image: has `tensorflow_model_server`.
@@ -53,7 +53,7 @@ class ServingContainer:
         placement: image and network.
 
     Attributes:
-        name: what people call it.
+        name: shown in messages.
         address: host:port of its gRPC.
 
     Raises:
@@ -137,7 +137,7 @@ class ServingContainer:
 
 
 def _reason(err: Exception) -> str:
-    """Return what the engine said, without the request that it answered."""
+    """Return the engine's message, without its request."""
     return str(getattr(err, "explanation", None) or err)
 
 
@@ -170,7 +170,7 @@ def _options(root: Path, placement: Placement, port: int) -> dict[str, Any]:
 
 
 def _remove_orphans(client: Any) -> None:
-    """Remove containers whose `up` is gone: nobody watches them, and they hold a port and memory."""
+    """Remove containers whose `up` is gone: they hold a port and memory."""
     for container in client.containers.list(all=True, filters={"label": _LABEL}):
         owner = container.labels[_LABEL]
         if not (owner.isdecimal() and Path(f"/proc/{owner}").exists()):

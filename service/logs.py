@@ -93,7 +93,7 @@ def wanted_format(argv: Sequence[str], environ: Mapping[str, str]) -> Literal["t
 
 
 def prepare_log(argv: Sequence[str], environ: Mapping[str, str]) -> None:
-    """Makes every line JSON from here on, if that is asked for: also what importing the program prints.
+    """Makes every line JSON from here on, if that is set: also lines that an import prints.
 
     Args:
         argv: the program's flags.
@@ -244,7 +244,7 @@ def _start_relay(real: Sequence[int]) -> None:
 
 
 def _replace_relay(relay: subprocess.Popen[bytes], real: Sequence[int]) -> None:
-    """Give the real stdout and stderr back if the relay is killed: a pipe without a reader breaks whoever prints."""
+    """Give the real stdout and stderr back if the relay is killed: a pipe without a reader makes every print fail."""
     relay.wait()
     for number, fd in zip((1, 2), real, strict=True):
         os.dup2(fd, number)
@@ -254,7 +254,7 @@ def _replace_relay(relay: subprocess.Popen[bytes], real: Sequence[int]) -> None:
 
 
 def _drain() -> None:
-    """Wait until the relay has read what was printed: in a container it dies with the first process."""
+    """Wait until the relay has read all lines: in a container it dies with the first process."""
     deadline = time.monotonic() + _DRAIN_S
     with contextlib.suppress(OSError, ValueError):
         for stream in (sys.stdout, sys.stderr):

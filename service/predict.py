@@ -18,7 +18,7 @@ _DESCRIPTION = "Classifies image files with a running service."
 
 
 def main(argv: Sequence[str], prog: str = PROG) -> int:
-    """Send images, print what the service says.
+    """Send images and print the predictions.
 
     Args:
         argv: the command line.

@@ -72,7 +72,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class ImagePrediction:
-    """What became of one image.
+    """The prediction of one image, or its error.
 
     Attributes:
         name: the file's name.
@@ -93,7 +93,7 @@ class ImagePrediction:
 
 @dataclass(frozen=True, slots=True)
 class ImageExplanation(ImagePrediction):
-    """What became of one image, and where in it a class was seen.
+    """The explanation of one image, or its error.
 
     Attributes:
         explained: the class; None if the image was refused.
@@ -125,7 +125,7 @@ class ImageEmbedding:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What every reply of a model says.
+    """Fields that every reply of a model has.
 
     Attributes:
         model: the model that answered.
@@ -252,7 +252,7 @@ class Readiness:
     Attributes:
         ready: whether it does.
         models: the models that answer, and the version that does.
-        reason: what it waits for; None if it is ready.
+        reason: the missing part; None if it is ready.
     """
 
     ready: bool

@@ -207,7 +207,7 @@ def _wait(
 
 
 def _stop(children: Sequence[Child | ServingContainer], settings: Settings, *, signals: Signals) -> str | None:
-    """Stop the gateway, which answers what it has accepted, and then the model server, which it needs for that."""
+    """Stop the gateway, which answers its accepted requests, and then the model server."""
     model_server, gateway = children
     gateway_s = settings.shutdown_delay_s + settings.drain_timeout_s + _GATEWAY_MARGIN_S
     for child, limit_s in ((gateway, gateway_s), (model_server, _MODEL_SERVER_STOP_S)):
@@ -222,7 +222,7 @@ def _stop(children: Sequence[Child | ServingContainer], settings: Settings, *, s
 
 
 def _report(reply: dict[str, dict[str, str]] | None, url: str, *, said: set[str]) -> bool:
-    """Print what is new about readiness, and which models do not answer; return whether the service is ready."""
+    """Print changes of readiness, and models that do not answer; return whether the service is ready."""
     if reply is None:
         return False
     if "error" not in reply:

@@ -29,7 +29,7 @@ Rate = Callable[[int, int], float]  # streams and batch -> images a second, meas
 
 @dataclass(frozen=True)
 class Setting:
-    """How the network is run.
+    """One setting of the network's execution.
 
     Attributes:
         streams: runs computed at a time.

@@ -12,7 +12,7 @@ BATCH_WAIT_S = 0.01
 
 
 class Arguments(NamedTuple):
-    """What a server is told.
+    """The command-line arguments of a peer's server.
 
     Attributes:
         model: a .keras file, or a version's folder.

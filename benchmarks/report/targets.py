@@ -36,7 +36,7 @@ class Target:
 
     @property
     def digits(self) -> int:
-        """How many tell `measured` from `wanted`, after the point."""
+        """Digits after the point that tell `measured` from `wanted`."""
         return 2 if self.unit == "times" else 1
 
     @property

@@ -60,7 +60,7 @@ class Running:
 
     @property
     def address(self) -> str:
-        """Where it is asked."""
+        """The address of the system."""
         return self.system.address(self.place)
 
     def groups(self) -> dict[str, list[int]]:

@@ -13,7 +13,7 @@ from benchmarks.systems.bodies import Wrap, raw
 
 @dataclass(frozen=True)
 class Place:
-    """Where a system may put what it needs.
+    """The folders that a system may write to.
 
     Attributes:
         folder: for sockets and logs; its own.
@@ -40,7 +40,7 @@ def listens_on_port(place: Place) -> str:
 
 @dataclass(frozen=True)
 class System:
-    """How to start a system and how to ask it.
+    """Starts one system and builds its requests.
 
     Attributes:
         name: in results.
@@ -58,7 +58,7 @@ class System:
         names_index: how its replies name the class index, with {} for the number; what does not hold it is no answer.
             Empty where replies are not text.
         metrics: given a place, URLs of metrics by which `stages` can tell where the time of a call goes.
-        polls: whether it computes while nobody asks, so that it must be stopped while another system is measured.
+        polls: whether it computes without requests, so that it must be stopped while another system is measured.
         untold: programs whose CPU means nothing, such as a client of another server that does the work.
     """
 

@@ -27,7 +27,7 @@ def check_size(image: Image.Image, max_pixels: int) -> None:
     """Refuse an image of more than `max_pixels` or of an enormous side.
 
     Raises:
-        ImageTooLargeError: with what was expected.
+        ImageTooLargeError: with the limit.
     """
     num_pixels = image.width * image.height
     if num_pixels > max_pixels:

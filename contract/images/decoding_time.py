@@ -92,7 +92,7 @@ def estimate_seconds(image: Image.Image, data: bytes, size: tuple[int, int], spe
         image: opened, not loaded; drafted to the scale at which it will be decoded.
         data: the file's bytes.
         size: (width, height) by the header, before any draft.
-        spec: what the image becomes.
+        spec: of the decoded image.
         turned: whether EXIF asks for another orientation.
     """
     num_pixels = image.width * image.height

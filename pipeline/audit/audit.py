@@ -32,7 +32,7 @@ _IMBALANCE = 5  # times as many images in the largest class as in the smallest
 _NOTES = frozenset({".csv", ".html", ".json", ".md", ".parquet", ".pdf", ".txt", ".xlsx", ".xml", ".yaml"})
 _WAYS_ROUND = {
     "two_labels": "decide which label is right and remove the other copy",
-    "leaked_copies": "remove them from one side, or go on with numbers that are worth nothing with --allow-leakage",
+    "leaked_copies": "remove them from one side, or accept invalid test metrics with --allow-leakage",
 }
 
 
@@ -53,7 +53,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What the audit found.
+    """The result of an audit.
 
     Attributes:
         images: the readable ones, in the set's order.
@@ -116,7 +116,7 @@ def check_audit(found: Audit, labels: Sequence[str], data: Data) -> None:
     Args:
         found: the audit.
         labels: classes that must keep at least one training image.
-        data: what the recipe lets pass.
+        data: the recipe's settings of the audit.
 
     Raises:
         DatasetError: naming the files and the way round.

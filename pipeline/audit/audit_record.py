@@ -35,7 +35,7 @@ def write_audit(folder: Path, dataset: Dataset, found: Audit, pixels: Pixels) ->
 
     Args:
         folder: of the run.
-        dataset: what was audited.
+        dataset: the audited set.
         found: the audit.
         pixels: where the thumbnails' pixels are; those that are not cached are decoded again.
     """

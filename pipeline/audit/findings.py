@@ -17,7 +17,7 @@ class Finding:
     Attributes:
         level: an error stops a run before training.
         code: stable name.
-        message: what was found, with a count.
+        message: the fault, with a count.
         images: paths below the source; several in one entry belong together, such as an image and its copy.
     """
 

@@ -85,7 +85,7 @@ def find_split_groups(examples: Sequence[Example], data: Data) -> list[Finding]:
 
 
 def _kinds_of(copies: Sequence[Example]) -> list[str]:
-    """Return what is wrong with images whose pixels are the same."""
+    """Return findings on images whose pixels are the same."""
     if len(copies) < 2:
         return []
     sides = {copy.split for copy in copies}

@@ -35,7 +35,7 @@ def find_quality(qualities: Mapping[str, ImageQuality], spec: InputSpec) -> list
 
     Args:
         qualities: of the readable images, by path.
-        spec: what the model takes.
+        spec: the model's input.
     """
     shape = _aspect_ratios(qualities)
     blurred = _blurred_below([quality.sharpness for quality in qualities.values() if quality.contrast >= FLAT])

@@ -35,7 +35,7 @@ NUM_PARAMETERS = 10
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """What happens to one image, in the names of ImageDataGenerator's `get_random_transform`.
+    """The changes to one image, in the names of ImageDataGenerator's `get_random_transform`.
 
     Attributes:
         theta: degrees.
@@ -79,7 +79,7 @@ class FastAugmentation:
     def prepare(
         self, images: NDArray[np.uint8], keys: Sequence[str], epoch: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Draw what happens to a batch.
+        """Draw the changes to a batch.
 
         Args:
             images: uint8, shape (batch, height, width, channels).
@@ -134,7 +134,7 @@ def draw_transform(settings: Augment, seed: int, epoch: int, key: str, *, size: 
         settings: ranges.
         seed: of the run.
         epoch: counted from 0.
-        key: what names the image's content.
+        key: of the image's content.
         size: height and width, pixels.
     """
     digest = hashlib.blake2b(f"{seed}/{epoch}/{key}".encode(), digest_size=4 * _DRAWS).digest()

@@ -1,4 +1,4 @@
-"""A contact sheet of what augmentation does: each row an image, first as it is, then as the first epochs see it."""
+"""Draws a contact sheet of augmentation: each row an image, first unchanged, then as the first epochs change it."""
 
 from __future__ import annotations
 

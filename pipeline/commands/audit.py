@@ -1,4 +1,4 @@
-"""`audit`: what is wrong with the images, before any training."""
+"""`audit`: find faults in images, before any training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`evaluate` and `compare`: what published versions are worth on labelled images."""
+"""`evaluate` and `compare`: measure published versions on labelled images."""
 
 from __future__ import annotations
 

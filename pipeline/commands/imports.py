@@ -1,4 +1,4 @@
-"""`import`: bring in anybody's SavedModel."""
+"""`import`: publish a SavedModel that another program wrote."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def add(commands: Any) -> None:
         "--preprocessing",
         choices=_PREPROCESSINGS,
         default="none",
-        help="what a float model takes: none (0 to 255, the default), unit (0 to 1), or Keras's modes tf (-1 to 1), "
+        help="pixels of a float model: none (0 to 255, the default), unit (0 to 1), or Keras's modes tf (-1 to 1), "
         "caffe, torch",
     )
     command.add_argument("--softmax", action="store_true", help="the model gives logits")

@@ -55,7 +55,7 @@ def _models(arguments: argparse.Namespace) -> None:
 
 
 def _describe(store: ModelStore, name: str, version: int) -> dict[str, Any]:
-    """Return what is known of a version; one whose contract cannot be read is listed all the same."""
+    """Return a version's row of the list; one whose contract cannot be read is listed all the same."""
     try:
         provenance = store.read_contract(name, version).document.get("provenance")
     except ContractError:

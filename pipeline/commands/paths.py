@@ -21,7 +21,7 @@ def check_dataset(path: Path) -> None:
 
 
 def check_folder(path: Path, what: str) -> None:
-    """Refuse what is not a folder.
+    """Refuse a path that is not a folder.
 
     Args:
         path: of the command line.

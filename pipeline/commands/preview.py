@@ -1,4 +1,4 @@
-"""`preview`: draw what augmentation does to a set."""
+"""`preview`: draw augmented images of a set."""
 
 from __future__ import annotations
 

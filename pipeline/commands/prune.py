@@ -1,4 +1,4 @@
-"""`prune`: delete what nobody needs any more."""
+"""`prune`: delete old versions, leftovers of old runs and old features."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def add(commands: Any) -> None:
         metavar="N",
         help="keep each model's N newest versions beside those that are live, previous or candidate",
     )
-    command.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
+    command.add_argument("--dry-run", action="store_true", help="only list what would be deleted")
     add_folders(command)
     command.set_defaults(command=_prune)
 

@@ -29,7 +29,7 @@ def add(commands: Any) -> None:
     run.add_argument("--force", action="store_true", help="make the version live whatever the gate says")
     add_data_options(run)
     run.add_argument(
-        "--resume", metavar="RUN", help="go on with a stopped run of this name: its id or latest; recipe as it was"
+        "--resume", metavar="RUN", help="continue a stopped run of this name, by its id or latest, with its own recipe"
     )
     add_folders(run)
     run.set_defaults(command=_run)
@@ -84,7 +84,7 @@ def _resume(arguments: argparse.Namespace) -> None:
 
 
 def print_result(result: RunResult) -> None:
-    """Print what a run has done."""
+    """Print the results of a run."""
     for deviation in result.deviations:
         print(
             f"verified: {deviation.images} images on {deviation.engine} at {deviation.precision}, "

@@ -1,4 +1,4 @@
-"""`verify`: compare a published version with what was recorded when it was published."""
+"""`verify`: compare a published version with its recorded probabilities."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _verify(arguments: argparse.Namespace) -> None:
             if found is None
             else [
                 f"{found.images} images on {found.engine} at {found.precision}, at most {found.max_deviation:.1e} from "
-                f"what was written down, {found.changed_predictions} predictions changed"
+                f"the recorded probabilities, {found.changed_predictions} predictions changed"
             ]
         )
         print(f"{comparison.what}: {'; '.join([*words, *filter(None, [comparison.note])])}")

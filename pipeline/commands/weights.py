@@ -8,7 +8,9 @@ from typing import Any
 
 def add(commands: Any) -> None:
     """Describe the command to argparse."""
-    weights = commands.add_parser("weights", help="fetch ImageNet weights into Keras's cache, or say how to")
+    weights = commands.add_parser(
+        "weights", help="download ImageNet weights into Keras's cache, or print where to put them"
+    )
     weights.add_argument("backbone")
     weights.set_defaults(command=_weights)
 

@@ -62,7 +62,7 @@ def measure_quality(header: ImageHeader, pixels: NDArray[np.uint8]) -> ImageQual
     """Measure one image.
 
     Args:
-        header: what its file says.
+        header: of its file.
         pixels: uint8, shape (height, width, channels), 1 or 3 channels.
     """
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)

@@ -32,7 +32,7 @@ _SHOWN = 5  # names in one line
 
 
 class Source(Protocol):
-    """Where the bytes of a set's files come from."""
+    """Reads the bytes of a set's files."""
 
     @property
     def location(self) -> Path:

@@ -32,7 +32,7 @@ class Seen:
     groups: frozenset[str] = frozenset()
 
     def __or__(self, other: Seen) -> Seen:
-        """Return what either has seen."""
+        """Return the images of both."""
         return Seen(self.sha256 | other.sha256, self.groups | other.groups)
 
     def knows(self, row: ManifestRow) -> bool:
@@ -41,7 +41,7 @@ class Seen:
 
 
 def seen_in(manifest: Manifest) -> Seen:
-    """Return what a run with this manifest trains and validates on."""
+    """Return the images that a run with this manifest trains and validates on."""
     rows = [row for row in manifest.rows if row.split != "test"]
     return Seen(frozenset(row.sha256 for row in rows), frozenset(row.group for row in rows))
 
@@ -53,7 +53,7 @@ def trained_data(contract: ModelContract) -> Data:
         found = found.get(key) if isinstance(found, Mapping) else None
     try:
         return Data.model_validate(found or {})
-    except ValidationError:  # written by another Fovea, or by nobody that we know
+    except ValidationError:  # written by another Fovea or another program
         return Data()
 
 
@@ -72,7 +72,7 @@ def find_run(store: ModelStore, runs_dir: Path, name: str, version: int) -> Path
 
 
 def seen_by(store: ModelStore, runs_dir: Path, name: str, version: int) -> Seen | None:
-    """Return what a version and those whose training it continued have seen, or None if its own manifest is gone.
+    """Return the images of a version's training and of its ancestors', or None if its own manifest is gone.
 
     Raises:
         StoreError: if there is no such version.
@@ -88,7 +88,7 @@ def seen_by(store: ModelStore, runs_dir: Path, name: str, version: int) -> Seen 
 
 
 def seen_by_ancestors(store: ModelStore, runs_dir: Path, weights: Any) -> Seen:
-    """Return what the versions have seen from whose Keras model a training started.
+    """Return the training images of the versions whose Keras model a training started from.
 
     Args:
         store: where the ancestors are looked for, by the hash of their Keras model.
@@ -114,7 +114,7 @@ def _find_by_model(store: ModelStore, sha256: str) -> tuple[str, int] | None:
         try:
             if _provenance(store, name, version).get("keras_model_sha256") == sha256:
                 return name, version
-        except ContractError:  # a version that cannot be read is nobody's known ancestor
+        except ContractError:  # a version that cannot be read is no known ancestor
             continue
     return None
 

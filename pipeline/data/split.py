@@ -30,7 +30,7 @@ class ManifestRow:
         path: below the source.
         sha256: hex digest of the file's bytes.
         label: its class.
-        group: what must stay on one side of a split, such as a patient.
+        group: stays on one side of a split, such as a patient.
         split: the side it is on.
     """
 

@@ -32,7 +32,7 @@ _MAX_CURVES = 20  # classes whose ROC and precision-recall points are written do
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the classifier makes of the validation and test images.
+    """The evaluation of a classifier on its validation and test images.
 
     Attributes:
         temperature: fitted on the validation images.
@@ -43,7 +43,7 @@ class Evaluation:
         test: accuracy and all else, as `metrics.measure` gives it, with the positive class (`screening`) and curves.
         calibration: where the temperature comes from, reliability before and after.
         operating_points: as in metrics.json.
-        warnings: what a reader of the numbers must know.
+        warnings: on the validity of the numbers.
     """
 
     temperature: float
@@ -128,7 +128,7 @@ def targets_of(rows: Sequence[ManifestRow], labels: Sequence[str]) -> NDArray[np
 
 
 def draft_contract(labels: Sequence[str], pixels: Pixels, temperature: float) -> ModelContract:
-    """Return a contract with what the exported graphs are built from, before the rest of it is known."""
+    """Return a contract with the fields that the exported graphs need, before the others are known."""
     named = [Label(label, label) for label in labels]
     return ModelContract.from_document(build_document(named, pixels.spec, temperature=temperature))
 
@@ -147,7 +147,7 @@ def write_predictions(
 def _served(
     classifier: Classifier, rows: Sequence[ManifestRow], labels: Sequence[str], pixels: Pixels, temperature: float
 ) -> NDArray[np.float32]:
-    """Return what the exported float32 graph answers, uint8 pixels in, shape (images, classes)."""
+    """Return the exported float32 graph's probabilities of uint8 pixels, shape (images, classes)."""
     serve = serving_function(classifier, draft_contract(labels, pixels, temperature))
 
     def answer(images: NDArray[np.uint8]) -> NDArray[np.float32]:

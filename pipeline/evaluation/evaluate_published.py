@@ -59,7 +59,7 @@ def evaluate_published(
 
     Args:
         store: has the version.
-        runs_dir: has the manifest that says what it was trained on.
+        runs_dir: has the manifest of its training images.
         name: the model.
         version: its number.
         location: folder, zip or table of labelled images.

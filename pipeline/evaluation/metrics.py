@@ -25,7 +25,7 @@ def measure(
     seed: int = 0,
     intervals: bool = True,
 ) -> dict[str, Any]:
-    """Return what a set of predictions is worth.
+    """Return the metrics of a set of predictions.
 
     Args:
         probabilities: shape (images, classes), rows summing to 1.

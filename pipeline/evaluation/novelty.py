@@ -16,7 +16,7 @@ from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest, ManifestRow
 from pipeline.recipe.data_settings import Split
 
-FALSE_ALARMS = 0.01  # share of ordinary images that may be warned of; what the threshold is chosen for
+FALSE_ALARMS = 0.01  # share of ordinary images that may be warned of; the target of the threshold
 _MAX_IMAGES = 2000  # of each split; more change nothing
 _MIN_IMAGES = 10  # of training and of validation images, below which nothing can be said
 _TAIL = 1.0  # percent at either end that does not move the centre or the spread

@@ -17,10 +17,10 @@ _FEW = 20  # images of the class, or of the others, below which a chosen thresho
 
 @dataclass(frozen=True, slots=True)
 class ChosenPoint:
-    """A threshold and what it reached.
+    """A threshold with its rates.
 
     Attributes:
-        rule: what was asked for.
+        rule: of the recipe.
         threshold: probability from which on the class is called.
         validation: sensitivity and specificity where it was chosen.
         test: sensitivity and specificity on the test images; None without positives or negatives there.
@@ -65,7 +65,7 @@ def choose_points(
         fewest = int(min(positive.sum(), (~positive).sum()))
         threshold = choose_threshold(scores, positive, rule) if fewest else None
         if threshold is None:
-            warnings.append(f"No threshold for {rule.label} on {len(scores)} validation images reaches what was asked.")
+            warnings.append(f"No threshold for {rule.label} on {len(scores)} validation images reaches the target.")
             continue
         if fewest < _FEW:
             warnings.append(

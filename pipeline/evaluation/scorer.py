@@ -88,7 +88,7 @@ class Scorer:
 
     @cached_property
     def contract(self) -> ModelContract:
-        """How the version takes its images and names its classes."""
+        """The version's contract."""
         return ModelContract.from_json((self.directory / CONTRACT_FILE).read_bytes())
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Features on disk, by what they were computed from: segments that appear whole or not at all, the oldest go first.
+"""Stores features on disk, keyed by their inputs: segments that appear whole or not at all, the oldest go first.
 
 A segment is one .npy file of records (key, features), written under another name and renamed; its name is never used
 again. So runs that share the folder need no lock: at worst two compute the same features. A run that is killed keeps
@@ -100,7 +100,7 @@ class FeatureStore:
             features: float16, shape (batch, *shape).
 
         Raises:
-            CacheError: if the disk is full or cannot be written to; what was added before stays.
+            CacheError: if the disk is full or cannot be written to; features added before stay.
         """
         records = np.empty(len(keys), self._record)
         records["key"] = [key.encode() for key in keys]
@@ -140,7 +140,7 @@ class FeatureStore:
         what = "the disk is full" if err.errno in _FULL else (err.strerror or str(err))
         return (
             f"features cannot be written to {self._own}: {what}. Expected room for {size / 1e6:.0f} MB more. "
-            "What is there is kept, and the same command goes on from it; make room, or choose another --runs-dir, or "
+            "Stored features are kept for the next run of the command; make room, or choose another --runs-dir, or "
             "--set cache.features=false"
         )
 
@@ -160,6 +160,6 @@ def make_key(image_sha256: str, view: str) -> str:
 
     Args:
         image_sha256: of the image's file.
-        view: what happens to the image before the network sees it.
+        view: the changes to the image before the network.
     """
     return hashlib.sha256(f"{image_sha256} {view}".encode()).hexdigest()

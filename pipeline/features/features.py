@@ -25,7 +25,7 @@ from pipeline.progress import note, progress_bar
 from pipeline.recipe.recipe import Recipe
 
 _BATCH = 32  # always full: one traced shape, and the same arithmetic however many images are new
-# Written at once; what a kill loses.
+# Written at once, and lost by a kill.
 _SEGMENT_VIEWS = 256
 _SEGMENT_BYTES = 32 * 1024**2
 _LARGEST = float(np.finfo(np.float16).max)
@@ -86,13 +86,13 @@ class FeatureExtractor:
         return [View(row, i, make_key(row.sha256, name)) for row in rows for i, name in enumerate(names)]
 
     def compute(self, views: Sequence[View]) -> bool:
-        """Compute what is not in the store yet, and say first how much that is.
+        """Compute the views that are not in the store yet, after a line with their number.
 
         Returns:
             Whether the features of all views are in the store; False: they would need more room than allowed.
 
         Raises:
-            CacheError: if they cannot be written; what was computed before is kept.
+            CacheError: if they cannot be written; features written before are kept.
         """
         missing = list({view.key: view for view in views if view.key not in self.store}.values())
         if missing and self._base is not None and not self._base.compute(missing):

@@ -35,7 +35,7 @@ class FrozenNetwork:
 
     Args:
         network: a Keras model from preprocessed images, or another frozen network's features, to features.
-        preprocessing: what the network's input must look like; "none" for features.
+        preprocessing: of the network's input; "none" for features.
 
     Attributes:
         runtime: what computes, in words that change when the features might.

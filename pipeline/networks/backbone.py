@@ -59,7 +59,7 @@ class Backbone:
 
     Attributes:
         name: as in a recipe.
-        preprocessing: what its input must look like.
+        preprocessing: of its input.
         input_size: default height and width, pixels.
         min_size: smallest height and width, pixels.
         parameters: how many numbers it holds, for RGB images; its head's are not counted.

@@ -26,7 +26,7 @@ class ImageNetFile:
 
     @property
     def algorithm(self) -> str:
-        """What made the checksum: "md5" or "sha256"."""
+        """The hash of the checksum: "md5" or "sha256"."""
         return "sha256" if self.checksum and len(self.checksum) == 64 else "md5"
 
 

@@ -16,7 +16,7 @@ PROBABILITIES = "probabilities"
 
 @dataclass(frozen=True)
 class Classifier:
-    """A Keras model and what must be known to train, export and explain it.
+    """A Keras model with the facts that training, export and explanations need.
 
     Attributes:
         model: from preprocessed float32 images to probabilities; one flat graph, no nested model.
@@ -116,7 +116,7 @@ def input_size(settings: Model, backbone: Backbone) -> int:
     """Return the height and width of the input, pixels.
 
     Raises:
-        RecipeError: if it is below what the backbone can take.
+        RecipeError: if it is below the backbone's smallest.
     """
     size = settings.input_size or backbone.input_size
     if size < backbone.min_size:

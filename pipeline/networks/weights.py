@@ -36,7 +36,7 @@ class Earlier:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Where a backbone's weights come from.
+    """The source of a backbone's weights.
 
     Attributes:
         provenance: "imagenet", "none" or "sha256:<hex>" of a file, for the contract.
@@ -133,7 +133,7 @@ def fetch_published(file: ImageNetFile, what: str, otherwise: str) -> Path:
     Args:
         file: which one.
         what: its name in the error.
-        otherwise: what can be done without it, for the error.
+        otherwise: the way to go on without it, for the error.
 
     Raises:
         WeightsError: if it cannot be downloaded or has another checksum.

@@ -71,7 +71,7 @@ def compare_versions(
 
 
 def _recorded(store: ModelStore, runs_dir: Path, reference: Reference) -> LabelledPredictions:
-    """Return what a version's run wrote down of its test images."""
+    """Return the predictions that a version's run recorded of its test images."""
     name, version = reference
     folder = find_run(store, runs_dir, name, version)
     if folder is None or not (folder / PREDICTIONS_FILE).is_file():
@@ -114,7 +114,7 @@ def _common(a: LabelledPredictions, b: LabelledPredictions) -> tuple[LabelledPre
 
 
 def _seen(store: ModelStore, runs_dir: Path, references: Sequence[Reference]) -> tuple[Seen, list[str]]:
-    """Return what any version was trained on, and the versions of which that is not known."""
+    """Return the training images of the versions, and the versions of which they are not known."""
     found = {f"{name}/{version}": seen_by(store, runs_dir, name, version) for name, version in references}
     seen = Seen()
     for known in found.values():

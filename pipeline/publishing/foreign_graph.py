@@ -1,4 +1,4 @@
-"""Anybody's SavedModel given Fovea's signatures, by adding nodes around its graph.
+"""Gives a foreign SavedModel Fovea's signatures, by adding nodes around its graph.
 
     images uint8 -> cast -> preprocessing -> [the graph as it was] -> cast, softmax -> probabilities
     row int32 -> shape -> fill with the contract's JSON -> contract
@@ -25,7 +25,7 @@ from pipeline.errors import ImportedModelError
 SIGNATURE = "serving_default"
 Preprocessing = Literal["none", "unit", "tf", "caffe", "torch"]
 
-# What each preprocessing does to pixels of 0-255, step by step; "Reverse" turns RGB into BGR. All but `unit` are
+# The steps of each preprocessing of pixels of 0-255; "Reverse" turns RGB into BGR. All but `unit` are
 # Keras's own modes.
 _STEPS: dict[Preprocessing, list[tuple[str, Any]]] = {
     "none": [],
@@ -46,7 +46,7 @@ _REFUSED_OPS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ForeignSignature:
-    """What a foreign model takes and gives.
+    """Input and output of a foreign model.
 
     Attributes:
         input_name: name of its image input.
@@ -67,7 +67,7 @@ def read_saved_model(directory: Path) -> Any:
     """Return the SavedModel message of a folder.
 
     Raises:
-        ImportedModelError: if there is none, or it asks for what a classifier does not need.
+        ImportedModelError: if there is none, or it needs operations that a classifier does not.
     """
     message = saved_model_pb2.SavedModel()
     try:
@@ -99,7 +99,7 @@ def serving_graph(message: Any) -> Any:
 
 
 def read_foreign_signature(message: Any) -> ForeignSignature:
-    """Return what a model takes and gives.
+    """Return a model's input and output.
 
     Raises:
         ImportedModelError: unless `serving_default` takes one image tensor [batch, height, width, channels], uint8 or
@@ -138,7 +138,7 @@ def read_foreign_signature(message: Any) -> ForeignSignature:
 
 
 def apply_preprocessing(images: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.float32]:
-    """Return what the added nodes compute, by numpy: float32, the shape of `images`."""
+    """Compute the added nodes' result by numpy: float32, the shape of `images`."""
     values = images.astype(np.float32)
     for op, operand in _STEPS[preprocessing]:
         if op == "Reverse":
@@ -156,7 +156,7 @@ def adapt_graph(
     Args:
         message: as `read_saved_model` gave it, with a signature as `read_foreign_signature` wants it; it is changed.
         shape: (height, width, channels) of the images.
-        preprocessing: from pixels 0-255 to what the model takes; "none" for a model that takes uint8.
+        preprocessing: from pixels 0-255 to the model's input; "none" for a model that takes uint8.
         softmax: whether the model gives logits.
         contract: the JSON that `describe` returns.
 
@@ -203,7 +203,7 @@ def _add_describe(nodes: _Nodes, contract: str) -> tuple[str, str]:
 
 
 class _Nodes:
-    """Adds nodes to a GraphDef, under a name that nobody else uses."""
+    """Adds nodes to a GraphDef, under a name of their own."""
 
     def __init__(self, graph: Any) -> None:
         self._graph = graph

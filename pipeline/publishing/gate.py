@@ -39,13 +39,13 @@ Verdict = Literal["first", "passed", "failed", "skipped"]
 
 @dataclass(frozen=True)
 class GateOutcome:
-    """What the gate found; it goes to verification.json.
+    """The gate's verdict, as verification.json holds it.
 
     Attributes:
         verdict: as in the module's docstring.
         reason: the same in words.
         forced: whether the new version becomes live whatever the verdict.
-        metric: what was compared.
+        metric: of the comparison.
         margin: how much worse the new version may be.
         images: test images that neither version was trained on.
         live_version: the version that was live.
@@ -98,7 +98,7 @@ class Gatekeeper:
     Args:
         settings: metric and margin.
         store: has the live version.
-        runs_dir: has the manifests that say what it was trained on.
+        runs_dir: has the manifests of its training images.
         force: whether new versions become live whatever the verdict.
     """
 
@@ -175,7 +175,7 @@ class Gatekeeper:
 
 
 def _unseen(manifest: Manifest, seen: Seen) -> tuple[list[int], list[ManifestRow]]:
-    """Return the test images that are in nobody's `seen`: their positions among the test images, and their rows."""
+    """Return the test images that are in no `seen`: their positions among the test images, and their rows."""
     pairs = [(i, row) for i, row in enumerate(manifest.of("test")) if not seen.knows(row)]
     return [i for i, _ in pairs], [row for _, row in pairs]
 

@@ -37,14 +37,14 @@ NUM_CLASSES = 1000
 
 @dataclass(frozen=True)
 class ImagenetSettings:
-    """Which network, and what it is given.
+    """The network to publish, with its files and its input settings.
 
     Attributes:
         backbone: one with ImageNet weights.
         weights: a file of them, classification layers included; None takes Keras's, downloaded if need be.
         class_index: a file of class names in the order of the output; None takes Keras's, downloaded if need be.
         resize: interpolation, as in the contract.
-        fit: what happens to the aspect ratio, as in the contract.
+        fit: treatment of the aspect ratio, as in the contract.
     """
 
     backbone: Backbone
@@ -56,11 +56,11 @@ class ImagenetSettings:
 
 @dataclass(frozen=True)
 class PublishedNetwork:
-    """What publishing did.
+    """A published ImageNet network.
 
     Attributes:
         version: the new version's number.
-        contract: what it promises.
+        contract: of the version.
         gate: whether it became live, and why.
     """
 
@@ -128,7 +128,7 @@ def _find_head(network_layers: list[Any]) -> int:
 
 
 def _find_files(settings: ImagenetSettings) -> tuple[Path, Weights]:
-    """Return the class index and the weights; what is missing is said at once, not one after the other."""
+    """Return the class index and the weights; one error names every missing file."""
     missing: list[str] = []
     labels_file, weights = None, None
     try:

@@ -1,4 +1,4 @@
-"""Anybody's SavedModel as a version of the store: checked, copied, given Fovea's signatures and a contract."""
+"""Imports a foreign SavedModel: checks and copies it, adds Fovea's signatures and a contract, and publishes it."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ _PARTS = ("variables", "assets")  # of a SavedModel, beside the graph; anything 
 
 @dataclass(frozen=True)
 class ImportSettings:
-    """What a SavedModel does not say of itself.
+    """Facts of a SavedModel that its file does not hold.
 
     Attributes:
         labels: a file with the class names in index order; None numbers them.
-        preprocessing: from pixels of 0-255 to what the model takes.
+        preprocessing: from pixels of 0-255 to the model's input.
         softmax: whether the model gives logits instead of probabilities.
         input_size: (height, width), pixels, where the model leaves it open.
         resize: interpolation, as in the contract.
-        fit: what happens to the aspect ratio, as in the contract.
+        fit: treatment of the aspect ratio, as in the contract.
     """
 
     labels: Path | None = None
@@ -65,7 +65,7 @@ class ImportSettings:
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import did.
+    """An imported version.
 
     Attributes:
         version: the new version's number.
@@ -86,7 +86,7 @@ def import_model(directory: Path, name: str, settings: ImportSettings, gatekeepe
     Args:
         directory: the SavedModel.
         name: the model to be.
-        settings: what the SavedModel does not say.
+        settings: facts that the SavedModel does not hold.
         gatekeeper: decides whether the version becomes live; has the store.
 
     Raises:

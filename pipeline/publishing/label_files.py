@@ -41,7 +41,7 @@ def read_labels(path: Path) -> tuple[Label, ...]:
 
 
 def number_labels(count: int) -> tuple[Label, ...]:
-    """Return labels for classes that nobody named."""
+    """Return numbered labels for classes without names."""
     return tuple(Label(f"class_{i}", f"class {i}") for i in range(count))
 
 

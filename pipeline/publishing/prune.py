@@ -1,7 +1,7 @@
-"""Deletes what nobody needs any more: old versions, what old runs left behind, the feature cache.
+"""Deletes old versions, leftovers of old runs, and the feature cache.
 
 Never a version that is live, previous or candidate, nor the run of a version that stays. Of every run the manifest
-stays: it is what keeps a test patient from becoming a training patient in a later run.
+stays: it keeps a test patient from becoming a training patient in a later run.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def prune(store: ModelStore, runs_dir: Path, *, keep: int, dry_run: bool = False
         dry_run: only say what would be deleted.
 
     Returns:
-        What was deleted.
+        The deleted items.
 
     Raises:
-        StoreError: if a version cannot be deleted; what was deleted before it stays deleted.
+        StoreError: if a version cannot be deleted; items deleted before it stay deleted.
     """
     versions = _old_versions(store, keep)
     doomed = {(name, version) for name, version in versions}
@@ -104,7 +104,7 @@ def _old_runs(runs_dir: Path, keep: int, *, protected: set[Path]) -> list[Path]:
 
 
 def _is_over(run: Path) -> bool:
-    """Whether a run has ended, or nothing was written to it for so long that nobody will go on with it."""
+    """Whether a run has ended, or has written nothing for longer than a run may pause."""
     try:
         with claimed(run):
             pass

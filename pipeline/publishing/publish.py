@@ -24,12 +24,12 @@ from pipeline.publishing.gate import Contender, Gatekeeper, GateOutcome
 from pipeline.publishing.synthetic import build_synthetic_images
 from pipeline.publishing.verify import Deviation, Verification, verify
 
-_ATTEMPTS = 9  # each fails only because somebody else published in between
+_ATTEMPTS = 9  # each fails only where another process published in between
 
 
 @dataclass(frozen=True)
 class Published:
-    """What publishing did.
+    """A published version.
 
     Attributes:
         version: the new version's number.
@@ -44,12 +44,12 @@ class Published:
 
 @dataclass(frozen=True)
 class Artifact:
-    """What is to be published.
+    """A network to publish, with its contract and report.
 
     Attributes:
         name: the model's.
         classifier: trained.
-        contract: what it promises.
+        contract: of the version.
         report: the HTML file that leaves with it.
     """
 
@@ -80,11 +80,11 @@ def publish(artifact: Artifact, expected: TestImages, contender: Contender, gate
     Args:
         artifact: the classifier.
         expected: its test images with their probabilities.
-        contender: what the gate must know of it.
+        contender: its data for the gate.
         gatekeeper: decides whether the version becomes live; has the store.
 
     Raises:
-        VerificationError: if the export does not compute what the classifier does.
+        VerificationError: if the export computes other values than the classifier.
         StoreError: if the store cannot be written.
     """
     contract = artifact.contract
@@ -105,7 +105,7 @@ def publish_judged(
     Args:
         directory: a folder that the store's `staging` gave, complete but for verification.json.
         name: the model.
-        verification: what was found right.
+        verification: that passed.
         gatekeeper: decides, and has the store.
         contender: None for a version of which no training and test images are known.
 

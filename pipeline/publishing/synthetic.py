@@ -1,4 +1,4 @@
-"""Images that belong to nobody: the same on every machine, so that a model can be checked where its data is gone."""
+"""Builds synthetic images, the same on every machine, to check a model without its data."""
 
 from __future__ import annotations
 

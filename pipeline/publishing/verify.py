@@ -1,7 +1,7 @@
 """Verifies that a SavedModel on disk keeps its contract and computes the recorded probabilities.
 
 Before publication the test images are run and compared with the Keras model in memory; nothing is published that
-strays. Later the same comparison is made with what was written down then (pipeline/publishing/verify_published.py).
+strays. Later pipeline/publishing/verify_published.py compares with the probabilities that were recorded then.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _BATCH = 7  # neither 1 nor a power of two
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """How far an engine strays from what is expected of it.
+    """The difference of an engine's probabilities from the expected ones.
 
     Attributes:
         engine: such as "tensorflow".
@@ -72,7 +72,7 @@ class EmbeddingDeviation:
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found right.
+    """The result of a verification that passed.
 
     Attributes:
         deviations: from the expected probabilities of real images, one for each engine and precision; for a model of
@@ -115,7 +115,7 @@ def verify(
 
     Args:
         directory: the SavedModel.
-        contract: what it must describe itself as.
+        contract: expected from `describe`.
         pixels: decodes the images.
         paths: the images to run.
         expected: the Keras model's calibrated probabilities, float32, shape (images, classes).
@@ -123,7 +123,7 @@ def verify(
     Raises:
         VerificationError: if an engine cannot load the model, a probability strays by more than MAX_DEVIATION at
             float32 or is not finite, a warm-up record fails, or a signature answers with a wrong shape, range or
-            contract. What is wrong at a faster precision only keeps that from being used.
+            contract. A fault at a faster precision only excludes that precision.
     """
 
     def compare_images(engine: Engine, _: NDArray[np.float32]) -> Deviation:
@@ -141,8 +141,8 @@ def verify_alone(directory: Path, contract: ModelContract, expected: NDArray[np.
 
     Args:
         directory: the SavedModel.
-        contract: what it must describe itself as.
-        expected: probabilities of the synthetic images, float32, shape (images, classes); None if nobody knows them.
+        contract: expected from `describe`.
+        expected: probabilities of the synthetic images, float32, shape (images, classes); None if they are unknown.
 
     Raises:
         VerificationError: as `verify`; that OpenVINO cannot read the model is no more than a warning.
@@ -167,12 +167,12 @@ def check_engines(
 
     Args:
         directory: the SavedModel.
-        contract: what it must describe itself as.
-        measure: what else is compared on an engine, given its probabilities of the synthetic images.
+        contract: expected from `describe`.
+        measure: a further comparison on an engine, given its probabilities of the synthetic images.
         strict: whether every engine must be able to read the model.
 
     Raises:
-        VerificationError: if something is wrong on an engine at float32; what is wrong at a faster precision is logged.
+        VerificationError: for a fault of an engine at float32; a fault at a faster precision is logged.
     """
     reference: NDArray[np.float32] | None = None
     embeddings: NDArray[np.float32] | None = None
@@ -272,7 +272,7 @@ def check_signatures(engine: Engine, contract: ModelContract) -> NDArray[np.floa
 
     Raises:
         VerificationError: if a signature answers with a wrong shape, range or contract, if an image's probabilities
-            depend on what else is in the batch, or if `explain` and `serving_default` disagree.
+            depend on the other images of the batch, or if `explain` and `serving_default` disagree.
     """
     images = build_synthetic_images(contract.input)
     probabilities = call(engine, "serving_default", {"images": images})["probabilities"]
@@ -389,7 +389,9 @@ def _check_explain(
             f"explain: expected maps of shape ({len(images)}, rows, columns). Received: shape {saliency.shape}"
         )
     if not np.isfinite(saliency).all() or saliency.min() < 0 or saliency.max() > 1:
-        raise VerificationError("explain: expected maps of finite values in [0, 1]. Received: something else")
+        raise VerificationError(
+            f"explain: expected maps of finite values in [0, 1]. Received: {saliency.min():.6g} to {saliency.max():.6g}"
+        )
 
 
 def _check_describe(described: NDArray[Any], contract: ModelContract) -> None:

@@ -28,7 +28,7 @@ from pipeline.publishing.verify import Deviation, call, check_embed, check_engin
 from pipeline.run_folder import RUN_FILE
 
 PREDICTIONS_FILE = "predictions.csv"
-_NOTHING_RECORDED = "the version has no probabilities of synthetic images written down"
+_NOTHING_RECORDED = "the version has no recorded probabilities of synthetic images"
 
 
 @dataclass(frozen=True)
@@ -113,12 +113,12 @@ def _find_recorded(store: ModelStore, runs_dir: Path, name: str, version: int, d
     contract = store.read_contract(name, version)
     recorded = _read_json(folder / RUN_FILE).get("location")
     if data is None and not isinstance(recorded, str):
-        return "the run does not say where its images were; --data DIR does"
+        return "the run did not record where its images are; name the folder with --data DIR"
     location = data or Path(str(recorded))
     try:
         source = open_source(location, trained_data(contract))
     except DatasetError as err:
-        return f"the run's images are gone ({err}); where are they now? --data DIR"
+        return f"the run's images cannot be read ({err}); name their folder with --data DIR"
     labels = [label.id for label in contract.labels]
     expected = _read_predictions(folder / PREDICTIONS_FILE, labels)
     sha256 = {row.path: row.sha256 for row in read_manifest(folder / MANIFEST_FILE).of("test")}

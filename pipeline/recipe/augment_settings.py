@@ -1,4 +1,4 @@
-"""The sections `augment` and `cache` of a recipe: what happens to training images, and what is kept of it."""
+"""The sections `augment` and `cache` of a recipe: changes to training images, and caches of pixels and features."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Augment(SettingsBase):
 
 
 class Cache(SettingsBase):
-    """What is kept so that it need not be computed again.
+    """Limits of the pixel cache and of the feature store.
 
     Attributes:
         features: compute what is frozen in a stage, the backbone or all but its last blocks, once per image and view

@@ -19,7 +19,7 @@ Side = Literal["train", "val", "test", "any"]
 
 
 class Data(SettingsBase):
-    """Which images, and how they are split.
+    """Settings of the images and of their split.
 
     Attributes:
         val_fraction: share of the training images that validates, when the set has no val/ folder.

@@ -1,4 +1,4 @@
-"""The `evaluate` section of a recipe: which class matters, which thresholds to choose, what the model card says."""
+"""The `evaluate` section of a recipe: positive class, thresholds, model card."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class OperatingPointRule(SettingsBase):
 
 
 class Card(SettingsBase):
-    """What the model card says beside the numbers.
+    """Texts of the model card.
 
     Attributes:
         medical: whether the images are medical: the report, the card and the page then say "not a medical device".
-        use: what the model is for, in words.
-        limits: what it must not be used for, or does not know.
+        use: the model's purpose, in words.
+        limits: uses that are excluded, and cases that it does not know.
         definitions: what each class means; a mapping, or the path of a YAML file with one.
     """
 
@@ -51,7 +51,7 @@ class Card(SettingsBase):
 
 
 class Evaluate(SettingsBase):
-    """How the test images are measured.
+    """Settings of the evaluation on test images.
 
     Attributes:
         positive: the class to find; adds sensitivity at fixed specificities and the partial AUC.

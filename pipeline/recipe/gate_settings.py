@@ -19,7 +19,7 @@ class Gate(SettingsBase):
     """A new version becomes live when it is not worse than the live one by more than `margin`.
 
     Attributes:
-        metric: what both are measured by, on test images that neither was trained on.
+        metric: compares both, on test images that neither was trained on.
         margin: how much worse the new version may be, in the metric's own unit; 0 means not worse at all.
     """
 

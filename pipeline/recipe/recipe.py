@@ -66,7 +66,7 @@ def load_recipe(name_or_file: str = "default", overrides: Sequence[str] = ()) ->
         overrides: "section.key=value" texts, values in YAML; later ones win.
 
     Raises:
-        RecipeError: naming the key, what was expected and what was received.
+        RecipeError: naming the key, the expected and the received value.
     """
     settings = _read(name_or_file)
     for override in overrides:

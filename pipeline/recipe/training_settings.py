@@ -22,7 +22,7 @@ class Model(SettingsBase):
         last_layer: the backbone's layer whose output is the feature map; what comes after it is left out, as
             suits pictures unlike those of the weights (docs/train.md). None: all of the backbone.
         resize: interpolation, as in the contract.
-        fit: what happens to the aspect ratio, as in the contract.
+        fit: treatment of the aspect ratio, as in the contract.
         head: "gap" (global average pooling, dropout, Dense) or "flatten-dense" (Flatten, the backbone's hidden layers,
             by default one of 1024, each with dropout, Dense); None: the backbone's own.
         dropout: share of the pooled features, or of each hidden layer, dropped while training.
@@ -59,7 +59,7 @@ class EarlyStopping(SettingsBase):
 
 
 class Plateau(SettingsBase):
-    """What `schedule: plateau` does: after `patience` epochs without a better validation loss, rate times `factor`."""
+    """`schedule: plateau`: after `patience` epochs without a better validation loss, the rate times `factor`."""
 
     patience: Annotated[int, Field(ge=1, le=10_000)] = 3
     factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
@@ -67,7 +67,7 @@ class Plateau(SettingsBase):
 
 
 class Train(SettingsBase):
-    """How the network is trained: Adam on cross-entropy, best epoch by validation loss.
+    """Settings of training: Adam on cross-entropy, best epoch by validation loss.
 
     Attributes:
         epochs: of the first stage.

@@ -1,4 +1,4 @@
-"""The model card: what a model is for, what its classes mean, what it does not know."""
+"""Builds the model card: purpose, meaning of the classes, limits."""
 
 from __future__ import annotations
 

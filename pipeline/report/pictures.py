@@ -1,4 +1,4 @@
-"""Pictures for the run's own report: worst test images with what the network looked at, filters, feature maps."""
+"""Draws the run's own report's pictures: worst test images with heat maps, filters, feature maps."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class WorstImage:
 
     Attributes:
         path: below the source.
-        label: what it is.
-        predicted: what the network says.
+        label: its true class.
+        predicted: the most probable class.
         probability: of `predicted`.
         label_probability: of `label`.
         picture: data URI.
@@ -60,7 +60,7 @@ class FeatureMaps:
 
 @dataclass(frozen=True)
 class Pictures:
-    """What only the run's own report shows: it has images of patients in it.
+    """Pictures of the run's own report; they show images of the data set and do not leave with the model.
 
     Attributes:
         worst: test images by falling loss.
@@ -144,7 +144,7 @@ def _filters(classifier: Classifier) -> FeatureMaps | None:
 
 
 def _feature_maps(classifier: Classifier, image: NDArray[np.uint8]) -> list[FeatureMaps]:
-    """Return what a first, a middle and the last layer of the backbone make of one image."""
+    """Return the feature maps of one image after a first, a middle and the last layer of the backbone."""
     layers = _convolutions(classifier)
     if not layers:
         return []

@@ -87,7 +87,7 @@ def prepare_images(dataset: Dataset, recipe: Recipe, spec: InputSpec, folder: Pa
 
 
 def _warn_taken_from_test(groups: list[str]) -> str:
-    """Name the groups on the console, and return what the report says without them."""
+    """Name the groups on the console, and return the report's text, which names none."""
     text = (
         f"{len(groups)} groups of images that an earlier run tested on are now in train or val: this model's "
         "test figures cannot be compared with those of that run's"

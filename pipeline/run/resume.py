@@ -27,7 +27,7 @@ _RECIPE_FILE, _MANIFEST_FILE, _METRICS_FILE = "recipe.yaml", "manifest.csv", "me
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run was started with, besides its recipe.
+    """The settings that a run was started with, besides its recipe.
 
     Attributes:
         location: the set, an absolute path.
@@ -47,7 +47,7 @@ class RunRecord:
 
 
 def read_record(folder: Path) -> tuple[RunRecord, Recipe]:
-    """Return what a run was started with.
+    """Return the settings that a run was started with.
 
     Raises:
         ResumeError: if it cannot be read.
@@ -73,11 +73,11 @@ def check_unfinished(folder: Path, name: str, store: ModelStore) -> None:
 
 
 def check_same(folder: Path, recipe: Recipe, weights: str) -> None:
-    """Check that a run goes on with what it was started with.
+    """Check that a run continues with the settings that it was started with.
 
     Args:
         folder: the run's.
-        recipe: what it would go on with.
+        recipe: of the continued run.
         weights: the provenance of what training would start from.
 
     Raises:

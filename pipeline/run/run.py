@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run left behind.
+    """The results of a run.
 
     Attributes:
         name: the model's.
@@ -72,7 +72,7 @@ class _Clock:
 
 @dataclass(frozen=True)
 class _Job:
-    """What a run is to do; attributes as `run` takes them."""
+    """The arguments of a run; attributes as `run` takes them."""
 
     location: Path
     recipe: Recipe
@@ -88,7 +88,7 @@ def run(
     """Train on a folder, zip or table of images and publish the result.
 
     Raises:
-        PipelineError, ContractError: with the reason; what was served goes on being served.
+        PipelineError, ContractError: with the reason; the served versions stay.
     """
     check_name(name)
     return _carry_out(_Job(location, recipe, store, name, runs_dir, force), None)
@@ -116,7 +116,7 @@ def resume(folder: Path, store: ModelStore, *, location: Path | None = None, rec
 
 @dataclass(frozen=True)
 class _Start:
-    """What is known before there is a folder: a job that cannot start leaves nothing behind."""
+    """Inputs that are checked before the run's folder is made: a job that cannot start leaves no files."""
 
     dataset: Dataset
     weights: Weights

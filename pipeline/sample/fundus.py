@@ -32,7 +32,7 @@ CONTRAST = np.array([0.55, 1.0, 1.05], np.float32)
 
 @dataclass(frozen=True)
 class Patient:
-    """What both eyes of a patient share: pigment, and the camera of that day."""
+    """Traits that both eyes of a patient share: pigment, and the camera of that day."""
 
     retina: np.ndarray
     melanin: float

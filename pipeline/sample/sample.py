@@ -98,7 +98,7 @@ def write_glaucoma_set(
 def plan_glaucoma_set(
     *, seed: int, train_patients_per_class: int = 80, test_patients_per_class: int = 20
 ) -> list[EyePlan]:
-    """Return what the set holds, without drawing it; arguments as for `write_glaucoma_set`."""
+    """Return the set's images and labels, without drawing them; arguments as for `write_glaucoma_set`."""
     if seed < 0 or train_patients_per_class < 1 or test_patients_per_class < 1:
         raise SampleError(
             f"seed must be ≥ 0 and patients per class ≥ 1, got seed {seed}, "

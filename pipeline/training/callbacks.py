@@ -63,11 +63,11 @@ class Progress(keras.callbacks.Callback):
 
 @dataclass(frozen=True)
 class Logbook:
-    """Where a run writes its epochs down.
+    """Records the epochs of a run.
 
     Args:
         folder: the run's, for curves.csv and the best weights.
-        network: the whole classifier; what is fitted may be the end of it alone.
+        network: the whole classifier; the fitted model may be its trainable part alone.
         state: where training stands; changed in place.
         checkpoints: of the run.
     """

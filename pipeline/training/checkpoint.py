@@ -34,7 +34,7 @@ _UNFINISHED = ".writing-"
 
 @dataclass
 class TrainingState:
-    """Where training stands.
+    """The state of a training.
 
     Attributes:
         stage: index of the current stage; past the last one when training is done.

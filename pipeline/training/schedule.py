@@ -14,7 +14,7 @@ from pipeline.training.stages import Stage
 
 @dataclass
 class Patience:
-    """How long a loss has not improved.
+    """Counts the epochs without a better loss.
 
     Attributes:
         best: lowest loss so far.
@@ -37,7 +37,7 @@ class Plateau:
 
     Attributes:
         patience: epochs without improvement since the last one or the last reduction.
-        scale: what the stage's rate is multiplied by.
+        scale: factor of the stage's rate.
     """
 
     patience: Patience
@@ -55,7 +55,7 @@ def learning_rate(stage: Stage, settings: Train, step: int, *, steps_per_epoch: 
     """Return the rate of one step.
 
     Args:
-        stage: its learning_rate is what the warm-up leads to.
+        stage: its learning_rate is reached by the warm-up.
         settings: schedule and warm-up.
         step: counted from 0 over the stage.
         steps_per_epoch: batches an epoch.
@@ -79,7 +79,7 @@ class LearningRates(keras.callbacks.Callback):
         stage: the round of training.
         settings: schedule and warm-up.
         steps_per_epoch: batches an epoch.
-        plateau: of the plateau schedule; updated by whoever sees the validation loss.
+        plateau: of the plateau schedule; updated by the caller, with the validation loss.
     """
 
     def __init__(self, stage: Stage, settings: Train, steps_per_epoch: int, plateau: Plateau) -> None:

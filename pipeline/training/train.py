@@ -28,7 +28,7 @@ TENSORBOARD = "tensorboard"
 
 @dataclass(frozen=True)
 class History:
-    """What training did.
+    """The history of a training.
 
     Attributes:
         curves: one record an epoch, keys as in CURVES.

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def find_start(settings: Model, store: ModelStore, runs_dir: Path) -> Weights:
-    """Find what a recipe's training starts from.
+    """Find the weights that a recipe's training starts from.
 
     Args:
         settings: `weights` may be imagenet, none, a file, or NAME/VERSION, where VERSION may be a role.
@@ -33,7 +33,7 @@ def find_start(settings: Model, store: ModelStore, runs_dir: Path) -> Weights:
         runs_dir: has the Keras model of the version's run.
 
     Raises:
-        WeightsError: if it cannot be found, or is not what the version's contract says.
+        WeightsError: if it cannot be found, or does not match the version's contract.
     """
     name, slash, version = settings.weights.partition("/")
     names_version = slash and NAME_PATTERN.fullmatch(name) and NAME_PATTERN.fullmatch(version)

@@ -65,7 +65,7 @@ class Options(VersionOptions, total=False):
 
 
 class FeedbackOptions(TypedDict, total=False):
-    """What more is known of an image with its true class; all may be left out.
+    """Further facts of a labelled image; all are optional.
 
     Attributes:
         model: the model; needed unless exactly one is served.
@@ -104,7 +104,7 @@ class Call(Generic[T]):
 
 
 class Attempts:
-    """How often and how long a call is tried.
+    """The attempts of one call, with their deadline.
 
     Args:
         retries: most further attempts after a busy reply.
@@ -126,7 +126,7 @@ class Attempts:
         return {**call.parts, "headers": self.build_headers(call), "timeout": self.remaining_s}
 
     def build_headers(self, call: Call[Any]) -> dict[str, str]:
-        """Return the headers of the next attempt: the service drops what nobody waits for any more."""
+        """Return the headers of the next attempt; the service drops requests whose client has left."""
         waits = f"{min(self.remaining_s, 3600):.3f}"
         return {**call.parts.get("headers", {}), REQUEST_ID: call.request_id, "X-Request-Timeout": waits}
 
@@ -248,7 +248,7 @@ def read_document(reply: httpx2.Response) -> dict[str, Any]:
 
 
 def check_reply(reply: httpx2.Response) -> None:
-    """Raise what the service says.
+    """Raise the error that the service reports.
 
     Raises:
         FoveaError: if the reply is not a success.

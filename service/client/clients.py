@@ -1,4 +1,4 @@
-"""The two clients: the same methods, plain and awaited; `flows` decides what they do."""
+"""The two clients: the same methods, plain and awaited; `flows` decides their steps."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class FoveaClient:
         Args:
             image: path of an image file, or its bytes.
             label: id or name of the true class.
-            consent: True if whoever may decide so agrees that the image is kept and used for training.
+            consent: True if the person who may consent agrees that the image is kept and used for training.
             options: model, version, request_id of the prediction, note; see `FeedbackOptions`.
 
         Raises:
@@ -138,7 +138,7 @@ class FoveaClient:
         self._call(build_delete_feedback, feedback_id)
 
     def models(self) -> list[ModelInfo]:
-        """Return what is served.
+        """Return the served models.
 
         Raises:
             FoveaError: if the service refuses or cannot be reached.
@@ -150,7 +150,7 @@ class FoveaClient:
         return self._call(build_model, name)
 
     def ready(self) -> Readiness:
-        """Return whether the service answers predictions, and if not, what it waits for.
+        """Return whether the service answers predictions, and the missing part if not.
 
         Raises:
             FoveaError: if it cannot be reached.
@@ -164,7 +164,7 @@ class FoveaClient:
             timeout_s: longest wait, seconds.
 
         Raises:
-            FoveaError: if it is not ready in time; the text says what it waited for.
+            FoveaError: if it is not ready in time; the text names the missing part.
         """
         return run(self._policy.wait_until_ready(timeout_s), self._perform)
 

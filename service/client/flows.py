@@ -1,4 +1,4 @@
-"""Decides what a client does next: sends a request, sends it again, waits, returns or fails; performs no I/O itself.
+"""Decides a client's next step: send, retry, wait, return or fail; performs no I/O itself.
 
 A flow is a generator. It yields steps, receives each step's result (or its error, thrown into it), and returns the
 result of the call. A busy service (429, 503) is asked again when its Retry-After says so, a bounded number of times and
@@ -56,7 +56,7 @@ Flow: TypeAlias = Generator[Send | Wait, Any, T]
 
 @dataclass(frozen=True)
 class Policy:
-    """How long and how often calls are tried.
+    """Timeout and retries of calls.
 
     Attributes:
         url: of the service, for messages.

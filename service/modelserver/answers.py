@@ -52,13 +52,13 @@ class Refusal(grpc.GenericRpcHandler):
     """Refuses the methods of services that are not there at all."""
 
     def service(self, handler_call_details: Any) -> Any:
-        """Return what answers a method that nobody else takes."""
+        """Return the handler of methods without one of their own."""
         refuse = refusing(handler_call_details.method.rpartition("/")[2])
         return grpc.unary_unary_rpc_method_handler(functools.partial(refuse, None))
 
 
 def find_version(repository: ModelRepository, request: Any) -> tuple[ServedVersion, ModelQueue]:
-    """Return the loaded version that a request's model_spec names, and what takes its calls.
+    """Return the loaded version that a request's model_spec names, and its executor.
 
     Raises:
         RequestError: if it names none, or none that is loaded.

@@ -1,4 +1,4 @@
-"""The model server's process: logging, exit status, and what TensorFlow is allowed to say."""
+"""Runs the model server's process: logging, exit status, TensorFlow's log level."""
 
 from __future__ import annotations
 

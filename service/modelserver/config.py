@@ -21,7 +21,7 @@ class ModelConfig:
     """One model to serve.
 
     Attributes:
-        name: what requests call it.
+        name: in requests.
         base_path: the folder whose subfolders are the versions, on this machine.
         labels: other names of versions.
         num_latest: this many of the highest versions are served; None means all.
@@ -80,7 +80,7 @@ def read_config(message: Any, path_map: Mapping[str, str], old: Collection[str] 
         old: names of the models of the configuration that it replaces.
 
     Raises:
-        RequestError: if it names a model twice, or asks for what is not served here.
+        RequestError: if it names a model twice, or uses a feature that is not served here.
     """
     models = message.model_config_list.config
     names = [model.name for model in models]

@@ -15,7 +15,7 @@ from service.modelserver.watcher import ModelWatcher
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore[misc]
-    """Says what state the versions of a model are in.
+    """Answers the states of a model's versions.
 
     Args:
         repository: the models.

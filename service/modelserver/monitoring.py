@@ -23,7 +23,7 @@ _VERSION = ("model", "version")
 
 @dataclass(slots=True)
 class CallLabels:
-    """What a call is counted under; no model until one is found, so that callers cannot make series."""
+    """Labels of a call's metrics; without a model until one is found, so that callers cannot make series."""
 
     model: str = ""
     version: str = ""
@@ -31,7 +31,7 @@ class CallLabels:
 
 
 class Metrics:
-    """Counts what the model server does; its registry is its own, so several servers can share a process."""
+    """Counts calls and batches of the model server; its registry is its own, so several servers can share a process."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

@@ -77,7 +77,7 @@ _BATCHING_FIELDS = {"max_batch_size": "max_batch_size", "num_batch_threads": "nu
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the model server is told at its start; each field is the flag of its name."""
+    """The model server's options; each field is the flag of its name."""
 
     host: Annotated[str, str, "address to listen on (ours)"] = "127.0.0.1"
     port: Annotated[int | None, _PORT, "TCP port; 0: any (default 8500, none with a socket)"] = None
@@ -116,7 +116,7 @@ class Options:
 
     @property
     def addresses(self) -> list[str]:
-        """What to listen on, as gRPC names it."""
+        """The addresses to listen on, in gRPC's form."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         socket = [] if self.grpc_socket_path is None else [f"unix:{self.grpc_socket_path}"]
         return socket if self.port is None else [*socket, f"{host}:{self.port}"]
@@ -129,7 +129,7 @@ class Options:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong in the log's format, and end."""
+        """Log the error, and exit."""
         fail("modelserver", f"modelserver: {message}", usage=self.format_usage().rstrip())
         self.exit(2)
 
@@ -176,7 +176,7 @@ def parse_options(argv: Sequence[str], prog: str = "modelserver") -> Options:
 
 
 def _judge_foreign(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
-    """Warn of flags that mean nothing here and refuse those that somebody relies on, or that nobody knows."""
+    """Warn of flags without effect, and refuse unknown flags and those that a deployment relies on."""
     for argument in arguments:
         name = argument.removeprefix("--").partition("=")[0]
         if name in REFUSED:

@@ -129,7 +129,7 @@ def _build_loader(options: Options, scheduler: Scheduler) -> ModelLoader:
 
 
 def _load(loader: ModelLoader, metrics: Metrics, version: ServedVersion) -> ModelQueue:
-    """Load a version, on a thread that serves nobody, and show it."""
+    """Load a version, on a thread apart from the serving ones, and show it."""
     queue = loader.load(version.path, functools.partial(metrics.count_batch, version))
     metrics.show(version, queue)
     return queue

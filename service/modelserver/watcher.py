@@ -1,4 +1,4 @@
-"""Follows the configuration file and the model folders, and tells the repository what is wanted."""
+"""Follows the configuration file and the model folders, and gives the repository the wanted versions."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from service.modelserver.serving.repository import ModelRepository
 
 logger = logging.getLogger(__name__)
 
-_CONFIG = ""  # what complaints about the configuration file are filed under; no model has this name
+_CONFIG = ""  # key of errors of the configuration file; no model has this name
 
 
 class ModelWatcher:
-    """Polls, because a bind mount, a network disk and a rename tell nobody.
+    """Polls, because bind mounts, network disks and renames send no events.
 
     Args:
         repository: is told which versions of which model are wanted.
@@ -75,7 +75,7 @@ class ModelWatcher:
         await _repeat(self.scan, self._file_poll_s)
 
     async def follow_config(self, path: Path, *, poll_s: float) -> None:
-        """Read the configuration file again and again; what it said last holds while it is absent, empty or broken.
+        """Poll the configuration file; the last valid one holds while it is absent, empty or broken.
 
         Args:
             path: the file.
@@ -84,7 +84,7 @@ class ModelWatcher:
         await _repeat(functools.partial(self._read_config, path), poll_s)
 
     async def scan(self) -> None:
-        """Compare the model folders with what is wanted, and tell the repository."""
+        """Compare the model folders with the wanted versions, and tell the repository."""
         async with self._scanning:  # the answers of two looks must not overtake each other
             configs = self._configs
             for config in configs:
@@ -95,7 +95,7 @@ class ModelWatcher:
                 self._repository.aspire(name, {})
 
     async def _list_versions(self, config: ModelConfig) -> dict[int, Path] | None:
-        """Return the version folders, or None if the base path cannot be listed: what is served then stays."""
+        """Return the version folders, or None if the base path cannot be listed: the served versions then stay."""
         try:
             versions = await asyncio.to_thread(list_versions, config.base_path)
         except OSError as err:
@@ -117,7 +117,7 @@ class ModelWatcher:
             return self._complain(_CONFIG, f"the model config {path.name} cannot be read: {err}")
         if text == self._text:
             return
-        if not text.strip():  # perhaps someone is about to write it
+        if not text.strip():  # a writer may be about to fill it
             self._repository.mark_configured()
             return self._complain(_CONFIG, f"waiting for the model config {path.name}: it is empty")
         try:

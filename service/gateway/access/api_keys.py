@@ -44,7 +44,7 @@ class ApiKey(BaseModel):
     Attributes:
         name: who uses it; for logs.
         sha256: of the key's ASCII bytes, lower-case hex.
-        rights: what it is good for.
+        rights: of the key.
         created: when it was made.
         expires: when it stops being good; None if never.
     """
@@ -107,7 +107,7 @@ def make_secret() -> str:
 
 
 def hash_secret(secret: str) -> str:
-    """Return what the file keeps of a key."""
+    """Return the hash of a key, as the file holds it."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
@@ -115,7 +115,7 @@ class KeyRing:
     """The keys of a file, kept up to date.
 
     A changed file counts within a second. One that has become unreadable is reported in the log and changes nothing:
-    a slip of an editor must not lock everybody out.
+    an editing mistake must not lock every client out.
 
     Args:
         path: the file.
@@ -168,7 +168,7 @@ class KeyRing:
 
 
 def file_signature(path: Path) -> tuple[int, int, int] | None:
-    """Return what changes when a file is written or replaced; None if it is not there."""
+    """Return a stamp that changes when the file is written or replaced; None without a file."""
     try:
         status = os.stat(path)  # noqa: PTH116 - half the time of Path.stat
     except OSError:

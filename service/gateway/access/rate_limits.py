@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from service.gateway.context.errors import RateLimitedError
 
-_JUMP_S = 1.0  # what the wall clock may be corrected by in the course of things
+_JUMP_S = 1.0  # usual corrections of the wall clock stay below
 _IPV6_SITE_BITS = 64  # a site has at least this network, and may answer from any address in it
 
 
@@ -47,7 +47,7 @@ class RateLimiter:
             if not self._limiter.test(item, client):
                 reset_at = self._limiter.get_window_stats(item, client).reset_time
                 raise RateLimitedError(
-                    f"expected at most {item.amount} requests in one {item.GRANULARITY.name}. Received: more",
+                    f"too many requests: the limit is {item.amount} per {item.GRANULARITY.name} (FOVEA_RATE_LIMIT)",
                     retry_after_s=max(1, math.ceil(reset_at - time.time())),
                 )
         for item in self._items:
@@ -62,7 +62,7 @@ class RateLimiter:
 
 @functools.lru_cache(maxsize=1024)
 def name_address(address: str) -> str:
-    """Return what a client without a key is counted by: its IPv4 address, or its IPv6 network of 64 bits."""
+    """Return the identity of a client without a key: its IPv4 address, or its IPv6 network of 64 bits."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

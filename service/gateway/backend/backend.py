@@ -45,7 +45,7 @@ _CHANNEL_OPTIONS: Final = (
     # Retries are ours: they have a budget.
     ("grpc.enable_retries", 0),
 )
-# What a client's own numbers can cause; of numbers that the gateway prepared it would be a broken contract.
+# Codes that a client's own numbers can cause; for numbers that the gateway prepared they are a broken contract.
 _CLIENTS_FAULT: Final = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE)
 _PREDICT: Final = "/tensorflow.serving.PredictionService/Predict"
 
@@ -87,7 +87,7 @@ class Backend:
         metadata: returns gRPC metadata for the call that is made now; None for none.
 
     Attributes:
-        generation: grows whenever the connection is lost; what was learnt about versions may then be wrong.
+        generation: grows whenever the connection is lost; facts about versions are stale then.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class Backend:
         reply = await self._predict(name, "describe", version=version, inputs={"row": row}, outputs=["contract"])
         texts = _read_output(reply, "contract").reshape(-1).tolist()
         if len(texts) != 1 or not isinstance(texts[0], bytes):
-            raise BrokenContractError(f"{name}/{version}: expected one contract. Received: something else")
+            raise BrokenContractError(f"{name}/{version}: `describe` gave {len(texts)} values; one text is expected")
         try:
             return ModelContract.from_json(texts[0])
         except ContractError as err:

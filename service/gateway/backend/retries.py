@@ -52,7 +52,7 @@ async def call(method: Any, request: Any, *, timeout_s: float, tries: int, budge
 
     Args:
         method: of a gRPC stub.
-        request: what it takes.
+        request: its argument.
         timeout_s: longest wait for an answer, all tries together, seconds.
         tries: most calls.
         budget: pays for all but the first.
@@ -71,7 +71,7 @@ async def call(method: Any, request: Any, *, timeout_s: float, tries: int, budge
             level = logging.DEBUG if code is grpc.StatusCode.NOT_FOUND else logging.WARNING
             logger.log(level, "model server: %s: %s", code.name, details[:300])
             error = translate_error(code, details)
-            # A full queue is UNAVAILABLE too: what is overloaded is not asked again.
+            # A full queue is UNAVAILABLE too: an overloaded server is not called again.
             again = code is grpc.StatusCode.UNAVAILABLE and not isinstance(error, OverloadedError) and tries > 0
             if not again or time.monotonic() + pause_s >= deadline or not budget.spend():
                 raise error from err

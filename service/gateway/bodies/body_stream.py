@@ -78,9 +78,9 @@ def _read_encoding(request: Request, max_bytes: int) -> str:
         elif name == b"content-encoding":
             encoding = value
     if not declared.isdigit():
-        raise MalformedRequestError("content-length: expected a number. Received: something else")
+        raise MalformedRequestError(f"content-length: expected a number. Received: {declared[:32].decode('latin-1')!r}")
     if int(declared) > max_bytes:
-        raise _too_large(max_bytes)
+        raise BodyTooLargeError(f"request body is {int(declared):,} bytes; {_limit(max_bytes)}")
     return encoding.decode("latin-1").strip().lower()
 
 
@@ -124,12 +124,12 @@ async def _inflate_gzip(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
                     members += 1
                     inflater = zlib.decompressobj(_GZIP)
                 if members > _MAX_MEMBERS:
-                    raise MalformedRequestError(f"gzip: expected at most {_MAX_MEMBERS} members. Received: more")
+                    raise MalformedRequestError(f"gzip: the body has more than {_MAX_MEMBERS} members, the limit")
                 async for piece in _pieces(inflater, data, "gzip"):
                     yield piece
                 data = inflater.unused_data
     if not inflater.eof:
-        raise MalformedRequestError("gzip: expected a whole body. Received: one that ends early")
+        raise MalformedRequestError("gzip: the body ends before its last member does")
 
 
 async def _inflate_deflate(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
@@ -149,9 +149,9 @@ async def _inflate_deflate(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[byte
                     yield piece
                 data = inflater.unused_data
             if inflater.eof and data:
-                raise MalformedRequestError("deflate: expected nothing after the compressed data. Received: more bytes")
+                raise MalformedRequestError("deflate: there are bytes after the compressed data")
     if inflater is None or not inflater.eof:
-        raise MalformedRequestError("deflate: expected a whole body. Received: one that ends early")
+        raise MalformedRequestError("deflate: the body ends before its compressed data does")
 
 
 def _has_zlib_header(start: bytes) -> bool:
@@ -160,7 +160,7 @@ def _has_zlib_header(start: bytes) -> bool:
 
 
 async def _pieces(inflater: zlib._Decompress, data: bytes, name: str) -> AsyncIterator[bytes]:
-    """Inflate one chunk, or what of it belongs to the inflater's member."""
+    """Inflate one chunk, or the part of it that belongs to the inflater's member."""
     while True:
         try:
             piece = inflater.decompress(data, _PIECE)
@@ -175,4 +175,8 @@ async def _pieces(inflater: zlib._Decompress, data: bytes, name: str) -> AsyncIt
 
 
 def _too_large(max_bytes: int) -> BodyTooLargeError:
-    return BodyTooLargeError(f"expected a body of at most {max_bytes} bytes. Received: more")
+    return BodyTooLargeError(f"request body is over {max_bytes:,} bytes as read and inflated; {_limit(max_bytes)}")
+
+
+def _limit(max_bytes: int) -> str:
+    return f"the limit is {max_bytes:,} (FOVEA_MAX_BODY_BYTES)"

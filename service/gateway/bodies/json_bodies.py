@@ -16,7 +16,7 @@ INLINE_BYTES = 1 << 14  # of a body that the event loop parses, in less than a m
 
 
 class JsonBodies:
-    """Parses bodies; see `JsonReader` for what a large one costs.
+    """Parses bodies; see `JsonReader` for the cost of a large one.
 
     Args:
         max_values: numbers, texts, lists and objects of a body; more are refused before it is parsed.

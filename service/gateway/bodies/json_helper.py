@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def parse(body: bytes) -> tuple[str, Any, Any]:
-    """Return what is written to stdout for a document."""
+    """Return the bytes on stdout for a document."""
     try:
         document = json.loads(body)
         return ("ok", _Packer().pack(document), None)

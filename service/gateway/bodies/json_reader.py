@@ -1,6 +1,6 @@
 """Reads JSON bodies without holding up the event loop, however large they are.
 
-What takes a few milliseconds is parsed here. The rest is parsed by a helper process (`json_helper`), which returns
+Bodies that take a few milliseconds are parsed here. A helper process (`json_helper`) parses the rest, and returns
 arrays in the place of lists of numbers.
 """
 

@@ -41,5 +41,5 @@ def limit_to_deadline(timeout_s: float, deadline: float | None) -> float:
         return timeout_s
     left = deadline - time.monotonic()
     if left <= 0:
-        raise DeadlineError("the client's time was over before the model server was asked")
+        raise DeadlineError("deadline exceeded before the model server was called")
     return min(timeout_s, left)

@@ -23,7 +23,7 @@ GatewayError                        500  internal_error
 ├── RateLimitedError                429  rate_limited, with Retry-After
 ├── BrokenContractError             502  model_server_broke_contract
 ├── UnavailableError                503  unavailable, with Retry-After
-│   ├── NotReadyError               503  the code of what is missing
+│   ├── NotReadyError               503  the code of the missing part
 │   ├── NoModelError                503  no_model
 │   ├── NotLoadedError              503  model_not_ready
 │   ├── OverloadedError             503  overloaded
@@ -32,7 +32,7 @@ GatewayError                        500  internal_error
 │   └── DrainingError               503  draining
 └── DeadlineError                   504  deadline_exceeded
 
-A message says what happened, what was expected and what was received. It goes to the client as it is: no path, no
+A message has the fault, the limit or expected value and the received one. It goes to the client as it is: no path, no
 stack trace, no text of the model server.
 """
 
@@ -56,7 +56,7 @@ class GatewayError(Exception):
 
 
 class MalformedRequestError(GatewayError):
-    """The body or a header is not what the route reads."""
+    """The route cannot read the body or a header."""
 
     status_code = 400
     code = "malformed_request"
@@ -136,7 +136,7 @@ class FeedbackNotFoundError(NotFoundError):
 
 
 class ConflictError(GatewayError):
-    """What is there already contradicts the request."""
+    """The request conflicts with stored data."""
 
     status_code = 409
     code = "conflict"
@@ -225,7 +225,7 @@ class UnavailableError(GatewayError):
 
 
 class NotReadyError(UnavailableError):
-    """Readiness was asked for, and something is missing; the code is that of what is missing."""
+    """A part is not ready; the code names it."""
 
     def __init__(self, reason: GatewayError) -> None:
         super().__init__(str(reason))
@@ -259,7 +259,7 @@ class UnreachableError(UnavailableError):
 
 
 class StorageError(UnavailableError):
-    """What has to be written, feedback or the audit log, cannot be."""
+    """Feedback or the audit log cannot be written."""
 
     code = "storage_failed"
     retry_after_s = 60

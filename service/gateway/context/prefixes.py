@@ -20,7 +20,7 @@ def clean_prefix(text: str) -> str | None:
 
 
 def link_root(scope: Scope) -> str:
-    """Return what precedes a page's links to the gateway's own paths, such as "/fovea/"; relative without a prefix."""
+    """Return the prefix of a page's links to the gateway's own paths, such as "/fovea/"; relative without a prefix."""
     prefix = scope.get(PREFIX)
     if prefix:
         return f"{prefix}/"

@@ -193,7 +193,7 @@ class Settings(BaseModel):
 
     @property
     def scheme(self) -> str:
-        """How it is reached: "http", or "https" when there is a certificate."""
+        """The URL's scheme: "https" with a certificate, else "http"."""
         return "https" if self.tls_cert is not None else "http"
 
     @model_validator(mode="after")
@@ -212,12 +212,12 @@ class Settings(BaseModel):
         """Refuse to let other machines in without keys, unless that was asked for.
 
         Raises:
-            ValueError: if anybody who reaches `host` could use the service, and nobody has said that this is meant.
+            ValueError: if `host` is not loopback, there are no keys, and `auth` is not off.
         """
         if not (self.needs_key or self.auth == "off" or _is_loopback(host)):
             raise ValueError(
                 f"other machines reach {host}: expected keys_file (python -m service key add NAME --keys FILE), or "
-                "auth off to let everybody in"
+                "auth off to answer without keys"
             )
 
     @model_validator(mode="after")

@@ -62,9 +62,9 @@ _CODES = {
     },
     409: {"conflict": "this image is kept with another label already"},
     413: {
-        "body_too_large": "expected a body of at most 33554432 bytes. Received: more",
+        "body_too_large": "request body is 41,943,040 bytes; the limit is 33,554,432 (FOVEA_MAX_BODY_BYTES)",
         "image_too_large": "expected at most 80000000 pixels. Received: 30000 x 30000 = 900000000",
-        "too_many_images": "expected at most 64 images in one request. Received: more",
+        "too_many_images": "the request has more than 64 images, the limit (FOVEA_MAX_IMAGES); send several requests",
         "too_much_decoding": "decoding the 16 images takes more than 0.5 s, the limit of one request "
         "(FOVEA_DECODE_BUDGET_S); send fewer images in one request, or smaller ones",
         "too_much_json": "the JSON body holds about 15,000,002 values; the limit is 5,000,000 (FOVEA_MAX_JSON_VALUES); "
@@ -100,7 +100,7 @@ _FOR_ALL = {
 
 
 def install_openapi(app: FastAPI) -> None:
-    """Make `app.openapi()` return the whole document; it is built once, when somebody asks."""
+    """Make `app.openapi()` return the whole document; it is built once, at the first request."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

@@ -1,6 +1,6 @@
 """Authorises requests by API key, rights and rate limit, before a byte of the body is read.
 
-Every path needs a key unless it is named here, so a route that is added later is closed until somebody opens it.
+Every path needs a key unless it is named here, so a route that is added later is closed until it is opened here.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class AccessControl:
     """Lets a request through, or answers it with 401, 403 or 429.
 
     Args:
-        app: what answers what is let through.
+        app: the next ASGI application.
         keys: the keys; None if none is needed.
         limiter: counts the requests of a key, or of an address that shows no good key; None for no limit.
         routes: to name the route of a refused request in the metrics.

@@ -45,7 +45,9 @@ class Admission:
         """
         if not self._free and len(self._waiting) >= self._max_waiting:
             self._metrics.count_shed("queue_full")
-            raise OverloadedError(f"{self._max_waiting} requests wait already, the most; try again later")
+            raise OverloadedError(
+                f"too many requests wait: the limit is {self._max_waiting} (FOVEA_MAX_QUEUE); try again later"
+            )
 
     def hold(self, num_bytes: int) -> None:
         """Count bytes of a body that is being read; a negative number when they are let go of.
@@ -73,13 +75,13 @@ class Admission:
     async def take(self) -> None:
         """Take a place; see `place`, which gives it back."""
         with self._metrics.stage("queue"):
-            if self._free:  # then nobody waits: a place that is given back goes to whoever waits
+            if self._free:  # then no request waits: a returned place goes to the queue first
                 self._free -= 1
             else:
                 await self._wait()
 
     def give_back(self) -> None:
-        """Give a place back, to whoever has waited longest."""
+        """Give a place back, to the request that has waited longest."""
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():

@@ -75,7 +75,7 @@ class RequestCancellation:
                 await self._app(scope, visit.receive, visit.send)
         except TimeoutError as err:
             if visit.answering:
-                raise ClientDisconnect from err  # half a reply is of no use to anybody
+                raise ClientDisconnect from err  # half a reply is of no use
             late = DeadlineError(f"the {timeout_s:g} s that the client waits were over before there was an answer")
             await error_reply(late, scope)(scope, visit.receive, visit.send)
 
@@ -104,7 +104,7 @@ class _Visit:
     async def send(self, message: Message) -> None:
         if not self.answering:
             self.answering = True
-            self.end()  # whoever leaves now loses nothing but what is being sent
+            self.end()  # from here on a disconnect loses only the reply
         await self._send(message)
 
     def end(self) -> None:

@@ -16,7 +16,7 @@ def prefers(accept: str, wanted: str, default: str) -> bool:
     Args:
         accept: the Accept header; what cannot be read in it counts as absent.
         wanted: a media type, such as "image/png".
-        default: what is sent when the client does not care.
+        default: sent to a client without a preference.
     """
     quality: dict[str, float] = {}
     for item in accept.lower().split(","):

@@ -69,7 +69,7 @@ class CrossOrigin(CORSMiddleware):
         return headers.raw
 
     def answer_preflight(self, scope: Scope) -> Response:
-        """Return the reply to a preflight; a refusal says what is allowed."""
+        """Return the reply to a preflight; a refusal names the allowed values."""
         request_headers = Headers(scope=scope)
         reply = self.preflight_response(request_headers)
         if reply.status_code == 200:
@@ -91,7 +91,7 @@ class Preflights:
     """Answers preflights, before a key is asked for: browsers send none with them.
 
     Args:
-        app: what answers the rest.
+        app: the next ASGI application.
         origins: the origins that may call.
         routes: to name the route in the metrics.
     """
@@ -111,7 +111,7 @@ class Preflights:
 
 
 def is_preflight(scope: Scope) -> bool:
-    """Return whether a browser asks what a page of another origin may send."""
+    """Return whether a request is a CORS preflight."""
     if scope["method"] != "OPTIONS":
         return False
     names = {name for name, _ in scope["headers"]}

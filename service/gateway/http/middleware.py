@@ -90,7 +90,7 @@ class _Exchange:
     __slots__ = ("_receive", "_request_id", "_send", "received", "sent", "started", "status")
 
     def __init__(self, receive: Receive, send: Send, request_id: str) -> None:
-        self.status = 500  # what a reply that never starts amounts to
+        self.status = 500  # of a reply that never starts
         self.started = False
         self.received = 0
         self.sent = 0

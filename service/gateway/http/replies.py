@@ -67,7 +67,7 @@ def _explain(request: Request, err: HTTPException) -> str:
 
 
 def _describe(err: RequestValidationError) -> str:
-    """Name the first wrong parameter; what was sent is not repeated beyond a few characters."""
+    """Name the first wrong parameter; at most a few characters of its value are repeated."""
     error = err.errors()[0]
     name = ".".join(str(part) for part in error["loc"][1:])[:64]
     if error["type"] == "extra_forbidden":

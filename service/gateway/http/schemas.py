@@ -52,7 +52,7 @@ class ExplainQuery(PredictQuery):
 
 
 class ModelRef(BaseModel):
-    """Which model answered."""
+    """The model version that answered."""
 
     name: str
     version: int
@@ -90,7 +90,7 @@ class Decision(BaseModel):
 class PredictionEntry(BaseModel):
     """One image: its classes, or why it was refused."""
 
-    name: str = Field(description="What the request called the image.")
+    name: str = Field(description="The image's name in the request.")
     top: list[ClassProbability] | None = Field(
         default=None, description="Most probable first; absent if there is an error."
     )
@@ -100,7 +100,7 @@ class PredictionEntry(BaseModel):
     error: EntryError | None = Field(default=None, description="Absent if there are predictions.")
     warnings: list[str] = Field(
         default_factory=list,
-        description='"unlike_training_images": the picture is far from what the model was trained on; distrust top.',
+        description='"unlike_training_images": the image is far from the training images; distrust top.',
     )
 
 
@@ -123,7 +123,7 @@ class PredictReply(BaseModel):
 
 
 class Saliency(BaseModel):
-    """What in the picture spoke for a class, as a grid over the whole picture as the model saw it."""
+    """The evidence for a class, as a grid over the model's whole input."""
 
     rows: int
     columns: int
@@ -307,10 +307,10 @@ class ReadyReply(BaseModel):
 
 
 class ErrorDetail(BaseModel):
-    """What went wrong."""
+    """Code, message and request id of an error."""
 
     code: str = Field(description="Stable name, for programs.", examples=["unsupported_image"])
-    message: str = Field(description="What happened, what was expected, what was received.")
+    message: str = Field(description="The fault, the limit or expected value, and the received one.")
     request_id: str
 
 

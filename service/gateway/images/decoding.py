@@ -96,7 +96,7 @@ class Decoder:
             )
 
     def _add_up(self, images: Sequence[bytes], spec: InputSpec) -> float:
-        """Return what decoding images takes, or the first sum beyond the budget, seconds."""
+        """Return the estimated time of decoding images, or the first sum beyond the budget, seconds."""
         total = 0.0
         for data in images:
             try:

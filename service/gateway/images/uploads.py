@@ -36,7 +36,7 @@ class Upload:
     """One image as it was sent.
 
     Attributes:
-        name: what the client calls it, for the reply only.
+        name: the client's, for the reply only.
         data: the image file's bytes.
     """
 
@@ -46,7 +46,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """What one request may hold.
+    """Limits of one request's body.
 
     Attributes:
         max_body_bytes: bytes of the whole body.
@@ -225,7 +225,7 @@ class _Parts:
                 f"multipart/form-data: expected parts named {expected}. Received: {field[:64]!r}"
             )
         if field in self.texts:
-            raise MalformedRequestError(f"multipart/form-data: expected {field!r} once. Received: it again")
+            raise MalformedRequestError(f"multipart/form-data: the part {field!r} may be sent once")
         if field == FIELD and len(self.uploads) >= self._max_images:
             raise _too_many(self._max_images)
         self._field = field
@@ -270,4 +270,6 @@ def _decode_base64(text: str, index: int) -> bytes:
 
 
 def _too_many(max_images: int) -> TooManyImagesError:
-    return TooManyImagesError(f"expected at most {max_images} images in one request. Received: more")
+    return TooManyImagesError(
+        f"the request has more than {max_images} images, the limit (FOVEA_MAX_IMAGES); send several requests"
+    )

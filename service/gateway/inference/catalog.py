@@ -35,7 +35,7 @@ _MISS_REREAD_S = 0.05  # how soon after a reading a request for something unknow
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What a request asks for.
+    """Model, version and label of a request.
 
     Attributes:
         model: a name, or None when exactly one model is served.
@@ -50,7 +50,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a request resolves to.
+    """The versions that may answer a request.
 
     Attributes:
         name: the model.
@@ -72,7 +72,7 @@ class Catalog(Protocol):
         """Return the models that are to be served, sorted."""
 
     def describe_nothing(self) -> str:
-        """Say what is to be done, or waited for, while no model is served."""
+        """Return the next step, or the awaited event, while no model is served."""
 
     async def roles(self, name: str) -> Mapping[str, int]:
         """Return a model's labels and the versions they stand for.
@@ -92,14 +92,14 @@ class Catalog(Protocol):
         """
 
     def invalidate(self, name: str) -> None:
-        """Look again at the next question about a model: what it resolved to turned out not to be there."""
+        """Read the state again at the next request of a model: its resolved version was missing."""
 
     def record_answering(self, name: str, version: int) -> None:
         """Note which version answers requests that name none: it goes on doing so while no newer one is loaded."""
 
 
 class StoreCatalog:
-    """What a model store's index says.
+    """The catalog of a model store's index.
 
     Args:
         store: the store; only read.
@@ -120,7 +120,7 @@ class StoreCatalog:
         return self._names
 
     def describe_nothing(self) -> str:
-        """Say what is to be done, or waited for, while no model is served."""
+        """Return the next step, or the awaited event, while no model is served."""
         return INITIALISING if self._store.is_initialising else _explain_no_model()
 
     async def roles(self, name: str) -> Mapping[str, int]:
@@ -175,7 +175,7 @@ class StoreCatalog:
                 self._index = self._store.read_index()
                 self._names = tuple(sorted(name for name, entry in self._index.items() if entry.live is not None))
             except StoreError as err:
-                logger.error("the index stays as it was: %s", err)
+                logger.error("keeping the index that was read before: %s", err)
         return self._index
 
 
@@ -199,7 +199,7 @@ class NamedCatalog:
         return self._names
 
     def describe_nothing(self) -> str:
-        """Say what is to be done while no model is served."""
+        """Return the next step while no model is served."""
         return _explain_no_model()
 
     async def roles(self, name: str) -> Mapping[str, int]:

@@ -97,4 +97,6 @@ def _check_maps(maps: NDArray[np.floating], num_images: int) -> None:
             f"expected saliency of {num_images} images from the model server. Received: shape {maps.shape}"
         )
     if not np.isfinite(maps).all() or maps.min() < 0 or maps.max() > 1:
-        raise BrokenContractError("expected saliency in [0, 1] from the model server. Received: something else")
+        raise BrokenContractError(
+            f"expected saliency in [0, 1] from the model server. Received: {maps.min():.6g} to {maps.max():.6g}"
+        )

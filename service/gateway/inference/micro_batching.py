@@ -20,7 +20,7 @@ from contract.model import InputSpec
 from service.gateway.backend.backend import Backend, ModelReply
 from service.gateway.inference.signature import IMAGES, Signature
 
-MAX_WAIT_S: Final = 0.01  # about what decoding a photograph takes; one that takes longer is waited for no more
+MAX_WAIT_S: Final = 0.01  # about the time of decoding a photograph; slower ones are not waited for
 MAX_BATCHED: Final = 8  # beyond that a call saves next to nothing, and its first image waits for the last
 
 _Inputs = Mapping[str, NDArray[Any]]

@@ -59,7 +59,7 @@ def name_classes(rows: NDArray[np.floating], contract: ModelContract, top: int) 
     """Return the `top` most probable classes of each row that the model server answered, best first.
 
     Raises:
-        BrokenContractError: if the rows are not what the contract says.
+        BrokenContractError: if the rows break the contract.
     """
     try:
         return decode_predictions(rows, contract.labels, top)

@@ -114,7 +114,7 @@ class Readiness:
         return survey
 
     def _judge(self, survey: _Survey) -> GatewayError | None:
-        """Return what keeps the gateway from being ready, None if nothing does."""
+        """Return the reason for which the gateway is not ready; None if it is ready."""
         if not survey.models:
             self._is_settled = False
         must_answer = survey.pending.keys() if self._answered is None else survey.pending.keys() & self._answered

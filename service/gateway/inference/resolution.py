@@ -20,7 +20,7 @@ class Attempts:
     says something new.
 
     Args:
-        catalog: what is served.
+        catalog: the served models.
         contracts: forgets a version that turns out not to be loaded.
         choice: what the request asks for.
 
@@ -120,7 +120,7 @@ class Attempt:
 
 
 def missing_version(target: Target) -> NotLoadedError | VersionNotFoundError:
-    """Say what is missing: a version that the catalogue promises is late, another one does not exist."""
+    """Name the missing version: one that the catalog lists is late, another one does not exist."""
     versions = " or ".join(str(version) for version in target.versions)
     if target.promised:
         return NotLoadedError(f"version {versions} of {target.name} is not loaded on the model server yet")

@@ -63,7 +63,7 @@ Size = Annotated[int, Field(ge=0, le=2**64 - 1)]
 
 
 class TensorMetadata(BaseModel):
-    """What a model takes or gives."""
+    """Name, type and shape of a model's input or output."""
 
     name: str
     datatype: str
@@ -80,7 +80,7 @@ class Tensor(BaseModel):
 
 
 class Named(BaseModel):
-    """What a request says of an input or output alike."""
+    """Fields that inputs and outputs of a request share."""
 
     model_config = ConfigDict(strict=True)
 
@@ -222,7 +222,7 @@ def parse_infer(body: bytes, load: Load = load_object, *, json_bytes: int | None
         json_bytes: how many bytes are JSON; all by default.
 
     Raises:
-        InvalidArgumentError: if it is not the JSON of a request, or the binary data are not what it says.
+        InvalidArgumentError: if it is not the JSON of a request, or the binary data do not fit it.
     """
     if json_bytes is not None and json_bytes > len(body):
         raise InvalidArgumentError(f"Inference-Header-Content-Length is {json_bytes}; the body has {len(body)} bytes")

@@ -207,7 +207,7 @@ class JsonArray:
     __hash__ = None  # type: ignore[assignment]
 
     def tolist(self) -> Any:
-        """Return nested lists of what JSON can hold."""
+        """Return nested lists of JSON values."""
         array = self._array
         if array.dtype.kind == "O":
             boxed = np.empty(array.size, dtype=object)

@@ -105,7 +105,7 @@ class TensorReply:
 
 @dataclass(frozen=True, slots=True)
 class RestAnswer:
-    """What one request gets.
+    """The answer to one REST request.
 
     Attributes:
         name: the model.
@@ -123,7 +123,7 @@ class RestPredictor:
 
     Args:
         backend: the model server.
-        catalog: what is served.
+        catalog: the served models.
         contracts: what each version promises; says how images are prepared.
         signatures: what each version's signatures take.
         decoder: bytes to pixels.
@@ -240,7 +240,9 @@ class RestPredictor:
         if not places:
             return values
         if len(places) > self._max_images:
-            raise TooManyImagesError(f"expected at most {self._max_images} images in one request. Received: more")
+            raise TooManyImagesError(
+                f"the request has {len(places)} images; the limit is {self._max_images} (FOVEA_MAX_IMAGES)"
+            )
         contract_input = await self._contract_input(name, version)
         if contract_input is None or spec.shape is None or tuple(spec.shape[1:]) != contract_input.shape:
             raise InvalidArgumentError(

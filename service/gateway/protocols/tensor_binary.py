@@ -116,7 +116,7 @@ def read_tensor(data: memoryview, spec: TensorSpec, shape: Sequence[int], *, nam
             f"Received: binary_data_size {len(data)}"
         )
     if dtype.kind == "b" and (np.frombuffer(data, np.uint8) > 1).any():
-        raise InvalidArgumentError(f"input {echo(name)}: expected bytes 0 and 1 for BOOL. Received: another one")
+        raise InvalidArgumentError(f"input {echo(name)}: a byte of BOOL is neither 0 nor 1")
     return np.frombuffer(data, dtype).reshape(shape)
 
 

@@ -1,4 +1,4 @@
-"""The audit log: who asked what of which model, and what it answered; a JSON object a line, only ever appended.
+"""Writes the audit log: key, request, model and answer, a JSON object a line, appended only.
 
     {"time": "...", "action": "predict", "request_id": "...", "key": "clinic", "model": "glaucoma", "version": 3,
      "contract": "sha256:...", "images": [{"sha256": "...", "top": [{"id": "normal", "probability": 0.98}], ...}]}
@@ -80,7 +80,7 @@ class AuditLog:
         await written
 
     async def close(self) -> None:
-        """Write what is pending and close the file."""
+        """Write pending lines and close the file."""
         if self._writer is not None:
             await self._writer
         if self._handle >= 0:
@@ -92,7 +92,7 @@ class AuditLog:
             while self._pending:
                 batch, self._pending = self._pending, []
                 entries = [(head, build) for head, build, _ in batch]
-                # Whatever goes wrong is theirs who wait for it: nobody is left waiting.
+                # Every waiting caller gets the error.
                 (error,) = await asyncio.gather(asyncio.to_thread(self._append, entries), return_exceptions=True)
                 for _, _, written in batch:
                     if not written.done():  # a client that left has cancelled it
@@ -139,7 +139,7 @@ def describe_answer(
 
 
 def describe_bodies(fields: Mapping[str, Any], *, body: bytes, reply: bytes) -> dict[str, Any]:
-    """Return what the log says of numbers in and numbers out: both are hashed, as they may be large."""
+    """Return the log's fields of numeric inputs and outputs: both are hashed, as they may be large."""
     return {**fields, "body_sha256": hash_bytes(body), "reply_sha256": hash_bytes(reply)}
 
 

@@ -1,4 +1,4 @@
-"""Images without what their files say beside the picture: who, where, when, which camera, a thumbnail of what was cut.
+"""Removes metadata from image files: person, place, time, camera, thumbnails.
 
 JPEG and PNG lose the segments and chunks that do not make pixels, and anything behind the image's end; their compressed
 data stays byte for byte. Other formats are decoded and kept as PNG, since their structure would only be guessed at.

@@ -38,7 +38,7 @@ class FeedbackForm(BaseModel):
 
     label: str = Field(min_length=1, max_length=200, description="Id of the true class, or its name.")
     consent: Literal["true"] = Field(
-        description="true: whoever may decide so agrees that the image is kept and used for training."
+        description="true: the person who may consent agrees that the image is kept and used for training."
     )
     model: str | None = Field(
         None, min_length=1, max_length=64, description="The model; may be left out when exactly one is served."
@@ -60,7 +60,7 @@ FIELDS = frozenset(FeedbackForm.model_fields)
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What became of a feedback.
+    """The outcome of one feedback.
 
     Attributes:
         id: to delete it by.
@@ -78,7 +78,7 @@ class FeedbackDesk:
 
     Args:
         store: where it goes; None if none is taken.
-        catalog: what is served.
+        catalog: the served models.
         contracts: the labels and inputs of versions.
         decoder: says which images take too long to decode.
         max_pixels: refuse images whose header declares more.
@@ -148,7 +148,7 @@ class FeedbackDesk:
         return Kept(await self._run(work, caller=context.caller), feedback, contract)
 
     async def delete(self, feedback_id: str) -> None:
-        """Delete an image and what is known of it.
+        """Delete an image and its row.
 
         Raises:
             NotFoundError: if there is no such feedback, or none is taken.
@@ -158,7 +158,7 @@ class FeedbackDesk:
         await self._run(lambda: store.delete(feedback_id))
 
     async def watch(self) -> None:
-        """Delete what is too old, for ever; to be cancelled."""
+        """Delete expired images at intervals, until cancelled."""
         if self._store is None:
             return
         while True:
@@ -171,7 +171,7 @@ class FeedbackDesk:
                 logger.info("%d images of feedback were too old and are deleted", num_deleted)
 
     def close(self) -> None:
-        """Let the thread end; what it has begun is finished."""
+        """Stop the thread after its current job."""
         self._turns.close(wait=True)
 
     async def _run(self, work: Callable[[], T], *, caller: str = ANONYMOUS) -> T:

@@ -1,10 +1,10 @@
 """Images that people have labelled, in a folder that `python -m pipeline run FOLDER/<model>` takes as it is.
 
     <folder>/<model>/<label>/<id>.jpg      the picture, without metadata
-    <folder>/index.sqlite3                 what is known of each: label, request, note, key, when
+    <folder>/index.sqlite3                 the rows: label, request, note, key, time
 
 Image and row appear and go together: the file is renamed into place inside the transaction that writes its row, and
-what a killed process leaves half done is removed at the next start. Files are readable by their owner only.
+leftovers of a killed process are removed at the next start. Files are readable by their owner only.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from service.gateway.records.clean_images import CleanImage
 INDEX = "index.sqlite3"
 _INCOMING = ".incoming"
 _FILE_NAME = re.compile(r"[0-9a-f]{32}\.(jpg|png)")
-# What the pipeline reads as something else than a class, or does not see.
+# Names that the pipeline does not read as classes.
 _RESERVED = frozenset({"train", "training", "val", "valid", "validation", "test", "testing", "__macosx"})
 _DAY_S = 86400.0
 _SCHEMA = """
@@ -41,7 +41,7 @@ CREATE TABLE IF NOT EXISTS feedback (
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """What a person says of an image.
+    """An image's true class, as a person gave it.
 
     Attributes:
         model: the model that the image was sent to.
@@ -86,7 +86,7 @@ class FeedbackStore:
         self._days = days
 
     def open(self) -> None:
-        """Make the folder, repair what a killed process left, delete what is too old.
+        """Make the folder, remove leftovers of a killed process, delete expired images.
 
         Raises:
             StorageError: if the folder cannot be written.
@@ -142,7 +142,7 @@ class FeedbackStore:
             raise FeedbackNotFoundError("no feedback is kept under this id")
 
     def purge(self) -> int:
-        """Delete what is older than the days that images are kept; return how many.
+        """Delete images that are older than the retention; return their number.
 
         Raises:
             StorageError: if it cannot be deleted.

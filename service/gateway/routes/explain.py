@@ -38,7 +38,7 @@ _SAMPLES = (
 
 @router.post(
     "/v1/explain",
-    summary="Show what speaks for a class",
+    summary="Explain a class",
     tags=["prediction"],
     response_model=ExplainReply,
     responses={

@@ -41,7 +41,7 @@ def _describe_body() -> dict[str, Any]:
         "x-codeSamples": [{"lang": "Shell", "source": _SAMPLE}],
         "requestBody": {
             "required": True,
-            "description": "A form with the image and what is true of it.",
+            "description": "A form with the image and its true class.",
             "content": {"multipart/form-data": {"schema": schema}},
         },
     }
@@ -104,8 +104,8 @@ def _describe_kept(kept: Kept, form: Form) -> dict[str, Any]:
 
 
 def _check_site(request: Request) -> None:
-    """Refuse what a page of another site makes a browser send: without keys, it could fill the training set."""
+    """Refuse requests from pages of other sites: without keys, they could fill the training set."""
     if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
         raise ForbiddenError(
-            "expected feedback from this service's own page or from a program. Received: another site's"
+            "feedback is refused from pages of other sites; send it from this service's page or from a program"
         )

@@ -26,7 +26,7 @@ async def report_health() -> HealthReply:
     response_model_exclude_none=True,
 )
 async def report_readiness(wired: Wired) -> ReadyReply:
-    """Say whether every live model has answered a warm prediction, or failed for good; a 503 says what is missing.
+    """Say whether every live model has answered a warm prediction, or failed for good; a 503 names the missing part.
 
     A model that becomes live while the gateway is ready is named in `pending` until it answers.
     """

@@ -1,4 +1,4 @@
-"""GET /v1/models and /v1/models/{model}: what is served, in which state.
+"""GET /v1/models and /v1/models/{model}: the served models with their state.
 
 A model's document is TensorFlow Serving's GetModelStatusResponse, which its clients parse strictly; with
 `Accept: application/vnd.fovea+json` it is Fovea's own, with labels and contract.
@@ -127,10 +127,10 @@ def _read_version(text: str) -> int:
 
 
 def _check_name(name: str) -> None:
-    """Refuse a GET of what is a method of TensorFlow Serving's: names and labels have no colon.
+    """Refuse a GET of a method of TensorFlow Serving's: names and labels have no colon.
 
     Raises:
-        HTTPException: 405, with what is allowed.
+        HTTPException: 405, with the allowed methods.
     """
     if ":" in name:
         raise HTTPException(405, headers={"Allow": "POST"})

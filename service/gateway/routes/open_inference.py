@@ -183,12 +183,12 @@ async def report_live() -> ServerLive:
 
 @router.get("/v2/health/ready", summary="/readyz of the Open Inference Protocol", responses=text_error_replies(503))
 async def report_ready(wired: Wired) -> ServerReady:
-    """Say whether every live model has answered a warm prediction, or failed for good; a 503 says what is missing."""
+    """Say whether every live model has answered a warm prediction, or failed for good; a 503 names the missing part."""
     await report_readiness(wired)
     return ServerReady(ready=True)
 
 
-@router.get("/v2/models/{model}", summary="What does a model take and give?", **_METADATA)
+@router.get("/v2/models/{model}", summary="List a model's inputs and outputs", **_METADATA)
 async def describe(model: Model, wired: Wired) -> ModelMetadata:
     """Return the versions that may be asked for, and the live one's inputs and outputs."""
     return await _describe(Choice(model), wired)
@@ -260,7 +260,7 @@ async def _report(choice: Choice, wired: Wired) -> ModelReady:
 
 
 def _choose(model: str, version: str) -> Choice:
-    """Return what a path asks for.
+    """Return the model and version of a path.
 
     Raises:
         VersionNotFoundError: if the version is no number, as all versions are.

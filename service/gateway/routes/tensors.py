@@ -32,7 +32,7 @@ async def answer_tensors(
         choice: the model and version.
         wired: the gateway's parts.
         parse: reads the body, by the rules of its protocol; given what parses its JSON.
-        action: what the audit log calls it.
+        action: its name in the audit log.
         json_bytes: how many bytes at the body's beginning are JSON; all of them by default.
     """
     context = context_of(request.scope)

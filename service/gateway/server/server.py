@@ -76,7 +76,7 @@ class GatewayServer(uvicorn.Server):
         await super().shutdown(sockets)
 
     async def _take_waiting(self, listener: socket.socket) -> None:
-        """Serve the connections that the kernel has accepted and nobody has taken."""
+        """Serve the connections that the kernel has accepted and the server has not."""
         loop = asyncio.get_running_loop()
         listener.setblocking(False)
         while True:

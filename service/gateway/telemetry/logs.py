@@ -1,6 +1,6 @@
 """The gateway's log: a line for each request.
 
-A line never holds what was in a body, a query or a header but the request id: no image, no file name, no key.
+A line holds nothing of a body, a query or a header but the request id: no image, no file name, no key.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ QUIET_ROUTES = HEALTH_PATHS | {"/metrics"}  # polled by machines, for ever; logg
 
 @dataclass(frozen=True, slots=True)
 class RequestLine:
-    """What the log says of one request.
+    """Fields of a request's log line.
 
     Attributes:
         method: of the request.

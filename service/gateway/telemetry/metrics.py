@@ -138,11 +138,11 @@ class Metrics:
                 self._images.labels(entry.code).inc()
 
     def show_models(self, read: Callable[[], Mapping[tuple[str, ...], float]]) -> None:
-        """Show what is loaded.
+        """Show the loaded versions.
 
         Args:
             read: returns 1 for each (model, version, contract hash). Engine and precision are in the model server's
-                own metrics, by model and version: nobody else knows them.
+                own metrics, by model and version; only the catalog knows them.
         """
         self.registry.register(ModelInfo(read))
 
@@ -155,7 +155,7 @@ class Metrics:
         return generate_latest(self.registry)
 
     def listen(self, host: str, port: int) -> tuple[str, Callable[[], None]]:
-        """Serve nothing but the metrics, from a thread; return the URL and what ends it.
+        """Serve nothing but the metrics, from a thread; return the URL and the function that stops it.
 
         Raises:
             OSError: if the address cannot be listened on.
@@ -171,7 +171,7 @@ class Metrics:
 
 
 class Stage:
-    """Times what happens inside it.
+    """Times a block.
 
     Args:
         histogram: where the seconds go.

@@ -1,6 +1,6 @@
-"""OpenTelemetry, when it is asked for: a span for each request and each stage of it, carried on to the model server.
+"""Traces requests with OpenTelemetry: a span for each request and each of its stages, carried on to the model server.
 
-The API comes with FastAPI; what makes and sends spans is the extra `otel`, imported only when an endpoint is set.
+The API comes with FastAPI. The SDK is the extra `otel`, imported only when an endpoint is set.
 Nothing that a client sends becomes an attribute but the method and the request id.
 """
 
@@ -49,7 +49,7 @@ class Tracing:
         self.tracer: Tracer = self._provider.get_tracer("service.gateway")
 
     def close(self) -> None:
-        """Send what has not been sent yet; blocks, for a thread."""
+        """Send pending spans; blocks, for a thread."""
         self._provider.shutdown()
 
 

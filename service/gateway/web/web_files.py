@@ -32,7 +32,7 @@ CONTENT_SECURITY_POLICY = "; ".join(
     ]
 )
 HEADERS = {
-    # Asked for again each time, and answered with 304: after an update nobody mixes old files with new ones.
+    # Asked for again each time, and answered with 304: after an update no browser mixes old files with new ones.
     "cache-control": "no-cache",
     "content-security-policy": CONTENT_SECURITY_POLICY,
     "cross-origin-opener-policy": "same-origin",

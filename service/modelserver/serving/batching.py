@@ -88,7 +88,7 @@ class Slice:
 
     @property
     def rows(self) -> int:
-        """How many."""
+        """The number of rows."""
         return self.stop - self.start
 
     def inputs(self) -> Mapping[str, NDArray[Any]]:

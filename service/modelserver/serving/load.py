@@ -17,7 +17,7 @@ from service.modelserver.serving.tuning import Tuner, warm_up_batches
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
-    """How models are loaded and run, all of them.
+    """Settings with which all models are loaded and run.
 
     Attributes:
         engine: as `load_engine` takes it.
@@ -39,8 +39,8 @@ class ModelLoader:
 
     Args:
         scheduler: runs them.
-        tuner: finds what is to be measured.
-        settings: what is not.
+        tuner: measures streams and batch size where they are 0.
+        settings: for all models.
     """
 
     def __init__(self, scheduler: Scheduler, tuner: Tuner, settings: RunSettings) -> None:

@@ -34,7 +34,7 @@ class ModelRepository:
 
     Attributes:
         is_configured: whether it has been said which models are wanted, if any.
-        on_change: called after what is wanted, or the state of a version, has changed.
+        on_change: called after the wanted versions, or the state of a version, have changed.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class ModelRepository:
         task.add_done_callback(self._tasks.discard)
 
     def _retire(self, name: str) -> None:
-        """Unload what is not wanted, once that leaves no gap."""
+        """Unload unwanted versions, once that leaves no gap."""
         versions = self._models[name].values()
         wanted = {version.state for version in versions if version.aspired}
         if wanted & {State.START, State.LOADING} or (wanted and State.AVAILABLE not in wanted):

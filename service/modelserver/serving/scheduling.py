@@ -1,7 +1,7 @@
-"""Runs the calls of several models on one machine's cores: the first at once, what comes meanwhile together.
+"""Runs the calls of several models on one machine's cores: the first at once, later arrivals as one batch.
 
-Nothing waits for a batch to fill. A call that finds its model idle runs at once; what arrives while it runs is the next
-batch, so batches grow with the load and shrink with it. Models take turns, and within a model its callers.
+Nothing waits for a batch to fill. A call that finds its model idle runs at once; calls that arrive while it runs are
+the next batch, so batches grow with the load and shrink with it. Models take turns, and within a model its callers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _BUSY_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a model is run.
+    """Streams and batch size of a model.
 
     Attributes:
         num_streams: batches at a time, each on an equal share of the cores.
@@ -120,7 +120,7 @@ class Scheduler:
         with self._work:
             if backlog.num_waiting >= self._max_waiting:
                 raise OverloadedError(
-                    f"the model server is overloaded: {self._max_waiting} calls wait for the model, the most"
+                    f"the model server is overloaded: {self._max_waiting} calls wait for the model, the limit"
                 )
             self._last_call_at = call.queued_at
             backlog.add(key, call)
@@ -294,7 +294,7 @@ def _answer(part: Slice, outcome: Arrays | Exception) -> None:
 
 
 def _run_slices(engine: Engine, signature: str, slices: Sequence[Slice]) -> list[Arrays | Exception]:
-    """Return what each slice is answered; if they fail together each is run alone, so that one harms no other."""
+    """Return the result of each slice; if they fail together each is run alone, so that one harms no other."""
     names = sorted({name for part in slices for name in part.call.outputs})
     try:
         return [*split_outputs(slices, engine.execute(signature, concatenate_inputs(slices), names))]

@@ -1,6 +1,6 @@
 """Tunes streams and batch size of a model on this machine: measures once, in seconds, and keeps the result.
 
-What is kept holds for every version of the same signatures and about the same size, since new weights change no speed;
+A measurement holds for every version of the same signatures and about the same size, since new weights change no speed;
 so a version that is published under load is not measured again.
 """
 
@@ -38,7 +38,7 @@ _BUDGET_S = 4.0  # for the batch sizes; those that do not fit in are not tried
 _ROUNDS = 3
 _ENOUGH = 0.95  # of the best rate: the smallest batch that reaches it is taken, since callers wait for less
 # Streams are taken unless they have less than this share of one stream's rate: a run on several cores waits for
-# whichever of them is disturbed. Beside a gateway each is, which costs up to a third and is not seen while nobody calls
+# whichever of them is disturbed. Beside a gateway each is, which costs up to a third and is not seen without calls
 # (docs/decisions/0014-batches-without-waiting.md).
 _NO_WORSE = 0.8
 _QUIET = 2 / 3  # share of the cores that is idle
@@ -52,8 +52,8 @@ class Tuner:
 
     Args:
         num_threads: that models run on.
-        folder: keeps what was measured; it need not exist, and nothing is kept where it cannot be written.
-        is_busy: whether somebody else needs the cores: then nothing is measured, as it would harm them and mean little.
+        folder: of the measurements; it need not exist, and nothing is kept where it cannot be written.
+        is_busy: whether other processes need the cores; then nothing is measured.
     """
 
     def __init__(self, num_threads: int, folder: Path | None, *, is_busy: Callable[[], bool]) -> None:
@@ -77,7 +77,7 @@ class Tuner:
         if plan is None:
             try:
                 plan, is_complete = self._measure(engine, load_streams)
-            except EngineError as err:  # somebody else's model, to which zeros mean nothing
+            except EngineError as err:  # a foreign model that refuses zeros
                 logger.warning("%s: not measured: %s", directory, err)
                 return self._guess(load_streams)
             if not is_complete:
@@ -112,7 +112,7 @@ class Tuner:
         return Plan(num_streams=num_streams, max_batch=_UNMEASURED_BATCH)
 
     def _key(self, directory: Path, engine: Engine) -> str:
-        """Return what a plan depends on, as a file's name."""
+        """Return a file's name from everything that a plan depends on."""
         size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
         signatures = [
             engine.signatures[name].SerializeToString(deterministic=True) for name in sorted(engine.signatures)
@@ -133,7 +133,7 @@ class Tuner:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError) as err:
-            logger.warning("what was measured before cannot be read, so it is measured again: %s", err)
+            logger.warning("earlier measurements cannot be read; measuring again: %s", err)
             return None
         is_possible = 1 <= plan.num_streams <= self._num_threads and 1 <= plan.max_batch <= max(_BATCHES)
         return plan if is_possible else None
@@ -145,7 +145,7 @@ class Tuner:
             self._folder.mkdir(parents=True, exist_ok=True)
             replace_file(self._folder / f"{key}.json", json.dumps(asdict(plan)) + "\n")
         except OSError as err:
-            logger.warning("what was measured is not kept for the next start: %s", err)
+            logger.warning("measurements are not kept for the next start: %s", err)
 
 
 def warm_up_batches(engine: Engine, plan: Plan) -> None:

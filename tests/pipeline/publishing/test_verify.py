@@ -277,7 +277,7 @@ def published(tmp_path: Path, images: ColorSet) -> Iterator[tuple[ModelStore, li
 def test_verify_command_compares_the_runs_images(
     tmp_path: Path, images: ColorSet, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Synthetic and test images agree with what was written down; nothing is rewritten."""
+    """Synthetic and test images agree with the recorded probabilities; nothing is rewritten."""
     with published(tmp_path, images) as (store, flags):
         before = {path: path.stat().st_mtime_ns for path in store.root.rglob("*") if path.is_file()}
         assert 0 == main(["verify", "eyes/live", *flags])
@@ -297,7 +297,7 @@ def test_verify_command_without_data(tmp_path: Path, images: ColorSet, capsys: p
     with published(tmp_path, moved) as (_, flags):
         elsewhere = moved.folder.rename(tmp_path / "elsewhere")
         assert 0 == main(["verify", "eyes", *flags])
-        assert "where are they now? --data DIR" in capsys.readouterr().out
+        assert "name their folder with --data DIR" in capsys.readouterr().out
         (elsewhere / "test/red/000.png").write_bytes((elsewhere / "test/blue/000.png").read_bytes())
         assert 0 == main(["verify", "eyes", f"--data={elsewhere}", *flags])
         assert "test: 11 images" in (output := capsys.readouterr().out)

@@ -232,7 +232,7 @@ def test_more_calls_than_may_wait_are_refused_at_once(slow_server: ServerProcess
         refused = next(call for call in calls if call.code() is not grpc.StatusCode.OK)
     assert set(codes) == {"OK", "RESOURCE_EXHAUSTED"}
     assert codes.count("OK") >= 3  # more, if the first was answered before the last came
-    assert refused.details() == "the model server is overloaded: 2 calls wait for the model, the most"
+    assert refused.details() == "the model server is overloaded: 2 calls wait for the model, the limit"
 
 
 def test_the_server_answers_while_a_model_runs(slow_server: ServerProcess) -> None:

@@ -186,7 +186,7 @@ def test_too_many_requests_are_told_when_to_come_back(start: StartGateway, keys:
     reply = client.post("/v1/predict", content=encode("red"), headers={"x-api-key": one})
 
     assert [(200, "")] * 3 + [(429, "rate_limited")] == statuses
-    assert "expected at most 3 requests in one hour. Received: more" == reply.json()["error"]["message"]
+    assert "too many requests: the limit is 3 per hour (FOVEA_RATE_LIMIT)" == reply.json()["error"]["message"]
     assert 3000 < int(reply.headers["retry-after"]) <= 3600
     assert (200, "") == predict(client, x_api_key=two)
     assert {200} == {client.get(path).status_code for path in ("/healthz", "/v2/health/live") for _ in range(10)}
@@ -205,7 +205,7 @@ def test_what_retry_after_promises_is_kept() -> None:
     assert 1 == caught.value.retry_after_s
     for _ in range(3):
         limiter.check("a")
-    with pytest.raises(RateLimitedError, match="8 requests in one day"):
+    with pytest.raises(RateLimitedError, match="the limit is 8 per day"):
         limiter.check("a")
 
 

@@ -142,7 +142,7 @@ def test_a_full_queue_refuses_and_others_are_answered(held: tuple[EchoEngine, Mo
     """The eleventh waiting call is refused at once; the ten are answered."""
     engine, queue = held
     calls = [ask(queue, number) for number in range(10)]
-    with pytest.raises(OverloadedError, match=r"overloaded: 10 calls wait for the model, the most"):
+    with pytest.raises(OverloadedError, match=r"overloaded: 10 calls wait for the model, the limit"):
         ask(queue, 99)
     engine.gate.set()
     assert [value(call) for call in calls] == list(range(0, 20, 2))
