@@ -83,7 +83,7 @@ def expected_probabilities(files: Files, images: np.ndarray) -> np.ndarray:
     return np.asarray(files.network(pixels, training=False))
 
 
-def test_stock_model_computes_what_keras_does(files: Files, published: Path) -> None:
+def test_imagenet_model_computes_what_keras_does(files: Files, published: Path) -> None:
     """Signature, contract and names: the three best of each image are Keras's three best, by id and name."""
     contract = ModelContract.from_json((published / "assets.extra/contract.json").read_bytes())
     images = build_synthetic_images(contract.input)
