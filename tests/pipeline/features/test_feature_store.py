@@ -108,7 +108,7 @@ def test_full_disk_is_named_and_leaves_what_was_there(tmp_path: Path) -> None:
     features = store(tmp_path)
     features.add(keys(5), values(5))
 
-    with largest_file(4096), pytest.raises(CacheError, match=r"the disk is full.*the same command goes on") as caught:
+    with largest_file(4096), pytest.raises(CacheError, match=r"the disk is full.*kept for the next run") as caught:
         features.add(keys(500, "other"), values(500))
 
     assert "cache.features=false" in str(caught.value)

@@ -130,7 +130,7 @@ def test_a_folder_that_cannot_be_written_is_harmless(
     with caplog.at_level(logging.WARNING):
         tuner = Tuner(1, tmp_path / "file" / "kept", is_busy=lambda: False)
         plan = tuner.plan(model, TimedEngine(), None)
-    assert "what was measured is not kept for the next start" in caplog.text
+    assert "measurements are not kept for the next start" in caplog.text
     engine = TimedEngine()
     assert tuner.plan(model, engine, None) == plan
     assert engine.batches == []
