@@ -31,7 +31,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     """Run a parsed command and return its exit status; the reason of a failure is the last line of stderr."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names that the console cannot show
-    # Before TensorFlow is imported: its start-up notes would bury what the user is to read.
+    # Before TensorFlow is imported: its start-up notes would bury the command's output.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # deprecations are for its developers, not its users

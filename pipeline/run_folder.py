@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline.errors import ResumeError
 
 LATEST = "latest"
-RUN_FILE = "run.json"  # what the run was started with
+RUN_FILE = "run.json"  # the run's location, weights and force
 _SUFFIXES = re.compile(r"\.(zip|csv|tsv|parquet)$", re.IGNORECASE)
 
 

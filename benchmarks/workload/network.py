@@ -74,7 +74,7 @@ def _spread_logits(classifier: Classifier, inputs: Any) -> None:
 
 
 def _publish(classifier: Classifier, spec: InputSpec, folder: Path, name: str) -> None:
-    """Export as a training does, then publish as anybody would: `pipeline import` checks every signature."""
+    """Export as a training does, then publish as a user would: `pipeline import` checks every signature."""
     labels = [Label(f"class-{i:04}", f"Class {i}") for i in range(CLASSES)]
     document = build_document(labels, spec, saliency="cam", temperature=1.0, tolerance=0.02)
     contract = ModelContract.from_document(document)

@@ -15,7 +15,7 @@ from pipeline.run_folder import default_name, new_folder
 
 def add(commands: Any) -> None:
     """Describe the command to argparse."""
-    audit = commands.add_parser("audit", help="say what is wrong with the images; exit status 1 on errors")
+    audit = commands.add_parser("audit", help="find faults in a data set's images; exit status 1 on errors")
     audit.add_argument("dataset", type=Path, help="a folder, a zip, or a CSV, TSV or Parquet file with path and label")
     audit.add_argument("--name", help="the model's name; by default the folder's")
     audit.add_argument("--recipe", default="default", help=f"{', '.join(shipped_recipes())}, or a YAML file")

@@ -124,7 +124,7 @@ def _find_recorded(store: ModelStore, runs_dir: Path, name: str, version: int, d
     sha256 = {row.path: row.sha256 for row in read_manifest(folder / MANIFEST_FILE).of("test")}
     same = [path for path in expected if _is_unchanged(source.read, path, sha256.get(path))]
     if not same:
-        return f"none of the run's {len(expected)} test images is in {escape_name(location.name)} as it was"
+        return f"none of the run's {len(expected)} test images is unchanged in {escape_name(location.name)}"
     note = "" if len(same) == len(expected) else f"{len(expected) - len(same)} images are gone or have changed"
     return _Recorded(source.read, same, np.stack([expected[path] for path in same]), note)
 

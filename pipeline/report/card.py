@@ -13,7 +13,7 @@ from pipeline.errors import RecipeError
 from pipeline.recipe.evaluate_settings import Card
 from pipeline.recipe.labels import Label, explain_unquoted, load_yaml
 
-NOT_A_DEVICE = "Not a medical device: not for diagnosis, nor for deciding about the care of anybody."
+NOT_A_DEVICE = "Not a medical device: not for diagnosis, nor for decisions about a person's care."
 _DEFINITIONS = TypeAdapter(dict[Label, str])
 _CLOSED_SET = "It names one of its classes for every image, also for one of something else."
 _OTHER_ORIGINS = "Images of other origin than the training images, such as another camera, may give other numbers."
