@@ -191,7 +191,7 @@ def _open(data: bytes, max_pixels: int, decoder: int) -> Opened:
         opened = open_file(data, decoder)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
         # Pillow's own limits: an error from 179 million pixels on, from 89 million a warning that may be one too.
-        raise ImageTooLargeError(f"expected at most {max_pixels} pixels. Received: many more") from err
+        raise ImageTooLargeError(f"the image has more pixels than Pillow opens; the limit is {max_pixels:,}") from err
     except (UnsupportedImageError, ImageTooLargeError, UndecodableImageError):
         raise
     except Exception as err:

@@ -132,7 +132,9 @@ async def read_form(request: Request, context: RequestContext, limits: UploadLim
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind != b"multipart/form-data":
-        raise MalformedRequestError("content-type: expected multipart/form-data. Received: something else")
+        raise MalformedRequestError(
+            f"content-type: expected multipart/form-data. Received: {kind[:64].decode('latin-1') or 'none'}"
+        )
     return await _read_multipart(request, context, limits, boundary=options.get(b"boundary", b""), fields=fields)
 
 
