@@ -203,7 +203,8 @@ def _open(data: bytes, max_pixels: int, decoder: int) -> Opened:
 def _draft_size(size: tuple[int, int], orientation: int, spec: InputSpec) -> tuple[int, int]:
     """Return the (width, height), as stored, that a reduced decode must not go below."""
     width, height = (size[1], size[0]) if orientation in _SIDEWAYS else size
-    scale_x, scale_y = spec.width / width, spec.height / height
+    scale_x = spec.width / (width * spec.crop_fraction)
+    scale_y = spec.height / (height * spec.crop_fraction)
     if spec.fit == "crop":
         scale_x = scale_y = max(scale_x, scale_y)
     elif spec.fit == "pad":
@@ -215,8 +216,6 @@ def _draft_size(size: tuple[int, int], orientation: int, spec: InputSpec) -> tup
 def _fit(image: Image.Image, spec: InputSpec) -> Image.Image:
     size = (spec.width, spec.height)
     resampling = _RESAMPLING[spec.resize]
-    if spec.fit == "crop":
-        return image.resize(size, resampling, box=_centre_box(image.size, size))
     if spec.fit == "pad":
         scale = min(spec.width / image.width, spec.height / image.height)
         inner = (
@@ -226,13 +225,17 @@ def _fit(image: Image.Image, spec: InputSpec) -> Image.Image:
         canvas = Image.new(image.mode, size)
         canvas.paste(image.resize(inner, resampling), ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2))
         return canvas
-    return image if image.size == size else image.resize(size, resampling)
+    box = _kept_box(image.size, spec)
+    return image if box == (0, 0, *size) == (0, 0, *image.size) else image.resize(size, resampling, box=box)
 
 
-def _centre_box(size: tuple[int, int], target: tuple[int, int]) -> Box:
-    """Return the largest centred (left, upper, right, lower) of the target's aspect ratio."""
-    scale = min(size[0] / target[0], size[1] / target[1])
-    width, height = target[0] * scale, target[1] * scale
+def _kept_box(size: tuple[int, int], spec: InputSpec) -> Box:
+    """Return the centred (left, upper, right, lower) that becomes the input, by `fit` "crop" or "stretch"."""
+    width, height = float(size[0]), float(size[1])
+    if spec.fit == "crop":
+        scale = min(width / spec.width, height / spec.height)
+        width, height = spec.width * scale, spec.height * scale
+    width, height = width * spec.crop_fraction, height * spec.crop_fraction
     left, upper = (size[0] - width) / 2, (size[1] - height) / 2
     return (left, upper, min(left + width, size[0]), min(upper + height, size[1]))
 

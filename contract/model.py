@@ -15,11 +15,12 @@ from typing import Any, Literal, get_args
 from contract.errors import ContractError
 from contract.novelty import NoveltyCheck, read_novelty_check
 
-FORMAT = 1
+FORMATS = (1, 2)  # 2: `input.crop_fraction` is not 1; a reader of format 1 would ignore it, and must refuse it
 TASK = "image-classification"
 _MAX_DIMENSION = 1 << 20
 DECODER = 2  # version of the rules in contract/image.py that new models get
 DECODERS = (1, 2)  # versions that are read
+MIN_CROP_FRACTION = 0.01
 
 Color = Literal["rgb", "grey"]
 Resize = Literal["nearest", "bilinear", "bicubic", "area"]
@@ -50,6 +51,8 @@ class InputSpec:
         color: colour order of the channels.
         resize: interpolation; all but "nearest" are antialiased when shrinking (Pillow's filters).
         fit: "stretch" ignores the aspect ratio, "crop" cuts the centre, "pad" adds black bars.
+        crop_fraction: share of each side of that part that is kept, around its centre, in (0, 1]; 1 with "pad". With
+            "crop", 0.875 is the centre crop of 224 from pictures whose shorter side was resized to 256.
         reduced_decode: whether a JPEG may be decoded at 1/2, 1/4 or 1/8 scale when it stays at least input size.
         decoder: version of the decoding rules (EXIF, bit depth, alpha, grey).
     """
@@ -62,6 +65,7 @@ class InputSpec:
     fit: Fit = "stretch"
     reduced_decode: bool = True
     decoder: int = DECODER
+    crop_fraction: float = 1.0
 
     def __post_init__(self) -> None:
         """Check every field.
@@ -86,11 +90,29 @@ class InputSpec:
         if isinstance(self.decoder, bool) or self.decoder not in DECODERS:
             known = " and ".join(str(version) for version in DECODERS)
             raise ContractError(f"input.decoder: this Fovea knows versions {known}. Received: {self.decoder!r}")
+        _check_number("input.crop_fraction", self.crop_fraction, MIN_CROP_FRACTION, 1.0)
+        if self.crop_fraction != 1 and self.fit == "pad":
+            raise ContractError(
+                f"input.crop_fraction: expected 1 for fit 'pad', which keeps all of a picture. "
+                f"Received: {self.crop_fraction!r}"
+            )
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """The image's shape, (height, width, channels)."""
         return (self.height, self.width, self.channels)
+
+    @property
+    def format(self) -> int:
+        """The lowest format of a contract that can say it."""
+        return 1 if self.crop_fraction == 1 else 2
+
+    def document(self) -> dict[str, Any]:
+        """Return the fields of a contract's `input`; those of format 1 alone where they say everything."""
+        document = asdict(self)
+        if self.format == 1:
+            del document["crop_fraction"]
+        return document
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +182,10 @@ class ModelContract:
         """
         if not isinstance(document, Mapping):
             raise ContractError(f"the contract: expected an object. Received: {type(document).__name__}")
-        if document.get("format") != FORMAT:
-            raise ContractError(f"format: this Fovea reads {FORMAT}. Received: {document.get('format')!r}")
+        version = document.get("format")
+        if isinstance(version, bool) or version not in FORMATS:
+            known = " and ".join(str(known) for known in FORMATS)
+            raise ContractError(f"format: this Fovea reads {known}. Received: {version!r}")
         if document.get("task") != TASK:
             raise ContractError(f"task: expected {TASK!r}. Received: {document.get('task')!r}")
         saliency = document.get("saliency")
@@ -170,6 +194,11 @@ class ModelContract:
         labels = _read_labels(document.get("labels"))
         # A document that names no version was read by version 1 before there was another.
         spec = InputSpec(**{"decoder": 1} | _known_fields(InputSpec, document.get("input"), "input"))
+        if spec.format > version:
+            raise ContractError(
+                f"input.crop_fraction: expected format 2 for a fraction other than 1. Received: format {version}, "
+                f"fraction {spec.crop_fraction!r}"
+            )
         return cls(
             document=document,
             labels=labels,
@@ -189,7 +218,7 @@ class ModelContract:
 
 
 def build_document(labels: Sequence[Label], spec: InputSpec, **fields: Any) -> dict[str, Any]:
-    """Return a contract document of the current format.
+    """Return a contract document of the lowest format that can say it.
 
     Args:
         labels: classes in the order of the probabilities' last axis.
@@ -197,10 +226,10 @@ def build_document(labels: Sequence[Label], spec: InputSpec, **fields: Any) -> d
         fields: further top-level fields, such as `temperature`, `tolerance`, `provenance`.
     """
     return {
-        "format": FORMAT,
+        "format": spec.format,
         "task": TASK,
         "labels": [asdict(label) for label in labels],
-        "input": asdict(spec),
+        "input": spec.document(),
         **fields,
     }
 

@@ -111,6 +111,7 @@ def resize_taps(size: tuple[int, int], spec: InputSpec) -> float:
     elif spec.fit == "crop":
         scale = min(width / to_width, height / to_height)
         width, height = max(1, math.ceil(to_width * scale)), max(1, math.ceil(to_height * scale))
+    width, height = max(1, math.ceil(width * spec.crop_fraction)), max(1, math.ceil(height * spec.crop_fraction))
     support = _SUPPORT[spec.resize]
     across = 2 * support * max(1.0, width / to_width) + 1
     down = 2 * support * max(1.0, height / to_height) + 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version as package_version
 from itertools import groupby
 from pathlib import Path
@@ -75,7 +75,7 @@ class FeatureExtractor:
         self._base = base
         preprocessing = classifier.preprocessing if base is None else "none"
         self._frozen = FrozenNetwork(network, preprocessing)
-        before = {"preprocessing": preprocessing, "input": asdict(pixels.spec), "runtime": self._frozen.runtime}
+        before = {"preprocessing": preprocessing, "input": pixels.spec.document(), "runtime": self._frozen.runtime}
         name = hash_network(network, before if base is None else {**before, "base": base.store.network})
         limit = int(recipe.cache.max_gb * 1e9)
         self.store: FeatureStore = FeatureStore(folder, name, shape=tuple(network.output.shape[1:]), max_bytes=limit)

@@ -96,7 +96,7 @@ class RunFacts:
             "head": self.trained.classifier.head,
             "saliency": self.trained.classifier.saliency,
             "recipe": self.recipe.model_dump(mode="json"),
-            "input": asdict(self.spec),
+            "input": self.spec.document(),
             **self.images.document(),
             "warnings": self.images.warnings + evaluation.warnings,
             "training": asdict(self.trained.history),

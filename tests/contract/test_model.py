@@ -42,7 +42,17 @@ def test_hash_depends_on_content_not_on_order() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        pytest.param({"format": 2}, "format: this Fovea reads 1. Received: 2", id="format"),
+        pytest.param({"format": 3}, "format: this Fovea reads 1 and 2. Received: 3", id="format"),
+        pytest.param({"format": True}, "format: this Fovea reads 1 and 2. Received: True", id="format-bool"),
+        pytest.param({"input": {"height": 8, "width": 8, "crop_fraction": 0}}, "0.01 to 1.0", id="no-crop"),
+        pytest.param({"input": {"height": 8, "width": 8, "crop_fraction": 1.5}}, "0.01 to 1.0", id="wide-crop"),
+        pytest.param({"input": {"height": 8, "width": 8, "crop_fraction": "a"}}, "crop_fraction: expected", id="crop"),
+        pytest.param({"input": {"height": 8, "width": 8, "crop_fraction": 0.8}}, "expected format 2", id="crop-of-1"),
+        pytest.param(
+            {"format": 2, "input": {"height": 8, "width": 8, "fit": "pad", "crop_fraction": 0.8}},
+            "expected 1 for fit 'pad'",
+            id="crop-and-pad",
+        ),
         pytest.param({"task": "detection"}, "task: expected", id="task"),
         pytest.param({"labels": []}, "at least two", id="no-labels"),
         pytest.param({"labels": [{"id": "a"}, {"id": "b"}]}, "missing name", id="label-without-name"),
@@ -88,3 +98,14 @@ def test_what_json_cannot_hold_is_no_contract(text: str) -> None:
 
     with pytest.raises(ContractError, match="JSON"):
         ModelContract.from_document(document)
+
+
+def test_only_a_fraction_needs_format_2() -> None:
+    """A reader of format 1 would ignore the fraction and see other pixels: the format makes it refuse."""
+    cropped = build_document(LABELS, InputSpec(8, 8, fit="crop", crop_fraction=0.875))
+    whole = build_document(LABELS, InputSpec(8, 8, fit="crop"))
+
+    assert (2, 0.875) == (cropped["format"], cropped["input"]["crop_fraction"])
+    assert (1, False) == (whole["format"], "crop_fraction" in whole["input"])
+    assert [0.875, 1.0] == [ModelContract.from_document(each).input.crop_fraction for each in (cropped, whole)]
+    assert 1.0 == ModelContract.from_document(whole | {"format": 2}).input.crop_fraction

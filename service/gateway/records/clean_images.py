@@ -83,7 +83,7 @@ def _encode_anew(data: bytes, spec: InputSpec, *, max_pixels: int) -> bytes:
     if header.orientation in _SIDEWAYS and not upright:
         width, height = height, width
     try:
-        whole = replace(spec, height=height, width=width, resize="nearest", fit="stretch")
+        whole = replace(spec, height=height, width=width, resize="nearest", fit="stretch", crop_fraction=1.0)
     except ContractError as err:
         raise ImageTooLargeError(
             f"expected a {header.format} image of at most 8192 x 8192. Received: {width} x {height}"

@@ -128,7 +128,7 @@ export class Card extends EventTarget {
    * Lay a heat map over the picture.
    *
    * @param {object} saliency of POST /v1/explain
-   * @param {{width: number, height: number, fit: string}} input how the model takes its pictures
+   * @param {{width: number, height: number, fit: string, crop_fraction?: number}} input how the model takes its pictures
    */
   showMap(saliency, input) {
     paintHeat(this.#part("heat"), saliency, this.#size, input);

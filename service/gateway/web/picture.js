@@ -42,7 +42,7 @@ async function draw(file, canvas) {
  * @param {HTMLCanvasElement} canvas to lie over the picture, stretched to its size
  * @param {{rows: number, columns: number, values: number[][]}} saliency values in [0, 1]
  * @param {{width: number, height: number}} picture
- * @param {{width: number, height: number, fit: string}} input how the model takes its pictures
+ * @param {{width: number, height: number, fit: string, crop_fraction?: number}} input how the model takes its pictures
  */
 export function paintHeat(canvas, saliency, picture, input) {
   const scale = HEAT_SIDE / Math.max(picture.width, picture.height);
@@ -66,7 +66,8 @@ export function paintHeat(canvas, saliency, picture, input) {
 function mapOf(picture, input) {
   const ratio = [picture.width / input.width, picture.height / input.height];
   const shared = { crop: Math.min(...ratio), pad: Math.max(...ratio) }[input.fit];
-  return ratio.map((own) => (place) => (shared === undefined ? place : 0.5 + ((place - 0.5) * own) / shared));
+  const kept = input.crop_fraction ?? 1; // of each side
+  return ratio.map((own) => (place) => 0.5 + ((place - 0.5) * own) / ((shared ?? own) * kept));
 }
 
 /** Return the map's value at a place in [0, 1], between its cells' centres. */
