@@ -6,13 +6,7 @@ import argparse
 from typing import Any
 
 from pipeline.networks.backbones import BACKBONES
-
-_PREPROCESSING = {
-    "caffe": "BGR minus the ImageNet mean",
-    "tf": "[-1, 1]",
-    "torch": "ImageNet mean and deviation",
-    "none": "inside the network",
-}
+from pipeline.networks.preprocessing import summarize_preprocessing
 
 
 def add(commands: Any) -> None:
@@ -28,5 +22,5 @@ def _backbones(arguments: argparse.Namespace) -> None:
         color = "rgb, grey" if backbone.takes(1) else "rgb"
         print(
             f"{backbone.name:<18} {backbone.input_size:>5} {backbone.min_size:>5} {backbone.parameters:>11,}  "
-            f"{weights:<8}  {color:<9}  {_PREPROCESSING[backbone.preprocessing]}"
+            f"{weights:<8}  {color:<9}  {summarize_preprocessing(backbone.preprocessing)}"
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.commands.folders import add_folders
+from pipeline.commands.options.geometry import add_arithmetic, add_geometry, chosen_preprocessing
 from pipeline.commands.output.outcome import describe_outcome
 from pipeline.commands.paths import check_file
 
@@ -22,8 +23,8 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--class-index", type=Path, metavar="FILE", help="class names in index order; default: Keras's, downloaded"
     )
-    command.add_argument("--resize", choices=("nearest", "bilinear", "bicubic", "area"), default="bilinear")
-    command.add_argument("--fit", choices=("stretch", "crop", "pad"), default="crop")
+    add_geometry(command, fit="crop")
+    add_arithmetic(command, default="the backbone's")
     command.add_argument("--force", action="store_true", help="make the version live whatever the gate says")
     add_folders(command)
     command.set_defaults(command=_imagenet)
@@ -47,6 +48,8 @@ def _imagenet(arguments: argparse.Namespace) -> None:
         class_index=arguments.class_index,
         resize=arguments.resize,
         fit=arguments.fit,
+        crop_fraction=arguments.crop_fraction,
+        preprocessing=chosen_preprocessing(arguments),
     )
     gatekeeper = Gatekeeper(Gate(), store, arguments.runs_dir, force=arguments.force)
     published = publish_imagenet(name, settings, gatekeeper)

@@ -1,4 +1,4 @@
-"""`import`: publish a SavedModel that another program wrote."""
+"""`import`: bring in anybody's SavedModel or Keras file."""
 
 from __future__ import annotations
 
@@ -8,29 +8,28 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.commands.folders import add_folders
+from pipeline.commands.options.geometry import add_arithmetic, add_geometry, chosen_preprocessing
 from pipeline.commands.output.outcome import describe_outcome
-from pipeline.commands.paths import check_file, check_folder
-
-_PREPROCESSINGS = ("none", "unit", "tf", "caffe", "torch")
+from pipeline.commands.paths import check_file
 
 
 def add(commands: Any) -> None:
     """Describe the command to argparse."""
-    command = commands.add_parser("import", help="publish a SavedModel that another program wrote")
-    command.add_argument("directory", type=Path, metavar="DIR", help="the SavedModel")
+    command = commands.add_parser("import", help="publish a model that another program wrote: SavedModel, .keras, .h5")
+    command.add_argument("model", type=Path, metavar="MODEL", help="a SavedModel's folder, or a .keras or .h5 file")
     command.add_argument("--name", required=True, help="the model to be")
-    command.add_argument("--labels", type=Path, help="class names in index order: text, JSON or Keras's class index")
     command.add_argument(
-        "--preprocessing",
-        choices=_PREPROCESSINGS,
-        default="none",
-        help="pixels of a float model: none (0 to 255, the default), unit (0 to 1), or Keras's modes tf (-1 to 1), "
-        "caffe, torch",
+        "--labels", type=Path, help="class names in index order: text, JSON, Keras's class index, Teachable Machine's"
     )
+    add_arithmetic(command, default="none")
     command.add_argument("--softmax", action="store_true", help="the model gives logits")
+    command.add_argument(
+        "--binary",
+        action="store_true",
+        help="the model gives one number, the probability of the second of two classes (with --softmax: its logit)",
+    )
     command.add_argument("--input-size", type=_size, metavar="HEIGHTxWIDTH", help="where the model leaves it open")
-    command.add_argument("--resize", choices=("nearest", "bilinear", "bicubic", "area"), default="bilinear")
-    command.add_argument("--fit", choices=("stretch", "crop", "pad"), default="stretch")
+    add_geometry(command, fit="stretch")
     command.add_argument("--force", action="store_true", help="make the version live whatever the gate says")
     add_folders(command)
     command.set_defaults(command=_import)
@@ -44,9 +43,9 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _import(arguments: argparse.Namespace) -> None:
-    check_folder(arguments.directory, "a SavedModel's folder")
-    check_file(arguments.labels, "--labels")
+    _refuse_early(arguments)
     from contract.store import ModelStore
+    from pipeline.publishing.foreign_outputs import Output, Values
     from pipeline.publishing.gate import Gatekeeper
     from pipeline.publishing.imports import ImportSettings, import_model
     from pipeline.recipe.gate_settings import Gate
@@ -54,14 +53,15 @@ def _import(arguments: argparse.Namespace) -> None:
     store = ModelStore(arguments.models_dir)
     settings = ImportSettings(
         labels=arguments.labels,
-        preprocessing=arguments.preprocessing,
-        softmax=arguments.softmax,
+        preprocessing=chosen_preprocessing(arguments) or "none",
+        output=Output(Values.LOGITS if arguments.softmax else Values.PROBABILITIES, arguments.binary),
         input_size=arguments.input_size,
         resize=arguments.resize,
         fit=arguments.fit,
+        crop_fraction=arguments.crop_fraction,
     )
     gatekeeper = Gatekeeper(Gate(), store, arguments.runs_dir, force=arguments.force)
-    imported = import_model(arguments.directory, arguments.name, settings, gatekeeper)
+    imported = import_model(arguments.model, arguments.name, settings, gatekeeper)
     spec = imported.contract.input
     print(
         f"imported: {len(imported.contract.labels)} classes from {spec.height} x {spec.width} {spec.color} images"
@@ -70,3 +70,18 @@ def _import(arguments: argparse.Namespace) -> None:
     print(f"published: {store.version_path(arguments.name, imported.version)}")
     for line in describe_outcome(imported.gate, arguments.name, imported.version):
         print(line)
+
+
+def _refuse_early(arguments: argparse.Namespace) -> None:
+    """Refuse paths, names and flags before TensorFlow is imported."""
+    from pipeline.publishing.model_files import find_kind
+
+    find_kind(arguments.model)
+    check_file(arguments.labels, "--labels")
+    from contract.store import check_name
+    from pipeline.publishing.label_files import read_labels
+
+    check_name(arguments.name)
+    chosen_preprocessing(arguments)
+    if arguments.labels is not None:
+        read_labels(arguments.labels)

@@ -21,6 +21,7 @@ from pipeline.data.split import ManifestRow
 from pipeline.features.feature_store import FeatureStore, make_key
 from pipeline.features.frozen_network import FrozenNetwork
 from pipeline.networks.network import Classifier
+from pipeline.networks.preprocessing import describe_preprocessing
 from pipeline.progress import note, progress_bar
 from pipeline.recipe.recipe import Recipe
 
@@ -75,7 +76,11 @@ class FeatureExtractor:
         self._base = base
         preprocessing = classifier.preprocessing if base is None else "none"
         self._frozen = FrozenNetwork(network, preprocessing)
-        before = {"preprocessing": preprocessing, "input": pixels.spec.document(), "runtime": self._frozen.runtime}
+        before = {
+            "preprocessing": describe_preprocessing(preprocessing),
+            "input": pixels.spec.document(),
+            "runtime": self._frozen.runtime,
+        }
         name = hash_network(network, before if base is None else {**before, "base": base.store.network})
         limit = int(recipe.cache.max_gb * 1e9)
         self.store: FeatureStore = FeatureStore(folder, name, shape=tuple(network.output.shape[1:]), max_bytes=limit)

@@ -17,7 +17,8 @@ from engine.precision import FLOAT32
 from engine.runtime import preferred_runtime, runtime_version
 from engine.saved_model import DEFAULT_SIGNATURE
 from pipeline.features.extractor import Extractor
-from pipeline.networks.backbone import Preprocessing, preprocess
+from pipeline.networks.preprocessing import preprocess
+from pipeline.recipe.preprocessing_settings import Preprocessing
 
 log = logging.getLogger(__name__)
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pipeline.networks.imagenet_files import ImageNetFile
+from pipeline.networks.preprocessing import preprocess
+from pipeline.recipe.preprocessing_settings import Preprocessing
 
-# How a network's weights expect 0-255 RGB pixels to arrive (keras.applications.imagenet_utils.preprocess_input):
-# "caffe" is BGR minus the ImageNet mean, "tf" is [-1, 1], "torch" is ImageNet-normalised, "none" is done inside.
-Preprocessing = Literal["caffe", "tf", "torch", "none"]
 HeadKind = Literal["gap", "flatten-dense"]
 Shape = tuple[int, int, int]  # height, width, channels
 # layer, its input, its output, the gradient of its output -> the gradient of its input
@@ -19,21 +18,6 @@ Rule = Callable[[Any, Any, Any, Any], Any]
 LOGITS = "logits"
 HIDDEN = "hidden"  # the flatten-dense head's first hidden layer; the next is hidden_2
 HIDDEN_UNITS = (1024,)  # the lecture's flatten-dense head
-
-
-def preprocess(images: Any, preprocessing: Preprocessing) -> Any:
-    """Return pixels as a backbone takes them, by Keras's own function, on numpy arrays and tensors alike.
-
-    Args:
-        images: float32, shape (batch, height, width, channels), values 0-255, RGB or grey; a numpy array may be
-            changed in place.
-        preprocessing: the backbone's.
-    """
-    if preprocessing == "none":
-        return images
-    from keras.applications.imagenet_utils import preprocess_input
-
-    return preprocess_input(images, mode=preprocessing)
 
 
 def convolutions(layers: Sequence[Any]) -> list[int]:

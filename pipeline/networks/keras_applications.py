@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.networks.backbone import Backbone, Preprocessing, Shape
+from pipeline.networks.backbone import Backbone, Shape
 from pipeline.networks.imagenet_files import ImageNetFile
+from pipeline.recipe.preprocessing_settings import Mode
 
 _KERAS = "https://storage.googleapis.com/tensorflow/keras-applications"
 _EFFICIENTNET = "https://storage.googleapis.com/keras-applications"
@@ -41,7 +42,7 @@ def rescale_as_published(network: Any) -> None:
 
 def _keras_application(
     name: str,
-    preprocessing: Preprocessing,
+    preprocessing: Mode,
     input_size: int,
     min_size: int,
     parameters: int,

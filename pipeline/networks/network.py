@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.errors import RecipeError
-from pipeline.networks.backbone import Backbone, Preprocessing
+from pipeline.networks.backbone import Backbone
 from pipeline.networks.backbones import BACKBONES, find_backbone
+from pipeline.networks.preprocessing import check_channels
 from pipeline.networks.weights import Weights, load_weights
+from pipeline.recipe.preprocessing_settings import Preprocessing
 from pipeline.recipe.training_settings import Model
 
 PROBABILITIES = "probabilities"
@@ -76,6 +78,9 @@ def build_classifier(settings: Model, weights: Weights, *, num_classes: int, cha
             f"data.color: expected rgb for {backbone.name}, which also takes grey images then. Received: {channels} "
             f"channel. Trained from scratch, {grey} take grey as it is"
         )
+    if settings.preprocessing is not None:
+        check_channels(settings.preprocessing, channels)
+        backbone = replace(backbone, preprocessing=settings.preprocessing)
     size = input_size(settings, backbone)
     network = backbone.build((size, size, channels))
     load_weights(network, weights, backbone)

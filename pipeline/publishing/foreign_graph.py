@@ -1,6 +1,6 @@
 """Gives a foreign SavedModel Fovea's signatures, by adding nodes around its graph.
 
-    images uint8 -> cast -> preprocessing -> [the graph as it was] -> cast, softmax -> probabilities
+    images uint8 -> cast -> preprocessing -> [the graph as it was] -> cast, sigmoid, softmax -> probabilities
     row int32 -> shape -> fill with the contract's JSON -> contract
 
 The graph's own nodes and its variables stay as they are, so nothing is re-traced or re-saved: models of TensorFlow 1
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -21,20 +21,11 @@ from contract.tensors import data_type_name, encode_tensor, read_shape, saved_mo
 from engine.saved_model import GRAPH_FILE, SERVE_TAG
 from engine.signatures import find_signature
 from pipeline.errors import ImportedModelError
+from pipeline.networks.preprocessing import preprocessing_steps
+from pipeline.publishing.foreign_outputs import Output, Values
+from pipeline.recipe.preprocessing_settings import Preprocessing
 
 SIGNATURE = "serving_default"
-Preprocessing = Literal["none", "unit", "tf", "caffe", "torch"]
-
-# The steps of each preprocessing of pixels of 0-255; "Reverse" turns RGB into BGR. All but `unit` are
-# Keras's own modes.
-_STEPS: dict[Preprocessing, list[tuple[str, Any]]] = {
-    "none": [],
-    "unit": [("RealDiv", 255.0)],
-    "tf": [("RealDiv", 127.5), ("Sub", 1.0)],
-    "caffe": [("Reverse", None), ("Sub", [103.939, 116.779, 123.68])],
-    "torch": [("RealDiv", 255.0), ("Sub", [0.485, 0.456, 0.406]), ("RealDiv", [0.229, 0.224, 0.225])],
-}
-PREPROCESSINGS: tuple[Preprocessing, ...] = tuple(_STEPS)
 _FLOATS = (types_pb2.DT_FLOAT, types_pb2.DT_HALF, types_pb2.DT_BFLOAT16, types_pb2.DT_DOUBLE)
 _PLACEHOLDERS = ("Placeholder", "PlaceholderWithDefault")
 _KEPT_SIGNATURES = "__saved_model_"  # how a SavedModel stores what must run after loading
@@ -53,14 +44,14 @@ class ForeignSignature:
         input_dtype: "uint8" or "float32".
         shape: (height, width, channels); None where the model leaves it open.
         output_name: name of its output.
-        num_classes: None where the model leaves it open.
+        output_tensor: name of the output's tensor in the graph.
     """
 
     input_name: str
     input_dtype: str
     shape: tuple[int | None, int | None, int | None]
     output_name: str
-    num_classes: int | None
+    output_tensor: str
 
 
 def read_saved_model(directory: Path) -> Any:
@@ -126,38 +117,25 @@ def read_foreign_signature(message: Any) -> ForeignSignature:
         raise ImportedModelError(f"input {input_name}: expected 1 or 3 channels, last. Received: shape {list(shape)}")
     if shape[0] is not None or classes[0] is not None:
         raise ImportedModelError(f"expected a free batch axis. Received: {shape[0]} in, {classes[0]} out")
-    if classes[1] is not None and classes[1] < 2:
-        raise ImportedModelError(f"output {output_name}: expected at least two classes. Received: {classes[1]}")
     return ForeignSignature(
         input_name,
         "uint8" if image.dtype == types_pb2.DT_UINT8 else "float32",
         (shape[1], shape[2], shape[3]),
         output_name,
-        classes[1],
+        output.name,
     )
 
 
-def apply_preprocessing(images: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.float32]:
-    """Compute the added nodes' result by numpy: float32, the shape of `images`."""
-    values = images.astype(np.float32)
-    for op, operand in _STEPS[preprocessing]:
-        if op == "Reverse":
-            values = values[..., ::-1]
-        else:
-            values = {"RealDiv": np.divide, "Sub": np.subtract}[op](values, np.asarray(operand, np.float32))
-    return np.ascontiguousarray(values)
-
-
 def adapt_graph(
-    message: Any, *, shape: tuple[int, int, int], preprocessing: Preprocessing, softmax: bool, contract: str
+    message: Any, *, shape: tuple[int, int, int], preprocessing: Preprocessing, output: Output, contract: str
 ) -> None:
     """Give a SavedModel message the signatures `serving_default` and `describe`, and no others.
 
     Args:
         message: as `read_saved_model` gave it, with a signature as `read_foreign_signature` wants it; it is changed.
         shape: (height, width, channels) of the images.
-        preprocessing: from pixels 0-255 to the model's input; "none" for a model that takes uint8.
-        softmax: whether the model gives logits.
+        preprocessing: from pixels 0-255 to what the model takes; no arithmetic for a model that takes uint8.
+        output: what the model gives.
         contract: the JSON that `describe` returns.
 
     Raises:
@@ -165,22 +143,22 @@ def adapt_graph(
     """
     meta_graph = serving_graph(message)
     signature = meta_graph.signature_def[SIGNATURE]
-    (image,), (output,) = signature.inputs.values(), signature.outputs.values()
+    (image,), (scores,) = signature.inputs.values(), signature.outputs.values()
     nodes = _Nodes(meta_graph.graph_def)
     placeholder = nodes.find_placeholder(image.name)
     images = nodes.placeholder("images", types_pb2.DT_UINT8, (-1, *shape))
     pixels = images
     if image.dtype == types_pb2.DT_FLOAT:
         pixels = nodes.cast(images, types_pb2.DT_UINT8, types_pb2.DT_FLOAT)
-        for op, operand in _STEPS[preprocessing]:
-            pixels = nodes.reverse(pixels) if op == "Reverse" else nodes.arithmetic(op, pixels, operand)
+    for op, operand in preprocessing_steps(preprocessing):
+        pixels = nodes.reverse(pixels, image.dtype) if op == "Reverse" else nodes.arithmetic(op, pixels, operand)
     nodes.replace(placeholder, pixels, image.dtype)
-    values = output.name.removesuffix(":0")
-    if output.dtype != types_pb2.DT_FLOAT:
-        values = nodes.cast(values, output.dtype, types_pb2.DT_FLOAT)
-    op = "Softmax" if softmax else "Identity"
-    probabilities = nodes.add(op, "probabilities", [values], T=types_pb2.DT_FLOAT)
-    num_classes = int(output.tensor_shape.dim[1].size) if len(output.tensor_shape.dim) == 2 else -1
+    values = scores.name.removesuffix(":0")
+    if scores.dtype != types_pb2.DT_FLOAT:
+        values = nodes.cast(values, scores.dtype, types_pb2.DT_FLOAT)
+    probabilities = nodes.finish(values, output)
+    num_classes = int(scores.tensor_shape.dim[1].size) if len(scores.tensor_shape.dim) == 2 else -1
+    num_classes = 2 if output.binary else num_classes
     row, described = _add_describe(nodes, contract)
     for name in [name for name in meta_graph.signature_def if not name.startswith(_KEPT_SIGNATURES)]:
         del meta_graph.signature_def[name]
@@ -250,12 +228,25 @@ class _Nodes:
         constant = self.constant(f"{name}_by", np.asarray(operand, np.float32), types_pb2.DT_FLOAT)
         return self.add(op, name, [source, constant], T=types_pb2.DT_FLOAT)
 
-    def reverse(self, source: str) -> str:
+    def finish(self, values: str, output: Output) -> str:
+        """Add what makes probabilities of a model's output."""
+        dtype = types_pb2.DT_FLOAT
+        if not output.binary:
+            op = "Softmax" if output.values is Values.LOGITS else "Identity"
+            return self.add(op, "probabilities", [values], T=dtype)
+        if output.values is Values.LOGITS:
+            values = self.add("Sigmoid", "second", [values], T=dtype)
+        one = self.constant("one", np.array(1, np.float32), dtype)
+        first = self.add("Sub", "first", [one, values], T=dtype)
+        axis = self.constant("classes_axis", np.array(1, np.int32), types_pb2.DT_INT32)
+        joined = self.add("ConcatV2", "probabilities", [first, values, axis], T=dtype, Tidx=types_pb2.DT_INT32)
+        self._graph.node[-1].attr["N"].i = 2
+        return joined
+
+    def reverse(self, source: str, dtype: int) -> str:
         """Add a reversal of the channels."""
         axis = self.constant(f"{self._numbered('channels')}_axis", np.array([-1], np.int32), types_pb2.DT_INT32)
-        return self.add(
-            "ReverseV2", self._numbered("bgr"), [source, axis], T=types_pb2.DT_FLOAT, Tidx=types_pb2.DT_INT32
-        )
+        return self.add("ReverseV2", self._numbered("bgr"), [source, axis], T=dtype, Tidx=types_pb2.DT_INT32)
 
     def replace(self, node: Any, source: str, dtype: int) -> None:
         """Make a placeholder pass on what another node gives; who reads it need not know."""

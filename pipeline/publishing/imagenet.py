@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from pipeline.networks.backbone import Backbone
 from pipeline.networks.backbones import BACKBONES
 from pipeline.networks.imagenet_files import CLASS_INDEX
 from pipeline.networks.network import PROBABILITIES, Classifier
+from pipeline.networks.preprocessing import check_channels, describe_preprocessing
 from pipeline.networks.weights import Weights, fetch_published, load_weights, weights_of_file
 from pipeline.publishing.export import export_saved_model
 from pipeline.publishing.gate import Gatekeeper, GateOutcome
@@ -28,6 +29,7 @@ from pipeline.publishing.libraries import library_versions
 from pipeline.publishing.publish import build_warmup_requests, publish_judged
 from pipeline.publishing.synthetic import build_synthetic_images
 from pipeline.publishing.verify import verify_alone
+from pipeline.recipe.preprocessing_settings import Preprocessing
 from pipeline.recipe.recipe import Export
 
 log = logging.getLogger(__name__)
@@ -44,7 +46,9 @@ class ImagenetSettings:
         weights: a file of them, classification layers included; None takes Keras's, downloaded if need be.
         class_index: a file of class names in the order of the output; None takes Keras's, downloaded if need be.
         resize: interpolation, as in the contract.
-        fit: treatment of the aspect ratio, as in the contract.
+        fit: what happens to the aspect ratio, as in the contract.
+        crop_fraction: share of each side that is kept, as in the contract.
+        preprocessing: of weights from elsewhere; None is the backbone's own.
     """
 
     backbone: Backbone
@@ -52,6 +56,8 @@ class ImagenetSettings:
     class_index: Path | None = None
     resize: Resize = "bilinear"
     fit: Fit = "crop"
+    crop_fraction: float = 1.0
+    preprocessing: Preprocessing | None = None
 
 
 @dataclass(frozen=True)
@@ -85,10 +91,14 @@ def publish_imagenet(name: str, settings: ImagenetSettings, gatekeeper: Gatekeep
     labels = read_labels(labels_file)
     if len(labels) != NUM_CLASSES:
         raise WeightsError(f"class index: expected {NUM_CLASSES} classes. Received: {len(labels)}")
-    classifier = build_imagenet_classifier(settings.backbone, weights)
-    contract = _contract(classifier, labels, settings, _provenance(settings.backbone, weights, labels_file))
+    backbone = settings.backbone
+    if settings.preprocessing is not None:
+        check_channels(settings.preprocessing, 3)
+        backbone = replace(backbone, preprocessing=settings.preprocessing)
+    classifier = build_imagenet_classifier(backbone, weights)
+    contract = _contract(classifier, labels, settings, _provenance(backbone, weights, labels_file))
     images = build_synthetic_images(contract.input)
-    pixels = settings.backbone.preprocess(images.astype(np.float32))
+    pixels = backbone.preprocess(images.astype(np.float32))
     expected = np.asarray(classifier.model(pixels, training=False), np.float32)
     with gatekeeper.store.staging() as directory:
         export_saved_model(classifier, contract, directory)
@@ -175,7 +185,7 @@ def _contract(
     size = settings.backbone.input_size
     document = build_document(
         labels,
-        InputSpec(size, size, resize=settings.resize, fit=settings.fit),
+        InputSpec(size, size, resize=settings.resize, fit=settings.fit, crop_fraction=settings.crop_fraction),
         saliency=classifier.saliency,
         embedding={"dimension": classifier.embedding_dimension},
         temperature=1.0,  # as published: there are no images here to calibrate with
@@ -189,6 +199,7 @@ def _provenance(backbone: Backbone, weights: Weights, labels_file: Path) -> dict
     return {
         "backbone": backbone.name,
         "weights": weights.provenance,
+        "preprocessing": describe_preprocessing(backbone.preprocessing),
         "class_index_sha256": hashlib.sha256(labels_file.read_bytes()).hexdigest(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": library_versions(),

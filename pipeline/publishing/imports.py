@@ -1,11 +1,12 @@
-"""Imports a foreign SavedModel: checks and copies it, adds Fovea's signatures and a contract, and publishes it."""
+"""Anybody's SavedModel or Keras file as a version of the store: checked, copied, completed and given a contract."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import shutil
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,29 +14,35 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.errors import ContractError
 from contract.model import Color, Fit, InputSpec, Label, ModelContract, Resize, build_document
-from contract.predictions import check_probabilities
 from contract.store import CONTRACT_FILE, WARMUP_FILE, check_name
 from engine.errors import EngineError
 from engine.runtime import reference_runtime
 from engine.saved_model import GRAPH_FILE, read_signatures
 from engine.warmup import write_warmup_records
 from pipeline.errors import ImportedModelError, VerificationError
+from pipeline.networks.preprocessing import (
+    apply_preprocessing,
+    check_channels,
+    describe_preprocessing,
+    preprocessing_steps,
+)
 from pipeline.publishing.foreign_graph import (
     SIGNATURE,
     ForeignSignature,
-    Preprocessing,
     adapt_graph,
-    apply_preprocessing,
     read_foreign_signature,
     read_saved_model,
+    serving_graph,
 )
+from pipeline.publishing.foreign_outputs import Output, check_output, finish_output, last_operation
 from pipeline.publishing.gate import Gatekeeper, GateOutcome
 from pipeline.publishing.label_files import number_labels, read_labels
+from pipeline.publishing.model_files import Original, open_original, restore_as_constants
 from pipeline.publishing.publish import build_warmup_requests, publish_judged
 from pipeline.publishing.synthetic import build_synthetic_images
 from pipeline.publishing.verify import Verification, open_engine, verify_alone
+from pipeline.recipe.preprocessing_settings import Preprocessing
 
 log = logging.getLogger(__name__)
 
@@ -44,23 +51,25 @@ _PARTS = ("variables", "assets")  # of a SavedModel, beside the graph; anything 
 
 @dataclass(frozen=True)
 class ImportSettings:
-    """Facts of a SavedModel that its file does not hold.
+    """What a model does not say of itself.
 
     Attributes:
         labels: a file with the class names in index order; None numbers them.
-        preprocessing: from pixels of 0-255 to the model's input.
-        softmax: whether the model gives logits instead of probabilities.
+        preprocessing: from pixels of 0-255 to what the model takes.
+        output: what the model gives.
         input_size: (height, width), pixels, where the model leaves it open.
         resize: interpolation, as in the contract.
-        fit: treatment of the aspect ratio, as in the contract.
+        fit: what happens to the aspect ratio, as in the contract.
+        crop_fraction: share of each side that is kept, as in the contract.
     """
 
     labels: Path | None = None
     preprocessing: Preprocessing = "none"
-    softmax: bool = False
+    output: Output = field(default_factory=Output)
     input_size: tuple[int, int] | None = None
     resize: Resize = "bilinear"
     fit: Fit = "stretch"
+    crop_fraction: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -80,28 +89,28 @@ class Imported:
     gate: GateOutcome
 
 
-def import_model(directory: Path, name: str, settings: ImportSettings, gatekeeper: Gatekeeper) -> Imported:
-    """Check a SavedModel, copy it, complete it and publish it; the original is not touched.
+def import_model(path: Path, name: str, settings: ImportSettings, gatekeeper: Gatekeeper) -> Imported:
+    """Check a model, copy it, complete it and publish it; the original is not touched.
 
     Args:
-        directory: the SavedModel.
+        path: a SavedModel's folder or a Keras file.
         name: the model to be.
-        settings: facts that the SavedModel does not hold.
+        settings: what the model does not say.
         gatekeeper: decides whether the version becomes live; has the store.
 
     Raises:
         PipelineError, ContractError: with the reason; the store then is as it was.
     """
     check_name(name)
-    message = read_saved_model(directory)
-    is_own = _is_fovea(directory)
-    with gatekeeper.store.staging() as staging:
-        _copy(directory, staging, with_extras=is_own)
+    with open_original(path) as original, gatekeeper.store.staging() as staging:
+        is_own = _is_fovea(original.directory)
         if is_own:
-            contract = _own_contract(directory, settings)
+            contract = _own_contract(original.directory, settings)
+            read_saved_model(original.directory)
+            _copy(original.directory, staging, with_extras=True)
             verification = verify_alone(staging, contract)
         else:
-            contract, verification = _adapt(directory, staging, message, settings)
+            contract, verification = _adapt(path, original, staging, settings)
         version, outcome = publish_judged(staging, name, verification, gatekeeper, None)
     return Imported(version, contract, not is_own, outcome)
 
@@ -129,27 +138,33 @@ def _copy(directory: Path, staging: Path, *, with_extras: bool) -> None:
 
 
 def _adapt(
-    directory: Path, staging: Path, message: Any, settings: ImportSettings
+    path: Path, original: Original, staging: Path, settings: ImportSettings
 ) -> tuple[ModelContract, Verification]:
     """Write graph, contract and warm-up records into `staging`, and check them against the original."""
+    message = read_saved_model(original.directory)
     foreign = read_foreign_signature(message)
     spec = _input_spec(foreign, settings)
-    if foreign.input_dtype == "uint8" and settings.preprocessing != "none":
-        raise ImportedModelError(
-            f"input {foreign.input_name} takes uint8 pixels: expected no preprocessing. "
-            f"Received: {settings.preprocessing}"
-        )
+    _check_preprocessing(foreign, settings.preprocessing, spec)
     images = build_synthetic_images(spec)
-    expected = _run_original(directory, foreign, images, settings)
+    is_float = foreign.input_dtype == "float32"
+    inputs = apply_preprocessing(images, settings.preprocessing) if is_float else _reordered(images, settings)
+    with tempfile.TemporaryDirectory(prefix="fovea-") as folder:
+        original, values = _run_original(original, foreign, inputs, Path(folder) / "restored")
+        message = read_saved_model(original.directory)
+        _copy(original.directory, staging, with_extras=False)
+    foreign = read_foreign_signature(message)
+    operation = last_operation(serving_graph(message).graph_def, foreign.output_tensor)
+    check_output(foreign.output_name, values, len(images), settings.output, operation)
+    expected = finish_output(values, settings.output)
     labels = _labels(settings, expected.shape[1])
     contract = ModelContract.from_document(
-        build_document(labels, spec, saliency=None, provenance=_provenance(directory, settings))
+        build_document(labels, spec, saliency=None, provenance=_provenance(path, settings))
     )
     adapt_graph(
         message,
         shape=spec.shape,
         preprocessing=settings.preprocessing,
-        softmax=settings.softmax,
+        output=settings.output,
         contract=contract.to_json(),
     )
     (staging / GRAPH_FILE).write_bytes(message.SerializeToString())
@@ -157,6 +172,20 @@ def _adapt(
     (staging / CONTRACT_FILE).write_text(contract.to_json(), encoding="utf-8")
     write_warmup_records(staging / WARMUP_FILE, build_warmup_requests(contract))
     return contract, verify_alone(staging, contract, expected)
+
+
+def _check_preprocessing(foreign: ForeignSignature, preprocessing: Preprocessing, spec: InputSpec) -> None:
+    check_channels(preprocessing, spec.channels)
+    arithmetic = [operation for operation, _ in preprocessing_steps(preprocessing) if operation != "Reverse"]
+    if foreign.input_dtype == "uint8" and arithmetic:
+        raise ImportedModelError(
+            f"input {foreign.input_name} takes uint8 pixels: expected no preprocessing but the order of colours. "
+            f"Received: {describe_preprocessing(preprocessing)}"
+        )
+
+
+def _reordered(images: NDArray[np.uint8], settings: ImportSettings) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(images[..., ::-1]) if preprocessing_steps(settings.preprocessing) else images
 
 
 def _input_spec(foreign: ForeignSignature, settings: ImportSettings) -> InputSpec:
@@ -176,37 +205,46 @@ def _input_spec(foreign: ForeignSignature, settings: ImportSettings) -> InputSpe
         )
     channels = channels or 3
     color: Color = "grey" if channels == 1 else "rgb"
-    return InputSpec(height, width, channels, color, resize=settings.resize, fit=settings.fit)
+    return InputSpec(
+        height,
+        width,
+        channels,
+        color,
+        resize=settings.resize,
+        fit=settings.fit,
+        crop_fraction=settings.crop_fraction,
+    )
 
 
 def _run_original(
-    directory: Path, foreign: ForeignSignature, images: NDArray[np.uint8], settings: ImportSettings
-) -> NDArray[np.float32]:
-    """Return the original's probabilities of synthetic images, preprocessed here instead of in the graph."""
-    is_float = foreign.input_dtype == "float32"
-    inputs = apply_preprocessing(images, settings.preprocessing) if is_float else images
+    original: Original, foreign: ForeignSignature, inputs: NDArray[Any], restored: Path
+) -> tuple[Original, NDArray[np.float32]]:
+    """Return a SavedModel that a server can load, and what the original gives for preprocessed images.
+
+    Args:
+        original: the model.
+        foreign: its signature.
+        inputs: preprocessed images.
+        restored: where a SavedModel is written that can be loaded, if this one cannot.
+    """
+    try:
+        values = _run_saved_model(original.directory, foreign, inputs)
+    except (EngineError, VerificationError) as err:
+        try:
+            original = restore_as_constants(original.directory, restored)
+        except ImportedModelError:
+            raise ImportedModelError(f"the model does not run on images of shape {inputs.shape}: {err}") from err
+    if original.predict is not None:
+        values = original.predict(inputs)
+    return original, values
+
+
+def _run_saved_model(directory: Path, foreign: ForeignSignature, inputs: NDArray[Any]) -> NDArray[np.float32]:
     engine = open_engine(directory, reference_runtime())
     try:
-        values = engine.run(SIGNATURE, {foreign.input_name: inputs})[foreign.output_name].astype(np.float32)
-    except EngineError as err:
-        raise ImportedModelError(f"the model does not run on images of shape {inputs.shape}: {err}") from err
+        return engine.run(SIGNATURE, {foreign.input_name: inputs})[foreign.output_name].astype(np.float32)
     finally:
         engine.close()
-    if values.ndim != 2 or len(values) != len(images) or values.shape[1] < 2 or not np.isfinite(values).all():
-        raise VerificationError(
-            f"output {foreign.output_name}: expected finite numbers of shape ({len(images)}, classes), at least two "
-            f"classes. Received: shape {values.shape}, {int((~np.isfinite(values)).sum())} of them not finite"
-        )
-    if settings.softmax:
-        exponents = np.exp(values - values.max(axis=1, keepdims=True))
-        return np.asarray(exponents / exponents.sum(axis=1, keepdims=True), np.float32)
-    try:
-        check_probabilities(values, values.shape[1])
-    except ContractError as err:
-        raise VerificationError(
-            f"output {foreign.output_name}: {err}; if the model gives logits, say --softmax"
-        ) from err
-    return values
 
 
 def _labels(settings: ImportSettings, num_classes: int) -> tuple[Label, ...]:
@@ -221,10 +259,13 @@ def _labels(settings: ImportSettings, num_classes: int) -> tuple[Label, ...]:
     return labels
 
 
-def _provenance(directory: Path, settings: ImportSettings) -> dict[str, Any]:
+def _provenance(path: Path, settings: ImportSettings) -> dict[str, Any]:
+    file, key = (path / GRAPH_FILE, "saved_model_sha256") if path.is_dir() else (path, "keras_file_sha256")
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return {
-        "imported": directory.resolve().name,
-        "saved_model_sha256": hashlib.sha256((directory / GRAPH_FILE).read_bytes()).hexdigest(),
-        "preprocessing": settings.preprocessing,
+        "imported": path.resolve().name,
+        key: digest,
+        "preprocessing": describe_preprocessing(settings.preprocessing),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,12 @@ from typing import Any
 from contract.model import Label
 from pipeline.errors import DatasetError
 
+log = logging.getLogger(__name__)
+
+_NUMBERED = re.compile(r"(\d+)[ \t]+(\S.*)")  # Teachable Machine's: "0 cats"
 _FORMS = (
-    "a text file with one name a line; JSON: a list of names, of [id, name] pairs or of {id, name} objects; "
+    "a text file with one name a line, or an index and a name; JSON: a list of names, of [id, name] pairs or of "
+    "{id, name} objects; "
     "Keras's class index {'0': ['n01440764', 'tench']}; or ImageDataGenerator's class_indices {'cat': 0}"
 )
 
@@ -28,7 +34,7 @@ def read_labels(path: Path) -> tuple[Label, ...]:
         raise DatasetError(f"labels: {path.name} cannot be read: {err}") from err
     if path.suffix.lower() != ".json":
         names = [line.strip() for line in text.splitlines()]
-        return _distinct([_label(name, path) for name in names if name], path)
+        return _distinct([_label(name, path) for name in _without_index([n for n in names if n], path)], path)
     try:
         document = json.loads(text)
     except ValueError as err:
@@ -43,6 +49,20 @@ def read_labels(path: Path) -> tuple[Label, ...]:
 def number_labels(count: int) -> tuple[Label, ...]:
     """Return numbered labels for classes without names."""
     return tuple(Label(f"class_{i}", f"class {i}") for i in range(count))
+
+
+def _without_index(names: list[str], path: Path) -> list[str]:
+    """Return names without the index that each line starts with, if every line has its own."""
+    found = [_NUMBERED.fullmatch(name) for name in names]
+    if not names or not all(found):
+        return names
+    numbers = [int(match[1]) for match in found if match]
+    if numbers == list(range(len(names))):
+        return [match[2] for match in found if match]
+    log.warning(
+        "%s: each line starts with a number, but not 0, 1, 2 in order: the numbers stay in the names.", path.name
+    )
+    return names
 
 
 def _in_index_order(document: Mapping[str, Any], path: Path) -> list[Any]:

@@ -7,9 +7,9 @@ its command and what it reaches. `--set train.epochs=5` overrides one key. Unkno
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, cast, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -20,6 +20,7 @@ from pipeline.recipe.augment_settings import Augment, Cache
 from pipeline.recipe.data_settings import Data
 from pipeline.recipe.evaluate_settings import Evaluate
 from pipeline.recipe.labels import explain_unquoted, load_yaml
+from pipeline.recipe.preprocessing_settings import UNION_TAGS
 from pipeline.recipe.recipe_files import RECIPES, shipped_recipes
 from pipeline.recipe.settings_base import SettingsBase
 from pipeline.recipe.training_settings import Model, Train
@@ -125,7 +126,7 @@ def _apply(settings: dict[str, Any], override: str) -> None:
 def _explain(error: ValidationError, name: str) -> str:
     lines = []
     for item in error.errors():
-        path = [str(part) for part in item["loc"]]
+        path = [str(part) for part in item["loc"] if part not in UNION_TAGS]
         if item["type"] == "extra_forbidden":
             lines.append(_unknown_key(path))
         elif item["type"] == "value_error":  # raised above, in words that need nothing added
@@ -142,12 +143,18 @@ def _explain_value(path: Sequence[str], item: ErrorDetails) -> str:
     return f"{key}: {item['msg']}. Received: {item['input']!r}{f' ({hint})' if hint else ''}"
 
 
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the sections that a field's type names, in unions and annotations too."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _sections(inner)
+
+
 def _unknown_key(path: Sequence[str]) -> str:
     section: type[BaseModel] = Recipe
     for part in path[:-1]:
-        inner = section.model_fields[part].annotation
-        options = [inner, *getattr(inner, "__args__", ())]
-        section = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+        section = next(_sections(section.model_fields[part].annotation))
     known = list(section.model_fields)
     near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from pipeline.recipe.preprocessing_settings import PreprocessingSetting
 from pipeline.recipe.settings_base import SettingsBase
 
 LearningRate = Annotated[float, Field(gt=0.0, le=10.0)]
@@ -22,7 +23,11 @@ class Model(SettingsBase):
         last_layer: the backbone's layer whose output is the feature map; what comes after it is left out, as
             suits pictures unlike those of the weights (docs/train.md). None: all of the backbone.
         resize: interpolation, as in the contract.
-        fit: treatment of the aspect ratio, as in the contract.
+        fit: what happens to the aspect ratio, as in the contract.
+        crop_fraction: share of each side that is kept, as in the contract: 0.875 with fit crop is the centre crop that
+            most ImageNet models were evaluated with.
+        preprocessing: what pixels of 0-255 become, for weights from elsewhere: none, unit ([0, 1]), tf, caffe, torch,
+            or {scale, offset, color_order}. None: the backbone's own.
         head: "gap" (global average pooling, dropout, Dense) or "flatten-dense" (Flatten, the backbone's hidden layers,
             by default one of 1024, each with dropout, Dense); None: the backbone's own.
         dropout: share of the pooled features, or of each hidden layer, dropped while training.
@@ -34,8 +39,16 @@ class Model(SettingsBase):
     last_layer: str | None = None
     resize: Literal["nearest", "bilinear", "bicubic", "area"] = "bilinear"
     fit: Literal["stretch", "crop", "pad"] = "stretch"
+    crop_fraction: Annotated[float, Field(ge=0.01, le=1.0)] = 1.0
+    preprocessing: PreprocessingSetting | None = None
     head: Literal["gap", "flatten-dense"] | None = None
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+
+    @model_validator(mode="after")
+    def _crops(self) -> Model:
+        if self.crop_fraction != 1 and self.fit == "pad":
+            raise ValueError(f"crop_fraction: expected 1 with fit pad. Received: {self.crop_fraction}")
+        return self
 
 
 class FineTune(SettingsBase):

@@ -17,6 +17,7 @@ from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest, earlier_sides, split_images, split_table, taken_from_test
 from pipeline.networks.backbones import find_backbone
 from pipeline.networks.network import input_size
+from pipeline.networks.preprocessing import check_channels
 from pipeline.recipe.recipe import Recipe
 from pipeline.run.resume import kept_manifest, write_manifest
 
@@ -58,7 +59,10 @@ def input_spec(recipe: Recipe) -> InputSpec:
     """Return how a recipe's images become pixels."""
     model, color = recipe.model, recipe.data.color
     size = input_size(model, find_backbone(model.backbone))
-    return InputSpec(size, size, 1 if color == "grey" else 3, color, resize=model.resize, fit=model.fit)
+    channels = 1 if color == "grey" else 3
+    if model.preprocessing is not None:
+        check_channels(model.preprocessing, channels)
+    return InputSpec(size, size, channels, color, resize=model.resize, fit=model.fit, crop_fraction=model.crop_fraction)
 
 
 def prepare_images(dataset: Dataset, recipe: Recipe, spec: InputSpec, folder: Path) -> Images:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from pipeline.augmentation.augment import Augmentation
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import ManifestRow
-from pipeline.networks.backbone import Preprocessing, preprocess
+from pipeline.networks.preprocessing import preprocess
+from pipeline.recipe.preprocessing_settings import Preprocessing
 
 _AHEAD = 2  # batches
 
