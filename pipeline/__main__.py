@@ -19,6 +19,7 @@ from engine.errors import EngineError
 from pipeline.commands import MODULES
 from pipeline.errors import PipelineError
 from pipeline.interrupt import remembering_interrupts
+from pipeline.scratch import temporary_files
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,7 +37,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # deprecations are for its developers, not its users
     try:
-        with remembering_interrupts():
+        with remembering_interrupts(), temporary_files():
             arguments.command(arguments)
     except (PipelineError, ContractError, EngineError) as err:
         print(f"error: {err}", file=sys.stderr)

@@ -15,6 +15,8 @@ class LayoutError(DatasetError):
 
 class UnknownSplitError(LayoutError):
     """The recipe names a split folder that the set does not have."""
+class LostImageError(DatasetError):
+    """An image that was read before cannot be read any more, such as on a share that went away."""
 
 
 class RecipeError(PipelineError):
@@ -27,6 +29,10 @@ class WeightsError(PipelineError):
 
 class TrainingError(PipelineError):
     """Training broke down, such as by a loss that is not finite."""
+
+
+class DiskError(TrainingError):
+    """What a run keeps cannot be written, such as on a full disk."""
 
 
 class ResumeError(PipelineError):

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline.errors import ResumeError
+from pipeline.errors import DiskError, ResumeError
 
 LATEST = "latest"
 RUN_FILE = "run.json"  # the run's location, weights and force
@@ -19,10 +19,17 @@ _SUFFIXES = re.compile(r"\.(zip|csv|tsv|parquet)$", re.IGNORECASE)
 
 
 def new_folder(parent: Path) -> Path:
-    """Make and return a folder below a model's runs; names sort by time."""
+    """Make and return a folder below a model's runs; names sort by time.
+
+    Raises:
+        DiskError: if it cannot be made.
+    """
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     folder = parent / f"{now}-{secrets.token_hex(3)}"
-    folder.mkdir(parents=True)
+    try:
+        folder.mkdir(parents=True)
+    except OSError as err:
+        raise DiskError(f"{folder} cannot be made: {err.strerror or err}") from err
     return folder
 
 

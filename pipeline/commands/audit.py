@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.commands.data_options import add_data_options, data_overrides
 from pipeline.commands.folders import add_folders
-from pipeline.commands.paths import check_dataset
+from pipeline.commands.paths import check_dataset, check_folder_to_write
 from pipeline.recipe.recipe_files import shipped_recipes
 from pipeline.run_folder import default_name, new_folder
 
@@ -28,6 +28,7 @@ def add(commands: Any) -> None:
 
 def _audit(arguments: argparse.Namespace) -> None:
     check_dataset(arguments.dataset)
+    check_folder_to_write(arguments.runs_dir, "--runs-dir")
     from contract.store import check_name
     from pipeline.recipe.recipe import load_recipe
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.commands.paths import check_folder
+from pipeline.commands.paths import check_folder, check_folder_to_write
 
 if TYPE_CHECKING:
     from contract.store import ModelStore
@@ -16,6 +16,16 @@ def add_folders(parser: argparse.ArgumentParser) -> None:
     """Add --models-dir and --runs-dir."""
     parser.add_argument("--models-dir", type=Path, default=Path("models"), help="the model store")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where runs are recorded")
+
+
+def check_folders(arguments: argparse.Namespace) -> None:
+    """Refuse a store or a folder of runs that cannot be written to, before anything slow is done.
+
+    Raises:
+        PipelineError: naming the flag, the folder and the reason.
+    """
+    check_folder_to_write(arguments.models_dir, "--models-dir")
+    check_folder_to_write(arguments.runs_dir, "--runs-dir")
 
 
 def existing_store(arguments: argparse.Namespace) -> ModelStore:

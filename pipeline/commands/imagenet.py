@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.commands.folders import add_folders
 from pipeline.commands.options.geometry import add_arithmetic, add_geometry, chosen_preprocessing
 from pipeline.commands.output.outcome import describe_outcome
-from pipeline.commands.paths import check_file
+from pipeline.commands.paths import check_file, check_folder_to_write
 
 
 def add(commands: Any) -> None:
@@ -33,6 +33,7 @@ def add(commands: Any) -> None:
 def _imagenet(arguments: argparse.Namespace) -> None:
     check_file(arguments.weights, "--weights")
     check_file(arguments.class_index, "--class-index")
+    check_folder_to_write(arguments.models_dir, "--models-dir")
     from contract.store import ModelStore
     from pipeline.networks.backbones import find_backbone
     from pipeline.publishing.gate import Gatekeeper

@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.commands.folders import add_folders
 from pipeline.commands.options.geometry import add_arithmetic, add_geometry, chosen_preprocessing
 from pipeline.commands.output.outcome import describe_outcome
-from pipeline.commands.paths import check_file
+from pipeline.commands.paths import check_file, check_folder_to_write
 
 
 def add(commands: Any) -> None:
@@ -78,6 +78,7 @@ def _refuse_early(arguments: argparse.Namespace) -> None:
 
     find_kind(arguments.model)
     check_file(arguments.labels, "--labels")
+    check_folder_to_write(arguments.models_dir, "--models-dir")
     from contract.store import check_name
     from pipeline.publishing.label_files import read_labels
 

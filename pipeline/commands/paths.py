@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import tempfile
 from pathlib import Path
 
 from pipeline.errors import DatasetError, PipelineError
@@ -47,7 +48,7 @@ def check_file(path: Path | None, option: str) -> None:
 
 
 def check_output(path: Path | None, option: str = "--out") -> None:
-    """Refuse an option's file to write whose folder does not exist; None passes.
+    """Refuse an option's file to write whose folder does not exist or cannot be written to; None passes.
 
     Raises:
         PipelineError: naming the option and the folder.
@@ -60,6 +61,23 @@ def check_output(path: Path | None, option: str = "--out") -> None:
         )
     if path.is_dir():
         raise PipelineError(f"{option}: {path} cannot be written: it is a folder; name a file")
+    check_folder_to_write(path.parent, option)
+
+
+def check_folder_to_write(path: Path, option: str) -> None:
+    """Refuse a folder that cannot be made or written to; nothing is made.
+
+    Raises:
+        PipelineError: naming the option, the folder and the reason.
+    """
+    existing = path
+    try:
+        existing = next(folder for folder in (path, *path.resolve().parents) if folder.exists())
+        with tempfile.TemporaryFile(dir=existing):  # permissions alone tell root nothing, nor of a full disk
+            pass
+    except OSError as err:
+        where = "" if existing == path else f" in {existing}"
+        raise PipelineError(f"{option}: {path} cannot be written{where}: {err.strerror or err}") from err
 
 
 def _nearest(path: Path) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from contract.commands import spell_command
 from pipeline.commands.data_options import add_data_options, data_overrides
 from pipeline.commands.folders import add_folders
+from pipeline.commands.folders import add_folders, check_folders
 from pipeline.commands.output.outcome import describe_outcome
 from pipeline.commands.paths import check_dataset
 from pipeline.recipe.recipe_files import shipped_recipes
@@ -41,6 +42,7 @@ def add(commands: Any) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     check_dataset(arguments.dataset)
+    check_folders(arguments)
     from contract.store import ModelStore
     from pipeline.recipe.recipe import load_recipe
 
@@ -77,6 +79,7 @@ def _refuse_early(dataset: Path, recipe: Recipe, name: str) -> None:
 
 def _resume(arguments: argparse.Namespace) -> None:
     folder = find_stopped(arguments.runs_dir, arguments.run)
+    check_folders(arguments)
     from contract.store import ModelStore
     from pipeline.run.run import resume
 

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from pipeline.commands.paths import check_folder_to_write
+
 
 def add(commands: Any) -> None:
     """Describe the command to argparse."""
@@ -17,6 +19,7 @@ def add(commands: Any) -> None:
 
 
 def _sample(arguments: argparse.Namespace) -> None:
+    check_folder_to_write(arguments.out.parent, "--out")
     from pipeline.sample.sample import write_glaucoma_set
 
     write_glaucoma_set(arguments.out, seed=arguments.seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import cpu_count
@@ -12,10 +13,12 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.errors import ImageError
 from contract.image import decode_image
 from contract.model import InputSpec
 from pipeline.data.ingest import Source
 from pipeline.data.map_batches import BATCH, map_batches
+from pipeline.errors import LostImageError
 
 Result = TypeVar("Result")
 
@@ -24,6 +27,9 @@ CACHE_BYTES = 4 * 10**9  # as cache.memory_gb
 
 class Pixels:
     """Images of one source, decoded and resized by one input specification.
+
+    `pixels[path]` raises what is wrong with a file. The methods for many images are for those that were read before:
+    they raise LostImageError, with the file's name.
 
     Args:
         source: reads the files.
@@ -60,7 +66,7 @@ class Pixels:
 
     def batch(self, paths: Sequence[str]) -> NDArray[np.uint8]:
         """Return several images, uint8, shape (batch, height, width, channels)."""
-        return np.stack([self[path] for path in paths])
+        return np.stack(self._decode(paths))
 
     def map(
         self, function: Callable[[NDArray[np.uint8]], Result], paths: Sequence[str], *, size: int = BATCH
@@ -77,4 +83,11 @@ class Pixels:
             yield from itertools.chain.from_iterable(map_batches(self._decode, paths, pool, size=1))
 
     def _decode(self, paths: Sequence[str]) -> list[NDArray[np.uint8]]:
-        return [self[path] for path in paths]
+        return [self._read_again(path) for path in paths]
+
+    def _read_again(self, path: str) -> NDArray[np.uint8]:
+        try:
+            return self[path]
+        except (ImageError, OSError, KeyError, zlib.error) as err:
+            reason = (err.strerror if isinstance(err, OSError) else None) or err
+            raise LostImageError(f"{self.source.location}: {path} cannot be read any more: {reason}") from err

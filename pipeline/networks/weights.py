@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,22 +140,55 @@ def fetch_published(file: ImageNetFile, what: str, otherwise: str) -> Path:
         WeightsError: if it cannot be downloaded or has another checksum.
     """
     cached = cache_folder() / file.name
-    if cached.is_file() and _is_intact(cached, file):
+    if cached.exists():
+        _check_intact(cached, file, what, otherwise)
         return cached
     import keras
 
     try:
-        keras.utils.get_file(
-            file.name,
-            file.url,
-            cache_dir=cached.parent.parent,
-            cache_subdir=cached.parent.name,
-            file_hash=file.checksum,
-            hash_algorithm=file.algorithm,
-        )
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        # Aside: Keras deletes what a download did not finish, and a file of another checksum that has this name.
+        with tempfile.TemporaryDirectory(prefix=".fovea-", dir=cached.parent) as folder:
+            aside = keras.utils.get_file(
+                file.name,
+                file.url,
+                cache_dir=folder,
+                cache_subdir="",
+                file_hash=file.checksum,
+                hash_algorithm=file.algorithm,
+            )
+            _put(Path(aside), cached)
     except Exception as err:
         raise WeightsError(_how_to_get(what, file, cached, err) + otherwise) from err
+    _check_intact(cached, file, what, otherwise)
     return cached
+
+
+def _put(source: Path, target: Path) -> None:
+    """Give a file its name, unless another command has done so meanwhile."""
+    try:
+        target.hardlink_to(source)
+    except FileExistsError:
+        return
+    except OSError:  # not every file system has links
+        source.rename(target)
+
+
+def _check_intact(cached: Path, file: ImageNetFile, what: str, otherwise: str) -> None:
+    """Refuse a file in the cache that is not the published one; it stays where it is.
+
+    Raises:
+        WeightsError: with both checksums.
+    """
+    try:
+        received = _digest(cached, file.algorithm)
+    except OSError as err:
+        raise WeightsError(f"{what}: {cached} cannot be read: {err.strerror or err}") from err
+    if file.checksum not in (None, received):
+        raise WeightsError(
+            f"{what}: {cached} is another file: expected {file.algorithm} {file.checksum}. Received: {received}. "
+            f"It is left as it is: move it away, and the published one is fetched from {file.url}, or {otherwise}"
+        )
 
 
 def cache_folder() -> Path:

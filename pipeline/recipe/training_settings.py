@@ -17,8 +17,8 @@ class Model(SettingsBase):
 
     Attributes:
         backbone: a name that `python -m pipeline backbones` lists.
-        weights: "imagenet", "none", a weights file of the backbone (.h5 or .weights.h5), or NAME/VERSION of a model in
-            the store to go on from: its backbone, and its head too where labels and shapes are the same.
+        weights: "imagenet", "none", a file of weights or a whole model (.h5, .weights.h5, .keras), or NAME/VERSION of a
+            model in the store to go on from: its backbone, and its head too where the classes and shapes are the same.
         input_size: height and width of the input, pixels; None: the backbone's own.
         last_layer: the backbone's layer whose output is the feature map; what comes after it is left out, as
             suits pictures unlike those of the weights (docs/train.md). None: all of the backbone.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from contract.model import InputSpec
 from contract.store import ModelStore, check_name
 from pipeline.data.ingest import Dataset, ingest
 from pipeline.data.names import escape_name
+from pipeline.errors import DiskError, LostImageError
 from pipeline.interrupt import uncovered_interrupts
 from pipeline.networks.weights import Weights
 from pipeline.publishing.gate import Gatekeeper, GateOutcome
@@ -136,10 +138,21 @@ def _carry_out(job: _Job, stopped: Path | None) -> RunResult:
             with uncovered_interrupts():
                 result = _do_stages(job, start, folder)
         except KeyboardInterrupt:
-            log.warning("To go on with this run: %s", spell_command(f"resume {job.name}/{folder.name}"))
+            log.warning("To go on with this run: %s", _spell_resume(job, folder))
             raise
+        except (LostImageError, DiskError) as err:
+            raise type(err)(f"{err}; once that is mended, go on with: {_spell_resume(job, folder)}") from err
+        except OSError as err:
+            what = f"{err.filename or folder}: {err.strerror or err}"
+            raise DiskError(f"{what}; once that is mended, go on with: {_spell_resume(job, folder)}") from err
         Checkpoints(folder).remove()
     return result
+
+
+def _spell_resume(job: _Job, folder: Path) -> str:
+    elsewhere = {"--models-dir": (job.store.root, "models"), "--runs-dir": (job.runs_dir, "runs")}
+    flags = [f"{flag} {shlex.quote(str(path))}" for flag, (path, default) in elsewhere.items() if str(path) != default]
+    return spell_command(" ".join([f"resume {job.name}/{folder.name}", *flags]))
 
 
 def _look_up(job: _Job) -> _Start:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline.augmentation.augment import Augmentation
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import ManifestRow
+from pipeline.errors import PipelineError
 from pipeline.networks.preprocessing import preprocess
 from pipeline.recipe.preprocessing_settings import Preprocessing
 
@@ -29,6 +30,9 @@ class Batches:
         batch_size: images a batch; the last one may be smaller.
         augmentation: None leaves images as they are and in order (validation, test).
         seed: of the order.
+
+    Attributes:
+        failure: the error that ended a dataset, which TensorFlow reports as one of its own.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class Batches:
         self._batch_size = batch_size
         self._augmentation = augmentation
         self._seed = seed
+        self.failure: PipelineError | None = None
 
     def __len__(self) -> int:
         """Return the number of batches an epoch."""
@@ -67,6 +72,13 @@ class Batches:
         return ordered(raw.map(self._finish, num_parallel_calls=_AHEAD), len(self), self._augmentation is not None)
 
     def _generate(self, epoch: int) -> Iterator[tuple[NDArray[Any], NDArray[np.float32], NDArray[np.int32]]]:
+        try:
+            yield from self._epochs(epoch)
+        except PipelineError as err:
+            self.failure = err
+            raise
+
+    def _epochs(self, epoch: int) -> Iterator[tuple[NDArray[Any], NDArray[np.float32], NDArray[np.int32]]]:
         while True:
             order = draw_order(len(self._rows), self._seed, epoch, shuffled=self._augmentation is not None)
             chosen = np.split(order, range(self._batch_size, len(order), self._batch_size))

@@ -15,7 +15,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,14 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from pipeline.errors import TrainingError
+from pipeline.errors import DiskError, TrainingError
 from pipeline.training.schedule import Patience, Plateau
 
 FOLDER = "checkpoints"
 BEST = "best.weights.h5"
 _STATE, _VARIABLES = "state.json", "variables.npz"
 _UNFINISHED = ".writing-"
+_OTHER_FILES = 1_000_000  # curves, predictions, report
 
 
 @dataclass
@@ -80,7 +82,7 @@ class Checkpoints:
             optimizer: None at the start of a stage, which begins with a new one.
 
         Raises:
-            TrainingError: if it cannot be written, such as on a full disk; the one before is still good.
+            DiskError: if it cannot be written, such as on a full disk; the one before is still good.
         """
         arrays = _arrays("model", model.variables) | _arrays("optimizer", optimizer.variables if optimizer else ())
         try:
@@ -98,7 +100,7 @@ class Checkpoints:
             finished = max(self._numbers(), default=0) + 1
             unfinished.rename(self._folder / f"{finished:06}")
         except OSError as err:
-            raise TrainingError(f"the checkpoint cannot be written: {err.strerror or err}") from err
+            raise DiskError(f"the checkpoint cannot be written to {self._folder}: {err.strerror or err}") from err
         self._remove_all_but(finished)
 
     def load(self, model: Any) -> tuple[TrainingState, list[Any]] | None:
@@ -160,10 +162,73 @@ def restore_optimizer(optimizer: Any, trainable: Sequence[Any], arrays: Sequence
 
 
 def save_best(model: Any, folder: Path) -> None:
-    """Replace a run's best weights by the model's, atomically."""
-    unfinished = folder / f"{_UNFINISHED}{BEST}"
-    model.save_weights(unfinished)
-    unfinished.replace(folder / BEST)
+    """Replace a run's best weights by the model's, atomically.
+
+    Raises:
+        DiskError: if they cannot be written; those before are still good.
+    """
+    write_through_memory(model.save_weights, folder / BEST)
+
+
+def write_through_memory(write: Callable[[Path], object], target: Path) -> None:
+    """Let a library write a file in memory, and replace `target` by it.
+
+    HDF5 ends the process by a signal where the disk is full, so its files are made where it cannot be.
+
+    Args:
+        write: writes the path that it is given, which ends as `target` does.
+        target: replaced when its new content is on the disk.
+
+    Raises:
+        DiskError: if it cannot be written; `target` is as it was.
+    """
+    unfinished = target.with_name(f"{_UNFINISHED}{target.name}")
+    memory = os.memfd_create(target.name)
+    try:
+        unfinished.unlink(missing_ok=True)
+        unfinished.symlink_to(f"/proc/self/fd/{memory}")
+        write(unfinished)
+        unfinished.unlink()
+        with os.fdopen(os.dup(memory), "rb") as source, unfinished.open("wb") as file:
+            source.seek(0)
+            shutil.copyfileobj(source, file)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(target)
+    except OSError as err:
+        raise DiskError(f"{target} cannot be written: {err.strerror or err}") from err
+    finally:
+        os.close(memory)
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+
+
+def check_room(folder: Path, model: Any, trained: int) -> None:
+    """Check that a run's disk has room for the checkpoints of a training.
+
+    At the most there are three files of the best weights and two checkpoints, with two more numbers for each that is
+    trained, of the optimizer.
+
+    Args:
+        folder: the run's; what is in it already will be replaced.
+        model: the classifier.
+        trained: bytes of the variables that train.
+
+    Raises:
+        DiskError: naming the room that is needed and that there is.
+    """
+    whole = sum(np.asarray(variable).nbytes for variable in model.variables)
+    needed = _OTHER_FILES + 3 * whole + 2 * (whole + 2 * trained)
+    try:
+        there = sum(path.stat().st_size for path in [folder / BEST, *(folder / FOLDER).rglob("*")] if path.is_file())
+        free = shutil.disk_usage(folder).free + there
+    except OSError as err:
+        raise DiskError(f"{folder} cannot be read: {err.strerror or err}") from err
+    if free < needed:
+        raise DiskError(
+            f"{folder}: training needs {needed / 1e6:.1f} MB for checkpoints. Received: {free / 1e6:.1f} MB "
+            "free; make room, or choose another --runs-dir"
+        )
 
 
 def _arrays(prefix: str, variables: Sequence[Any]) -> dict[str, Any]:

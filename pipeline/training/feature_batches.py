@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from pipeline.errors import PipelineError
 from pipeline.features.feature_store import FeatureStore
 from pipeline.features.features import View
 from pipeline.training.batches import draw_order, ordered
@@ -43,6 +44,7 @@ class FeatureBatches:
         self._seed = seed
         self._turns = turns
         self._count = len(views) // turns  # an epoch
+        self.failure: PipelineError | None = None  # features are mapped before training: no file is read in it
 
     def __len__(self) -> int:
         """Return the number of batches an epoch."""

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from pipeline.augmentation.augment import make_augmentation
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest
+from pipeline.errors import PipelineError
 from pipeline.features.features import FeatureExtractor
 from pipeline.networks.network import Classifier
 from pipeline.networks.splitting import SplitNetwork, split_before_head, split_before_training, split_between
@@ -23,7 +24,13 @@ log = logging.getLogger(__name__)
 
 
 class Feed(Protocol):
-    """Batches for Keras."""
+    """Batches for Keras.
+
+    Attributes:
+        failure: the error that ended a dataset, which TensorFlow reports as one of its own; None if there was none.
+    """
+
+    failure: PipelineError | None
 
     def __len__(self) -> int:
         """Return the number of batches an epoch."""

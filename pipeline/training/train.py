@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from pipeline.progress import progress_bar
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.training_settings import Train
 from pipeline.training.callbacks import EpochEnd, Logbook, Progress, TensorBoard
-from pipeline.training.checkpoint import BEST, Checkpoints, TrainingState, restore_optimizer
+from pipeline.training.checkpoint import BEST, Checkpoints, TrainingState, check_room, restore_optimizer
 from pipeline.training.schedule import LearningRates
 from pipeline.training.stage_data import Fitting, StageData
 from pipeline.training.stages import Stage, plan_stages, set_trainable
@@ -67,6 +68,8 @@ def train(
 
     Raises:
         TrainingError: if the loss is not finite; the best checkpoint so far stays in `folder`.
+        DiskError: if the disk has no room for checkpoints, before the first epoch or later.
+        LostImageError: if an image cannot be read any more.
     """
     features = folder.parent.parent / FOLDER
     stage_data = StageData(classifier, manifest, labels=labels, pixels=pixels, recipe=recipe, features=features)
@@ -76,6 +79,7 @@ def train(
     weights = _class_weights(manifest, labels) if recipe.train.class_weight == "balanced" else None
     trainer = _Trainer(Logbook(folder, network, state, checkpoints), recipe.train, len(labels), weights)
     stages = plan_stages(classifier, recipe.train)
+    check_room(folder, network, max(_trained_bytes(classifier, stage) for stage in stages))
     while state.stage < len(stages):
         stage = stages[state.stage]
         set_trainable(classifier, stage)
@@ -86,6 +90,11 @@ def train(
         state.next_stage()
         checkpoints.save(state, network)
     return History(state.curves, state.best)
+
+
+def _trained_bytes(classifier: Classifier, stage: Stage) -> int:
+    set_trainable(classifier, stage)
+    return sum(variable.value.numpy().nbytes for variable in classifier.model.trainable_variables)
 
 
 @dataclass(frozen=True)
@@ -126,17 +135,18 @@ class _Trainer:
             if settings.tensorboard:
                 before = len(state.curves) - state.epoch
                 callbacks.append(TensorBoard(self.logbook.folder / TENSORBOARD, stage, before))
-            model.fit(
-                fitting.training.dataset(len(state.curves)),
-                validation_data=fitting.validation.dataset(),
-                initial_epoch=state.epoch,
-                epochs=stage.epochs,
-                steps_per_epoch=steps,
-                callbacks=[*callbacks, EpochEnd(self.logbook, stage, settings)],
-                class_weight=self.class_weights,
-                shuffle=False,
-                verbose=0,
-            )
+            with _own_failures(fitting):
+                model.fit(
+                    fitting.training.dataset(len(state.curves)),
+                    validation_data=fitting.validation.dataset(),
+                    initial_epoch=state.epoch,
+                    epochs=stage.epochs,
+                    steps_per_epoch=steps,
+                    callbacks=[*callbacks, EpochEnd(self.logbook, stage, settings)],
+                    class_weight=self.class_weights,
+                    shuffle=False,
+                    verbose=0,
+                )
 
     def _loss(self) -> Any:
         smoothing, num_classes = self.settings.label_smoothing, self.num_classes
@@ -148,6 +158,18 @@ class _Trainer:
             return keras.losses.categorical_crossentropy(spread, probabilities, label_smoothing=smoothing)
 
         return smoothed_crossentropy
+
+
+@contextmanager
+def _own_failures(fitting: Fitting) -> Iterator[None]:
+    """Raise what ended the batches in place of the error that TensorFlow makes of it."""
+    try:
+        yield
+    except Exception as err:
+        failure = fitting.training.failure or fitting.validation.failure
+        if failure is None:
+            raise
+        raise failure from err
 
 
 def _class_weights(manifest: Manifest, labels: Sequence[str]) -> dict[int, float]:

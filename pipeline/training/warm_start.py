@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import warnings
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
 from pydantic import ValidationError
 
 from contract.errors import StoreError
@@ -52,10 +55,61 @@ def start_classifier(settings: Model, weights: Weights, *, labels: Sequence[str]
         RecipeError: if the network cannot be built.
         WeightsError: if the weights do not fit.
     """
-    classifier = build_classifier(settings, weights, num_classes=len(labels), channels=channels)
+    try:
+        classifier = build_classifier(settings, weights, num_classes=len(labels), channels=channels)
+    except WeightsError:
+        # Keras's first format is only read whole: a file with a head does not fit a backbone.
+        nothing = Weights("none", None)
+        classifier = build_classifier(settings, nothing, num_classes=len(labels), channels=channels)
+        if weights.file is None or not _load_whole(classifier, weights.file, labels):
+            raise
+        return classifier
     if weights.earlier is not None:
         _go_on_from(classifier, weights.earlier, labels)
+    elif weights.file is not None and not weights.published and not _load_whole(classifier, weights.file, labels):
+        arrays = sum(len(layer.weights) for layer in classifier.backbone_layers)
+        if settings.last_layer is None and _count_arrays(weights.file) > arrays:
+            log.warning("%s has another head, which is left out: the head is trained anew.", weights.file.name)
     return classifier
+
+
+def _load_whole(classifier: Classifier, file: Path, labels: Sequence[str]) -> bool:
+    """Load a file into a classifier, its head too, and return whether it fits; the classifier is unchanged if not."""
+    before = classifier.model.get_weights()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            classifier.model.load_weights(file)
+    except (ValueError, OSError, KeyError, UserWarning):
+        classifier.model.set_weights(before)
+        return False
+    log.warning(
+        "%s has a head of %d classes, which is kept: its classes are taken to be %s, in this order.",
+        file.name,
+        len(labels),
+        ", ".join(labels),
+    )
+    return True
+
+
+def _count_arrays(file: Path) -> int:
+    """Return how many arrays a file of weights holds, without those of an optimizer; 0 if it does not say."""
+    found: list[str] = []
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and not name.startswith("optimizer"):
+            found.append(name)
+
+    try:
+        content: Any = file
+        if zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as archive:
+                content = io.BytesIO(archive.read("model.weights.h5"))
+        with h5py.File(content, "r") as weights:
+            weights.visititems(visit)
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return 0
+    return len(found)
 
 
 def _find_earlier(store: ModelStore, runs_dir: Path, reference: str) -> Weights:
