@@ -17,7 +17,7 @@ from pipeline.report.pictures import draw_pictures
 from pipeline.report.report import write_reports
 from pipeline.run.facts import Measured, RunFacts, Trained
 from pipeline.run.prepare import Images
-from pipeline.training.checkpoint import write_through_memory
+from pipeline.training.checkpoint import save_model
 from pipeline.training.train import make_repeatable, train
 from pipeline.training.warm_start import MODEL_FILE, start_classifier
 
@@ -38,7 +38,7 @@ def train_network(images: Images, weights: Weights, spec: InputSpec, recipe: Rec
     make_repeatable(recipe.train.seed)
     classifier = start_classifier(recipe.model, weights, labels=labels, channels=spec.channels)
     history = train(classifier, images.manifest, labels, images.pixels, recipe, folder)
-    write_through_memory(classifier.model.save, folder / MODEL_FILE)
+    save_model(classifier.model, folder / MODEL_FILE)
     return Trained(classifier, history, folder / MODEL_FILE)
 
 

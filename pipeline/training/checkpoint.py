@@ -11,16 +11,16 @@ images need no state: they are functions of (seed, epoch, image).
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
+from typing import IO, Any
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from pipeline.training.schedule import Patience, Plateau
 
 FOLDER = "checkpoints"
 BEST = "best.weights.h5"
+_WEIGHTS = "model.weights.h5"  # in a .keras file
 _STATE, _VARIABLES = "state.json", "variables.npz"
 _UNFINISHED = ".writing-"
 _OTHER_FILES = 1_000_000  # curves, predictions, report
@@ -127,7 +128,7 @@ class Checkpoints:
                 optimizer = _of("optimizer", arrays)
             if (folder / BEST).exists():
                 _link(folder / BEST, self._run / BEST)
-        except (OSError, ValueError, KeyError, TypeError, BadZipFile) as err:
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as err:
             raise TrainingError(f"the checkpoint in {folder} cannot be read: {err}. Start the run anew") from err
         return state, optimizer
 
@@ -167,40 +168,47 @@ def save_best(model: Any, folder: Path) -> None:
     Raises:
         DiskError: if they cannot be written; those before are still good.
     """
-    write_through_memory(model.save_weights, folder / BEST)
+    with zipfile.ZipFile(_write_to_memory(model)) as archive, archive.open(_WEIGHTS) as weights:
+        _replace(folder / BEST, weights)
 
 
-def write_through_memory(write: Callable[[Path], object], target: Path) -> None:
-    """Let a library write a file in memory, and replace `target` by it.
-
-    HDF5 ends the process by a signal where the disk is full, so its files are made where it cannot be.
-
-    Args:
-        write: writes the path that it is given, which ends as `target` does.
-        target: replaced when its new content is on the disk.
+def save_model(model: Any, target: Path) -> None:
+    """Replace a `.keras` file by a model, atomically.
 
     Raises:
-        DiskError: if it cannot be written; `target` is as it was.
+        DiskError: if it cannot be written; what was there before is as it was.
     """
+    _replace(target, _write_to_memory(model))
+
+
+class _KerasFile(io.BytesIO):
+    """A `.keras` file in memory; Keras goes by the end of its name."""
+
+    def __str__(self) -> str:
+        return "memory.keras"
+
+
+def _write_to_memory(model: Any) -> io.BytesIO:
+    """Return a model's `.keras` file: HDF5 ends the process by a signal where it cannot write to a disk."""
+    memory = _KerasFile()
+    model.save(memory)
+    memory.seek(0)
+    return memory
+
+
+def _replace(target: Path, content: IO[bytes]) -> None:
     unfinished = target.with_name(f"{_UNFINISHED}{target.name}")
-    memory = os.memfd_create(target.name)
     try:
-        unfinished.unlink(missing_ok=True)
-        unfinished.symlink_to(f"/proc/self/fd/{memory}")
-        write(unfinished)
-        unfinished.unlink()
-        with os.fdopen(os.dup(memory), "rb") as source, unfinished.open("wb") as file:
-            source.seek(0)
-            shutil.copyfileobj(source, file)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(target)
+        try:
+            with unfinished.open("wb") as file:
+                shutil.copyfileobj(content, file)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(target)
+        finally:
+            unfinished.unlink(missing_ok=True)
     except OSError as err:
         raise DiskError(f"{target} cannot be written: {err.strerror or err}") from err
-    finally:
-        os.close(memory)
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
 
 
 def check_room(folder: Path, model: Any, trained: int) -> None:
