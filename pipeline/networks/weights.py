@@ -6,6 +6,7 @@ import hashlib
 import os
 import tempfile
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,7 @@ def fetch_published(file: ImageNetFile, what: str, otherwise: str) -> Path:
         return cached
     import keras
 
+    made = [folder for folder in (cached.parent, cached.parent.parent) if not folder.exists()]
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
         # Aside: Keras deletes what a download did not finish, and a file of another checksum that has this name.
@@ -159,6 +161,9 @@ def fetch_published(file: ImageNetFile, what: str, otherwise: str) -> Path:
             )
             _put(Path(aside), cached)
     except Exception as err:
+        with suppress(OSError):  # not empty any more
+            for folder in made:
+                folder.rmdir()
         raise WeightsError(_how_to_get(what, file, cached, err) + otherwise) from err
     _check_intact(cached, file, what, otherwise)
     return cached

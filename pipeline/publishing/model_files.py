@@ -190,8 +190,8 @@ def _foreign_objects(value: Any) -> Iterator[str]:
                 yield name
             elif name == "function" and str(module).split(".")[0] != "keras":
                 yield f"the function {value.get('config')}"
-            elif not own or (">" in registered and not registered.startswith("keras")):
-                yield registered or f"{module}.{name}"
+            elif ">" in name or not own or (">" in registered and not registered.startswith("keras")):
+                yield registered or (name if ">" in name else f"{module}.{name}")
         for key, inner in value.items():
             if key not in ("compile_config", "build_config"):  # neither is read without compiling
                 yield from _foreign_objects(inner)

@@ -1,6 +1,10 @@
 """pipeline/networks/weights.py: pretrained weights are found and checked, or it is said what to put where."""
 
 import hashlib
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +18,10 @@ from contract.store import ModelStore
 from pipeline.__main__ import main
 from pipeline.errors import RecipeError, WeightsError
 from pipeline.networks.backbones import BACKBONES, find_backbone
+from pipeline.networks.imagenet_files import ImageNetFile
 from pipeline.networks.keras_applications import rescale_as_published
 from pipeline.networks.network import Classifier, build_classifier
-from pipeline.networks.weights import find_weights, imagenet_file, load_weights
+from pipeline.networks.weights import fetch_published, find_weights, imagenet_file, load_weights
 from pipeline.recipe.training_settings import Model
 from pipeline.training.warm_start import find_start, start_classifier
 from tests.helpers.tiny_model import MODEL_NAME
@@ -58,15 +63,91 @@ def test_every_file_and_checksum_is_in_keras_source() -> None:
     assert len(IMAGENET_FILES) == len({file.name for file in IMAGENET_FILES.values()})
 
 
-def test_cached_file_with_a_wrong_checksum_is_not_trusted(keras_home: Path) -> None:
-    """A damaged download is fetched again, which offline is the same message."""
-    file = IMAGENET_FILES["ConvNeXtTiny"]
+@pytest.mark.parametrize("name", ["ConvNeXtTiny", "VGG16"])
+def test_file_of_another_checksum_in_the_cache_is_refused_and_stays(keras_home: Path, name: str) -> None:
+    """It may be somebody's own: both checksums are named, nothing is deleted and nothing is fetched."""
+    file = IMAGENET_FILES[name]
     path = keras_home / "models" / file.name
     path.parent.mkdir(parents=True)
-    path.write_bytes(b"damaged")
+    path.write_bytes(b"mine")
+    received = hashlib.new(file.algorithm, b"mine").hexdigest()
 
-    with pytest.raises(WeightsError, match=f"sha256 {file.checksum}"):
-        imagenet_file(find_backbone("ConvNeXtTiny"))
+    with pytest.raises(WeightsError, match=f"expected {file.algorithm} {file.checksum}. Received: {received}"):
+        imagenet_file(find_backbone(name))
+    assert 1 == main(["weights", name])
+    assert [(path.name, b"mine")] == [(each.name, each.read_bytes()) for each in path.parent.iterdir()]
+
+
+@pytest.fixture(name="site")
+def fixture_site(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A web server of a folder."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", folder
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("sent", [b"weights", b"something else"])
+def test_a_download_appears_when_it_is_right(keras_home: Path, site: tuple[str, Path], sent: bytes) -> None:
+    """Right bytes get their name; wrong ones are refused, and neither leaves anything else in the cache."""
+    url, folder = site
+    (folder / "w.h5").write_bytes(sent)
+    file = ImageNetFile(f"{url}/w.h5", hashlib.sha256(b"weights").hexdigest())
+
+    if sent == b"weights":
+        assert b"weights" == fetch_published(file, "w", "else").read_bytes()
+        (folder / "w.h5").unlink()
+        assert b"weights" == fetch_published(file, "w", "else").read_bytes()
+    else:
+        with pytest.raises(WeightsError, match="cannot be downloaded"):
+            fetch_published(file, "w", "else")
+    assert (["w.h5"] if sent == b"weights" else []) == [path.name for path in keras_home.glob("models/*")]
+
+
+@pytest.mark.parametrize("suffix", ["model.keras", "model.h5", "best.weights.h5"])
+@pytest.mark.parametrize("labels", [["a", "b", "c"], ["a", "b"]])
+def test_whole_model_gives_its_head_to_as_many_classes(
+    tmp_path: Path, suffix: str, labels: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file with a head: it is kept, with the order of classes said; with another head, it is new, and said so."""
+    nothing = Model(backbone="ResNet", weights="none", input_size=32)
+    source = build_classifier(nothing, find_weights(find_backbone("ResNet"), "none"), num_classes=3, channels=3)
+    path = tmp_path / suffix
+    if suffix.endswith(".weights.h5"):
+        source.model.save_weights(path)
+    else:
+        source.model.save(path)
+    settings = Model(backbone="ResNet", weights=str(path), input_size=32)
+    weights = find_weights(find_backbone("ResNet"), str(path))
+
+    if suffix == "model.h5" and len(labels) == 2:
+        with pytest.raises(WeightsError, match="does not fit"):
+            start_classifier(settings, weights, labels=labels, channels=3)
+        return
+    started = start_classifier(settings, weights, labels=labels, channels=3)
+
+    kept = [np.array_equal(a, b) for a, b in zip(arrays(source.head_layers), arrays(started.head_layers), strict=True)]
+    backbone = zip(arrays(source.backbone_layers), arrays(started.backbone_layers), strict=True)
+    assert all(np.array_equal(a, b) for a, b in backbone)
+    assert (len(labels) == 3) == all(kept)
+    assert ("which is kept: its classes are taken to be a, b, c" in caplog.text) == (len(labels) == 3)
+    assert ("the head is trained anew" in caplog.text) == (len(labels) == 2)
+
+
+def test_weights_of_a_backbone_alone_bring_no_head(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """No word about heads where there is none."""
+    path = tmp_path / "mine.weights.h5"
+    find_backbone("ResNet").build((32, 32, 3)).save_weights(path)
+    settings = Model(backbone="ResNet", weights=str(path), input_size=32)
+
+    start_classifier(settings, find_weights(find_backbone("ResNet"), str(path)), labels=["a", "b"], channels=3)
+
+    assert "head" not in caplog.text
 
 
 def test_weights_command_names_the_file(keras_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
