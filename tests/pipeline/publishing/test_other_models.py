@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from contract.store import ModelStore
 from engine.loading import load_engine
 from pipeline.__main__ import main
 from pipeline.publishing.label_files import read_labels
+from tests.docs.blocks import DOCS, read_blocks
 from tests.helpers.foreign_models import NUM_CLASSES, SIZE, expected, write_model
 from tests.helpers.server_process import ROOT
 
@@ -433,3 +435,24 @@ def test_teachable_machines_labels(
 
     assert names == [label.name for label in read_labels(tmp_path / "labels.txt")]
     assert warned == ("the numbers stay" in caplog.text)
+
+
+def test_the_command_of_versions_md(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An EfficientNet-Lite's preprocessing, scale, offset and crop, as docs/versions.md gives it."""
+    (block,) = [block for block in read_blocks(DOCS / "versions.md") if block.elsewhere == Path(__file__)]
+    model = network(NUM_CLASSES, None)
+    model.save(tmp_path / "lite0.keras")
+    monkeypatch.chdir(tmp_path)
+
+    assert 0 == main(shlex.split(block.text)[3:])
+
+    logits = answer(model, (IMAGES.astype(np.float32) - 127) / 128)
+    wanted = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    engine = load_engine(tmp_path / "models/lite/1")
+    try:
+        received = engine.run("serving_default", {"images": IMAGES})["probabilities"]
+    finally:
+        engine.close()
+    assert np.abs(wanted - received).max() < 1e-5
+    spec = ModelStore(tmp_path / "models").read_contract("lite", 1).input
+    assert ("crop", "bicubic", 0.875) == (spec.fit, spec.resize, spec.crop_fraction)
