@@ -162,8 +162,8 @@ def fetch_published(file: ImageNetFile, what: str, otherwise: str) -> Path:
             _put(Path(aside), cached)
     except Exception as err:
         with suppress(OSError):  # not empty any more
-            for folder in made:
-                folder.rmdir()
+            for empty in made:
+                empty.rmdir()
         raise WeightsError(_how_to_get(what, file, cached, err) + otherwise) from err
     _check_intact(cached, file, what, otherwise)
     return cached
