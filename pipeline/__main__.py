@@ -42,6 +42,9 @@ def run_command(arguments: argparse.Namespace) -> int:
     except (PipelineError, ContractError, EngineError) as err:
         print(f"error: {err}", file=sys.stderr)
         return 1
+    except OSError as err:  # a disk that fills up under audit or prune, a folder that goes away
+        print(f"error: {err.filename or 'a file'}: {err.strerror or err}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("error: interrupted; nothing was published", file=sys.stderr)
         return 1
