@@ -15,6 +15,8 @@ class LayoutError(DatasetError):
 
 class UnknownSplitError(LayoutError):
     """The recipe names a split folder that the set does not have."""
+
+
 class LostImageError(DatasetError):
     """An image that was read before cannot be read any more, such as on a share that went away."""
 

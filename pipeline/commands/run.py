@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from contract.commands import spell_command
 from pipeline.commands.data_options import add_data_options, data_overrides
-from pipeline.commands.folders import add_folders
 from pipeline.commands.folders import add_folders, check_folders
 from pipeline.commands.output.outcome import describe_outcome
 from pipeline.commands.paths import check_dataset
