@@ -1,4 +1,4 @@
-"""`import`: bring in anybody's SavedModel or Keras file."""
+"""`import`: publish a SavedModel or Keras file that another program wrote."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class ImagenetSettings:
         weights: a file of them, classification layers included; None takes Keras's, downloaded if need be.
         class_index: a file of class names in the order of the output; None takes Keras's, downloaded if need be.
         resize: interpolation, as in the contract.
-        fit: what happens to the aspect ratio, as in the contract.
+        fit: treatment of the aspect ratio, as in the contract.
         crop_fraction: share of each side that is kept, as in the contract.
         preprocessing: of weights from elsewhere; None is the backbone's own.
     """

@@ -1,4 +1,4 @@
-"""Anybody's SavedModel or Keras file as a version of the store: checked, copied, completed and given a contract."""
+"""Imports a foreign model: checks and copies it, adds Fovea's signatures and a contract, and publishes it."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ _PARTS = ("variables", "assets")  # of a SavedModel, beside the graph; anything 
 
 @dataclass(frozen=True)
 class ImportSettings:
-    """What a model does not say of itself.
+    """Facts of a model that its file does not hold.
 
     Attributes:
         labels: a file with the class names in index order; None numbers them.
-        preprocessing: from pixels of 0-255 to what the model takes.
+        preprocessing: from pixels of 0-255 to the model's input.
         output: what the model gives.
         input_size: (height, width), pixels, where the model leaves it open.
         resize: interpolation, as in the contract.
-        fit: what happens to the aspect ratio, as in the contract.
+        fit: treatment of the aspect ratio, as in the contract.
         crop_fraction: share of each side that is kept, as in the contract.
     """
 
@@ -95,7 +95,7 @@ def import_model(path: Path, name: str, settings: ImportSettings, gatekeeper: Ga
     Args:
         path: a SavedModel's folder or a Keras file.
         name: the model to be.
-        settings: what the model does not say.
+        settings: facts that the model's file does not hold.
         gatekeeper: decides whether the version becomes live; has the store.
 
     Raises:

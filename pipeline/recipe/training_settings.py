@@ -23,7 +23,7 @@ class Model(SettingsBase):
         last_layer: the backbone's layer whose output is the feature map; what comes after it is left out, as
             suits pictures unlike those of the weights (docs/train.md). None: all of the backbone.
         resize: interpolation, as in the contract.
-        fit: what happens to the aspect ratio, as in the contract.
+        fit: treatment of the aspect ratio, as in the contract.
         crop_fraction: share of each side that is kept, as in the contract: 0.875 with fit crop is the centre crop that
             most ImageNet models were evaluated with.
         preprocessing: what pixels of 0-255 become, for weights from elsewhere: none, unit ([0, 1]), tf, caffe, torch,
