@@ -10,6 +10,8 @@ from contract.commands import DISTRIBUTION
 # Top-level modules of each extra; tests/fovea/test_extras.py compares them with pyproject.toml.
 MODULES: dict[str, tuple[str, ...]] = {
     "client": ("httpx2",),
+    "dicom": ("pydicom",),
+    "heic": ("pi_heif",),
     "gateway": (
         "fastapi",
         "fastapi_swagger",

@@ -21,6 +21,8 @@ _SPARE_BYTES = 12_000_000  # of the 16 MB; the rest is for what does not depend 
 _MIN_TILE_PIXELS = 1 << 20  # a TIFF's tiles may be larger than the image, but not by any amount
 _KEPT_BYTES_A_PIXEL = 4  # of a decoded picture: Pillow pads red, green and blue
 _WEBP_BYTES_A_PIXEL = 20  # Pillow's decoder of animations has two canvases, a copy, and the image
+# Of AVIF, the planes, the picture and a copy; of DICOM, what NumPy needs for tables and conversions of colour.
+_OTHER_BYTES_A_PIXEL = {("AVIF", "RGB"): 12, ("AVIF", "RGBA"): 14, ("DICOM", "L"): 12, ("DICOM", "RGB"): 32}
 
 
 def check_size(image: Image.Image, max_pixels: int) -> None:
@@ -62,6 +64,9 @@ def check_cost(image: Image.Image, size: tuple[int, int], max_pixels: int) -> No
     elif image.format == "WEBP":
         what, way_round = "WebP image", "save it smaller, or as PNG or JPEG"
         cost = _WEBP_BYTES_A_PIXEL * num_pixels
+    elif (str(image.format), image.mode) in _OTHER_BYTES_A_PIXEL:
+        what = f"{image.format} image"
+        cost = _OTHER_BYTES_A_PIXEL[str(image.format), image.mode] * num_pixels
     budget = _BYTES_A_PIXEL * max_pixels + _SPARE_BYTES
     if cost > budget:
         raise ImageTooLargeError(

@@ -12,6 +12,7 @@ import math
 from PIL import Image, TiffImagePlugin
 
 from contract.images.decoding_cost import pixel_bits, strip_pixels
+from contract.images.dicom import DicomImageFile
 from contract.images.jpeg import JpegFile, num_loads
 from contract.images.tiff.page import TiffPage
 from contract.images.webp import is_lossless
@@ -50,6 +51,11 @@ _PNG_DEPTH, _PNG_COLOR, _PNG_INTERLACE = 24, 25, 28  # where IHDR has them
 _WEBP_LOSSY: dict[str, Rate] = {"RGB": (10.0, 46.0), "RGBA": (14.0, 25.0)}
 _WEBP_LOSSLESS: dict[str, Rate] = {"RGB": (14.0, 7.0), "RGBA": (15.5, 7.6)}
 _GIF: Rate = (3.0, 4.8)
+_AVIF: Rate = (15.0, 75.0)
+_HEIC: Rate = (25.0, 130.0)
+_DICOM: dict[str, Rate] = {"raw": (6.0, 1.0), "RLE": (15.0, 35.0), "JPEG": (6.0, 8.0), "JPEG 2000": (55.0, 110.0)}
+_DICOM_COLOURS = 22.0  # a pixel: palettes and YBR
+_OTHER = {"GIF": _GIF, "AVIF": _AVIF, "HEIF": _HEIC}
 _BMP: Rate = (1.8, 0.1)
 _BMP_RLE: Rate = (2.6, 120.0)
 
@@ -142,8 +148,11 @@ def _reading_ns(image: Image.Image, data: bytes, num_pixels: int) -> float:
     if image.format == "WEBP":
         rates = _WEBP_LOSSLESS if is_lossless(data) else _WEBP_LOSSY
         rate = rates.get(image.mode, rates["RGBA"])
-    elif image.format == "GIF":
-        rate = _GIF
+    elif image.format in _OTHER:
+        rate = _OTHER[image.format]
+    elif isinstance(image, DicomImageFile):
+        per_pixel, per_byte = _DICOM[image.coding]
+        rate = (per_pixel + _DICOM_COLOURS * (image.mode == "RGB"), per_byte)
     else:
         rate = _BMP_RLE if any("rle" in tile[0] for tile in getattr(image, "tile", ())) else _BMP
     return num_pixels * rate[0] + len(data) * rate[1]

@@ -7,16 +7,13 @@ from collections.abc import Callable
 from PIL import TiffImagePlugin
 
 from contract.errors import UnsupportedImageError
-from contract.images import bmp, gif, jpeg, png, webp
+from contract.images import bmp, dicom, gif, heif, jpeg, png, webp
 from contract.images.image_file import ImageFile, Opened, allow_reads
 from contract.images.tiff.directory import STARTS as _TIFF_STARTS
 from contract.images.tiff.page import TiffPage
 
-Starts = tuple[bytes, ...]
-
 _EXIF_ORIENTATION = 0x0112
 _WAY_ROUND = "convert it to PNG or JPEG first"
-_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif")
 
 
 def open_tiff(data: bytes) -> Opened:
@@ -53,16 +50,27 @@ def _open_tiff_page(data: bytes) -> Opened:
     return Opened("TIFF", page, page.orientation, lambda: page.n_frames, load)
 
 
-# A format's name, the beginnings of its files, and its reader.
-_READERS: dict[str, tuple[Starts, Callable[[bytes, int], Opened]]] = {
-    "JPEG": ((jpeg.START + b"\xff",), lambda data, _: jpeg.open_jpeg(data)),
-    "PNG": ((png.START,), png.open_png),
-    "WEBP": ((b"RIFF",), lambda data, _: webp.open_webp(data)),
-    "BMP": ((bmp.START,), lambda data, _: bmp.open_bmp(data)),
-    "TIFF": (_TIFF_STARTS, lambda data, decoder: open_tiff(data) if decoder == 1 else _open_tiff_page(data)),
-    "GIF": (gif.STARTS, lambda data, _: gif.open_gif(data)),
+def _starting(*starts: bytes) -> Callable[[bytes], bool]:
+    return lambda data: data.startswith(starts)
+
+
+# A format's name, what knows its files by their first bytes, and its reader.
+_READERS: dict[str, tuple[Callable[[bytes], bool], Callable[[bytes, int], Opened]]] = {
+    "JPEG": (_starting(jpeg.START + b"\xff"), lambda data, _: jpeg.open_jpeg(data)),
+    "PNG": (_starting(png.START), png.open_png),
+    "WEBP": (webp.starts_webp, lambda data, _: webp.open_webp(data)),
+    "BMP": (_starting(bmp.START), lambda data, _: bmp.open_bmp(data)),
+    # Before TIFF: what is before its mark may make a DICOM file a TIFF too.
+    "DICOM": (dicom.is_dicom, lambda data, _: dicom.open_dicom(data)),
+    "TIFF": (
+        _starting(*_TIFF_STARTS),
+        lambda data, decoder: open_tiff(data) if decoder == 1 else _open_tiff_page(data),
+    ),
+    "GIF": (_starting(*gif.STARTS), lambda data, _: gif.open_gif(data)),
+    "AVIF": (heif.is_avif, lambda data, _: heif.open_avif(data)),
+    "HEIC": (heif.is_heic, lambda data, _: heif.open_heic(data)),
 }
-FORMATS = tuple(_READERS)
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "HEIC", "DICOM")
 
 
 def open_file(data: bytes, decoder: int) -> Opened:
@@ -72,8 +80,8 @@ def open_file(data: bytes, decoder: int) -> Opened:
         UnsupportedImageError: if the format or its variant is not read.
         UndecodableImageError: if the header is corrupt.
     """
-    for starts, read in _READERS.values():
-        if data.startswith(starts) and (starts != (b"RIFF",) or webp.starts_webp(data)):
+    for is_format, read in _READERS.values():
+        if is_format(data):
             return read(data, decoder)
     raise UnsupportedImageError(
         f"expected {', '.join(FORMATS[:-1])} or {FORMATS[-1]}. Received: {_describe_bytes(data)}"
@@ -82,10 +90,6 @@ def open_file(data: bytes, decoder: int) -> Opened:
 
 def _describe_bytes(data: bytes) -> str:
     """Name what was sent instead of an image, where that helps; never echoes the contents."""
-    if data[128:132] == b"DICM":
-        return f"a DICOM file; {_WAY_ROUND} (for example with pydicom or dcmtk's dcm2img)"
-    if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:
-        return f"a HEIC or AVIF file; {_WAY_ROUND} (phones can be set to take JPEG)"
     for prefix, what in _OTHER_IMAGES:
         if data.startswith(prefix):
             return f"{what}; {_WAY_ROUND}"

@@ -19,6 +19,9 @@ _SUFFIXES: Mapping[str, tuple[str, ...]] = {
     "BMP": (".bmp",),
     "TIFF": (".tif", ".tiff"),
     "GIF": (".gif",),
+    "AVIF": (".avif",),
+    "HEIC": (".heic", ".heif"),
+    "DICOM": (".dcm", ".dicom"),
 }
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 DARK = 51  # grey level that the brightest parts of a dark image stay below

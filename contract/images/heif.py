@@ -1,0 +1,85 @@
+"""Opens AVIF images with Pillow, and HEIC images with pi-heif, the extra `heic`; one thread decodes an image.
+
+The primary image is read. Rotation and mirroring of the container are applied as EXIF orientations are.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+from collections.abc import Callable
+from typing import Any
+
+from PIL import AvifImagePlugin, Image
+
+from contract.errors import UndecodableImageError, UnsupportedImageError
+from contract.images.image_file import Opened
+
+_BRAND = slice(8, 12)
+_BOX_BYTES = 64  # of the first box, which lists the brands that a file is compatible with
+_AVIF_BRANDS = (b"avif", b"avis")
+_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"mif2")
+_EXIF_ORIENTATION = 0x0112
+
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+
+
+def is_avif(data: bytes) -> bool:
+    """Return whether a file's first bytes are those of an AVIF image."""
+    if data[4:8] != b"ftyp":
+        return False
+    return data[_BRAND] in _AVIF_BRANDS or (data[_BRAND] in (b"mif1", b"msf1") and _is_compatible(data, _AVIF_BRANDS))
+
+
+def is_heic(data: bytes) -> bool:
+    """Return whether a file's first bytes are those of a HEIC image."""
+    return data[4:8] == b"ftyp" and data[_BRAND] in _HEIC_BRANDS and not is_avif(data)
+
+
+def open_avif(data: bytes) -> Opened:
+    """Read an AVIF image's header.
+
+    Raises:
+        UndecodableImageError: if it is damaged.
+    """
+    return _open("AVIF", AvifImagePlugin.AvifImageFile, data)
+
+
+def open_heic(data: bytes) -> Opened:
+    """Read a HEIC image's header.
+
+    Raises:
+        UnsupportedImageError: if pi-heif is not installed.
+        UndecodableImageError: if the image is damaged.
+    """
+    if importlib.util.find_spec("pi_heif") is None:
+        raise UnsupportedImageError(
+            "expected an image of a format that is installed. Received: a HEIC image; install Fovea's extra 'heic' "
+            "to read it, or convert it to PNG or JPEG first (phones can be set to take JPEG)"
+        )
+    from pi_heif import HeifImageFile, options
+
+    options.DECODE_THREADS = 1
+    # Nothing but the picture is decoded.
+    options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = False
+    return _open("HEIC", HeifImageFile, data)
+
+
+def _is_compatible(data: bytes, brands: tuple[bytes, ...]) -> bool:
+    end = min(int.from_bytes(data[:4], "big"), _BOX_BYTES)
+    return any(data[place : place + 4] in brands for place in range(16, end, 4))
+
+
+def _open(name: str, read: Callable[[Any], Image.Image], data: bytes) -> Opened:
+    try:
+        image = read(io.BytesIO(data))
+        value = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except (SyntaxError, OSError, ValueError, RuntimeError, EOFError) as err:
+        raise UndecodableImageError(f"the {name} image cannot be decoded: its header is corrupt") from err
+    orientation = value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+    def load() -> Image.Image:
+        image.load()
+        return image
+
+    return Opened(name, image, orientation, lambda: int(getattr(image, "n_frames", 1)), load)
