@@ -241,7 +241,8 @@ def _apply_voi(values: NDArray[np.float64], dataset: Any) -> NDArray[np.float64]
         return shown
     if dataset.get("WindowWidth") is None or dataset.get("WindowCenter") is None:
         low, high = values.min(), values.max()
-        return (values - low) / max(high - low, np.finfo(np.float64).tiny)
+        whole: NDArray[np.float64] = (values - low) / max(high - low, np.finfo(np.float64).tiny)
+        return whole
     window = Dataset()
     # Of an unsigned 8-bit image without rescale, pydicom's result is in 0-255.
     window.PhotometricInterpretation, window.BitsStored, window.PixelRepresentation = "MONOCHROME2", 8, 0

@@ -15,7 +15,7 @@ from contract.image import FORMATS, read_header
 
 # A file with one of these is an image, a damaged one too.
 IMAGE_SUFFIXES = frozenset(
-    {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+    {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"}
 )
 HEAD_BYTES = 256  # of a file, to tell its format
 # What file systems, network storage and programs put beside images. Compared without case.

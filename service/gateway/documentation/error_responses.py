@@ -36,7 +36,10 @@ _TEXT_MEANINGS = {
         "Too many bytes, images or pixels.",
         "request body is 41,943,040 bytes; the limit is 33,554,432 (FOVEA_MAX_BODY_BYTES)",
     ),
-    415: ("A format or encoding that is not read.", "expected JPEG, PNG, WEBP, BMP, TIFF or GIF. Received: JSON"),
+    415: (
+        "A format or encoding that is not read.",
+        "expected JPEG, PNG, WEBP, BMP, TIFF, GIF, AVIF, HEIC or DICOM. Received: JSON",
+    ),
     422: ("A parameter out of range.", "x-request-timeout: expected a number of seconds above 0"),
     502: ("The model server failed.", "the model server failed"),
     503: ("Not ready or overloaded; Retry-After says when to try again.", "the model server cannot be reached"),

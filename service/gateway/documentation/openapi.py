@@ -72,7 +72,7 @@ _CODES = {
         "time",
     },
     415: {
-        "unsupported_image": "expected JPEG, PNG, WEBP, BMP, TIFF or GIF. Received: a HEIC or AVIF file; ...",
+        "unsupported_image": "expected JPEG, PNG, WEBP, BMP, TIFF, GIF, AVIF, HEIC or DICOM. Received: a PDF document",
         "unsupported_encoding": "content-encoding: expected gzip, deflate or none. Received: 'br'",
     },
     422: {

@@ -200,6 +200,15 @@ def test_files_of_other_programs_are_read(name: str) -> None:
     assert pixels.std() > 5
 
 
+READ = {
+    "MONOCHROME1, MONOCHROME2": "8 or 16 bits allocated, signed or not; bits above BitsStored are masked",
+    "modality": "RescaleSlope and RescaleIntercept, or ModalityLUTSequence",
+    "window": "the first WindowCenter and WindowWidth or VOI table; without one, the whole range of BitsStored",
+    "RGB, YBR_FULL, YBR_FULL_422, YBR_ICT, YBR_RCT, PALETTE COLOR": "become RGB",
+    "transfer syntaxes": "implicit and explicit VR, both byte orders; RLE; JPEG baseline; JPEG 2000",
+    "frames": "one; enhanced objects of one frame with their functional groups",
+    "names, dates and identifiers": "are not parsed, logged or kept",
+}
 REFUSED = {
     "transfer syntax": (dict(syntax=JPEG_LOSSLESS, pixels=_jpeg(Image.new("L", (COLUMNS, ROWS)))), "JPEG Lossless"),
     "12-bit JPEG": (dict(syntax=JPEG_EXTENDED, pixels=_jpeg(Image.new("L", (COLUMNS, ROWS)))), "JPEG Extended"),
