@@ -27,6 +27,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     ),
     "modelserver": ("grpc", "grpc_health", "openvino", "prometheus_client"),
     "pipeline": (
+        "h5py",
         "imagehash",
         "jinja2",
         "matplotlib",

@@ -76,8 +76,8 @@ def _refuse_early(arguments: argparse.Namespace) -> None:
     """Refuse paths, names and flags before TensorFlow is imported."""
     from pipeline.publishing.model_files import find_kind
 
-    find_kind(arguments.model)
     check_file(arguments.labels, "--labels")
+    find_kind(arguments.model)
     check_folder_to_write(arguments.models_dir, "--models-dir")
     from contract.store import check_name
     from pipeline.publishing.label_files import read_labels

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.networks.imagenet_files import ImageNetFile
 from pipeline.networks.preprocessing import preprocess
-from pipeline.recipe.preprocessing_settings import Preprocessing
+
+if TYPE_CHECKING:  # the recipe brings pydantic
+    from pipeline.recipe.preprocessing_settings import Preprocessing
 
 HeadKind = Literal["gap", "flatten-dense"]
 Shape = tuple[int, int, int]  # height, width, channels

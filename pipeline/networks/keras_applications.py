@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.networks.backbone import Backbone, Shape
 from pipeline.networks.imagenet_files import ImageNetFile
-from pipeline.recipe.preprocessing_settings import Mode
+
+if TYPE_CHECKING:  # the recipe brings pydantic
+    from pipeline.recipe.preprocessing_settings import Mode
 
 _KERAS = "https://storage.googleapis.com/tensorflow/keras-applications"
 _EFFICIENTNET = "https://storage.googleapis.com/keras-applications"

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import RecipeError
-from pipeline.recipe.preprocessing_settings import Arithmetic, ColorOrder, Mode, Preprocessing
+
+if TYPE_CHECKING:  # the recipe brings pydantic
+    from pipeline.recipe.preprocessing_settings import Arithmetic, ColorOrder, Mode, Preprocessing
 
 Operation = Literal["Reverse", "Mul", "AddV2", "RealDiv", "Sub"]  # "Reverse" turns RGB into BGR
 Step = tuple[Operation, Any]
@@ -39,16 +41,6 @@ _FUNCTIONS: dict[str, Callable[[Any, Any], Any]] = {
     "RealDiv": operator.truediv,
     "Sub": operator.sub,
 }
-_REVERSED: dict[Mode, Arithmetic] = {
-    "none": Arithmetic(color_order="bgr"),
-    "unit": Arithmetic(scale=(1 / 255,), color_order="bgr"),
-    "tf": Arithmetic(scale=(1 / 127.5,), offset=(-1.0,), color_order="bgr"),
-    "torch": Arithmetic(
-        scale=tuple(1 / (255 * deviation) for deviation in reversed(_DEVIATION)),
-        offset=tuple(-mean / deviation for mean, deviation in zip(_MEAN[::-1], _DEVIATION[::-1], strict=True)),
-        color_order="bgr",
-    ),
-}
 
 
 def choose_preprocessing(
@@ -62,15 +54,34 @@ def choose_preprocessing(
     Raises:
         RecipeError: if they contradict each other.
     """
+    from pipeline.recipe.preprocessing_settings import Arithmetic
+
     if scale is None and offset is None:
         if color_order is None or (color_order == "rgb" and mode not in ("caffe", None)):
             return mode
         if mode == "caffe":
             raise RecipeError("--preprocessing caffe gives BGR: expected no --color-order beside it")
-        return _REVERSED[mode or "none"] if color_order == "bgr" else "none"
+        return _reversed(mode or "none") if color_order == "bgr" else "none"
     if mode is not None:
         raise RecipeError(f"--preprocessing {mode}: expected neither --scale nor --offset beside it")
     return Arithmetic(scale=scale or (1.0,), offset=offset or (0.0,), color_order=color_order or "rgb")
+
+
+def _reversed(mode: Mode) -> Arithmetic:
+    """Return a mode of RGB as numbers for a network that takes BGR."""
+    from pipeline.recipe.preprocessing_settings import Arithmetic
+
+    numbers: dict[Mode, tuple[tuple[float, ...], tuple[float, ...]]] = {
+        "none": ((1.0,), (0.0,)),
+        "unit": ((1 / 255,), (0.0,)),
+        "tf": ((1 / 127.5,), (-1.0,)),
+        "torch": (
+            tuple(1 / (255 * deviation) for deviation in reversed(_DEVIATION)),
+            tuple(-mean / deviation for mean, deviation in zip(_MEAN[::-1], _DEVIATION[::-1], strict=True)),
+        ),
+    }
+    scale, offset = numbers[mode]
+    return Arithmetic(scale=scale, offset=offset, color_order="bgr")
 
 
 def check_channels(preprocessing: Preprocessing, channels: int) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipeline.recipe.preprocessing_settings import Preprocessing
+if TYPE_CHECKING:  # the recipe brings pydantic
+    from pipeline.recipe.preprocessing_settings import Preprocessing
 
 _MODES = ("none", "unit", "tf", "caffe", "torch")
 

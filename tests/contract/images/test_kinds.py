@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import numpy as np
 import pytest
 
@@ -32,3 +34,17 @@ def test_a_refusal_names_the_kind_and_a_format_that_is_read_is_never_another(kin
 def test_page_is_generated() -> None:
     """`python -m tests.contract.images.kinds` writes it anew."""
     assert render() == PAGE.read_text(), "run: python -m tests.contract.images.kinds"
+
+
+@pytest.mark.parametrize(
+    ("data", "extra", "package"),
+    [(bytes(128) + b"DICM" + bytes(200), "dicom", "pydicom"), (b"\0\0\0\x18ftypheic" + bytes(200), "heic", "pi_heif")],
+)
+def test_without_its_extra_a_format_is_refused_with_the_name_of_the_extra(
+    monkeypatch: pytest.MonkeyPatch, data: bytes, extra: str, package: str
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else find(name))
+
+    with pytest.raises(UnsupportedImageError, match=f"install Fovea's extra '{extra}' to read it, or convert it"):
+        decode_image(data, SPEC)
