@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ class Training:
         report: the HTML report.
         directory: the version's folder in the store.
         models_dir: the store.
+        warnings: every warning of the run once, the weightiest first.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Training:
     report: Path
     directory: Path
     models_dir: Path
+    warnings: tuple[str, ...] = ()
 
     def load(self) -> Model:
         """Load the version; the caller closes it."""
@@ -57,6 +58,7 @@ class Training:
             ("role", f"{'live' if self.live else 'candidate'}: {self.reason}"),
             ("report", str(self.report)),
             ("published", str(self.directory)),
+            *(("warning", text) for text in self.warnings),
         ]
         return format_table(rows, f"{self.name} version {self.version}")
 
@@ -85,7 +87,9 @@ def train(
     Raises:
         PipelineError: if the set, the recipe or the training is refused; nothing is published.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
+    from engine.tensorflow_start import quiet_tensorflow
+
+    quiet_tensorflow()
     from pipeline.commands.paths import check_dataset
 
     check_dataset(Path(dataset))
@@ -108,4 +112,5 @@ def train(
         report=result.folder / "report.html",
         directory=result.directory,
         models_dir=store.root,
+        warnings=tuple(warning.text for warning in result.warnings),
     )

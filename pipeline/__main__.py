@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from contract.errors import ContractError
 from engine.errors import EngineError
+from engine.tensorflow_start import quiet_tensorflow
 from pipeline.commands import MODULES
 from pipeline.errors import PipelineError
 from pipeline.interrupt import remembering_interrupts
@@ -32,10 +33,8 @@ def run_command(arguments: argparse.Namespace) -> int:
     """Run a parsed command and return its exit status; the reason of a failure is the last line of stderr."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names that the console cannot show
-    # Before TensorFlow is imported: its start-up notes would bury the command's output.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    quiet_tensorflow()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # deprecations are for its developers, not its users
     try:
         with remembering_interrupts(), temporary_files():
             arguments.command(arguments)

@@ -6,8 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.run_warnings import Weight
+
 Level = Literal["error", "warning"]
 _NAMED = 3  # images or pairs named in one line
+# Codes that say more than a picture's quality does.
+_WEIGHTS = {
+    "leaked_copies": Weight.FIGURES,
+    "groups_across_splits": Weight.FIGURES,
+    "near_leaks": Weight.FIGURES,
+    "two_labels": Weight.LEAKAGE,
+    "near_two_labels": Weight.LEAKAGE,
+    "copies_in_validation": Weight.LEAKAGE,
+    "near_copies": Weight.LEAKAGE,
+    "copies": Weight.LEAKAGE,
+    "no_group_rule": Weight.LEAKAGE,
+    "imbalance": Weight.EVALUATION,
+    "missing_class": Weight.EVALUATION,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +41,11 @@ class Finding:
     code: str
     message: str
     images: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def weight(self) -> Weight:
+        """Its place among a run's warnings."""
+        return _WEIGHTS.get(self.code, Weight.IMAGES)
 
     @property
     def line(self) -> str:

@@ -86,7 +86,9 @@ def _resume(arguments: argparse.Namespace) -> None:
 
 
 def print_result(result: RunResult) -> None:
-    """Print the results of a run."""
+    """Print what a run has done, after its warnings, the weightiest first: progress bars have buried them."""
+    for warning in result.warnings:
+        print(f"warning: {warning.text}")
     for deviation in result.deviations:
         print(
             f"verified: {deviation.images} images on {deviation.engine} at {deviation.precision}, "

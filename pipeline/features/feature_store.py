@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import CacheError
+from pipeline.run_warnings import Weight, warn
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +132,7 @@ class FeatureStore:
         except FileNotFoundError:
             return  # another run made room meanwhile
         except (OSError, ValueError, EOFError) as err:
-            log.warning("%s is damaged and is not used; its features are computed again: %s", path, err)
+            warn(log, Weight.SPEED, "%s is damaged and is not used; its features are computed again: %s", path, err)
             return
         self._used.add(path)
         self._known |= zip(records["key"].tolist(), records["features"], strict=True)

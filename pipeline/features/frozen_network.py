@@ -19,6 +19,7 @@ from engine.saved_model import DEFAULT_SIGNATURE
 from pipeline.features.extractor import Extractor
 from pipeline.networks.preprocessing import preprocess
 from pipeline.recipe.preprocessing_settings import Preprocessing
+from pipeline.run_warnings import Weight, warn
 
 log = logging.getLogger(__name__)
 
@@ -72,14 +73,26 @@ class FrozenNetwork:
                     compute = Extractor(Path(folder), runtime=self._runtime.name, precision=precision)
                     difference = _largest_difference(compute(some), expected)
                 except EngineError as err:
-                    log.warning("%s at %s cannot compute the features: %s", self._runtime.title, precision, err)
+                    warn(
+                        log,
+                        Weight.SPEED,
+                        "%s at %s cannot compute the features: %s",
+                        self._runtime.title,
+                        precision,
+                        err,
+                    )
                     continue
                 if difference <= _CLOSE.get(precision, _CLOSE_ENOUGH):
                     return compute
-                log.warning(
-                    "%s at %s is not used for features: %.1e from Keras's", self._runtime.title, precision, difference
+                warn(
+                    log,
+                    Weight.SPEED,
+                    "%s at %s is not used for features: %.1e from Keras's",
+                    self._runtime.title,
+                    precision,
+                    difference,
                 )
-        log.warning("Features are computed by Keras, which is slower")
+        warn(log, Weight.SPEED, "Features are computed by Keras, which is slower")
         traced = tf.function(self._run_keras, autograph=False)
         return lambda values: np.asarray(traced(values))
 

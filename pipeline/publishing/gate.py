@@ -31,6 +31,7 @@ from pipeline.errors import PipelineError
 from pipeline.evaluation.scorer import Scorer, predict_files, scorer_of
 from pipeline.metrics.table import Predictions, find_metric
 from pipeline.recipe.gate_settings import MIN_IMAGES, Gate
+from pipeline.run_warnings import Weight, warn
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ class Gatekeeper:
         except (PipelineError, ContractError, EngineError, OSError) as err:
             outcome = self._skip(entry.live, f"live version {entry.live} cannot be evaluated: {err}")
         if outcome.verdict == "skipped":
-            log.warning("The gate was skipped: %s.", outcome.reason)
+            warn(log, Weight.FIGURES, "The gate was skipped: %s.", outcome.reason)
         return entry, outcome
 
     def _compare(self, name: str, live: int, contender: Contender | None) -> GateOutcome:

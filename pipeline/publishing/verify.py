@@ -26,6 +26,7 @@ from engine.runtime import find_runtimes, reference_runtime
 from pipeline.data.pixels import Pixels
 from pipeline.errors import VerificationError
 from pipeline.publishing.synthetic import build_synthetic_images
+from pipeline.run_warnings import Weight, warn
 
 log = logging.getLogger(__name__)
 
@@ -191,7 +192,7 @@ def check_engines(
         except VerificationError as err:
             if engine.precision == FLOAT32:
                 raise
-            log.warning("%s at %s will not be used: %s", engine.name, engine.precision, err)
+            warn(log, Weight.SPEED, "%s at %s will not be used: %s", engine.name, engine.precision, err)
             continue
         if reference is None:
             reference, embeddings = synthetic, embedded
@@ -220,7 +221,7 @@ def open_engines(directory: Path, *, strict: bool = False) -> Iterator[Engine]:
             except VerificationError as err:
                 if strict or runtime is reference or not isinstance(err.__cause__, UnreadableError):
                     raise
-                log.warning("%s; %s will serve it", err, reference.title)
+                warn(log, Weight.SPEED, "%s; %s will serve it", err, reference.title)
                 break
             try:
                 yield engine

@@ -20,6 +20,7 @@ from pipeline.networks.network import input_size
 from pipeline.networks.preprocessing import check_channels
 from pipeline.recipe.recipe import Recipe
 from pipeline.run.resume import kept_manifest, write_manifest
+from pipeline.run_warnings import Weight, warn
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +77,9 @@ def prepare_images(dataset: Dataset, recipe: Recipe, spec: InputSpec, folder: Pa
     pixels = Pixels(dataset.source, spec, cache_bytes=int(recipe.cache.memory_gb * 1e9))
     found = audit(dataset, pixels, recipe.data)
     write_audit(folder, dataset, found, pixels)
-    for line in found.lines("warning"):
-        log.warning("%s.", line)
+    for finding in found.findings:
+        if finding.level == "warning":
+            warn(log, finding.weight, "%s.", finding.line)
     check_audit(found, dataset.labels, recipe.data)
     warnings = [f"{finding.message}." for finding in found.findings if finding.level == "warning"]
     manifest = kept_manifest(folder, found.images)
@@ -97,5 +99,5 @@ def _warn_taken_from_test(groups: list[str]) -> str:
         "test figures cannot be compared with those of that run's"
     )
     more = ", ..." if len(groups) > _NAMED else ""
-    log.warning("%s: %s%s.", text, ", ".join(groups[:_NAMED]), more)
+    warn(log, Weight.FIGURES, "%s: %s%s.", text, ", ".join(groups[:_NAMED]), more)
     return f"{text}."

@@ -7,7 +7,7 @@ import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from pipeline.run.prepare import input_spec, prepare_images
 from pipeline.run.resume import RunRecord, check_same, check_unfinished, read_record
 from pipeline.run.stages import measure_network, publish_run, report_run, train_network
 from pipeline.run_folder import claimed, new_folder
+from pipeline.run_warnings import RunWarning, collect_warnings
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.warm_start import find_start
 
@@ -48,6 +49,7 @@ class RunResult:
         test: the test metrics, as `evaluate.measure` gives them.
         deviations: how far each engine strays from the Keras model.
         gate: whether the version became live, and why.
+        warnings: every warning of the run once, the weightiest first.
     """
 
     name: str
@@ -57,6 +59,7 @@ class RunResult:
     test: dict[str, Any]
     deviations: list[Deviation]
     gate: GateOutcome
+    warnings: tuple[RunWarning, ...] = ()
 
 
 @dataclass
@@ -93,7 +96,7 @@ def run(
         PipelineError, ContractError: with the reason; the served versions stay.
     """
     check_name(name)
-    return _carry_out(_Job(location, recipe, store, name, runs_dir, force), None)
+    return _carry_out(_Job(location, recipe, store, name, runs_dir, force))
 
 
 def resume(folder: Path, store: ModelStore, *, location: Path | None = None, recipe: Recipe | None = None) -> RunResult:
@@ -126,7 +129,14 @@ class _Start:
     card: dict[str, Any]
 
 
-def _carry_out(job: _Job, stopped: Path | None) -> RunResult:
+def _carry_out(job: _Job, stopped: Path | None = None) -> RunResult:
+    """Do a job and keep its warnings."""
+    with collect_warnings() as warnings:
+        result = _work_in_folder(job, stopped)
+    return replace(result, warnings=warnings.weighed())
+
+
+def _work_in_folder(job: _Job, stopped: Path | None) -> RunResult:
     """Do a job in a new folder, or in that of a stopped run."""
     start = _look_up(job)
     if stopped is not None:

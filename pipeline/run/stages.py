@@ -18,6 +18,7 @@ from pipeline.report.report import write_reports
 from pipeline.run.facts import Measured, RunFacts, Trained
 from pipeline.run.prepare import Images
 from pipeline.training.checkpoint import save_model
+from pipeline.run_warnings import Weight, warn
 from pipeline.training.train import make_repeatable, train
 from pipeline.training.warm_start import MODEL_FILE, start_classifier
 
@@ -47,7 +48,7 @@ def measure_network(trained: Trained, images: Images, recipe: Recipe, folder: Pa
     labels = images.dataset.labels
     evaluation = evaluate(trained.classifier, images.manifest, labels, images.pixels, recipe.evaluate)
     for warning in evaluation.warnings:
-        log.warning("%s", warning)
+        warn(log, Weight.EVALUATION, "%s", warning)
     write_predictions(folder / "predictions.csv", _test_rows(images), evaluation.served, labels)
     return Measured(evaluation, fit_to_images(images.manifest, images.pixels))
 

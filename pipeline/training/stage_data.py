@@ -16,6 +16,7 @@ from pipeline.features.features import FeatureExtractor
 from pipeline.networks.network import Classifier
 from pipeline.networks.splitting import SplitNetwork, split_before_head, split_before_training, split_between
 from pipeline.recipe.recipe import Recipe
+from pipeline.run_warnings import Weight, warn
 from pipeline.training.batches import Batches
 from pipeline.training.feature_batches import FeatureBatches
 from pipeline.training.stages import plan_stages
@@ -136,7 +137,12 @@ class StageData:
         training = extractor.views(self._manifest.of("train"), recipe.augment.views)
         validation = extractor.views(self._manifest.of("val"), 1)
         if not extractor.compute([*training, *validation]):
-            log.warning("These features need more than cache.max_gb=%g: they are not kept", recipe.cache.max_gb)
+            warn(
+                log,
+                Weight.SPEED,
+                "These features need more than cache.max_gb=%g: they are not kept",
+                recipe.cache.max_gb,
+            )
             return None
         seed, store = recipe.train.seed, extractor.store
         return Fitting(

@@ -22,6 +22,7 @@ from pipeline.networks.backbones import find_backbone
 from pipeline.networks.network import Classifier, build_classifier
 from pipeline.networks.weights import Earlier, Weights, find_weights
 from pipeline.recipe.training_settings import Model
+from pipeline.run_warnings import Weight, warn
 
 MODEL_FILE = "model.keras"
 log = logging.getLogger(__name__)
@@ -159,7 +160,12 @@ def _go_on_from(classifier: Classifier, earlier: Earlier, labels: Sequence[str])
     if list(earlier.labels) == list(labels) and _fits(*heads):
         _copy(*heads)
     else:
-        log.warning("%s gives its backbone; labels or head differ, so the head is trained anew.", earlier.reference)
+        warn(
+            log,
+            Weight.EVALUATION,
+            "%s gives its backbone; labels or head differ, so the head is trained anew.",
+            earlier.reference,
+        )
 
 
 def _parts(*classifiers: Classifier) -> list[tuple[Any, list[Any]]]:

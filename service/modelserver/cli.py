@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 from collections.abc import Sequence
 
+from engine.tensorflow_start import quiet_tensorflow
 from service.logs import asks_for_information, fail, set_up_logging, wanted_format
 from service.modelserver.config import check_first_config
 from service.modelserver.errors import BindError, ConfigSyntaxError, RequestError
@@ -28,8 +27,7 @@ def main(argv: Sequence[str], prog: str = "modelserver") -> int:
     """
     if not asks_for_information(argv):  # help is text, and starts nothing that logs
         set_up_logging(wanted_format(argv, {}))
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # deprecation notices of the calls that we mean
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    quiet_tensorflow("2")
     options = parse_options(argv, prog)
     try:
         if options.model_config_file is not None:

@@ -226,7 +226,7 @@ def test_unreadable_image_stops_the_run_before_training(
 
 
 def test_unreadable_images_can_be_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """on_unreadable=skip trains on the rest and says how many were left out."""
+    """on_unreadable=skip trains on the rest and says how many were left out; the closing lines repeat the warnings."""
     files = color_files(train=4, test=2) | {path: data for path, (data, _) in BROKEN.items()}
     write_files(tmp_path / "set", files)
 
@@ -239,15 +239,31 @@ def test_unreadable_images_can_be_left_out(tmp_path: Path, capsys: pytest.Captur
             "--set=data.group=null",
             "--set=train.epochs=1",
             "--set=train.fine_tune.epochs=0",
+            '--set=evaluate.operating_points=[{"label":"red","sensitivity":0.9}]',
         ]
     )
 
-    assert 0 == status, capsys.readouterr().err
+    output = capsys.readouterr()
+    assert 0 == status, output.err
+    _check_closing_warnings(output.out)
     (metrics,) = (tmp_path / "runs").glob("set/*/metrics.json")
     document = json.loads(metrics.read_text())
     assert 3 == document["num_problems"]
     assert any("3 images cannot be read" in warning for warning in document["warnings"])
     assert any("No group rule" in warning for warning in document["warnings"])
+
+
+def _check_closing_warnings(output: str) -> None:
+    """Every warning stands once before the other closing lines: groups, then thresholds, then images."""
+    lines = output.splitlines()
+    warnings = [line for line in lines if line.startswith("warning: ")]
+    places = [
+        next(i for i, line in enumerate(warnings) if words in line)
+        for words in ("No group rule", "The threshold for red", "3 images cannot be read")
+    ]
+    assert sorted(places) == places
+    assert len(set(warnings)) == len(warnings)
+    assert lines.index(warnings[-1]) < next(i for i, line in enumerate(lines) if line.startswith("test accuracy:"))
 
 
 @pytest.mark.parametrize(
