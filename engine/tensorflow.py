@@ -22,6 +22,7 @@ from engine.errors import EngineError, ModelLoadError, RunError, UnreadableError
 from engine.memory import return_freed_memory
 from engine.precision import choose_precision
 from engine.saved_model import SERVE_TAG, SignatureDef, Signatures, read_signatures
+from engine.tensorflow_start import quiet_tensorflow
 
 _STATUS_NAMES = {3: "INVALID_ARGUMENT", 4: "DEADLINE_EXCEEDED", 8: "RESOURCE_EXHAUSTED", 9: "FAILED_PRECONDITION"}
 
@@ -90,6 +91,7 @@ def import_tensorflow() -> Any:
     Raises:
         UnreadableError: if it is not installed.
     """
+    quiet_tensorflow()
     try:
         module = importlib.import_module("tensorflow")
     except ImportError as err:

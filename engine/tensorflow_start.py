@@ -77,14 +77,15 @@ def filtered_stderr() -> Iterator[None]:
             kept = os.dup(2)
             stack.callback(os.close, kept)
             command = [sys.executable, "-I", "-S", __file__]
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=kept)
+            reader, writer = os.pipe()
+            process = subprocess.Popen(command, stdin=reader, stdout=subprocess.DEVNULL, stderr=kept)
         except OSError:  # stderr is closed, or there is no room for a process
             yield
             return
         stack.callback(_end, process)
-        assert process.stdin is not None
-        os.dup2(process.stdin.fileno(), 2)
-        process.stdin.close()
+        os.dup2(writer, 2)
+        os.close(writer)
+        os.close(reader)
         stack.callback(os.dup2, kept, 2)
         yield
         if sys.stderr is not None:
