@@ -86,8 +86,7 @@ def test_errors_of_an_import_come_through(capfd: pytest.CaptureFixture[str]) -> 
 def test_the_last_words_of_a_crash_come_out(tmp_path: Path) -> None:
     """A process that aborts while it imports TensorFlow leaves its reason on stderr."""
     code = (
-        "import os\nfrom contract.store import ModelStore
-from engine.tensorflow_start import filtered_stderr\n"
+        "import os\nfrom engine.tensorflow_start import filtered_stderr\n"
         "with filtered_stderr():\n    os.write(2, b'I0000 00:00:1 a note\\nF0000 00:00:1 no AVX')\n    os.abort()"
     )
     reader, writer = os.pipe()
@@ -103,7 +102,8 @@ from engine.tensorflow_start import filtered_stderr\n"
 def test_a_server_of_tensorflow_starts_silently(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model server on TensorFlow listens, and its log has lines of its own only."""
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
-    server = start_server(ModelStore(work / "models"), work / "server.log", ["--engine=tensorflow", "--log-format=text"])
+    flags = ["--engine=tensorflow", "--log-format=text"]
+    server = start_server(ModelStore(work / "models"), work / "server.log", flags)
     server.stop()
 
     assert START.search(server.log.read_text()) is None, server.log.read_text()
