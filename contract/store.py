@@ -42,6 +42,7 @@ from contract.index import (
     parse_index,
 )
 from contract.model import ModelContract
+from contract.regular import read_regular
 
 __all__ = [
     "CONTAINER_ROOT",
@@ -97,7 +98,7 @@ class ModelStore:
         """
         path = self.root / "index.json"
         try:
-            document = json.loads(path.read_bytes())
+            document = json.loads(read_regular(path))
         except FileNotFoundError:
             return MappingProxyType({})
         except (OSError, ValueError) as err:
@@ -141,7 +142,7 @@ class ModelStore:
         """
         path = self.version_path(name, version) / CONTRACT_FILE
         try:
-            return ModelContract.from_json(path.read_bytes())
+            return ModelContract.from_json(read_regular(path))
         except OSError as err:
             raise StoreError(f"no contract for {name}/{version}: expected {CONTRACT_FILE}: {err.strerror}") from err
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from contract.regular import check_regular
 from contract.store import WARMUP_FILE
 from contract.tensors import predict_pb2, read_shape
 from engine.engine import Engine, LoadSettings, Runtime
@@ -87,7 +88,9 @@ def load_engine(
         single_row=single_row,
         prepare=warm_up,
     )
-    loaded = _load(directory, find_runtimes(engine), settings)
+    runtimes = find_runtimes(engine)
+    _check_files(directory)
+    loaded = _load(directory, runtimes, settings)
     if warm_up:
         try:
             held = loaded.signatures if single_row and loaded.has_streams else None
@@ -97,6 +100,21 @@ def load_engine(
             raise
     return_freed_memory()
     return loaded
+
+
+def _check_files(directory: Path) -> None:
+    """Check that a model is made of regular files: a library that opens a pipe waits for it without end.
+
+    Raises:
+        ModelLoadError: naming the first other one.
+    """
+    for path in sorted(directory.rglob("*")):
+        try:
+            if not path.is_dir():
+                check_regular(path)
+        except OSError as err:
+            name = path.relative_to(directory).as_posix()
+            raise ModelLoadError(f"{name} cannot be read: {err.strerror or err}", code="UNAVAILABLE") from err
 
 
 def _load(directory: Path, runtimes: Sequence[Runtime], settings: LoadSettings) -> Engine:

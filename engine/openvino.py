@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.regular import read_regular
 from contract.store import CONTRACT_FILE
 from contract.tensors import types_pb2
 from engine.engine import Arrays, Engine, LoadSettings, Runtime
@@ -303,7 +304,7 @@ def _read_contract(directory: Path, signatures: Signatures) -> bytes | None:
     if describe is None or (set(describe.inputs), set(describe.outputs)) != ({"row"}, {"contract"}):
         return None
     try:
-        return (directory / CONTRACT_FILE).read_bytes()
+        return read_regular(directory / CONTRACT_FILE)
     except OSError:
         return None
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from contract.errors import ContractError
 from contract.model import ModelContract
+from contract.regular import read_regular
 from contract.store import CONTRACT_FILE, VERIFICATION_FILE
 from engine.errors import ModelLoadError
 
@@ -44,8 +45,8 @@ def choose_precision(directory: Path, wanted: str, *, engine: str, offered: Sequ
 
 def _is_verified(directory: Path, engine: str, precision: str) -> bool:
     try:
-        tolerance = ModelContract.from_json((directory / CONTRACT_FILE).read_bytes()).tolerance
-        document = json.loads((directory / VERIFICATION_FILE).read_bytes())
+        tolerance = ModelContract.from_json(read_regular(directory / CONTRACT_FILE)).tolerance
+        document = json.loads(read_regular(directory / VERIFICATION_FILE))
     except (OSError, ValueError, ContractError):
         return False  # another program's model, without a verification
     found = document.get("deviations") if isinstance(document, dict) else None

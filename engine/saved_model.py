@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
+from contract.regular import read_regular
 from contract.tensors import saved_model_pb2
 from engine.errors import ModelLoadError
 from engine.wire import read_without
@@ -110,7 +111,7 @@ def _read_saved_model(directory: Path, *, with_graph: bool = True) -> Any:
     path = directory / GRAPH_FILE
     saved_model = saved_model_pb2.SavedModel()
     try:
-        saved_model.ParseFromString(path.read_bytes() if with_graph else read_without(path, *_graph_fields()))
+        saved_model.ParseFromString(read_regular(path) if with_graph else read_without(path, *_graph_fields()))
     except FileNotFoundError as err:
         raise ModelLoadError(f"there is no SavedModel: expected {GRAPH_FILE}", code="NOT_FOUND") from err
     except OSError as err:

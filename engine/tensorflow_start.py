@@ -33,16 +33,15 @@ _NOTES = re.compile(
 _GRACE_S = 5.0  # for the filter to write the rest; a child that the import left behind may hold the pipe
 
 
-def quiet_tensorflow(level: str = "3") -> None:
+def quiet_tensorflow() -> None:
     """Keep TensorFlow's notes off stderr, from its import on; a level that the environment sets is kept.
 
-    Args:
-        level: least severity that TensorFlow logs: 2 errors, 3 what ends the process.
+    Its errors are raised in Python; what it also logs as one is that there is no GPU.
     """
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # deprecations are for its developers, not its users
     if _LEVEL in os.environ and os.environ[_LEVEL] < "2":
         return  # asked for
-    os.environ.setdefault(_LEVEL, level)
+    os.environ.setdefault(_LEVEL, "3")  # what ends the process
     if "tensorflow" not in sys.modules and not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 

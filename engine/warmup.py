@@ -16,6 +16,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
+from contract.regular import read_regular
 from contract.tensors import encode_tensor, predict_pb2, prediction_log_pb2
 from engine.errors import ModelLoadError
 
@@ -62,7 +63,7 @@ def read_warmup_records(path: Path) -> list[PredictRequest]:
         ModelLoadError: if the file is not a TFRecord file of predict requests, is damaged, or is too long.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except FileNotFoundError:
         return []
     except OSError as err:

@@ -10,6 +10,7 @@ import mmap
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from contract.regular import check_regular
 from contract.varint import encode_varint, read_varint
 
 _GROUP = 2  # the wire type of whatever has a length: messages, texts, bytes
@@ -28,6 +29,7 @@ def read_without(path: Path, message: int, left_out: Collection[int]) -> bytes:
         ValueError: if it is not a message.
     """
     parts = []
+    check_regular(path)
     with path.open("rb") as file:
         if not path.stat().st_size:
             return b""

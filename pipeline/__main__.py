@@ -18,7 +18,7 @@ from contract.errors import ContractError
 from engine.errors import EngineError
 from engine.tensorflow_start import quiet_tensorflow
 from pipeline.commands import MODULES
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, describe_os_error
 from pipeline.interrupt import remembering_interrupts
 from pipeline.scratch import temporary_files
 
@@ -38,16 +38,24 @@ def run_command(arguments: argparse.Namespace) -> int:
     try:
         with remembering_interrupts(), temporary_files():
             arguments.command(arguments)
-    except (PipelineError, ContractError, EngineError) as err:
-        print(f"error: {err}", file=sys.stderr)
-        return 1
-    except OSError as err:  # a disk that fills up under audit or prune, a folder that goes away
-        print(f"error: {err.filename or 'a file'}: {err.strerror or err}", file=sys.stderr)
-        return 1
+    except PipelineError as err:
+        return _refuse(err.message, err.details)
+    except (ContractError, EngineError) as err:
+        return _refuse(str(err))
+    except OSError as err:
+        return _refuse(describe_os_error(err))
+    except MemoryError:
+        return _refuse("there is not enough memory")
     except KeyboardInterrupt:
-        print("error: interrupted; nothing was published", file=sys.stderr)
-        return 1
+        return _refuse("interrupted; nothing was published")
     return 0
+
+
+def _refuse(reason: str, details: Sequence[str] = ()) -> int:
+    """Print the reason as the last line of stderr, after the details, and return the exit status."""
+    lines = [line.strip() for line in reason.splitlines()]
+    print(*details, f"error: {' '.join(line for line in lines if line)}", sep="\n", file=sys.stderr)
+    return 1
 
 
 def leave(status: int) -> None:

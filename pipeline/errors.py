@@ -1,8 +1,29 @@
 """Errors of pipeline/: every one is a reason that the command line prints before it exits with status 1."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def describe_os_error(err: OSError) -> str:
+    """Return what the operating system refused: the file, both for a move, and the reason."""
+    files = " to ".join(str(name) for name in (err.filename, err.filename2) if name is not None)
+    reason = err.strerror or str(err) or type(err).__name__
+    return f"{files}: {reason}" if files else reason
+
 
 class PipelineError(Exception):
-    """A run cannot go on; the message has the fault, the expected and the received value."""
+    """A run cannot go on; the message has the fault, the expected and the received value.
+
+    Args:
+        message: one line.
+        details: lines that stand before it, such as names of files.
+    """
+
+    def __init__(self, message: str, details: Sequence[str] = ()) -> None:
+        super().__init__("\n".join([*details, message]))
+        self.message = message
+        self.details = tuple(details)
 
 
 class DatasetError(PipelineError):

@@ -134,7 +134,7 @@ def check_audit(found: Audit, labels: Sequence[str], data: Data) -> None:
             entries = [f"  {problem.path}: {problem.message}" for problem in found.problems[:_SHOWN]]
         more = len(finding.images) - len(entries)
         lines += [*entries, *([f"  and {more} more"] if more else []), _conclusion(finding)]
-    raise DatasetError("\n".join(lines))
+    raise DatasetError(lines[-1], lines[:-1])
 
 
 def _near_copies(images: Sequence[AuditedImage], max_distance: int) -> list[NearPair]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from pipeline.commands.data_options import add_zip_encoding
 from pipeline.commands.folders import add_folders, existing_store
 from pipeline.commands.output.tables import format_interval, format_number, format_table
 from pipeline.commands.paths import check_dataset, check_output
+from pipeline.commands.precision import add_precision
 
 _PER_CLASS = ("precision", "recall", "f1", "auc")
 _MOST_SHOWN = 20  # classes in a table; all of them are in the JSON
@@ -24,6 +24,7 @@ def add(commands: Any) -> None:
     evaluate.add_argument("dataset", type=Path, help="its test images are used, or all if it has no test folder")
     add_zip_encoding(evaluate)
     evaluate.add_argument("--out", type=Path, metavar="FILE.json", help="all numbers")
+    add_precision(evaluate)
     add_folders(evaluate)
     evaluate.set_defaults(command=_evaluate)
     compare = commands.add_parser("compare", help="two versions on the same test images")
@@ -42,6 +43,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     name, version = store.resolve(arguments.model)
     from pipeline.errors import PipelineError
     from pipeline.evaluation.evaluate_published import evaluate_published
+    from pipeline.metrics.document import format_document
     from pipeline.metrics.table import METRICS
 
     found = evaluate_published(
@@ -51,8 +53,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         version,
         location=arguments.dataset,
         zip_encoding=arguments.zip_encoding,
+        precision=arguments.precision,
     )
-    print(f"{name}/{version} on {found['images']} images of {found['dataset']}")
+    print(f"{name}/{version} at {found['precision']} on {found['images']} images of {found['dataset']}")
     for metric in METRICS:
         interval = format_interval(found.get(f"{metric.name}_interval"))
         print(f"{metric.words}: {format_number(found[metric.name])}{interval}")
@@ -64,7 +67,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         _print_counts("true / predicted", [label for label, _ in classes], found["confusion"])
     if arguments.out is not None:
         try:
-            arguments.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+            arguments.out.write_text(format_document(found), encoding="utf-8")
         except OSError as err:
             raise PipelineError(f"{arguments.out} cannot be written: {err.strerror}") from err
         print(f"written: {arguments.out}")
@@ -75,12 +78,13 @@ def _compare(arguments: argparse.Namespace) -> None:
         check_dataset(arguments.data)
     store = existing_store(arguments)
     first, second = store.resolve(arguments.first), store.resolve(arguments.second)
+    from pipeline.metrics.document import format_document
     from pipeline.metrics.table import METRICS
     from pipeline.publishing.compare import compare_versions
 
     found = compare_versions(store, arguments.runs_dir, first, second, data=arguments.data)
     if arguments.json:
-        print(json.dumps(found, indent=2))
+        print(format_document(found), end="")
         return
     names = [f"{name}/{version}" for name, version in (first, second)]
     print(f"{names[0]} and {names[1]} on {found['images']} test images that neither was trained on")
@@ -92,7 +96,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     for label in found["labels"][:_MOST_SHOWN]:
         for key in ("recall", "auc"):
             rows.append([f"{key} of {label}", *(format_number(found[side]["classes"][label][key]) for side in "ab")])
-    _print_table([["", *names], *rows], left_out=0)
+    _print_table([["", *names], *rows], left_out=len(found["labels"]) - _MOST_SHOWN)
     if len(found["labels"]) <= _MOST_SHOWN:
         _print_counts(f"{names[0]} says / {names[1]} says", found["labels"], found["agreement"])
     print(
@@ -108,7 +112,7 @@ def _print_table(rows: Sequence[Sequence[str]], *, left_out: int) -> None:
     for line in format_table(rows):
         print(line)
     if left_out > 0:
-        print(f"and {left_out} more classes")
+        print(f"and {left_out} more {'class' if left_out == 1 else 'classes'}")
 
 
 def _print_counts(corner: str, labels: Sequence[str], counts: Sequence[Sequence[int]]) -> None:

@@ -8,8 +8,7 @@ from typing import Any
 
 from pipeline.commands.folders import add_folders, existing_store
 from pipeline.commands.paths import check_folder, check_output
-
-AUTO = "auto"  # engine.precision's, which brings NumPy
+from pipeline.commands.precision import add_precision
 
 
 def add(commands: Any) -> None:
@@ -18,11 +17,7 @@ def add(commands: Any) -> None:
     command.add_argument("model", metavar="NAME[/VERSION]", help="such as eyes, eyes/3 or eyes/candidate")
     command.add_argument("folder", type=Path, help="is walked with all its subfolders")
     command.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="replaced if it exists")
-    command.add_argument(
-        "--precision",
-        default=AUTO,
-        help="auto (default: the fastest that the version's verification allows), float32, or a faster one",
-    )
+    add_precision(command)
     add_folders(command)
     command.set_defaults(command=_score)
 

@@ -48,13 +48,27 @@ def seen_in(manifest: Manifest) -> Seen:
 
 def trained_data(contract: ModelContract) -> Data:
     """Return the recipe's `data` section that a version was trained by; the defaults where its contract has none."""
-    found: Any = contract.document
-    for key in ("provenance", "recipe", "data"):
-        found = found.get(key) if isinstance(found, Mapping) else None
     try:
-        return Data.model_validate(found or {})
-    except ValidationError:  # written by another Fovea or another program
+        return Data.model_validate(_recipe_section(contract, "data") or {})
+    except ValidationError:  # written by another Fovea, or another program
         return Data()
+
+
+def class_order(contract: ModelContract) -> tuple[str, ...]:
+    """Return the class ids in the order that the recipe of a version declares; else in that of its outputs."""
+    labels = tuple(label.id for label in contract.labels)
+    section = _recipe_section(contract, "evaluate")
+    order = section.get("order") if isinstance(section, Mapping) else None
+    declared = tuple(order) if isinstance(order, list) and all(isinstance(label, str) for label in order) else ()
+    return declared if sorted(declared) == sorted(labels) else labels
+
+
+def _recipe_section(contract: ModelContract, name: str) -> Any:
+    """Return a section of the recipe in a contract's provenance; None if it has none."""
+    found: Any = contract.document
+    for key in ("provenance", "recipe", name):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
 
 
 def find_run(store: ModelStore, runs_dir: Path, name: str, version: int) -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.regular import read_regular
 from pipeline.data.groups import NearPair, group_images
 from pipeline.data.image_quality import AuditedImage
 from pipeline.errors import DatasetError
@@ -72,7 +74,7 @@ def read_manifest(path: Path) -> Manifest:
         DatasetError: if it is not one.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with io.StringIO(read_regular(path).decode("utf-8"), newline="") as file:
             rows = list(csv.DictReader(file))
         return Manifest(tuple(ManifestRow(**row) for row in rows))  # type: ignore[arg-type]
     except (OSError, TypeError, csv.Error) as err:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from contract.model import ModelContract
 from contract.store import ModelStore
+from engine.precision import AUTO
 from pipeline.data.groups import group_of
 from pipeline.data.ingest import Dataset, Example, ingest
-from pipeline.data.lineage import seen_by, trained_data
+from pipeline.data.lineage import class_order, seen_by, trained_data
 from pipeline.data.map_batches import map_batches
 from pipeline.data.names import escape_name, find_twins, spell_name
 from pipeline.data.split import ManifestRow
@@ -36,11 +37,13 @@ class LabelledPredictions:
         labels: class ids in the order of the probabilities' columns.
         rows: the images, their true labels among `labels`.
         probabilities: float32, shape (images, classes).
+        precision: of the arithmetic, such as "float32"; "" where it is not known.
     """
 
     labels: tuple[str, ...]
     rows: list[ManifestRow]
     probabilities: NDArray[np.float32]
+    precision: str = ""
 
     def measure(self) -> dict[str, Any]:
         """Return the metrics, as `metrics.measure` does."""
@@ -49,11 +52,24 @@ class LabelledPredictions:
 
     def subset(self, chosen: Sequence[int]) -> LabelledPredictions:
         """Return the predictions at some positions, in that order."""
-        return LabelledPredictions(self.labels, [self.rows[i] for i in chosen], self.probabilities[list(chosen)])
+        rows, probabilities = [self.rows[i] for i in chosen], self.probabilities[list(chosen)]
+        return replace(self, rows=rows, probabilities=probabilities)
+
+    def in_order(self, labels: Sequence[str]) -> LabelledPredictions:
+        """Return the predictions with their columns in another order of the same classes."""
+        columns = [self.labels.index(label) for label in labels]
+        return replace(self, labels=tuple(labels), probabilities=self.probabilities[:, columns])
 
 
 def evaluate_published(
-    store: ModelStore, runs_dir: Path, name: str, version: int, *, location: Path, zip_encoding: str | None = None
+    store: ModelStore,
+    runs_dir: Path,
+    name: str,
+    version: int,
+    *,
+    location: Path,
+    zip_encoding: str | None = None,
+    precision: str = AUTO,
 ) -> dict[str, Any]:
     """Return the metrics of a version on a set: on its test images if the set has any, else on all of them.
 
@@ -64,16 +80,19 @@ def evaluate_published(
         version: its number.
         location: folder, zip or table of labelled images.
         zip_encoding: of names in a zip that are not marked as UTF-8, where it differs from the training set's.
+        precision: "auto" (a faster one only where the version's verification allows it), or which.
 
     Returns:
-        `metrics.measure`'s document with `model`, `version`, `dataset`, `unreadable` (images left out) and
+        `metrics.measure`'s document with `model`, `version`, `precision`, `dataset`, `unreadable` (images left out) and
         `trained_on` (images that the version was trained or validated on, or another one of whose group was; None if
         that is not known).
 
     Raises:
         PipelineError, ContractError, EngineError: with the reason.
     """
-    predictions, unreadable = predict_labelled(store, name, version, location, zip_encoding=zip_encoding)
+    predictions, unreadable = predict_labelled(
+        store, name, version, location, zip_encoding=zip_encoding, precision=precision
+    )
     seen = seen_by(store, runs_dir, name, version)
     trained_on = None if seen is None else sum(seen.knows(row) for row in predictions.rows)
     if trained_on:
@@ -82,12 +101,23 @@ def evaluate_published(
             trained_on,
             len(predictions.rows),
         )
-    about = {"model": name, "version": version, "dataset": escape_name(location.name)}
+    about = {
+        "model": name,
+        "version": version,
+        "precision": predictions.precision,
+        "dataset": escape_name(location.name),
+    }
     return {**about, "unreadable": unreadable, "trained_on": trained_on, **predictions.measure()}
 
 
 def predict_labelled(
-    store: ModelStore, name: str, version: int, location: Path, *, zip_encoding: str | None = None
+    store: ModelStore,
+    name: str,
+    version: int,
+    location: Path,
+    *,
+    zip_encoding: str | None = None,
+    precision: str = AUTO,
 ) -> tuple[LabelledPredictions, int]:
     """Return a version's predictions of a labelled set and the number of images that cannot be read.
 
@@ -109,7 +139,8 @@ def predict_labelled(
         sha256[path] = hashlib.sha256(data).hexdigest()
         return data
 
-    with scorer_of(store, name, version) as scorer:
+    with scorer_of(store, name, version, precision=precision) as scorer:
+        chosen = scorer.engine.precision
         probabilities = _predict_readable(scorer, read, [example.path for example in examples])
     rows = [
         ManifestRow(example.path, sha256[example.path], ids[example.label], group, "test")
@@ -124,7 +155,8 @@ def predict_labelled(
     if unreadable:
         log.warning("%d of %d images cannot be read and were left out.", unreadable, len(examples))
     labels = tuple(label.id for label in contract.labels)
-    return LabelledPredictions(labels, rows, np.stack([probabilities[row.path] for row in rows])), unreadable
+    found = LabelledPredictions(labels, rows, np.stack([probabilities[row.path] for row in rows]), chosen)
+    return found.in_order(class_order(contract)), unreadable
 
 
 def _ingest(location: Path, settings: Data, zip_encoding: str | None) -> Dataset:

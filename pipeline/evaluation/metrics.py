@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.evaluation.bootstrap import GroupBootstrap
 from pipeline.evaluation.ranking import Ranking
+from pipeline.metrics.document import MAX_WHOLE, pack_counts
 from pipeline.metrics.table import METRICS, Metric, Predictions
 
 # Above, a thousand draws for every class take minutes; the AUC then comes without its interval.
@@ -37,7 +38,8 @@ def measure(
 
     Returns:
         images, groups, every metric of the table (accuracy with accuracy_interval), confusion (rows are true classes,
-        columns predicted; counts), confusion_rates (of each row; null for a class without images) and, per class,
+        columns predicted; as `pack_counts` gives counts), confusion_rates (of each row; null for a class without
+        images, null as a whole where confusion has cells alone) and, per class,
         precision, recall, f1, support, one-vs-rest auc with auc_interval and average_precision. A value that cannot
         be computed is None; an interval is [low, high] at 95 %.
     """
@@ -54,10 +56,14 @@ def measure(
         "images": len(targets),
         "groups": bootstrap.num_groups,
         **_measure_overall(predictions, bootstrap if intervals else None),
-        "confusion": confusion.tolist(),
-        "confusion_rates": [[n / sum(row) for n in row] if sum(row) else None for row in confusion.tolist()],
+        "confusion": pack_counts(confusion),
+        "confusion_rates": _rates(confusion) if len(labels) <= MAX_WHOLE else None,
         "classes": classes,
     }
+
+
+def _rates(confusion: NDArray[np.int64]) -> list[list[float] | None]:
+    return [[n / sum(row) for n in row] if sum(row) else None for row in confusion.tolist()]
 
 
 def measure_ranking(

@@ -18,6 +18,7 @@ from contract.errors import ContractError, ImageError
 from contract.image import decode_image
 from contract.model import InputSpec, ModelContract
 from contract.predictions import check_probabilities
+from contract.regular import read_regular
 from contract.store import CONTRACT_FILE, ModelStore
 from engine.engine import Engine
 from engine.loading import load_engine
@@ -89,7 +90,7 @@ class Scorer:
     @cached_property
     def contract(self) -> ModelContract:
         """The version's contract."""
-        return ModelContract.from_json((self.directory / CONTRACT_FILE).read_bytes())
+        return ModelContract.from_json(read_regular(self.directory / CONTRACT_FILE))
 
     @cached_property
     def engine(self) -> Engine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from contract.regular import read_regular
 from contract.store import ModelStore
-from pipeline.data.lineage import MANIFEST_FILE, Seen, find_run, seen_by
+from pipeline.data.lineage import MANIFEST_FILE, Seen, class_order, find_run, seen_by
 from pipeline.data.split import read_manifest
 from pipeline.errors import DatasetError
 from pipeline.evaluation.bootstrap import GroupBootstrap
 from pipeline.evaluation.evaluate_published import LabelledPredictions, predict_labelled
+from pipeline.metrics.document import pack_counts
 from pipeline.publishing.verify_published import PREDICTIONS_FILE
 
+_LISTED = 10  # classes in an error
 Reference = tuple[str, int]  # a model's name and a version's number
 
 
@@ -37,7 +41,8 @@ def compare_versions(
     Returns:
         `images` compared; `left_out` of them because one of the two was trained on them, they or their group;
         `unknown`: the versions of which that is not known; `a` and `b`: name, version and metrics; `agreement`:
-        counts of images by the first's prediction (rows) and the second's (columns); `only_a_right`, `only_b_right`;
+        counts of images by the
+        first's prediction (rows) and the second's (columns), as `pack_counts` gives them; `only_a_right`, `only_b_right`;
         `mcnemar_p`: exact, two-sided probability of a split this uneven if both were equally good;
         `accuracy_difference`: b minus a; `accuracy_difference_interval`: 95 %, bootstrap over groups.
 
@@ -76,10 +81,10 @@ def _recorded(store: ModelStore, runs_dir: Path, reference: Reference) -> Labell
     folder = find_run(store, runs_dir, name, version)
     if folder is None or not (folder / PREDICTIONS_FILE).is_file():
         raise DatasetError(f"{name}/{version}: its run is not recorded here; name a set to compare on with --data")
-    labels = tuple(label.id for label in store.read_contract(name, version).labels)
+    labels = class_order(store.read_contract(name, version))
     rows = {row.path: row for row in read_manifest(folder / MANIFEST_FILE).of("test")}
     try:
-        with (folder / PREDICTIONS_FILE).open(newline="", encoding="utf-8") as file:
+        with io.StringIO(read_regular(folder / PREDICTIONS_FILE).decode("utf-8"), newline="") as file:
             found = [
                 (rows[line["path"]], [line[f"probability_{label}"] for label in labels])
                 for line in csv.DictReader(file)
@@ -95,11 +100,14 @@ def _same_columns(labels: Sequence[str], answers: LabelledPredictions) -> Labell
     """Return answers with their columns in the order of `labels`."""
     if sorted(labels) != sorted(answers.labels):
         raise DatasetError(
-            f"expected two versions with the same classes. "
-            f"Received: {', '.join(labels)} and {', '.join(answers.labels)}"
+            f"expected two versions with the same classes. Received: {_listed(labels)} and {_listed(answers.labels)}"
         )
-    columns = [answers.labels.index(label) for label in labels]
-    return LabelledPredictions(tuple(labels), answers.rows, answers.probabilities[:, columns])
+    return answers.in_order(labels)
+
+
+def _listed(labels: Sequence[str]) -> str:
+    more = f" and {len(labels) - _LISTED} more" if len(labels) > _LISTED else ""
+    return ", ".join(labels[:_LISTED]) + more
 
 
 def _common(a: LabelledPredictions, b: LabelledPredictions) -> tuple[LabelledPredictions, LabelledPredictions]:
@@ -132,7 +140,7 @@ def _differences(a: LabelledPredictions, b: LabelledPredictions) -> dict[str, An
     gain: NDArray[np.float64] = right_b.astype(np.float64) - right_a
     bootstrap = GroupBootstrap([row.group for row in a.rows])
     return {
-        "agreement": agreement.tolist(),
+        "agreement": pack_counts(agreement),
         "only_a_right": only_a,
         "only_b_right": only_b,
         "mcnemar_p": float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0,

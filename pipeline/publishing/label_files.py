@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from contract.model import Label
+from contract.regular import read_regular
 from pipeline.errors import DatasetError
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ def read_labels(path: Path) -> tuple[Label, ...]:
         DatasetError: if the file cannot be read, is in no known form, or leaves an index out or names one twice.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_regular(path).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as err:
         raise DatasetError(f"labels: {path.name} cannot be read: {err}") from err
     if path.suffix.lower() != ".json":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from contract.errors import ImageError
 from contract.model import ModelContract
+from contract.regular import read_regular
 from contract.store import VERIFICATION_FILE, ModelStore
 from engine.engine import Engine
 from pipeline.data.ingest import open_source
@@ -151,7 +153,7 @@ def _predict(engine: Engine, contract: ModelContract, recorded: _Recorded) -> ND
 def _read_predictions(path: Path, labels: Sequence[str]) -> dict[str, NDArray[np.float32]]:
     """Return the probabilities that a run wrote down, by image, columns in the order of `labels`."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with io.StringIO(read_regular(path).decode("utf-8"), newline="") as file:
             return {
                 row["path"]: np.array([row[f"probability_{label}"] for label in labels], np.float32)
                 for row in csv.DictReader(file)
@@ -162,7 +164,7 @@ def _read_predictions(path: Path, labels: Sequence[str]) -> dict[str, NDArray[np
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(read_regular(path))
     except (OSError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}

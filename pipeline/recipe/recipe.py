@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from contract.regular import read_regular
 from pipeline.errors import RecipeError
 from pipeline.recipe.augment_settings import Augment, Cache
 from pipeline.recipe.data_settings import Data
@@ -86,7 +87,7 @@ def _read(name_or_file: str, depth: int = 0) -> dict[str, Any]:
         shipped = ", ".join(shipped_recipes())
         raise RecipeError(f"recipe: expected one of {shipped}, or a file. Received: {name_or_file!r}{hint}")
     try:
-        settings = load_yaml(path.read_text(encoding="utf-8")) or {}
+        settings = load_yaml(read_regular(path).decode("utf-8")) or {}
     except (OSError, ValueError, yaml.YAMLError) as err:
         raise RecipeError(f"recipe {path.name} cannot be read as YAML: {err}") from err
     if not isinstance(settings, dict):

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from contract.regular import read_regular
 from pipeline.errors import RecipeError
 from pipeline.recipe.evaluate_settings import Card
 from pipeline.recipe.labels import Label, explain_unquoted, load_yaml
@@ -50,7 +51,7 @@ def read_card(card: Card, labels: Sequence[str]) -> dict[str, Any]:
 
 def _read_file(path: Path) -> dict[str, str]:
     try:
-        found = load_yaml(path.read_text(encoding="utf-8"))
+        found = load_yaml(read_regular(path).decode("utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as err:
         raise RecipeError(f"evaluate.card.definitions: {path.name} cannot be read as YAML: {err}") from err
     try:

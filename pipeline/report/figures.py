@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import base64
+import bisect
 import io
+import itertools
+import unicodedata
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +16,8 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#00
 STYLES = ("-", "--", "-.", ":")
 _SIZE = (3.5, 2.9)  # inches at 96 pixels: 336 pixels wide, so that 9 point text stays 9 point on a phone
 _MAX_CURVES = 7
+_NAME_WIDTH = 16  # of a class in a legend, in Latin letters
+_UNDRAWN = ("Cc", "Cs", "Cn")  # control characters, lone surrogates, no characters
 _INSIDE = 3  # lines that a legend inside the axes can name
 
 Curves = Mapping[str, Mapping[str, Sequence[Sequence[float]]]]
@@ -123,8 +129,12 @@ def _hardest(values: Mapping[str, float | None], curves: Curves) -> list[str]:
 
 
 def _short(label: str) -> str:
-    """Return a class name that fits a legend; $ would start a formula."""
-    return (label if len(label) <= 16 else label[:15] + "…").replace("$", r"\$").lstrip("_")
+    """Return a class name that fits a legend; $ would start a formula, and XML has no control characters."""
+    text = "".join(f"\\x{ord(c):02x}" if unicodedata.category(c) in _UNDRAWN else c for c in label)
+    widths = list(itertools.accumulate(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text))
+    if widths and widths[-1] > _NAME_WIDTH:
+        text = text[: bisect.bisect(widths, _NAME_WIDTH - 1)] + "…"
+    return text.replace("$", r"\$").lstrip("_")
 
 
 def _data_uri(figure: Any) -> str:
@@ -132,6 +142,9 @@ def _data_uri(figure: Any) -> str:
 
     buffer = io.BytesIO()
     # Text as text: smaller files, sharp at every size, found by a reader's search.
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "report", "font.family": "sans-serif"}):
+    settings = {"svg.fonttype": "none", "svg.hashsalt": "report", "font.family": "sans-serif"}
+    with rc_context(settings), warnings.catch_warnings():
+        # The reader's browser draws the text, with fonts that have the script.
+        warnings.filterwarnings("ignore", "Glyph .* missing from|Matplotlib currently does not support")
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from pipeline.data.split import ManifestRow
 from pipeline.evaluation.calibration import MIN_CALIBRATION_IMAGES
 from pipeline.evaluation.positive_class import SPECIFICITIES
+from pipeline.metrics.document import read_cells, reorder_counts
 from pipeline.metrics.table import Format, metrics_in
 from pipeline.report.figures import draw_learning_curve, draw_precision_recall, draw_reliability, draw_roc
 from pipeline.report.pictures import Pictures
 
 _MAX_MATRIX = 15  # classes; of more, the pairs that are confused most
 _MAX_CONFUSED = 20
+_MAX_ROWS = 50  # classes in a table
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 _FILTERS: dict[str, Callable[[Any], str]] = {
     "percent": lambda value: "-" if value is None else f"{100 * value:.1f}{_NO_BREAK}%",
@@ -62,17 +65,49 @@ def write_report(path: Path, document: Mapping[str, Any], pictures: Pictures | N
         lstrip_blocks=True,
     )
     environment.filters |= _FILTERS
+    document = in_declared_order(document)
     html = environment.get_template("report.html.j2").render(
         document,
         figures=_draw(document),
+        shown=document["labels"][:_MAX_ROWS],
+        in_shown={
+            split: sum(counts.get(label, 0) for label in document["labels"][:_MAX_ROWS])
+            for split, counts in document["splits"].items()
+        },
+        left_out=max(0, len(document["labels"]) - _MAX_ROWS),
         pictures=pictures,
         confused=_most_confused(document["labels"], document["test"]),
         specificities=SPECIFICITIES,
         headline=_headline(document["test"]),
-        undefined_classes=[label for label, text in document["card"]["definitions"].items() if not text],
+        undefined_classes=[label for label in document["labels"] if not document["card"]["definitions"].get(label)],
         calibrated=document["calibration"]["fitted_on_images"] >= MIN_CALIBRATION_IMAGES,
     )
     path.write_text(html, encoding="utf-8")
+
+
+def in_declared_order(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the document with its classes in the order that the recipe declares, if it declares one."""
+    labels, order = document["labels"], document["recipe"]["evaluate"].get("order")
+    if not order or sorted(order) != sorted(labels):
+        return dict(document)
+    test, places, rank = dict(document["test"]), [labels.index(label) for label in order], order.index
+    test["classes"] = {label: test["classes"][label] for label in order}
+    test["curves"] = {label: test["curves"][label] for label in order if label in test["curves"]}
+    test["confusion"] = reorder_counts(test["confusion"], places)
+    if rates := test["confusion_rates"]:
+        test["confusion_rates"] = [rates[i] and [rates[i][j] for j in places] for i in places]
+    definitions = document["card"]["definitions"]
+    return {
+        **document,
+        "labels": list(order),
+        "test": test,
+        "splits": {
+            split: {label: counts[label] for label in order if label in counts}
+            for split, counts in document["splits"].items()
+        },
+        "operating_points": sorted(document["operating_points"], key=lambda point: rank(point["label"])),
+        "card": {**document["card"], "definitions": {label: definitions.get(label) for label in order}},
+    }
 
 
 def _headline(test: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -124,10 +159,9 @@ def _most_confused(labels: Sequence[str], test: Mapping[str, Any]) -> list[tuple
     """Return (true, predicted, images, share of the class), most first; None where the whole matrix can be shown."""
     if len(labels) <= _MAX_MATRIX:
         return None
-    pairs = [
-        (labels[i], labels[j], count, count / sum(row))
-        for i, row in enumerate(test["confusion"])
-        for j, count in enumerate(row)
-        if i != j and count
-    ]
+    cells = list(read_cells(test["confusion"]))
+    images: Counter[int] = Counter()
+    for i, _, count in cells:
+        images[i] += count
+    pairs = [(labels[i], labels[j], count, count / images[i]) for i, j, count in cells if i != j]
     return sorted(pairs, key=lambda pair: (-pair[2], -pair[3], pair[0]))[:_MAX_CONFUSED]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from contract.model import InputSpec, Label, ModelContract, build_document
 from pipeline.evaluation.evaluate import Evaluation, contract_points
 from pipeline.evaluation.novelty import FittedNoveltyCheck
+from pipeline.metrics.document import format_document
 from pipeline.metrics.table import metric_names
 from pipeline.networks.network import Classifier
 from pipeline.publishing.libraries import library_versions
@@ -127,8 +127,8 @@ class RunFacts:
     def write(self, folder: Path, published: Published) -> None:
         """Write metrics.json."""
         outcome = {"version": published.version, "gate": published.gate.document()}
-        text = json.dumps({**self.document(), **outcome}, indent=2)
-        (folder / METRICS_FILE).write_text(text + "\n", encoding="utf-8")
+        text = format_document({**self.document(), **outcome})
+        (folder / METRICS_FILE).write_text(text, encoding="utf-8")
 
     def _provenance(self) -> dict[str, Any]:
         test = self.measured.evaluation.test

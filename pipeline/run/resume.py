@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from contract.regular import read_regular
 from contract.store import ModelStore
 from pipeline.data.image_quality import AuditedImage
 from pipeline.data.split import Manifest, read_manifest
@@ -53,8 +54,8 @@ def read_record(folder: Path) -> tuple[RunRecord, Recipe]:
         ResumeError: if it cannot be read.
     """
     try:
-        document = json.loads((folder / RUN_FILE).read_bytes())
-        recipe = Recipe.model_validate(yaml.safe_load((folder / _RECIPE_FILE).read_text(encoding="utf-8")))
+        document = json.loads(read_regular(folder / RUN_FILE))
+        recipe = Recipe.model_validate(yaml.safe_load(read_regular(folder / _RECIPE_FILE).decode("utf-8")))
         return RunRecord(document["location"], document["weights"], document["force"]), recipe
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, ValidationError) as err:
         raise ResumeError(f"the run {folder.name} cannot be gone on with: {err}. Start it anew") from err

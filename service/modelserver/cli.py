@@ -27,7 +27,7 @@ def main(argv: Sequence[str], prog: str = "modelserver") -> int:
     """
     if not asks_for_information(argv):  # help is text, and starts nothing that logs
         set_up_logging(wanted_format(argv, {}))
-    quiet_tensorflow("2")
+    quiet_tensorflow()
     options = parse_options(argv, prog)
     try:
         if options.model_config_file is not None:
