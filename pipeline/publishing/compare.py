@@ -40,9 +40,9 @@ def compare_versions(
 
     Returns:
         `images` compared; `left_out` of them because one of the two was trained on them, they or their group;
-        `unknown`: the versions of which that is not known; `a` and `b`: name, version and metrics; `agreement`:
-        counts of images by the
-        first's prediction (rows) and the second's (columns), as `pack_counts` gives them; `only_a_right`, `only_b_right`;
+        `unknown`: the versions of which that is not known; `a` and `b`: name, version and metrics; `agreement`: counts
+        of images by the first's prediction (rows) and the second's (columns), as `pack_counts` gives them;
+        `only_a_right`, `only_b_right`;
         `mcnemar_p`: exact, two-sided probability of a split this uneven if both were equally good;
         `accuracy_difference`: b minus a; `accuracy_difference_interval`: 95 %, bootstrap over groups.
 
