@@ -17,8 +17,8 @@ from pipeline.report.pictures import draw_pictures
 from pipeline.report.report import write_reports
 from pipeline.run.facts import Measured, RunFacts, Trained
 from pipeline.run.prepare import Images
-from pipeline.training.checkpoint import save_model
 from pipeline.run_warnings import Weight, warn
+from pipeline.training.checkpoint import save_model
 from pipeline.training.train import make_repeatable, train
 from pipeline.training.warm_start import MODEL_FILE, start_classifier
 
