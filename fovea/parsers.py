@@ -33,7 +33,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the usage and the reason, and exit with status 2."""
         self.print_usage()
-        self.exit(2, f"{self.prog}: {message}\n")
+        self.exit(2, f"{self.prog}: {' '.join(message.splitlines())}\n")
 
     def print_usage(self, file: Any = None) -> None:
         """Print the usage to stderr, where the reason goes too."""

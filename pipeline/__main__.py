@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from contract.errors import ContractError
 from engine.errors import EngineError
@@ -68,9 +69,17 @@ def leave(status: int) -> None:
     os._exit(status)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Gives the reason of a wrong command line in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print usage and reason, and exit with status 2."""
+        super().error(" ".join(message.splitlines()))
+
+
 def _parser(command: str) -> argparse.ArgumentParser:
     """Return the parser of one command, or of all if there is no such command."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline", description="A folder of images in, a model out.")
+    parser = _Parser(prog="python -m pipeline", description="A folder of images in, a model out.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     modules = [MODULES[command]] if command in MODULES else list(dict.fromkeys(MODULES.values()))
     for module in modules:

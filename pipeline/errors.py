@@ -12,6 +12,12 @@ def describe_os_error(err: OSError) -> str:
     return f"{files}: {reason}" if files else reason
 
 
+def list_names(names: Sequence[str], most: int = 20) -> str:
+    """Return names for a message, cut with a count."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 class PipelineError(Exception):
     """A run cannot go on; the message has the fault, the expected and the received value.
 

@@ -53,7 +53,7 @@ def claimed(folder: Path) -> Iterator[None]:
 
 def default_name(dataset: Path) -> str:
     """Return the folder's or file's name with what a model's name cannot have made into dashes."""
-    name = _SUFFIXES.sub("", dataset.resolve().name)
+    name = _SUFFIXES.sub("", Path(os.path.realpath(dataset)).name)
     return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:64] or "model"
 
 

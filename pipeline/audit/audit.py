@@ -22,7 +22,7 @@ from pipeline.data.image_quality import AuditedImage, measure_quality
 from pipeline.data.ingest import Dataset, Example
 from pipeline.data.map_batches import map_batches
 from pipeline.data.pixels import Pixels
-from pipeline.errors import DatasetError
+from pipeline.errors import DatasetError, list_names
 from pipeline.progress import progress_bar
 from pipeline.recipe.data_settings import Data
 
@@ -125,7 +125,9 @@ def check_audit(found: Audit, labels: Sequence[str], data: Data) -> None:
     if not errors:
         left = {image.example.label for image in found.images if image.example.split in (None, "train")}
         if lost := sorted(set(labels) - left):
-            raise DatasetError(f"expected readable training images in every class. Received: none in {', '.join(lost)}")
+            raise DatasetError(
+                f"expected readable training images in every class. Received: none in {list_names(lost)}"
+            )
         return
     lines = []
     for finding in errors:
@@ -189,7 +191,7 @@ def _find_class_sizes(labels: Sequence[str], examples: Sequence[Example]) -> lis
         there = {example.label for example in examples if example.split == split}
         if there and (missing := sorted(set(labels) - there)):
             what = "test" if split == "test" else "validation"
-            findings.append(Finding("warning", "missing_class", f"No {what} images of {', '.join(missing)}"))
+            findings.append(Finding("warning", "missing_class", f"No {what} images of {list_names(missing)}"))
     return findings
 
 

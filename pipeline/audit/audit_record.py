@@ -22,6 +22,7 @@ from pipeline.data.pixels import Pixels
 from pipeline.errors import DatasetError
 
 _SIZES = 20  # image sizes named in audit.json
+_CLASSES = 20  # columns of classes
 _ENTRIES = 24  # images or pairs shown of each finding
 _TOGETHER = 6  # pictures shown of one entry
 THUMBNAIL = 144  # pixels
@@ -46,7 +47,10 @@ def write_audit(folder: Path, dataset: Dataset, found: Audit, pixels: Pixels) ->
     )
     reasons = {problem.path: problem.message for problem in found.problems}
     shown = [{"finding": finding, "entries": _entries(finding, pixels, reasons)} for finding in found.findings]
-    html = environment.get_template("audit.html.j2").render(document, shown=shown, thumbnail=THUMBNAIL)
+    cut = {split: _cut(counts) for split, counts in document["classes"].items()}
+    html = environment.get_template("audit.html.j2").render(
+        document, shown=shown, thumbnail=THUMBNAIL, labels=dataset.labels, num_columns=_CLASSES, cut=cut
+    )
     (folder / "audit.html").write_text(html, encoding="utf-8")
 
 
@@ -81,14 +85,22 @@ def classes_by_split(dataset: Dataset) -> dict[str, dict[str, int]]:
 
 def audit_table(dataset: Dataset, found: Audit) -> str:
     """Return the audit as text: images by split and class, then one line a finding."""
-    rows = [["", *dataset.labels]]
-    rows += [[split, *map(str, counts.values())] for split, counts in classes_by_split(dataset).items()]
+    more = len(dataset.labels) - _CLASSES
+    header = [*dataset.labels[:_CLASSES], *([f"and {more} more"] if more > 0 else [])]
+    rows = [["", *header]]
+    rows += [[split, *map(str, _cut(counts))] for split, counts in classes_by_split(dataset).items()]
     summary = f"{len(found.images)} images can be read, {len(found.problems)} cannot"
     lines = [f"{dataset.name}: {summary}", *describe_reading(dataset), "", *_aligned(rows), ""]
     if not found.findings:
         return "\n".join([*lines, "Nothing found."])
     rows = [[finding.level, finding.code, finding.line] for finding in found.findings]
     return "\n".join([*lines, *_aligned(rows)])
+
+
+def _cut(counts: Mapping[str, int]) -> list[int]:
+    """Return the counts of the first classes, and the sum of the others'."""
+    values = list(counts.values())
+    return [*values[:_CLASSES], *([sum(values[_CLASSES:])] if len(values) > _CLASSES else [])]
 
 
 def suspects(found: Audit) -> Mapping[str, str]:

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from contract.errors import ImageError
 from pipeline.augmentation.augment import make_augmentation
+from pipeline.augmentation.captions import write_caption
 from pipeline.data.ingest import Dataset, Example
 from pipeline.data.pixels import Pixels
 from pipeline.errors import DatasetError
@@ -78,7 +79,8 @@ def _lay_out(sheet: Sequence[Sequence[NDArray[np.uint8]]], labels: Sequence[str]
         for column, image in enumerate(line):
             x, y = _GAP + column * step_x, _GAP + row * step_y
             caption = label if column == 0 else f"epoch {column}"
-            draw.text((x, y), caption, fill=_INK)
+            text, font = write_caption(caption)
+            draw.text((x, y), text, fill=_INK, font=font)
             picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
             canvas.paste(picture.resize((width, height), Image.Resampling.BILINEAR), (x, y + _CAPTION))
     return canvas

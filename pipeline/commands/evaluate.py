@@ -55,7 +55,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         zip_encoding=arguments.zip_encoding,
         precision=arguments.precision,
     )
-    print(f"{name}/{version} at {found['precision']} on {found['images']} images of {found['dataset']}")
+    print(f"{name}/{version} on {found['images']} images of {found['dataset']}, at {found['precision']}")
     for metric in METRICS:
         interval = format_interval(found.get(f"{metric.name}_interval"))
         print(f"{metric.words}: {format_number(found[metric.name])}{interval}")

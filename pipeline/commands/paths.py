@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import tempfile
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def check_folder_to_write(path: Path, option: str) -> None:
     """
     existing = path
     try:
-        existing = next(folder for folder in (path, *path.resolve().parents) if folder.exists())
+        existing = next(folder for folder in (path, *Path(os.path.realpath(path)).parents) if folder.exists())
         with tempfile.TemporaryFile(dir=existing):  # permissions alone tell root nothing, nor of a full disk
             pass
     except OSError as err:

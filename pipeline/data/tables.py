@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -151,7 +152,7 @@ def _below(text: str, folder: Path, data: Data) -> PurePosixPath | None:
     """Return a path below the table's folder, completed as the recipe says; None for one outside of it."""
     path = PurePosixPath(text.replace("\\", "/"))
     if path.is_absolute():
-        tops = (str(folder.absolute()), str(folder.resolve()))
+        tops = (str(folder.absolute()), os.path.realpath(folder))
         inside = [path.relative_to(top) for top in tops if path.is_relative_to(top)]
         if not inside:
             return None

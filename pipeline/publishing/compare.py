@@ -16,13 +16,12 @@ from contract.regular import read_regular
 from contract.store import ModelStore
 from pipeline.data.lineage import MANIFEST_FILE, Seen, class_order, find_run, seen_by
 from pipeline.data.split import read_manifest
-from pipeline.errors import DatasetError
+from pipeline.errors import DatasetError, list_names
 from pipeline.evaluation.bootstrap import GroupBootstrap
 from pipeline.evaluation.evaluate_published import LabelledPredictions, predict_labelled
 from pipeline.metrics.document import pack_counts
 from pipeline.publishing.verify_published import PREDICTIONS_FILE
 
-_LISTED = 10  # classes in an error
 Reference = tuple[str, int]  # a model's name and a version's number
 
 
@@ -100,14 +99,10 @@ def _same_columns(labels: Sequence[str], answers: LabelledPredictions) -> Labell
     """Return answers with their columns in the order of `labels`."""
     if sorted(labels) != sorted(answers.labels):
         raise DatasetError(
-            f"expected two versions with the same classes. Received: {_listed(labels)} and {_listed(answers.labels)}"
+            f"expected two versions with the same classes. Received: {list_names(labels)} "
+            f"and {list_names(answers.labels)}"
         )
     return answers.in_order(labels)
-
-
-def _listed(labels: Sequence[str]) -> str:
-    more = f" and {len(labels) - _LISTED} more" if len(labels) > _LISTED else ""
-    return ", ".join(labels[:_LISTED]) + more
 
 
 def _common(a: LabelledPredictions, b: LabelledPredictions) -> tuple[LabelledPredictions, LabelledPredictions]:

@@ -27,13 +27,15 @@ from engine.errors import EngineError
 from pipeline.data.ingest import Source
 from pipeline.data.lineage import Seen, seen_by, seen_by_ancestors, seen_in
 from pipeline.data.split import Manifest, ManifestRow
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, list_names
 from pipeline.evaluation.scorer import Scorer, predict_files, scorer_of
 from pipeline.metrics.table import Predictions, find_metric
 from pipeline.recipe.gate_settings import MIN_IMAGES, Gate
 from pipeline.run_warnings import Weight, warn
 
 log = logging.getLogger(__name__)
+
+_LISTED = 5  # classes in a reason
 
 Verdict = Literal["first", "passed", "failed", "skipped"]
 
@@ -136,7 +138,9 @@ class Gatekeeper:
         live_labels = [label.id for label in self.store.read_contract(name, live).labels]
         if sorted(live_labels) != sorted(contender.labels):
             return self._skip(
-                live, f"live version {live} has the classes {_listed(live_labels)}, not {_listed(contender.labels)}"
+                live,
+                f"live version {live} has the classes {list_names(live_labels, _LISTED)}, "
+                f"not {list_names(contender.labels, _LISTED)}",
             )
         seen = seen_by(self.store, self._runs_dir, name, live)
         if seen is None:
@@ -193,8 +197,3 @@ def _measure(
 ) -> float:
     targets = np.array([labels.index(row.label) for row in rows], np.int64)
     return find_metric(metric).compute(Predictions(probabilities, targets))
-
-
-def _listed(labels: Sequence[str]) -> str:
-    shown = ", ".join(labels[:5])
-    return f"{shown} and {len(labels) - 5} more" if len(labels) > 5 else shown

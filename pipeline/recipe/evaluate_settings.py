@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from pydantic import Field, model_validator
 
-from pipeline.errors import RecipeError
+from pipeline.errors import RecipeError, list_names
 from pipeline.recipe.gate_settings import Gate
 from pipeline.recipe.labels import Label
 from pipeline.recipe.settings_base import Fraction, SettingsBase
@@ -106,9 +106,9 @@ def check_classes(settings: Evaluate, labels: Sequence[str]) -> None:
             if twins := [name for name in labels if _same_text(name, label)]:
                 hint = f"; only the Unicode form differs: the class is {twins[0]!a}, not {label!a}"
             raise RecipeError(
-                f"evaluate.{key}: expected one of the classes {', '.join(labels)}. Received: {label!r}{hint}"
+                f"evaluate.{key}: expected one of the classes {list_names(labels)}. Received: {label!r}{hint}"
             )
     if settings.order is not None and sorted(settings.order) != sorted(labels):
         raise RecipeError(
-            f"evaluate.order: expected each of {', '.join(labels)} once. Received: {', '.join(settings.order)}"
+            f"evaluate.order: expected each of {list_names(labels)} once. Received: {list_names(settings.order)}"
         )

@@ -10,7 +10,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from contract.regular import read_regular
-from pipeline.errors import RecipeError
+from pipeline.errors import RecipeError, list_names
 from pipeline.recipe.evaluate_settings import Card
 from pipeline.recipe.labels import Label, explain_unquoted, load_yaml
 
@@ -37,7 +37,7 @@ def read_card(card: Card, labels: Sequence[str]) -> dict[str, Any]:
     found = card.definitions if isinstance(card.definitions, dict) else _read_file(Path(card.definitions))
     if unknown := sorted(set(found) - set(labels)):
         raise RecipeError(
-            f"evaluate.card.definitions: expected the classes {', '.join(labels)}. Received: {', '.join(unknown)}"
+            f"evaluate.card.definitions: expected the classes {list_names(labels)}. Received: {list_names(unknown)}"
         )
     own = [card.limits] if card.limits else []
     limits = [*own, _CLOSED_SET, _OTHER_PATIENTS if card.medical else _OTHER_ORIGINS]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import time
 from collections.abc import Iterator
@@ -143,7 +144,7 @@ def _work_in_folder(job: _Job, stopped: Path | None) -> RunResult:
         check_same(stopped, job.recipe, start.weights.provenance)
     folder = stopped or new_folder(job.runs_dir / job.name)
     with claimed(folder):
-        RunRecord(str(job.location.resolve()), start.weights.provenance, job.force).write(folder)
+        RunRecord(os.path.realpath(job.location), start.weights.provenance, job.force).write(folder)
         try:
             with uncovered_interrupts():
                 result = _do_stages(job, start, folder)

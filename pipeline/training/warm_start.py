@@ -70,7 +70,12 @@ def start_classifier(settings: Model, weights: Weights, *, labels: Sequence[str]
     elif weights.file is not None and not weights.published and not _load_whole(classifier, weights.file, labels):
         arrays = sum(len(layer.weights) for layer in classifier.backbone_layers)
         if settings.last_layer is None and _count_arrays(weights.file) > arrays:
-            log.warning("%s has another head, which is left out: the head is trained anew.", weights.file.name)
+            warn(
+                log,
+                Weight.EVALUATION,
+                "%s has another head, which is left out: the head is trained anew.",
+                weights.file.name,
+            )
     return classifier
 
 
@@ -84,7 +89,9 @@ def _load_whole(classifier: Classifier, file: Path, labels: Sequence[str]) -> bo
     except (ValueError, OSError, KeyError, UserWarning):
         classifier.model.set_weights(before)
         return False
-    log.warning(
+    warn(
+        log,
+        Weight.EVALUATION,
         "%s has a head of %d classes, which is kept: its classes are taken to be %s, in this order.",
         file.name,
         len(labels),

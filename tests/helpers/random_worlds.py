@@ -256,8 +256,9 @@ class World:
                     self._add_odd_file(run / name)
             if self.random.random() < 0.5:
                 record = {"format": 1, "location": self._path(self.set_names[0]), "weights": "none", "force": False}
-                (run / "run.json").unlink(missing_ok=True)
-                self._write(run / "run.json", json.dumps(record).encode())
+                if not (run / "run.json").is_dir():
+                    (run / "run.json").unlink(missing_ok=True)
+                    self._write(run / "run.json", json.dumps(record).encode())
 
     def _make_recipe(self) -> str:
         texts = [

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -61,7 +62,7 @@ def check_ending(status: int, output: str, error: str) -> None:
         assert 1 == len(closing), error
         assert closing[0] == lines[-1], error
     else:
-        assert ": error: " in lines[-1]
+        assert re.match(r"python -m pipeline.*: error: |fovea[ a-z]*: ", lines[-1]), error
 
 
 def run_seed(seed: int, folder: Path, store: Path) -> None:
