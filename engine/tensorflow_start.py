@@ -76,15 +76,17 @@ def filtered_stderr() -> Iterator[None]:
             kept = os.dup(2)
             stack.callback(os.close, kept)
             command = [sys.executable, "-I", "-S", __file__]
-            reader, writer = os.pipe()
+            ends = os.pipe()
+            reader = stack.enter_context(os.fdopen(ends[0], "rb"))
+            writer = stack.enter_context(os.fdopen(ends[1], "wb"))
             process = subprocess.Popen(command, stdin=reader, stdout=subprocess.DEVNULL, stderr=kept)
         except OSError:  # stderr is closed, or there is no room for a process
             yield
             return
         stack.callback(_end, process)
-        os.dup2(writer, 2)
-        os.close(writer)
-        os.close(reader)
+        os.dup2(writer.fileno(), 2)
+        writer.close()
+        reader.close()
         stack.callback(os.dup2, kept, 2)
         yield
         if sys.stderr is not None:

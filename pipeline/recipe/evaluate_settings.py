@@ -56,8 +56,8 @@ class Evaluate(SettingsBase):
     Attributes:
         positive: the class to find; adds sensitivity at fixed specificities and the partial AUC.
         uncertain: a class between the others, counted once as negative and once as positive.
-        order: all classes from least to most severe; adds the quadratic kappa, and is read as `positive` = its last
-            where that is not given.
+        order: all classes from least to most severe, the order of tables and drawings; adds the quadratic kappa, and is
+            read as `positive` = its last where that is not given.
         operating_points: thresholds chosen on validation images and written into the contract.
         card: the model card.
         gate: when the version may replace the live one by itself.

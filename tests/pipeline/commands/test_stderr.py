@@ -40,6 +40,9 @@ COMMANDS = {name: ["-m", "pipeline", *arguments] for name, arguments in PIPELINE
 }
 
 
+QUICK = {"score", "fovea", "import", "python-load"}
+
+
 def run_python(folder: Path, arguments: list[str]) -> subprocess.CompletedProcess[str]:
     """Run Python in a folder, as a shell does that sets nothing for TensorFlow."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("TF_")}
@@ -60,7 +63,9 @@ def fixture_work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return work
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in COMMANDS]
+)
 def test_the_start_of_tensorflow_is_silent(work: Path, name: str) -> None:
     """Nothing of it is on stderr; what the command itself has to say is."""
     done = run_python(work, COMMANDS[name])
