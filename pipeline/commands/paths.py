@@ -20,6 +20,8 @@ def check_dataset(path: Path) -> None:
         raise DatasetError(
             f"{path}: expected a folder, zip or table of images. Received: no such file or folder{_nearest(path)}"
         )
+    if not path.is_dir() and not path.is_file():
+        raise DatasetError(f"{path}: expected a folder, zip or table of images. Received: a pipe, socket or device")
 
 
 def check_folder(path: Path, what: str) -> None:

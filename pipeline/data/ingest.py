@@ -122,6 +122,8 @@ def ingest(location: Path, data: Data | None = None) -> Dataset:
             outside a class folder, folders that can be read in two ways, or a table with anything wrong in it.
     """
     data = data or Data()
+    if location.exists() and not location.is_dir() and not location.is_file():
+        raise DatasetError(f"{escape_name(location.name)}: expected a folder, zip or table. Received: a pipe or device")
     if _is_table(location):
         return _ingest_table(location, data)
     tree = _open_tree(location, data)

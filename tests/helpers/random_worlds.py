@@ -135,6 +135,10 @@ class World:
         return self.random.choice([self._image] * 4 + [cut, self.random.choice(_GARBAGE)])
 
     def _make_set(self, number: int) -> str:
+        if self.random.random() < 0.05:  # a pipe, a device or a link in place of the set
+            name = f"set{number}{self.random.choice(['', '.csv', '.zip', '.parquet'])}"
+            self._add_odd_file(self.folder / name)
+            return name
         kind = self.random.choice(
             [self._fill_tree, self._fill_tree, self._fill_tidy, self._write_table, self._write_zip]
         )
