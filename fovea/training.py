@@ -90,7 +90,7 @@ def train(
     from engine.tensorflow_start import quiet_tensorflow
 
     quiet_tensorflow()
-    from pipeline.commands.paths import check_dataset
+    from pipeline.commands.options.paths import check_dataset
 
     check_dataset(Path(dataset))
     from contract.store import ModelStore

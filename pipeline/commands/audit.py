@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from pipeline.commands.data_options import add_data_options, data_overrides
-from pipeline.commands.folders import add_folders
-from pipeline.commands.paths import check_dataset, check_folder_to_write
+from pipeline.commands.options.data import add_data_options, data_overrides
+from pipeline.commands.options.folders import add_folders
+from pipeline.commands.options.paths import check_dataset, check_folder_to_write
 from pipeline.recipe.recipe_files import shipped_recipes
 from pipeline.run_folder import default_name, new_folder
 

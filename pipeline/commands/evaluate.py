@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.commands.data_options import add_zip_encoding
-from pipeline.commands.folders import add_folders, existing_store
+from pipeline.commands.options.data import add_zip_encoding
+from pipeline.commands.options.folders import add_folders, existing_store
+from pipeline.commands.options.paths import check_dataset, check_output
+from pipeline.commands.options.precision import add_precision
 from pipeline.commands.output.tables import format_interval, format_number, format_table
-from pipeline.commands.paths import check_dataset, check_output
-from pipeline.commands.precision import add_precision
 
 _PER_CLASS = ("precision", "recall", "f1", "auc")
 _MOST_SHOWN = 20  # classes in a table; all of them are in the JSON

@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from pipeline.commands.folders import add_folders
+from pipeline.commands.options.folders import add_folders
 from pipeline.commands.options.geometry import add_arithmetic, add_geometry, chosen_preprocessing
+from pipeline.commands.options.paths import check_file, check_folder_to_write
 from pipeline.commands.output.outcome import describe_outcome
-from pipeline.commands.paths import check_file, check_folder_to_write
 
 
 def add(commands: Any) -> None:

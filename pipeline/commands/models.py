@@ -8,7 +8,7 @@ from typing import Any
 
 from contract.errors import ContractError
 from contract.store import ModelStore
-from pipeline.commands.folders import add_folders, existing_store
+from pipeline.commands.options.folders import add_folders, existing_store
 from pipeline.commands.output.sizes import format_size
 from pipeline.commands.output.tables import format_number, format_table
 

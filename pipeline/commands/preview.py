@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from pipeline.commands.data_options import add_zip_encoding, data_overrides
-from pipeline.commands.paths import check_dataset, check_output
+from pipeline.commands.options.data import add_zip_encoding, data_overrides
+from pipeline.commands.options.paths import check_dataset, check_output
 from pipeline.errors import PipelineError
 from pipeline.recipe.recipe_files import shipped_recipes
 

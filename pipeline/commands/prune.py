@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from contract.store import ModelStore
-from pipeline.commands.folders import add_folders
+from pipeline.commands.options.folders import add_folders
 from pipeline.commands.output.sizes import format_size
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contract.commands import spell_command
-from pipeline.commands.data_options import add_data_options, data_overrides
-from pipeline.commands.folders import add_folders, check_folders
+from pipeline.commands.options.data import add_data_options, data_overrides
+from pipeline.commands.options.folders import add_folders, check_folders
+from pipeline.commands.options.paths import check_dataset
 from pipeline.commands.output.outcome import describe_outcome
-from pipeline.commands.paths import check_dataset
 from pipeline.recipe.recipe_files import shipped_recipes
 from pipeline.run_folder import default_name, find_stopped
 

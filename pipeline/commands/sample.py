@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from pipeline.commands.paths import check_folder_to_write
+from pipeline.commands.options.paths import check_folder_to_write
 
 
 def add(commands: Any) -> None:

@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from pipeline.commands.folders import add_folders, existing_store
-from pipeline.commands.paths import check_folder, check_output
-from pipeline.commands.precision import add_precision
+from pipeline.commands.options.folders import add_folders, existing_store
+from pipeline.commands.options.paths import check_folder, check_output
+from pipeline.commands.options.precision import add_precision
 
 
 def add(commands: Any) -> None:

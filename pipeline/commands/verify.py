@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.runtime import RUNTIMES
-from pipeline.commands.folders import add_folders, existing_store
-from pipeline.commands.paths import check_dataset
+from pipeline.commands.options.folders import add_folders, existing_store
+from pipeline.commands.options.paths import check_dataset
 
 
 def add(commands: Any) -> None:

@@ -1,1 +1,1 @@
-"""Flags that several commands share."""
+"""Flags that several commands share: folders, paths, precision, reading of sets, geometry of pictures."""

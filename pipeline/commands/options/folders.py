@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.commands.paths import check_folder, check_folder_to_write
+from pipeline.commands.options.paths import check_folder, check_folder_to_write
 
 if TYPE_CHECKING:
     from contract.store import ModelStore
