@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import numpy as np
 import pytest
 
 from contract.errors import UnsupportedImageError
 from contract.image import FORMATS, decode_image
 from tests.contract.images.kinds import PAGE, SPEC, ReadKind, read_kinds, read_rows, refusal, refused_kinds, render
+from tests.helpers.extras import hide_package
 
 
 @pytest.mark.parametrize("kind", read_kinds(), ids=lambda kind: f"{kind.format}: {kind.kind}")
@@ -43,8 +42,7 @@ def test_page_is_generated() -> None:
 def test_without_its_extra_a_format_is_refused_with_the_name_of_the_extra(
     monkeypatch: pytest.MonkeyPatch, data: bytes, extra: str, package: str
 ) -> None:
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else find(name))
+    hide_package(monkeypatch, package)
 
     with pytest.raises(UnsupportedImageError, match=f"install Fovea's extra '{extra}' to read it, or convert it"):
         decode_image(data, SPEC)

@@ -11,6 +11,7 @@ import pytest
 
 from contract.store import ModelStore
 from pipeline.__main__ import main
+from tests.helpers.extras import hide_package
 from tests.helpers.image_sets import COLORS, png, write_files
 from tests.helpers.server_process import ROOT
 
@@ -49,11 +50,12 @@ def test_names_that_are_not_utf_8_reach_every_file(tmp_path: Path, capsys: pytes
 
 
 def test_score_writes_names_that_are_not_utf_8(
-    tmp_path: Path, store: ModelStore, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, store: ModelStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every image is a row; what is left out is said in one line."""
     folder = write_files(odd_set(tmp_path), {"scan.dcm": bytes(128) + b"DICM" + bytes(99), "a.ppm": b"P6"})
     (folder / "red" / "0.png").rename(folder / "red" / "no-suffix")
+    hide_package(monkeypatch, "pydicom")
     out = tmp_path / "out.csv"
 
     status = main(["score", "colours", str(folder), f"--out={out}", f"--models-dir={store.root}"])

@@ -10,6 +10,8 @@ from PIL import Image
 from pipeline.data.ingest import Dataset, describe_reading, ingest
 from pipeline.errors import DatasetError
 from pipeline.evaluation.score_folder import walk_images
+from tests.contract.images import test_dicom
+from tests.helpers.extras import hide_package
 from tests.helpers.image_sets import png, write_files
 
 IMAGE = png()
@@ -106,8 +108,11 @@ def test_class_of_files_that_are_left_out_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".dcm", "", ".ima"])
-def test_set_of_dicom_files_gets_the_decoders_advice(tmp_path: Path, suffix: str) -> None:
+def test_set_of_dicom_files_gets_the_decoders_advice(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without an extra that reads them; the advice is that of the gateway."""
+    hide_package(monkeypatch, "pydicom")
     files = {f"{label}/{i}{suffix}": DICOM for label in "ab" for i in range(3)}
 
     with pytest.raises(DatasetError) as refused:
@@ -117,7 +122,16 @@ def test_set_of_dicom_files_gets_the_decoders_advice(tmp_path: Path, suffix: str
     assert f"6 files, none of them an image (6 {name} (a DICOM file; " in str(refused.value)
 
 
-def test_other_pictures_are_left_out_with_advice(tmp_path: Path) -> None:
+def test_set_of_dicom_files_is_read(tmp_path: Path) -> None:
+    """With the extra, whatever the suffix."""
+    data = test_dicom.make(test_dicom.stored_values(12, signed=False), BitsStored=12)
+    files = {f"{label}/{i}{suffix}": data for label in "ab" for i, suffix in enumerate(("", ".dcm", ".ima"))}
+
+    assert 6 == len(ingest(write_files(tmp_path / "set", files)).examples)
+
+
+def test_other_pictures_are_left_out_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hide_package(monkeypatch, "pydicom")
     files = {"a/1.png": IMAGE, "b/2.png": IMAGE, "b/3.dcm": DICOM}
 
     dataset = ingest(write_files(tmp_path / "set", files))
