@@ -19,6 +19,8 @@ from service.gateway.http.content_negotiation import prefers
 from service.gateway.protocols.open_inference import parse_infer
 from service.gateway.protocols.rest_format import parse_request, split_inputs
 from service.gateway.protocols.tensor_json import TensorSpec, build_array
+from tests.contract.images import test_dicom
+from tests.helpers.fixtures import FIXTURES
 from tests.helpers.odd_images import picture, write
 
 # The same examples every time: what fails here fails everywhere.
@@ -29,7 +31,11 @@ REPEATABLE = settings(
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
 )
-WHOLE = {kind: write(picture(), kind) for kind in FORMATS}
+WHOLE = {kind: write(picture(), kind) for kind in FORMATS if kind not in ("HEIC", "DICOM")}
+WHOLE["HEIC"] = (FIXTURES / "drawing.heic").read_bytes()
+WHOLE["DICOM"] = test_dicom.make(
+    test_dicom.stored_values(12, signed=False), BitsStored=12, WindowCenter=9, WindowWidth=9
+)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=10), inner, max_size=4),

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from tests.helpers.extras import hide_package
 from tests.helpers.odd_images import broken, picture, readable, unreadable, write
 
 REFUSED = {400: {"empty_image", "undecodable_image"}, 413: {"image_too_large"}, 415: {"unsupported_image"}}
@@ -34,12 +35,18 @@ def test_unreadable_files_are_refused(shared_client: TestClient, data: bytes, st
         assert "/" not in reply.json()["error"]["message"].replace("and/or", "")
 
 
-def test_formats_with_a_way_round_name_it(shared_client: TestClient) -> None:
+def test_formats_without_their_extra_name_it_and_a_way_round(
+    shared_client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Who sends DICOM or HEIC learns what to do."""
     files = {name: data for name, data, _ in unreadable()}
-    for name, words in (("dicom", "DICOM"), ("heic", "HEIC")):
-        message = shared_client.post("/v1/predict", content=files[name]).json()["error"]["message"]
+    for name, words, package in (("dicom", "DICOM", "pydicom"), ("heic", "HEIC", "pi_heif")):
+        hide_package(monkeypatch, package)
+        reply = shared_client.post("/v1/predict", content=files[name])
+        assert (415, "unsupported_image") == (reply.status_code, reply.json()["error"]["code"])
+        message = reply.json()["error"]["message"]
         assert words in message
+        assert f"extra '{name}'" in message
         assert "convert it to PNG or JPEG" in message
 
 

@@ -125,8 +125,8 @@ BAD_IMAGES = [
     pytest.param(truncated_jpeg(), 400, "undecodable_image", id="truncated-jpeg"),
     pytest.param(encode("red")[:60], 400, "undecodable_image", id="truncated-png"),
     pytest.param(png_bomb(), 413, "image_too_large", id="900-megapixel-png"),
-    pytest.param(b"\0" * 128 + b"DICM" + b"\0" * 100, 415, "unsupported_image", id="dicom"),
-    pytest.param(b"\0\0\0\x18ftypheic" + b"\0" * 100, 415, "unsupported_image", id="heic"),
+    pytest.param(b"\0" * 128 + b"DICM" + b"\0" * 100, 400, "undecodable_image", id="dicom"),
+    pytest.param(b"\0\0\0\x18ftypheic" + b"\0" * 100, 400, "undecodable_image", id="heic"),
 ]
 
 
