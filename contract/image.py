@@ -12,11 +12,12 @@ everywhere. A model's contract names the version of the rules (`InputSpec.decode
   the part of the input that is kept (libjpeg's scaled inverse DCT, Pillow's `draft`). One with further pictures (MPO)
   is decoded whole.
 
-Version 2 reads more of what version 1 misreads or refuses. What version 1 reads right has the same pixels in both:
+Both versions also read AVIF, and HEIC and DICOM with their extras. Version 2 reads more of what version 1 misreads or
+refuses. What version 1 reads right has the same pixels in both:
 
 - Alpha that is 0 everywhere is no alpha: the picture is read as if it had none. This holds for every kind of
   transparency, and for the first frame of an animation.
-- TIFF is read by the rules of contract/images/tiff/page.py: 1 to 16 bits, scaled over the range of BitsPerSample,
+- TIFF is read by the rules of contract/images/tiff/reader.py: 1 to 16 bits, scaled over the range of BitsPerSample,
   rounded; the page is the first that is no thumbnail and no mask; other kinds are refused by name.
 - A PNG whose samples use only the lower bits that sBIT names is scaled over these.
 - A JPEG with further pictures (MPO) is decoded as the same JPEG without them, at a reduced scale too.

@@ -13,7 +13,7 @@ from PIL import Image, TiffImagePlugin
 
 from contract.errors import ImageTooLargeError
 from contract.images.jpeg import JpegFile
-from contract.images.tiff.page import TiffPage
+from contract.images.tiff.reader import TiffPage
 
 MAX_SIDE = 1 << 18  # resizing takes up to 32 bytes a pixel of the longer side
 _BYTES_A_PIXEL = 8

@@ -14,7 +14,7 @@ from PIL import Image, TiffImagePlugin
 from contract.images.decoding_cost import pixel_bits, strip_pixels
 from contract.images.dicom import DicomImageFile
 from contract.images.jpeg import JpegFile, num_loads
-from contract.images.tiff.page import TiffPage
+from contract.images.tiff.reader import TiffPage
 from contract.images.webp import is_lossless
 from contract.model import InputSpec
 

@@ -10,7 +10,7 @@ from contract.errors import UnsupportedImageError
 from contract.images import bmp, dicom, gif, heif, jpeg, png, webp
 from contract.images.image_file import ImageFile, Opened, allow_reads
 from contract.images.tiff.directory import STARTS as _TIFF_STARTS
-from contract.images.tiff.page import TiffPage
+from contract.images.tiff.reader import TiffPage
 
 _EXIF_ORIENTATION = 0x0112
 _WAY_ROUND = "convert it to PNG or JPEG first"

@@ -1,1 +1,1 @@
-"""Predictions and explanations by one version: catalog, contracts, resolution, readiness, micro-batching."""
+"""Predictions and explanations by one version: catalog, attempts, contracts, readiness, micro-batching."""

@@ -15,11 +15,11 @@ from service.gateway.context.request_context import RequestContext
 from service.gateway.images.decoding import Decoder
 from service.gateway.images.request_images import RequestImages
 from service.gateway.images.uploads import Upload
+from service.gateway.inference.answers import Answer
+from service.gateway.inference.attempts import Attempts
 from service.gateway.inference.catalog import Catalog, Choice
 from service.gateway.inference.contracts import ContractCache
 from service.gateway.inference.micro_batching import BatchedRequest, MicroBatcher
-from service.gateway.inference.resolution import Attempts
-from service.gateway.inference.results import Answer
 from service.gateway.inference.signature import IMAGES, Served, Signature
 from service.gateway.telemetry.metrics import Metrics
 

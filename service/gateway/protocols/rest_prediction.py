@@ -28,9 +28,9 @@ from service.gateway.context.errors import (
 )
 from service.gateway.context.request_context import RequestContext
 from service.gateway.images.decoding import Decoder
+from service.gateway.inference.attempts import Attempts
 from service.gateway.inference.catalog import Catalog, Choice
 from service.gateway.inference.contracts import ContractCache
-from service.gateway.inference.resolution import Attempts
 from service.gateway.inference.signature import PREDICT
 from service.gateway.protocols.signatures import SignatureCache, read_inputs
 from service.gateway.protocols.tensor_json import B64, TensorSpec, decode_binary, is_binary

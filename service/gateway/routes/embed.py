@@ -19,9 +19,9 @@ from service.gateway.http.replies import json_reply
 from service.gateway.http.response_json import model_document, refused_document
 from service.gateway.http.schemas import EmbedReply, VersionQuery
 from service.gateway.images.uploads import Upload, UploadLimits, read_uploads
+from service.gateway.inference.answers import Answer, Embedded
 from service.gateway.inference.catalog import Choice
 from service.gateway.inference.embedding import EmbedSignature
-from service.gateway.inference.results import Answer, Embedded
 from service.gateway.protocols.rest_format import dump_reply, to_json
 from service.gateway.records.audit_log import describe_answer
 from service.gateway.routes.request_schemas import image_body

@@ -19,9 +19,9 @@ from service.gateway.http.replies import json_reply
 from service.gateway.http.response_json import class_document, dump, image_document, model_document, refused_document
 from service.gateway.http.schemas import ExplainQuery, ExplainReply
 from service.gateway.images.uploads import Upload, UploadLimits, read_uploads
+from service.gateway.inference.answers import Answer, Explanation
 from service.gateway.inference.catalog import Choice
 from service.gateway.inference.explanation import ExplainSignature
-from service.gateway.inference.results import Answer, Explanation
 from service.gateway.records.audit_log import describe_answer
 from service.gateway.routes.request_schemas import image_body
 

@@ -14,8 +14,8 @@ from service.gateway.backend.backend import AVAILABLE
 from service.gateway.components import Wired
 from service.gateway.context.errors import InvalidArgumentError, VersionNotFoundError
 from service.gateway.documentation.error_responses import text_error_replies
+from service.gateway.inference.attempts import missing_version
 from service.gateway.inference.catalog import Choice
-from service.gateway.inference.resolution import missing_version
 from service.gateway.protocols.open_inference import (
     BINARY_TYPE,
     EXTENSIONS,

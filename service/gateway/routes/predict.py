@@ -15,9 +15,9 @@ from service.gateway.http.replies import json_reply
 from service.gateway.http.response_json import dump, image_document, model_document, refused_document
 from service.gateway.http.schemas import PredictQuery, PredictReply
 from service.gateway.images.uploads import Upload, UploadLimits, read_uploads
+from service.gateway.inference.answers import Answer, Classified
 from service.gateway.inference.catalog import Choice
 from service.gateway.inference.prediction import PredictSignature
-from service.gateway.inference.results import Answer, Classified
 from service.gateway.records.audit_log import describe_answer
 from service.gateway.routes.request_schemas import image_body
 
