@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from contract.errors import StoreError
+from contract.regular import open_regular
 
 
 @contextlib.contextmanager
@@ -18,7 +19,7 @@ def locked(root: Path) -> Iterator[None]:
     """Make a folder and hold its lock; file system errors inside become StoreErrors that name the folder."""
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with (root / ".lock").open("a") as lock:
+        with os.fdopen(open_regular(root / ".lock", os.O_RDWR | os.O_CREAT), "r+b") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
     except OSError as err:
@@ -67,6 +68,8 @@ def _sync(path: Path, flags: int) -> None:
 def remove_abandoned(parent: Path) -> None:
     """Remove staging folders whose writer is gone: a living one holds a lock on its folder."""
     for directory in parent.iterdir():
+        if not directory.is_dir():  # opening a pipe would wait for its writer
+            continue
         handle = os.open(directory, os.O_RDONLY)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

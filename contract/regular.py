@@ -1,4 +1,4 @@
-"""Reads regular files alone: a pipe or a device among the files of a store would be waited for without end."""
+"""Opens regular files alone: a pipe or a device among the files of a store would be waited for without end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 # Opening a pipe without a writer returns at once; on a regular file the flag does nothing. Windows has none.
-_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def read_regular(path: Path) -> bytes:
@@ -17,9 +17,28 @@ def read_regular(path: Path) -> bytes:
     Raises:
         OSError: if it cannot be read, or is a pipe, a socket or a device.
     """
-    with open(path, "rb", opener=lambda name, _: os.open(name, _FLAGS)) as file:
-        check_mode(path, os.fstat(file.fileno()).st_mode)
+    with os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
         return file.read()
+
+
+def open_regular(path: Path, flags: int) -> int:
+    """Open a regular file and return its descriptor, which the caller closes.
+
+    Args:
+        path: the file.
+        flags: as of `os.open`; a file that O_CREAT makes gets the modes that the umask leaves of 0666. Not O_WRONLY,
+            with which a pipe has another error.
+
+    Raises:
+        OSError: if it cannot be opened, or is a pipe, a socket or a device.
+    """
+    handle = os.open(path, flags | _AT_ONCE, 0o666)
+    try:
+        check_mode(path, os.fstat(handle).st_mode)
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
 
 
 def check_regular(path: Path) -> None:

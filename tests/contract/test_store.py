@@ -244,6 +244,23 @@ def test_full_disk_is_a_clear_error_and_changes_nothing(tmp_path: Path) -> None:
         subprocess.run(["umount", str(mount)], check=True)
 
 
+@pytest.mark.timeout(60)
+def test_a_pipe_in_place_of_the_lock_is_refused_at_once(store: ModelStore) -> None:
+    store.root.mkdir()
+    os.mkfifo(store.root / ".lock")
+
+    with pytest.raises(StoreError, match=r"models cannot be written: expected a regular file\. Received: a pipe"):
+        publish(store)
+
+
+@pytest.mark.timeout(60)
+def test_a_pipe_among_staging_folders_is_passed_over(store: ModelStore) -> None:
+    publish(store)
+    os.mkfifo(store.root / ".staging" / "pipe")
+
+    assert 2 == publish(store)
+
+
 def test_staging_folders_of_living_writers_are_kept(store: ModelStore) -> None:
     """Cleaning up after the dead must not touch what another process is writing right now."""
     code = (
