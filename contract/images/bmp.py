@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import struct
+from functools import partial
 
 from PIL import BmpImagePlugin
 
 from contract.errors import UndecodableImageError, UnsupportedImageError
-from contract.images.image_file import ImageFile, Opened, allow_reads
+from contract.images.image_file import ImageFile, Opened, load_pixels
 
 START = b"BM"
 _OS2_HEADS = (12, 16, 64)
@@ -38,12 +39,7 @@ def open_bmp(data: bytes) -> Opened:
     except SyntaxError as err:
         raise UndecodableImageError("the BMP image cannot be decoded: its header is corrupt") from err
 
-    def load() -> BmpImagePlugin.BmpImageFile:
-        allow_reads(image)
-        image.load()
-        return image
-
-    return Opened("BMP", image, 1, lambda: 1, load)
+    return Opened("BMP", image, 1, lambda: 1, partial(load_pixels, image))
 
 
 def _unsupported(kind: str) -> UnsupportedImageError:

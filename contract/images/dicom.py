@@ -6,10 +6,10 @@ Only the attributes in `_PIXEL_TAGS` are read. Names, dates and identifiers of p
 from __future__ import annotations
 
 import functools
-import importlib.util
 import io
 import logging
 import warnings
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -18,7 +18,7 @@ from PIL import Image, ImageFile
 
 from contract.errors import ImageTooLargeError, UndecodableImageError, UnsupportedImageError
 from contract.images.depth import scaling_table
-from contract.images.image_file import Opened
+from contract.images.image_file import Opened, check_extra, load_pixels
 
 FORMAT = "DICOM"
 PREAMBLE_BYTES, PREFIX = 128, b"DICM"
@@ -97,21 +97,13 @@ def open_dicom(data: bytes) -> Opened:
         UnsupportedImageError: if pydicom is not installed, or the file is of a kind that is not read.
         UndecodableImageError: if the file is damaged.
     """
-    if importlib.util.find_spec("pydicom") is None:
-        raise UnsupportedImageError(
-            "expected an image of a format that is installed. Received: a DICOM file; install Fovea's extra 'dicom' "
-            "to read it, or convert it to PNG or JPEG first (for example with dcmtk's dcm2img)"
-        )
+    check_extra("dicom", "pydicom", "a DICOM file", "for example with dcmtk's dcm2img")
     try:
         image = DicomImageFile(io.BytesIO(data))
     except (SyntaxError, OSError, ValueError) as err:
         raise UndecodableImageError("the DICOM image cannot be decoded: its header is corrupt") from err
 
-    def load() -> DicomImageFile:
-        image.load()
-        return image
-
-    return Opened(FORMAT, image, 1, lambda: 1, load)
+    return Opened(FORMAT, image, 1, lambda: 1, partial(load_pixels, image))
 
 
 def _read_dataset(file: Any) -> Any:

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator
 
 EXIF_START = b"Exif\0\0"
-_ORIENTATION = 0x0112
+ORIENTATION = 0x0112  # the tag
 _ENTRY_BYTES = 12
 _WHOLE_NUMBERS = {3: "H", 4: "I", 8: "h", 9: "i"}  # TIFF's types
 _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
@@ -15,10 +15,15 @@ _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 
 def read_orientation(exif: bytes | None, xmp: bytes | None = None) -> int:
     """Return the orientation, 1 to 8, of EXIF data, or of XMP data where EXIF has none; 1 where neither tells."""
-    value = find_tag(exif, _ORIENTATION) if exif else None
+    value = find_tag(exif, ORIENTATION) if exif else None
     if value is None and xmp and (match := _XMP_ORIENTATION.search(xmp)):
         value = int(match[1])
-    return value if value is not None and 1 <= value <= 8 else 1
+    return valid_orientation(value)
+
+
+def valid_orientation(value: object) -> int:
+    """Return an orientation, 1 to 8; 1 for any other value."""
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def find_tag(data: bytes, tag: int) -> int | None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from PIL import TiffImagePlugin
 
 from contract.errors import UnsupportedImageError
 from contract.images import bmp, dicom, gif, heif, jpeg, png, webp
-from contract.images.image_file import ImageFile, Opened, allow_reads
+from contract.images.exif import ORIENTATION, valid_orientation
+from contract.images.image_file import ImageFile, Opened, load_pixels
 from contract.images.tiff.directory import STARTS as _TIFF_STARTS
 from contract.images.tiff.reader import TiffPage
 
-_EXIF_ORIENTATION = 0x0112
 _WAY_ROUND = "convert it to PNG or JPEG first"
 
 
@@ -28,26 +29,18 @@ def open_tiff(data: bytes) -> Opened:
         raise UnsupportedImageError(
             f"expected a TIFF of a common kind. Received: {len(data)} bytes of another; {_WAY_ROUND}"
         ) from err
-    value = image.getexif().get(_EXIF_ORIENTATION, 1)
-    orientation = value if isinstance(value, int) and 1 <= value <= 8 else 1
+    orientation = valid_orientation(image.getexif().get(ORIENTATION, 1))
 
-    def load() -> TiffImagePlugin.TiffImageFile:
-        allow_reads(image)
-        image.load()
-        return image
-
-    return Opened("TIFF", image, orientation, lambda: int(image.n_frames), load, turns_itself=True)
+    return Opened(
+        "TIFF", image, orientation, lambda: int(image.n_frames), partial(load_pixels, image), turns_itself=True
+    )
 
 
 def _open_tiff_page(data: bytes) -> Opened:
     """Read a TIFF's header by decoder version 2."""
     page = TiffPage(data)
 
-    def load() -> TiffPage:
-        page.load()
-        return page
-
-    return Opened("TIFF", page, page.orientation, lambda: page.n_frames, load)
+    return Opened("TIFF", page, page.orientation, lambda: page.n_frames, partial(load_pixels, page))
 
 
 def _starting(*starts: bytes) -> Callable[[bytes], bool]:
@@ -80,12 +73,17 @@ def open_file(data: bytes, decoder: int) -> Opened:
         UnsupportedImageError: if the format or its variant is not read.
         UndecodableImageError: if the header is corrupt.
     """
-    for is_format, read in _READERS.values():
-        if is_format(data):
-            return read(data, decoder)
-    raise UnsupportedImageError(
-        f"expected {', '.join(FORMATS[:-1])} or {FORMATS[-1]}. Received: {_describe_bytes(data)}"
-    )
+    name = find_format(data)
+    if name is None:
+        raise UnsupportedImageError(
+            f"expected {', '.join(FORMATS[:-1])} or {FORMATS[-1]}. Received: {_describe_bytes(data)}"
+        )
+    return _READERS[name][1](data, decoder)
+
+
+def find_format(head: bytes) -> str | None:
+    """Return the name of the format, one of FORMATS, that a file's first 256 bytes tell; None for another file."""
+    return next((name for name, (is_format, _) in _READERS.items() if is_format(head)), None)
 
 
 def _describe_bytes(data: bytes) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from PIL import GifImagePlugin
 
 from contract.errors import UndecodableImageError
-from contract.images.image_file import ImageFile, Opened, allow_reads, count_parts, join_parts
+from contract.images.image_file import ImageFile, Opened, count_parts, join_parts, load_pixels
 
 STARTS = (b"GIF87a", b"GIF89a")
 _HEAD_BYTES, _FLAGS = 13, 10
@@ -27,12 +28,7 @@ def open_gif(data: bytes) -> Opened:
     except (SyntaxError, OSError) as err:
         raise UndecodableImageError("the GIF image cannot be decoded: its header is corrupt") from err
 
-    def load() -> GifImagePlugin.GifImageFile:
-        allow_reads(image)
-        image.load()
-        return image
-
-    return Opened("GIF", image, 1, lambda: _count_frames(data), load)
+    return Opened("GIF", image, 1, lambda: _count_frames(data), partial(load_pixels, image))
 
 
 def _first_frame(data: bytes) -> list[tuple[int, int]]:

@@ -5,21 +5,21 @@ The primary image is read. Rotation and mirroring of the container are applied a
 
 from __future__ import annotations
 
-import importlib.util
 import io
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from PIL import AvifImagePlugin, Image
 
-from contract.errors import UndecodableImageError, UnsupportedImageError
-from contract.images.image_file import Opened
+from contract.errors import UndecodableImageError
+from contract.images.exif import ORIENTATION, valid_orientation
+from contract.images.image_file import Opened, check_extra, load_pixels
 
 _BRAND = slice(8, 12)
 _BOX_BYTES = 64  # of the first box, which lists the brands that a file is compatible with
 _AVIF_BRANDS = (b"avif", b"avis")
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"mif2")
-_EXIF_ORIENTATION = 0x0112
 
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
@@ -52,11 +52,7 @@ def open_heic(data: bytes) -> Opened:
         UnsupportedImageError: if pi-heif is not installed.
         UndecodableImageError: if the image is damaged.
     """
-    if importlib.util.find_spec("pi_heif") is None:
-        raise UnsupportedImageError(
-            "expected an image of a format that is installed. Received: a HEIC image; install Fovea's extra 'heic' "
-            "to read it, or convert it to PNG or JPEG first (phones can be set to take JPEG)"
-        )
+    check_extra("heic", "pi_heif", "a HEIC image", "phones can be set to take JPEG")
     from pi_heif import HeifImageFile, options
 
     options.DECODE_THREADS = 1
@@ -73,13 +69,8 @@ def _is_compatible(data: bytes, brands: tuple[bytes, ...]) -> bool:
 def _open(name: str, read: Callable[[Any], Image.Image], data: bytes) -> Opened:
     try:
         image = read(io.BytesIO(data))
-        value = image.getexif().get(_EXIF_ORIENTATION, 1)
+        orientation = valid_orientation(image.getexif().get(ORIENTATION, 1))
     except (SyntaxError, OSError, ValueError, RuntimeError, EOFError) as err:
         raise UndecodableImageError(f"the {name} image cannot be decoded: its header is corrupt") from err
-    orientation = value if isinstance(value, int) and 1 <= value <= 8 else 1
 
-    def load() -> Image.Image:
-        image.load()
-        return image
-
-    return Opened(name, image, orientation, lambda: int(getattr(image, "n_frames", 1)), load)
+    return Opened(name, image, orientation, lambda: int(getattr(image, "n_frames", 1)), partial(load_pixels, image))

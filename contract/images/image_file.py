@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
-from contract.errors import UndecodableImageError
+from contract.errors import UndecodableImageError, UnsupportedImageError
 
 _MAX_PARTS = 4096  # of a header; Pillow reads each by itself
 _BYTES_A_PART = 256  # of the file, at least, on average, beyond those
 _MAX_COPIES = 8  # how often each byte of a file may be read
 _SPARE_BYTES = 1 << 20
 _TOO_MANY = "the image cannot be decoded: its file consists of too many small parts"
+
+Loaded = TypeVar("Loaded", bound=Image.Image)
 
 
 @dataclass(slots=True)
@@ -88,8 +91,29 @@ class ImageFile(io.BytesIO):
         self._reads_left += self._num_bytes // _BYTES_A_PART
 
 
-def allow_reads(image: Image.Image) -> None:
-    """Let Pillow read an image's pixels, after its header."""
+def load_pixels(image: Loaded) -> Loaded:
+    """Load an image's pixels, after its header, and return it."""
     file: Any = getattr(image, "fp", None)
     if isinstance(file, ImageFile):
         file.allow_pixels()
+    image.load()
+    return image
+
+
+def check_extra(extra: str, package: str, what: str, hint: str) -> None:
+    """Check that the package which reads a format is installed.
+
+    Args:
+        extra: Fovea's extra that brings it.
+        package: the package.
+        what: the kind of file, such as "a DICOM file".
+        hint: where to convert such files, for the message.
+
+    Raises:
+        UnsupportedImageError: naming the extra.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise UnsupportedImageError(
+            f"expected an image of a format that is installed. Received: {what}; install Fovea's extra '{extra}' to "
+            f"read it, or convert it to PNG or JPEG first ({hint})"
+        )

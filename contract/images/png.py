@@ -12,7 +12,7 @@ from PIL import Image, PngImagePlugin
 
 from contract.errors import UndecodableImageError, UnsupportedImageError
 from contract.images.exif import EXIF_START, read_orientation
-from contract.images.image_file import ImageFile, Opened, allow_reads, count_parts, join_parts
+from contract.images.image_file import ImageFile, Opened, count_parts, join_parts, load_pixels
 from contract.images.significant_bits import scale_significant
 
 START = b"\x89PNG\r\n\x1a\n"
@@ -52,8 +52,7 @@ def open_png(data: bytes, decoder: int) -> Opened:
     orientation = read_orientation(exif, notes.texts.get(_XMP_TEXT))
 
     def load() -> Image.Image:
-        allow_reads(image)
-        image.load()
+        load_pixels(image)
         if decoder == 1 or not notes.significant_bits:
             return image
         depth, color_type = data[_COLOR_TYPE - 1], data[_COLOR_TYPE]
@@ -69,9 +68,7 @@ def _reopening(data: bytes) -> Callable[[str], Image.Image]:
     def reopen(raw_mode: str) -> Image.Image:
         image = PngImagePlugin.PngImageFile(ImageFile(data))
         image.tile = [tile._replace(args=raw_mode) for tile in image.tile]
-        allow_reads(image)
-        image.load()
-        return image
+        return load_pixels(image)
 
     return reopen
 

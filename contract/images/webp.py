@@ -8,12 +8,13 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterator
+from functools import partial
 
 from PIL import WebPImagePlugin
 
 from contract.errors import UndecodableImageError
 from contract.images.exif import read_orientation
-from contract.images.image_file import Opened, count_parts
+from contract.images.image_file import Opened, count_parts, load_pixels
 
 _HEAD_BYTES = 12  # "RIFF", size, "WEBP"
 _FRAME_HEAD_BYTES = 16  # of an animation's frame: place, size, duration, flags
@@ -43,12 +44,8 @@ def open_webp(data: bytes) -> Opened:
         raise UndecodableImageError("the WEBP image cannot be decoded: its header is corrupt") from err
     exif, xmp = (_find_note(data, chunks, name, flag) for name, flag in ((b"EXIF", _EXIF), (b"XMP ", _XMP)))
 
-    def load() -> WebPImagePlugin.WebPImageFile:
-        image.load()
-        return image
-
     num_frames = max(1, sum(name == b"ANMF" for name, _, _ in chunks))
-    return Opened("WEBP", image, read_orientation(exif, xmp), lambda: num_frames, load)
+    return Opened("WEBP", image, read_orientation(exif, xmp), lambda: num_frames, partial(load_pixels, image))
 
 
 def is_lossless(data: bytes) -> bool:

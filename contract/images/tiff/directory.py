@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.errors import UndecodableImageError
+from contract.images.exif import valid_orientation
 
 STARTS = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")  # two of them wrong, and written by some programs
 _MAX_PAGES = 64  # that are looked at for the picture
@@ -114,7 +115,7 @@ class TiffFile:
         first = self._read(self._first)
         page = next((page for page in self._pages(first) if page.is_picture), first)
         orientation = page.value(Tag.ORIENTATION, first.value(Tag.ORIENTATION, 1))
-        return page, orientation if 1 <= orientation <= 8 else 1
+        return page, valid_orientation(orientation)
 
     def count_pages(self) -> int:
         """Return how many pages the file has, SubIFDs not counted."""
