@@ -53,8 +53,9 @@ class Training:
     def _repr_html_(self) -> str:
         low, high = self.test.get("accuracy_interval") or (None, None)
         interval = "" if low is None else f" (95 % interval {low:.4f} to {high:.4f})"
+        behind = f"{self.test['images']} images in {self.test['groups']} groups"
         rows = [
-            ("test accuracy", f"{self.test['accuracy']:.4f}{interval} on {self.test['images']} images"),
+            ("test accuracy", f"{self.test['accuracy']:.4f}{interval} on {behind}"),
             ("role", f"{'live' if self.live else 'candidate'}: {self.reason}"),
             ("report", str(self.report)),
             ("published", str(self.directory)),

@@ -11,7 +11,7 @@ from pipeline.commands.options.data import add_zip_encoding
 from pipeline.commands.options.folders import add_folders, existing_store
 from pipeline.commands.options.paths import check_dataset, check_output
 from pipeline.commands.options.precision import add_precision
-from pipeline.commands.output.tables import format_interval, format_number, format_table
+from pipeline.commands.output.tables import describe_images, format_interval, format_number, format_table
 
 _PER_CLASS = ("precision", "recall", "f1", "auc")
 _MOST_SHOWN = 20  # classes in a table; all of them are in the JSON
@@ -55,13 +55,16 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         zip_encoding=arguments.zip_encoding,
         precision=arguments.precision,
     )
-    print(f"{name}/{version} on {found['images']} images of {found['dataset']}, at {found['precision']}")
+    print(f"{name}/{version} on {describe_images(found)} of {found['dataset']}, at {found['precision']}")
     for metric in METRICS:
         interval = format_interval(found.get(f"{metric.name}_interval"))
         print(f"{metric.words}: {format_number(found[metric.name])}{interval}")
     classes = list(found["classes"].items())
-    header = ["class", *_PER_CLASS, "images"]
-    lines = [[label, *(format_number(c[key]) for key in _PER_CLASS), str(c["support"])] for label, c in classes]
+    header = ["class", *_PER_CLASS, "images", "groups"]
+    lines = [
+        [label, *(format_number(c[key]) for key in _PER_CLASS), str(c["support"]), str(c["groups"])]
+        for label, c in classes
+    ]
     _print_table([header, *lines[:_MOST_SHOWN]], left_out=len(lines) - _MOST_SHOWN)
     if len(classes) <= _MOST_SHOWN:
         _print_counts("true / predicted", [label for label, _ in classes], found["confusion"])
@@ -87,7 +90,7 @@ def _compare(arguments: argparse.Namespace) -> None:
         print(format_document(found), end="")
         return
     names = [f"{name}/{version}" for name, version in (first, second)]
-    print(f"{names[0]} and {names[1]} on {found['images']} test images that neither was trained on")
+    print(f"{names[0]} and {names[1]} on {describe_images(found, 'test image')} that neither was trained on")
     if found["left_out"]:
         print(f"left out: {found['left_out']} images that one of them was trained on, they or their group")
     for reference in found["unknown"]:

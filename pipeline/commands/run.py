@@ -11,6 +11,7 @@ from pipeline.commands.options.data import add_data_options, data_overrides
 from pipeline.commands.options.folders import add_folders, check_folders
 from pipeline.commands.options.paths import check_dataset
 from pipeline.commands.output.outcome import describe_outcome
+from pipeline.commands.output.tables import describe_images, format_interval
 from pipeline.recipe.recipe_files import shipped_recipes
 from pipeline.run_folder import default_name, find_stopped
 
@@ -94,7 +95,8 @@ def print_result(result: RunResult) -> None:
             f"verified: {deviation.images} images on {deviation.engine} at {deviation.precision}, "
             f"at most {deviation.max_deviation:.1e} from the Keras model"
         )
-    print(f"test accuracy: {result.test['accuracy']:.4f} on {result.test['images']} images")
+    interval = format_interval(result.test["accuracy_interval"])
+    print(f"test accuracy: {result.test['accuracy']:.4f}{interval} on {describe_images(result.test)}")
     print(f"report: {result.folder / 'report.html'}")
     print(f"published: {result.directory}")
     for line in describe_outcome(result.gate, result.name, result.version):

@@ -80,14 +80,16 @@ def evaluate(
     logits = compute_logits(classifier, test_rows, pixels)
     served = _served(classifier, test_rows, labels, pixels, temperature)
     groups = [row.group for row in test_rows]
+    bootstrap = GroupBootstrap(groups)
     points, warnings = choose_points(
         settings.operating_points,
         labels,
         validation=Predictions(softmax(val_logits, temperature), val_targets),
         test=Predictions(served, targets),
+        groups=bootstrap,
     )
     test = measure(served, targets, labels, groups)
-    test["screening"] = measure_positive_class(served, targets, labels, settings, GroupBootstrap(groups))
+    test["screening"] = measure_positive_class(served, targets, labels, settings, bootstrap)
     test["curves"] = _curves(served, targets, labels)
     return Evaluation(
         temperature=temperature,

@@ -40,8 +40,8 @@ def measure(
         images, groups, every metric of the table (accuracy with accuracy_interval), confusion (rows are true classes,
         columns predicted; as `pack_counts` gives counts), confusion_rates (of each row; null for a class without
         images, null as a whole where confusion has cells alone) and, per class,
-        precision, recall, f1, support, one-vs-rest auc with auc_interval and average_precision. A value that cannot
-        be computed is None; an interval is [low, high] at 95 %.
+        precision, recall, f1, support, groups (that have an image of the class), one-vs-rest auc with auc_interval and
+        average_precision. A value that cannot be computed is None; an interval is [low, high] at 95 %.
     """
     predictions = Predictions(probabilities, targets)
     confusion = predictions.confusion
@@ -49,6 +49,7 @@ def measure(
     fits = intervals and probabilities.size <= MAX_BOOTSTRAP_CELLS
     classes = {
         label: _measure_class(confusion, i)
+        | {"groups": bootstrap.count(targets == i)}
         | measure_ranking(probabilities[:, i], targets == i, bootstrap if fits else None)
         for i, label in enumerate(labels)
     }
@@ -83,7 +84,7 @@ def measure_ranking(
     ranking = Ranking(scores, positive)
     return {
         "auc": float(ranking.auc(np.ones((1, len(scores)), np.float32))[0]),
-        "auc_interval": bootstrap.interval(ranking.auc) if bootstrap else None,
+        "auc_interval": bootstrap.interval(ranking.auc, trials=bootstrap.count_pairs(positive)) if bootstrap else None,
         "average_precision": float(average_precision_score(positive, scores)),
     }
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.evaluation.bootstrap import GroupBootstrap
 from pipeline.metrics.table import Predictions
 from pipeline.recipe.evaluate_settings import OperatingPointRule
 
@@ -24,12 +25,14 @@ class ChosenPoint:
         threshold: probability from which on the class is called.
         validation: sensitivity and specificity where it was chosen.
         test: sensitivity and specificity on the test images; None without positives or negatives there.
+        groups: of test images of the class, and of the others.
     """
 
     rule: OperatingPointRule
     threshold: float
     validation: tuple[float, float]
     test: tuple[float, float] | None
+    groups: tuple[int, int]
 
     def document(self) -> dict[str, Any]:
         """Return what metrics.json holds; the contract takes label, threshold, sensitivity and specificity."""
@@ -40,12 +43,19 @@ class ChosenPoint:
             "threshold": self.threshold,
             "sensitivity": sensitivity,
             "specificity": specificity,
+            "positive_groups": self.groups[0],
+            "negative_groups": self.groups[1],
             "validation": {"sensitivity": self.validation[0], "specificity": self.validation[1]},
         }
 
 
 def choose_points(
-    rules: Sequence[OperatingPointRule], labels: Sequence[str], *, validation: Predictions, test: Predictions
+    rules: Sequence[OperatingPointRule],
+    labels: Sequence[str],
+    *,
+    validation: Predictions,
+    test: Predictions,
+    groups: GroupBootstrap,
 ) -> tuple[list[ChosenPoint], list[str]]:
     """Choose a threshold for every rule.
 
@@ -54,6 +64,7 @@ def choose_points(
         labels: class names; position is the class index.
         validation: where thresholds are chosen.
         test: where they are reported.
+        groups: of the test images.
 
     Returns:
         The points, and a warning for each that rests on few images or cannot be chosen.
@@ -72,10 +83,12 @@ def choose_points(
                 f"The threshold for {rule.label} rests on {int(positive.sum())} validation images of the class and "
                 f"{int((~positive).sum())} others: expect other values elsewhere."
             )
-        reached = apply_threshold(test.probabilities[:, index], test.targets == index, threshold)
+        wanted = test.targets == index
+        reached = apply_threshold(test.probabilities[:, index], wanted, threshold)
         chosen = apply_threshold(scores, positive, threshold)
         if chosen is not None:
-            points.append(ChosenPoint(rule, threshold, chosen, reached))
+            behind = groups.count(wanted), groups.count(~wanted)
+            points.append(ChosenPoint(rule, threshold, chosen, reached, behind))
     return points, warnings
 
 

@@ -70,6 +70,8 @@ def _read(
         "counted_as_positive": list(counted),
         "positives": int(positive.sum()),
         "negatives": int((~positive).sum()),
+        "positive_groups": bootstrap.count(positive),
+        "negative_groups": bootstrap.count(~positive),
         "sensitivity": float(called[positive].mean()) if positive.any() else None,
         "specificity": float((~called[~positive]).mean()) if (~positive).any() else None,
         **measure_ranking(scores, positive, bootstrap),
@@ -88,7 +90,8 @@ def _sensitivities(
             "specificity": wanted,
             "sensitivity": float(ranking.sensitivity_at(everything, wanted)[0]),
             "sensitivity_interval": bootstrap.interval(
-                lambda weights, wanted=wanted: ranking.sensitivity_at(weights, wanted)  # type: ignore[misc]
+                lambda weights, wanted=wanted: ranking.sensitivity_at(weights, wanted),  # type: ignore[misc]
+                trials=bootstrap.count(positive),
             ),
         }
         for wanted in SPECIFICITIES

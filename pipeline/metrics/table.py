@@ -17,6 +17,7 @@ from pipeline.metrics.reliability import reliability
 # gate: a value of evaluate.gate.metric. report: the report's headline. contract: `provenance.metrics` of the contract,
 # shown by `models --json` and the web page. models: a column of `models`.
 Place = Literal["gate", "report", "contract", "models"]
+Rate = Literal["precision", "recall", "f1"]
 Format = Literal["percent", "decimals", "number"]  # 93.1 %; 0.931; three significant digits
 
 
@@ -110,6 +111,26 @@ def _balanced_accuracy(predictions: Predictions) -> float:
     return float(np.mean(predictions.confusion.diagonal()[occurs] / supports[occurs]))
 
 
+def _average(rate: Rate, *, weighted: bool) -> Callable[[Predictions], float]:
+    """Return the mean of a class's rate: over classes that occur or are predicted, or weighted by their images.
+
+    A rate without a denominator counts as 0, as in scikit-learn.
+    """
+
+    def compute(predictions: Predictions) -> float:
+        confusion = predictions.confusion
+        hits, supports, called = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
+        numerator, denominator = {
+            "precision": (hits, called),
+            "recall": (hits, supports),
+            "f1": (2 * hits, called + supports),
+        }[rate]
+        rates = numerator / np.maximum(denominator, 1)
+        return float(np.average(rates, weights=supports if weighted else called + supports > 0))
+
+    return compute
+
+
 def _matthews_correlation(predictions: Predictions) -> float:
     """Return Gorodkin's multi-class coefficient; 0 where all images or all predictions are of one class."""
     confusion = predictions.confusion.astype(np.float64)
@@ -179,5 +200,53 @@ METRICS: tuple[Metric, ...] = (
         frozenset({"report"}),
         format="number",
         lower_is_better=True,
+    ),
+    Metric(
+        "macro_precision",
+        "macro precision",
+        "mean of the classes",
+        _average("precision", weighted=False),
+        frozenset(),
+        format="percent",
+    ),
+    Metric(
+        "macro_recall",
+        "macro recall",
+        "mean of the classes",
+        _average("recall", weighted=False),
+        frozenset(),
+        format="percent",
+    ),
+    Metric(
+        "macro_f1",
+        "macro F1",
+        "mean of the classes",
+        _average("f1", weighted=False),
+        frozenset(),
+        format="percent",
+    ),
+    Metric(
+        "weighted_precision",
+        "weighted precision",
+        "mean weighted by images of the class",
+        _average("precision", weighted=True),
+        frozenset(),
+        format="percent",
+    ),
+    Metric(
+        "weighted_recall",
+        "weighted recall",
+        "mean weighted by images of the class",
+        _average("recall", weighted=True),
+        frozenset(),
+        format="percent",
+    ),
+    Metric(
+        "weighted_f1",
+        "weighted F1",
+        "mean weighted by images of the class",
+        _average("f1", weighted=True),
+        frozenset(),
+        format="percent",
     ),
 )

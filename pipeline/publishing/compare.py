@@ -38,9 +38,9 @@ def compare_versions(
         data: a labelled set to ask both on; None uses the test images that both runs wrote their predictions down of.
 
     Returns:
-        `images` compared; `left_out` of them because one of the two was trained on them, they or their group;
-        `unknown`: the versions of which that is not known; `a` and `b`: name, version and metrics; `agreement`: counts
-        of images by the first's prediction (rows) and the second's (columns), as `pack_counts` gives them;
+        `images` compared, in so many `groups`; `left_out`: images that one of the two was trained on, they or their
+        group; `unknown`: the versions of which that is not known; `a` and `b`: name, version and metrics; `agreement`:
+        counts of images by the first's prediction (rows) and the second's (columns), as `pack_counts` gives them;
         `only_a_right`, `only_b_right`;
         `mcnemar_p`: exact, two-sided probability of a split this uneven if both were equally good;
         `accuracy_difference`: b minus a; `accuracy_difference_interval`: 95 %, bootstrap over groups.
@@ -65,6 +65,7 @@ def compare_versions(
     a, b = a.subset(chosen), b.subset(chosen)
     return {
         "images": len(chosen),
+        "groups": len({row.group for row in a.rows}),
         "left_out": left_out,
         "unknown": unknown,
         "labels": list(a.labels),
@@ -140,5 +141,7 @@ def _differences(a: LabelledPredictions, b: LabelledPredictions) -> dict[str, An
         "only_b_right": only_b,
         "mcnemar_p": float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0,
         "accuracy_difference": float(gain.mean()),
-        "accuracy_difference_interval": bootstrap.interval(lambda weights: (weights @ gain) / weights.sum(axis=1)),
+        "accuracy_difference_interval": bootstrap.interval(
+            lambda weights: (weights @ gain) / weights.sum(axis=1), bounds=(-1.0, 1.0)
+        ),
     }

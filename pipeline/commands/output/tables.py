@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 def format_table(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -23,3 +24,9 @@ def format_number(value: float | None) -> str:
 def format_interval(interval: Sequence[float] | None) -> str:
     """Return a 95 % interval in brackets, or nothing."""
     return "" if interval is None else f" [{interval[0]:.4f}, {interval[1]:.4f}]"
+
+
+def describe_images(measured: Mapping[str, Any], noun: str = "image") -> str:
+    """Return the images and groups behind measured figures, such as "120 images in 60 groups"."""
+    images, groups = measured["images"], measured["groups"]
+    return f"{images} {noun}{'' if images == 1 else 's'} in {groups} group{'' if groups == 1 else 's'}"

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pipeline.evaluation.bootstrap import GroupBootstrap
 from pipeline.evaluation.calibration import TEMPERATURES, fit_temperature, softmax
 from pipeline.evaluation.operating_points import apply_threshold, choose_points, choose_threshold
 from pipeline.metrics.reliability import reliability
@@ -97,7 +98,11 @@ def test_points_are_chosen_on_validation_and_reported_on_test() -> None:
     test = Predictions(np.array([[0.3, 0.7], [0.9, 0.1], [0.1, 0.9]], np.float32), np.array([0, 0, 1]))
 
     points, warnings = choose_points(
-        [OperatingPointRule(label="a", sensitivity=0.75)], ["a", "b"], validation=validation, test=test
+        [OperatingPointRule(label="a", sensitivity=0.75)],
+        ["a", "b"],
+        validation=validation,
+        test=test,
+        groups=GroupBootstrap(["P1", "P1", "P2"]),
     )
 
     (point,) = (point.document() for point in points)
@@ -105,6 +110,7 @@ def test_points_are_chosen_on_validation_and_reported_on_test() -> None:
     assert {"sensitivity": 0.75, "specificity": 1.0} == point["validation"]
     assert (0.5, 1.0) == (point["sensitivity"], point["specificity"])
     assert {"sensitivity": 0.75} == point["wanted"]
+    assert (1, 1) == (point["positive_groups"], point["negative_groups"])
     assert ["rests on 4 validation images" in warning for warning in warnings] == [True]
 
 
@@ -113,7 +119,11 @@ def test_class_without_validation_images_gets_a_warning() -> None:
     predictions = Predictions(np.array([[0.3, 0.7]], np.float32), np.array([1]))
 
     points, warnings = choose_points(
-        [OperatingPointRule(label="a", sensitivity=0.9)], ["a", "b"], validation=predictions, test=predictions
+        [OperatingPointRule(label="a", sensitivity=0.9)],
+        ["a", "b"],
+        validation=predictions,
+        test=predictions,
+        groups=GroupBootstrap(["P1"]),
     )
 
     assert [] == points

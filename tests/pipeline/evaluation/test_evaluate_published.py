@@ -32,7 +32,7 @@ def test_the_precision_is_named(work: Path, flags: list[str], capsys: pytest.Cap
     """The console and the JSON say at which precision the numbers were computed."""
     assert 0 == evaluate(work, f"--out={work / 'out.json'}", *flags)
 
-    assert "colours/1 on 9 images of set, at float32" == capsys.readouterr().out.splitlines()[0]
+    assert "colours/1 on 9 images in 9 groups of set, at float32" == capsys.readouterr().out.splitlines()[0]
     document = json.loads((work / "out.json").read_text())
     assert "float32" == document["precision"]
     assert 1.0 == document["accuracy"]

@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 from sklearn.metrics import (
     average_precision_score,
     cohen_kappa_score,
@@ -13,7 +14,7 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from pipeline.evaluation.bootstrap import GroupBootstrap
+from pipeline.evaluation.bootstrap import GroupBootstrap, exact_interval
 from pipeline.evaluation.metrics import measure
 from pipeline.evaluation.positive_class import measure_positive_class
 from pipeline.evaluation.ranking import Ranking, draw_curves
@@ -137,7 +138,77 @@ def test_interval_needs_a_value_in_half_of_the_draws() -> None:
     bootstrap = GroupBootstrap(["P1", "P2", "P3"], resamples=100)
 
     assert bootstrap.interval(lambda weights: np.full(len(weights), np.nan)) is None
-    assert [1.0, 1.0] == bootstrap.interval(lambda weights: np.ones(len(weights)))
+    few = bootstrap.interval(lambda weights: np.where(np.arange(len(weights)) < 50, 1.0, np.nan))
+    assert [0.025 ** (1 / 3), 1.0] == pytest.approx(few)
+
+
+@pytest.mark.parametrize("trials", [2, 3, 16, 100, 10_000])
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_exact_interval_of_a_share_is_clopper_and_pearsons(value: float, trials: int) -> None:
+    """At 0 and 1 it is SciPy's exact interval; 16 of 16 is [0.794, 1]."""
+    expected = binomtest(int(value * trials), trials).proportion_ci(0.95, "exact")
+
+    assert [expected.low, expected.high] == pytest.approx(exact_interval(value, trials))
+
+
+def test_exact_interval_stays_within_its_bounds() -> None:
+    """Between the ends it opens to both sides; a difference reaches from -1 to 1."""
+    others = 1 - 0.025 ** (1 / 16)
+
+    assert [0.5 - others / 2, 0.5 + others / 2] == pytest.approx(exact_interval(0.5, 16))
+    assert [-others, others] == pytest.approx(exact_interval(0.0, 16, (-1.0, 1.0)))
+    assert [1 - 2 * others, 1.0] == pytest.approx(exact_interval(1.0, 16, (-1.0, 1.0)))
+
+
+def separated(images: int, *, right: bool = True) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Predictions of two classes in turn, all right or all wrong."""
+    targets = np.arange(images) % 2
+    said = targets if right else 1 - targets
+    return (0.1 + 0.8 * np.eye(2)[said]).astype(np.float32), targets
+
+
+@pytest.mark.parametrize(("right", "expected"), [(True, [0.7941, 1.0]), (False, [0.0, 0.2059])])
+def test_all_or_none_of_16_images_has_a_width(right: bool, expected: list[float]) -> None:
+    """16 of 16 right is [0.794, 1], none is [0, 0.206]; the AUC rests on 8 pairs that share no image."""
+    result = measure(*separated(16, right=right), ["a", "b"])
+
+    assert expected == pytest.approx(result["accuracy_interval"], abs=1e-4)
+    low = 0.025 ** (1 / 8)
+    for values in result["classes"].values():
+        assert ([low, 1.0] if right else [0.0, 1 - low]) == pytest.approx(values["auc_interval"], abs=1e-6)
+        assert 8 == values["groups"]
+
+
+def test_perfect_score_of_few_groups_rests_on_the_groups() -> None:
+    """16 images of 4 patients, each with both classes: 4 trials for the accuracy, 2 pairs for the AUC."""
+    result = measure(*separated(16), ["a", "b"], [f"P{i // 4}" for i in range(16)])
+
+    assert [0.025 ** (1 / 4), 1.0] == pytest.approx(result["accuracy_interval"])
+    assert [0.025 ** (1 / 2), 1.0] == pytest.approx(result["classes"]["a"]["auc_interval"])
+    assert (4, 4) == (result["groups"], result["classes"]["a"]["groups"])
+
+
+def test_constant_scores_have_an_auc_with_a_width() -> None:
+    """Every draw of equal scores gives 0.5: 8 pairs do not show that all others do."""
+    result = measure(np.full((16, 2), 0.5, np.float32), np.arange(16) % 2, ["a", "b"])
+
+    low, high = result["classes"]["a"]["auc_interval"]
+    assert low < 0.4 < 0.6 < high
+
+
+def test_perfect_sensitivity_rests_on_the_positive_groups() -> None:
+    """Of 16 images in 16 groups 8 are positive: the interval of their sensitivity is that of 8 of 8."""
+    probabilities, targets = separated(16)
+
+    found = measure_positive_class(
+        probabilities, targets, ["a", "b"], Evaluate(positive="b"), GroupBootstrap([str(i) for i in range(16)])
+    )
+
+    assert found is not None
+    (reading,) = found["readings"]
+    assert (8, 8) == (reading["positive_groups"], reading["negative_groups"])
+    for at in reading["sensitivity_at_specificity"]:
+        assert [0.025 ** (1 / 8), 1.0] == pytest.approx(at["sensitivity_interval"])
 
 
 def test_intervals_can_be_left_out() -> None:

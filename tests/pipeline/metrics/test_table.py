@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,14 @@ from pipeline.run.run import RunResult, run
 from tests.helpers.image_sets import color_files, write_files
 
 QUICK = ["model.input_size=32", "data.group=^(.*)_", "train.epochs=1", "train.batch_size=8"]
+
+
+def average_of(average: str, place: int, probabilities: Any, targets: Any) -> float:
+    said = probabilities.argmax(axis=1)
+    found = reference.precision_recall_fscore_support(targets, said, average=average, zero_division=0)
+    return float(found[place])
+
+
 EXPECTED: dict[str, Callable[[Any, Any], float]] = {
     "accuracy": lambda p, t: reference.accuracy_score(t, p.argmax(axis=1)),
     "balanced_accuracy": lambda p, t: reference.balanced_accuracy_score(t, p.argmax(axis=1)),
@@ -28,6 +37,10 @@ EXPECTED: dict[str, Callable[[Any, Any], float]] = {
     "brier": lambda p, t: ((p - np.eye(3)[t]) ** 2).sum() / len(t),
     "log_loss": lambda p, t: -np.log(np.maximum(p[range(len(t)), t], 1e-12)).mean(),
     "expected_calibration_error": lambda p, t: reliability(p, t)["expected_calibration_error"],
+} | {
+    f"{average}_{rate}": partial(average_of, average, place)
+    for average in ("macro", "weighted")
+    for place, rate in enumerate(("precision", "recall", "f1"))
 }
 
 
@@ -69,6 +82,17 @@ def test_values_are_finite_where_a_class_is_missing(targets: list[int]) -> None:
     values = [metric.compute(Predictions(probabilities, np.array(targets))) for metric in METRICS]
 
     assert all(math.isfinite(value) for value in values)
+
+
+@pytest.mark.parametrize("targets", [[0, 0, 0, 1], [1, 1, 2, 2], [2, 2, 2, 2]])
+def test_averages_are_scikit_learns_where_a_class_is_missing(targets: list[int]) -> None:
+    """Classes that neither occur nor are predicted do not count; a rate without a denominator counts as 0."""
+    probabilities = np.array([[0.8, 0.1, 0.1]] * 3 + [[0.1, 0.8, 0.1]], np.float32)
+
+    for metric in METRICS:
+        if metric.name.startswith(("macro_", "weighted_")):
+            expected = EXPECTED[metric.name](probabilities, np.array(targets))
+            assert expected == pytest.approx(metric.compute(Predictions(probabilities, np.array(targets)))), metric.name
 
 
 def test_measure_holds_the_whole_table() -> None:

@@ -76,9 +76,9 @@ def test_compare_prints_tables(tmp_path: Path, pair: ModelStore, capsys: pytest.
     assert 0 == main(["compare", "colours/1", "colours/2", *flags(tmp_path)])
 
     output = capsys.readouterr().out
-    assert "colours/1 and colours/2 on 12 test images that neither was trained on" in output
+    assert "colours/1 and colours/2 on 12 test images in 12 groups that neither was trained on" in output
     assert "only colours/1 right: 0; only colours/2 right: 0; McNemar p = 1" in output
-    assert "accuracy of colours/2 minus colours/1: +0.0000 [0.0000, 0.0000]" in output
+    assert "accuracy of colours/2 minus colours/1: +0.0000 [-0.2646, 0.2646]" in output  # Clopper-Pearson, 0 of 12
 
 
 def test_images_that_one_was_trained_on_are_left_out(
@@ -141,8 +141,8 @@ def test_evaluate_measures_a_version_on_a_set(
     assert 0 == main(["evaluate", "colours", str(images.folder), f"--out={out}", *flags(tmp_path)])
 
     output = capsys.readouterr().out
-    assert "colours/2 on 12 images of set" in output
-    assert "accuracy: 1.0000 [1.0000, 1.0000]" in output
+    assert "colours/2 on 12 images in 12 groups of set" in output
+    assert "accuracy: 1.0000 [0.7354, 1.0000]" in output
     assert "1 of 13 images cannot be read" in caplog.text
     found = json.loads(out.read_text())
     assert (12, 1, 0, 1.0) == (found["images"], found["unreadable"], found["trained_on"], found["accuracy"])

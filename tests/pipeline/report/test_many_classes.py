@@ -38,7 +38,7 @@ def test_tables_of_many_classes_are_cut_with_a_count(tmp_path: Path) -> None:
     write_report(tmp_path / "report.html", document(labels) | {"recipe_yaml": ""})
 
     html = (tmp_path / "report.html").read_text()
-    assert 51 == len(rows_of(html, "Classes"))
+    assert 53 == len(rows_of(html, "Classes"))  # with the header and two averages
     assert "And 250 more classes: metrics.json has all of them." in html
     images = rows_of(html, "Images")
     assert ["250 more classes", "25000", "25000", "25000"] == images[-2]
@@ -59,7 +59,7 @@ def test_the_declared_order_is_that_of_every_table_and_figure(tmp_path: Path) ->
 
     html = (tmp_path / "report.html").read_text()
     order = ["normal", "suspect", "glaucoma"]
-    assert order == [row[0] for row in rows_of(html, "Classes")[1:]]
+    assert [*order, "macro average", "weighted average"] == [row[0] for row in rows_of(html, "Classes")[1:]]
     assert [["", "train"], ["normal", "2"], ["suspect", "3"], ["glaucoma", "1"], ["all", "6"]] == rows_of(
         html, "Images"
     )

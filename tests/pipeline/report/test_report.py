@@ -85,6 +85,8 @@ def document(labels: list[str]) -> dict[str, Any]:
                 "threshold": 0.41,
                 "sensitivity": 0.93,
                 "specificity": 0.8,
+                "positive_groups": 70,
+                "negative_groups": 110,
                 "validation": {"sensitivity": 0.95, "specificity": 0.82},
             }
         ],
@@ -153,6 +155,10 @@ def test_report_shows_the_numbers(folder: Path, name: str) -> None:
     for values in test["classes"].values():
         assert f"{values['auc']:.3f}" in text
         assert "{:.3f} to {:.3f}".format(*values["auc_interval"]) in text
+    assert f"On 300 test images in {test['groups']} groups" in text
+    for average in ("macro", "weighted"):
+        figures = [f"{100 * test[f'{average}_{rate}']:.1f} %" for rate in ("precision", "recall", "f1")]
+        assert f"{average}average{''.join(figures)}".replace(" ", "") in re.sub(r"\s", "", text)
     for words in ("Trying things.", "as drawn", "Finding glaucoma", "glaucoma + suspect", "Quadratic kappa", "0.41"):
         assert words in text
     assert "undecodable image: 2" in text
