@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from contract.image import decode_image, read_header
 from pipeline.audit.duplicates import near_pairs
 from pipeline.audit.findings import Finding, Level, counted, each
 from pipeline.audit.leakage import find_copies, find_near_copies, find_split_groups
+from pipeline.audit.name_groups import suggest_rule
 from pipeline.audit.quality import FLAT, find_quality
 from pipeline.data.groups import NearPair, is_grouped
 from pipeline.data.image_files import describe_counts
@@ -32,6 +34,7 @@ _IMBALANCE = 5  # times as many images in the largest class as in the smallest
 _NOTES = frozenset({".csv", ".html", ".json", ".md", ".parquet", ".pdf", ".txt", ".xlsx", ".xml", ".yaml"})
 _WAYS_ROUND = {
     "two_labels": "decide which label is right and remove the other copy",
+    "groups_across_splits": "move each group to one side, or accept invalid test metrics with --allow-leakage",
     "leaked_copies": "remove them from one side, or accept invalid test metrics with --allow-leakage",
 }
 
@@ -131,7 +134,7 @@ def check_audit(found: Audit, labels: Sequence[str], data: Data) -> None:
         return
     lines = []
     for finding in errors:
-        entries = [f"  {' = '.join(entry)}" for entry in finding.images[:_SHOWN]]
+        entries = [f"  {finding.describe_entry(entry)}" for entry in finding.images[:_SHOWN]]
         if finding.code == "unreadable":
             entries = [f"  {problem.path}: {problem.message}" for problem in found.problems[:_SHOWN]]
         more = len(finding.images) - len(entries)
@@ -203,7 +206,17 @@ def _find_missing_groups(examples: Sequence[Example], data: Data) -> list[Findin
         "belongs together with --set data.group=REGEX on file names, or keep look-alikes together with "
         "--set data.group=near-duplicates"
     )
-    return [Finding("warning", "no_group_rule", words)]
+    rule = suggest_rule(examples)
+    if rule is None:
+        return [Finding("warning", "no_group_rule", words)]
+    images = sum(len(paths) for paths in rule.groups)
+    torn = f", {rule.num_torn} of them on more than one side of the split" if rule.num_torn else ""
+    option = shlex.quote(f"data.group={rule.pattern}")
+    words = (
+        f"No group rule, but file names share prefixes: --set {option} puts {images} images into "
+        f"{counted(len(rule.groups), 'group')}{torn}"
+    )
+    return [Finding("warning", "no_group_rule", words, rule.groups)]
 
 
 def _conclusion(finding: Finding) -> str:

@@ -10,6 +10,8 @@ from pipeline.run_warnings import Weight
 
 Level = Literal["error", "warning"]
 _NAMED = 3  # images or pairs named in one line
+_MEMBERS = 4  # images named of one group
+_GROUPS = frozenset({"groups_across_splits", "groups_in_validation", "no_group_rule"})
 # Codes that say more than a picture's quality does.
 _WEIGHTS = {
     "leaked_copies": Weight.FIGURES,
@@ -18,6 +20,7 @@ _WEIGHTS = {
     "two_labels": Weight.LEAKAGE,
     "near_two_labels": Weight.LEAKAGE,
     "copies_in_validation": Weight.LEAKAGE,
+    "groups_in_validation": Weight.LEAKAGE,
     "near_copies": Weight.LEAKAGE,
     "copies": Weight.LEAKAGE,
     "no_group_rule": Weight.LEAKAGE,
@@ -50,9 +53,16 @@ class Finding:
     @property
     def line(self) -> str:
         """The message with the first few images."""
-        named = ["; ".join(" = ".join(entry) for entry in self.images[:_NAMED])] if self.images else []
+        named = ["; ".join(map(self.describe_entry, self.images[:_NAMED]))] if self.images else []
         more = [f"{len(self.images) - _NAMED} more"] if len(self.images) > _NAMED else []
         return self.message + (f" ({' and '.join(named + more)})" if named else "")
+
+    def describe_entry(self, entry: Sequence[str]) -> str:
+        """Return the images of one entry: copies are joined by `=`, members of a group are cut with a count."""
+        if self.code not in _GROUPS:
+            return " = ".join(entry)
+        more = [f"{len(entry) - _MEMBERS} more"] if len(entry) > _MEMBERS else []
+        return " and ".join([", ".join(entry[:_MEMBERS]), *more])
 
 
 def counted(count: int, noun: str, verb: str = "") -> str:

@@ -18,6 +18,10 @@ _COPIES = {
     "copies_in_validation": "in train and, the same, in val",
     "copies": "there more than once",
 }
+_TORN_GROUPS = {
+    "groups_across_splits": "in the test set and outside it: the test figures are flattered",
+    "groups_in_validation": "in train and in val: the validation figures are flattered",
+}
 
 
 def find_copies(examples: Sequence[Example], pixels_sha256: Sequence[str], data: Data) -> list[Finding]:
@@ -67,21 +71,31 @@ def find_near_copies(examples: Sequence[Example], pairs: Iterable[NearPair]) -> 
 
 
 def find_split_groups(examples: Sequence[Example], data: Data) -> list[Finding]:
-    """Return a warning on groups, such as patients, that the set's own folders put on more than one side."""
+    """Return findings on groups that the set's own folders put on more than one side.
+
+    Groups in test and elsewhere are an error unless the recipe allows them, as copies are; in train and val a warning.
+    """
     if data.group == NEAR_DUPLICATES:  # already told as near copies
         return []
     members: dict[str, list[Example]] = defaultdict(list)
     for example in examples:
         members[group_of(example, data)].append(example)
-    torn = {group: found for group, found in members.items() if len({e.split for e in found}) > 1}
-    if not torn:
-        return []
-    words = (
-        f"{counted(len(torn), 'group', 'is')} on more than one side of the split that the set's folders make: "
-        "the numbers are flattered"
-    )
-    entries = tuple(tuple(e.path for e in torn[group]) for group in sorted(torn))
-    return [Finding("warning", "groups_across_splits", words, entries)]
+    found: dict[str, Entries] = {code: [] for code in _TORN_GROUPS}
+    for _, images in sorted(members.items()):
+        sides = {image.split for image in images}
+        if len(sides) > 1:
+            code = "groups_across_splits" if "test" in sides else "groups_in_validation"
+            found[code].append(tuple(image.path for image in images))
+    return [
+        Finding(
+            "error" if code == "groups_across_splits" and not data.allow_leakage else "warning",
+            code,
+            f"{counted(len(found[code]), 'group', 'is')} {words}",
+            tuple(found[code]),
+        )
+        for code, words in _TORN_GROUPS.items()
+        if found[code]
+    ]
 
 
 def _kinds_of(copies: Sequence[Example]) -> list[str]:

@@ -30,7 +30,8 @@ class Data(SettingsBase):
             None: the group column of a table that has one, else every image is its own group.
         color: "rgb" or "grey".
         on_unreadable: "refuse" stops before training when a file cannot be decoded, "skip" leaves it out and says so.
-        allow_leakage: let test images be copies of training images; the numbers are worth nothing then.
+        allow_leakage: let test images be copies of training images, or of their groups; the numbers are worth nothing
+            then.
         near_distance: two images are near copies when at most this many of the 256 bits of their perceptual hashes
             differ. 16 finds what was resized or compressed again; 40 also what was cropped or turned by a hair.
         columns: for tables, the names of the columns, such as {path: file, label: diagnosis}.

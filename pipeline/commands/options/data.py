@@ -8,7 +8,9 @@ import json
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
     """Add --allow-leakage and --zip-encoding."""
-    parser.add_argument("--allow-leakage", action="store_true", help="let test images be copies of training images")
+    parser.add_argument(
+        "--allow-leakage", action="store_true", help="let test images be copies of training images, or share groups"
+    )
     add_zip_encoding(parser)
 
 

@@ -176,6 +176,52 @@ def test_patients_on_two_sides_are_found(tmp_path: Path) -> None:
     assert (("test/a/traina0_9.png", "train/a/traina0_0.png"),) == found["groups_across_splits"]
 
 
+def test_groups_on_two_sides_stop_a_run_unless_they_are_allowed(tmp_path: Path) -> None:
+    """Four of four groups in the test set are in train too: an error, by name a warning."""
+    torn = {
+        f"test/{label}/train{label}{i}_9.png": encoded(photograph(50 + i + 9 * (label == "b")))
+        for label in "ab"
+        for i in (0, 1)
+    }
+    files = {path: data for path, data in photographs().items() if path.startswith("train/")} | torn
+    words = (
+        r"test/a/traina0_9\.png, train/a/traina0_0\.png\n(.*\n)*"
+        r"4 groups are in the test set and outside it: the test figures are flattered, named above: "
+        r"move each group to one side, or accept invalid test metrics with --allow-leakage"
+    )
+
+    with pytest.raises(DatasetError, match=words):
+        check_audit(audited(tmp_path, files), ("a", "b"), GROUPED)
+    allowed = Data(group=GROUPED.group, allow_leakage=True)
+    check_audit(audited(tmp_path, files, allowed), ("a", "b"), allowed)
+    assert ["groups_across_splits"] == list(found_in(tmp_path, files, allowed))
+
+
+def test_groups_in_train_and_val_are_a_warning(tmp_path: Path) -> None:
+    """The test figures stay valid, as with copies in train and val."""
+    found = audited(
+        tmp_path,
+        photographs() | {"val/a/traina0_9.png": encoded(photograph(77)), "val/b/x_1.png": encoded(photograph(78))},
+    )
+
+    assert [("warning", "groups_in_validation")] == [(finding.level, finding.code) for finding in found.findings]
+
+
+def test_a_group_column_counts_as_a_rule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Groups of a table on both sides of its split column stop `run`."""
+    paths = [f"{label}{i}.png" for label in "ab" for i in range(6)]
+    files = {path: encoded(photograph(i)) for i, path in enumerate(paths)}
+    rows = [f"{path},{path[0]},P{i},{'test' if i % 3 == 0 else 'train'}" for i, path in enumerate(paths)]
+    rows[1] = f"{paths[1]},a,P0,train"
+    write_files(tmp_path / "set", files | {"list.csv": "\n".join(["path,label,group,split", *rows]).encode()})
+
+    flags = [f"--runs-dir={tmp_path / 'runs'}", f"--models-dir={tmp_path / 'models'}", "--name=eyes"]
+    assert 1 == main(["run", str(tmp_path / "set/list.csv"), "--recipe=demo", *flags])
+
+    assert "1 group is in the test set and outside it" in capsys.readouterr().err
+    assert not (tmp_path / "models").exists()
+
+
 def test_uneven_and_missing_classes_are_found(tmp_path: Path) -> None:
     """Six times as many of one class, and a class without test images, are said."""
     few = {"train/a/traina0_0.png", "train/a/traina1_1.png"}
@@ -188,6 +234,26 @@ def test_without_a_group_rule_there_is_one_warning(tmp_path: Path) -> None:
     """A rule, or look-alikes kept together, silences it."""
     assert ["no_group_rule"] == list(found_in(tmp_path, photographs(), Data()))
     assert {} == found_in(tmp_path, photographs(), Data(group="near-duplicates"))
+
+
+def test_the_rule_that_names_suggest_is_said_and_holds(tmp_path: Path) -> None:
+    """P001_L in train and P001_R in test: the warning gives the option, and with it the run is refused."""
+    files = {
+        f"{split}/{label}/P{100 * (label == 'b') + i:03}_{side}.png": encoded(
+            photograph(1000 * (label == "b") + 10 * i + (side == "R"))
+        )
+        for split, side in (("train", "L"), ("test", "R"))
+        for label in "ab"
+        for i in range(6)
+    }
+
+    (finding,) = audited(tmp_path, files, Data()).findings
+
+    assert ("warning", "no_group_rule") == (finding.level, finding.code)
+    option = r"--set 'data.group=^(P\d+)' puts 24 images into 12 groups, 12 of them on more than one side of the split"
+    assert option in finding.message
+    assert ("test/a/P000_R.png", "train/a/P000_L.png") in finding.images
+    assert {"groups_across_splits"} == set(found_in(tmp_path, files, Data(group=r"^(P\d+)")))
 
 
 BAD = {
