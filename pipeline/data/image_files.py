@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from PIL import Image
-
 from contract.errors import ImageError, UnsupportedImageError
-from contract.image import FORMATS, read_header
+from contract.image import read_header
+from contract.images.formats import find_format
 
 # A file with one of these is an image, a damaged one too.
 IMAGE_SUFFIXES = frozenset(
@@ -44,6 +42,7 @@ _SYSTEM_NAMES = {
         "__pycache__",
     )
 }
+_FORMATS_OF_EXTRAS = ("HEIC", "DICOM")  # without its extra, the decoder gives advice on such a file
 _BMP_HEADER_BYTES = (12, 40, 52, 56, 64, 108, 124)
 
 
@@ -90,18 +89,18 @@ def judge_content(path: str, read_head: Callable[[str], bytes], read: Callable[[
     """Return True for an image that the decoder reads, its advice for another picture, and False for other files."""
     try:
         head = read_head(path)
-        if _is_known(head):
-            return True
-        if not _is_picture(head):
+        if head[:2] == b"BM" and not _is_bitmap(head):
             return False
-        read_header(read(path))
+        name = find_format(head)
+        if name in _FORMATS_OF_EXTRAS:
+            read_header(read(path))
+        return name is not None
     except UnsupportedImageError as err:
         return str(err).partition("Received: ")[2] or str(err)
     except ImageError:  # an image, and a damaged one: the audit names it
         return True
     except OSError:
         return False
-    return True
 
 
 def count_suffixes(paths: Iterable[PurePosixPath]) -> dict[str, int]:
@@ -145,21 +144,6 @@ def is_visible(path: PurePosixPath) -> bool:
     return not any(system_kind(part) for part in path.parts)
 
 
-def _is_known(head: bytes) -> bool:
-    """Return whether a file begins as one of the decoder's formats."""
-    if head[:2] == b"BM":  # two letters, with which a text may begin as well
-        return int.from_bytes(head[14:18], "little") in _BMP_HEADER_BYTES
-    return any(accept(head[:16]) is True for accept in _accepts())
-
-
-def _is_picture(head: bytes) -> bool:
-    """Return whether a file begins as a picture of which the decoder has something to say."""
-    return head[128:132] == b"DICM" or head[4:8] == b"ftyp"
-
-
-@functools.cache
-def _accepts() -> list[Callable[[bytes], bool | str]]:
-    """Return the functions by which Pillow knows the decoder's formats from a file's first 16 bytes."""
-    Image.init()
-    found = [Image.OPEN[name][1] for name in FORMATS if name in Image.OPEN]
-    return [accept for accept in found if accept is not None]
+def _is_bitmap(head: bytes) -> bool:
+    """Return whether a file that begins with BM, as a text may, is a BMP image."""
+    return int.from_bytes(head[14:18], "little") in _BMP_HEADER_BYTES

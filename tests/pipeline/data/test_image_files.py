@@ -12,11 +12,11 @@ from pipeline.errors import DatasetError
 from pipeline.evaluation.score_folder import walk_images
 from tests.contract.images import test_dicom
 from tests.helpers.extras import hide_package
+from tests.helpers.fixtures import FIXTURES
 from tests.helpers.image_sets import png, write_files
 
 IMAGE = png()
 DICOM = bytes(128) + b"DICM" + bytes(200)
-HEIC = b"\0\0\0\x18ftypheic" + bytes(200)
 
 
 def encoded(kind: str) -> bytes:
@@ -120,6 +120,46 @@ def test_set_of_dicom_files_gets_the_decoders_advice(
 
     name = suffix or "(no suffix)"
     assert f"6 files, none of them an image (6 {name} (a DICOM file; " in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+@pytest.mark.parametrize("brand", ["heic", "heix", "hevc", "hevx", "heim", "heis", "mif1", "msf1", "mif2"])
+def test_heic_files_get_the_decoders_advice_whatever_their_brand(
+    tmp_path: Path, brand: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the extra that reads them."""
+    hide_package(monkeypatch, "pi_heif")
+    data = b"\0\0\0\x18ftyp" + brand.encode() + b"\0\0\0\0mif1heic" + bytes(200)
+
+    dataset = read_set(tmp_path, kind, {"a/1.png": IMAGE, "b/2.png": IMAGE, "b/3.heic": data, "b/4": data})
+
+    assert ["a/1.png", "b/2.png"] == [example.path for example in dataset.examples]
+    assert {"(no suffix)": 1, ".heic": 1} == dataset.ignored
+    for name in dataset.ignored:
+        assert dataset.advice[name].startswith("a HEIC image; install Fovea's extra 'heic'")
+
+
+def test_set_of_heic_and_avif_files_is_read(tmp_path: Path) -> None:
+    """With the extra, whatever the brand and the suffix."""
+    files = {}
+    for name, data in {"HEIC": (FIXTURES / "drawing.heic").read_bytes(), "AVIF": encoded("AVIF")}.items():
+        for brand in (data[8:12], b"mif1", b"msf1"):
+            files[f"{name}/{brand.decode()}"] = data[:8] + brand + data[12:]
+
+    dataset = ingest(write_files(tmp_path / "set", files))
+
+    assert sorted(files) == sorted(example.path for example in dataset.examples)
+
+
+@pytest.mark.parametrize("brand", ["isom", "qt  ", "jp2 ", "crx "])
+def test_other_files_of_boxes_are_no_images(tmp_path: Path, brand: str) -> None:
+    """Films and raw pictures share the container with HEIC."""
+    film = b"\0\0\0\x18ftyp" + brand.encode() + bytes(200)
+
+    dataset = ingest(write_files(tmp_path / "set", {"a/1.png": IMAGE, "b/2.png": IMAGE, "b/3": film}))
+
+    assert {"(no suffix)": 1} == dataset.ignored
+    assert {} == dataset.advice
 
 
 def test_set_of_dicom_files_is_read(tmp_path: Path) -> None:
