@@ -25,7 +25,7 @@ from engine.loading import load_engine
 from engine.precision import AUTO
 from fovea.html import format_table
 from service.gateway.context.errors import RefusedImageError
-from service.gateway.http.response_json import image_document, model_document, refused_document
+from service.gateway.inference.reply_json import image_document, model_document, refused_document
 from service.results import EmbedResult, PredictResult, parse_answer, parse_embed_result, parse_prediction
 
 Image = str | Path | bytes | NDArray[np.uint8] | PillowImage.Image

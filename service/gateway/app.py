@@ -13,15 +13,15 @@ from service import VERSION
 from service.gateway.components import Components, build_components, components_of
 from service.gateway.context.settings import Settings
 from service.gateway.documentation.openapi import install_openapi
+from service.gateway.documentation.schemas import PredictQuery
 from service.gateway.http.access import install_access
 from service.gateway.http.addressing import install_addressing
 from service.gateway.http.cancellation import RequestCancellation
 from service.gateway.http.cors import install_cors, install_preflights
+from service.gateway.http.error_replies import install_error_handlers
 from service.gateway.http.heads import AnswerHead
 from service.gateway.http.middleware import RequestScope
 from service.gateway.http.plain_route import plain_route
-from service.gateway.http.replies import install_error_handlers
-from service.gateway.http.schemas import PredictQuery
 from service.gateway.routes import (
     embed,
     explain,

@@ -13,13 +13,13 @@ from service.gateway.bodies.json_bodies import JsonBodies
 from service.gateway.context.settings import Settings
 from service.gateway.http.admission import Admission
 from service.gateway.images.decoding import Decoder
-from service.gateway.inference.catalog import Catalog, NamedCatalog, StoreCatalog
 from service.gateway.inference.contracts import ContractCache
 from service.gateway.inference.micro_batching import MicroBatcher
 from service.gateway.inference.readiness import Readiness
+from service.gateway.inference.version_resolution import Catalog, NamedCatalog, StoreCatalog
 from service.gateway.inference.versioned_call import VersionedCall
-from service.gateway.protocols.rest_prediction import RestPredictor
 from service.gateway.protocols.signatures import SignatureCache
+from service.gateway.protocols.tensor_prediction import TensorPredictor
 from service.gateway.records.audit_log import AuditLog
 from service.gateway.records.feedback import FeedbackDesk
 from service.gateway.records.feedback_store import FeedbackStore
@@ -40,7 +40,7 @@ class Components:
     json_bodies: JsonBodies
     metrics: Metrics
     call: VersionedCall
-    rest_predictor: RestPredictor
+    tensor_predictor: TensorPredictor
     readiness: Readiness
     feedback: FeedbackDesk
     audit: AuditLog | None
@@ -93,7 +93,7 @@ def build_components(settings: Settings) -> Components:
             batcher=MicroBatcher(backend, max_batch=settings.max_batch, is_enabled=tracing is None),
             max_batch=settings.max_batch,
         ),
-        rest_predictor=RestPredictor(
+        tensor_predictor=TensorPredictor(
             backend,
             catalog,
             contracts=contracts,

@@ -1,1 +1,1 @@
-"""The OpenAPI document of the gateway."""
+"""The OpenAPI document of the gateway, and the schemas of its queries and replies."""

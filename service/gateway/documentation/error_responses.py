@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from service.gateway.http.schemas import ErrorReply
+from service.gateway.documentation.schemas import ErrorReply
 
 _MEANINGS = {
     400: "Malformed request, or an image that cannot be decoded.",

@@ -16,7 +16,7 @@ from service.gateway.access.rate_limits import RateLimiter, name_address
 from service.gateway.context.errors import ForbiddenError, GatewayError, UnauthorizedError
 from service.gateway.context.request_context import RequestContext, context_of, name_route
 from service.gateway.context.settings import Settings
-from service.gateway.http.replies import error_reply
+from service.gateway.http.error_replies import error_reply
 from service.gateway.telemetry.logs import HEALTH_PATHS, QUIET_ROUTES
 
 OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/favicon.ico"}) | HEALTH_PATHS

@@ -18,7 +18,7 @@ from service.gateway.context.errors import DeadlineError, GatewayError
 from service.gateway.context.request_context import context_of, name_route
 from service.gateway.http.access import name_caller
 from service.gateway.http.admission import Admission
-from service.gateway.http.replies import error_reply
+from service.gateway.http.error_replies import error_reply
 
 _WATCH_AFTER_S = 0.05  # most requests are answered sooner, and then need no task that watches the connection
 _HEADER = HEADER.encode()

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.gateway.context.errors import ForbiddenError
 from service.gateway.context.request_context import name_route
 from service.gateway.context.settings import Settings
-from service.gateway.http.replies import error_reply
+from service.gateway.http.error_replies import error_reply
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
 

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.gateway.context.errors import GatewayError
 from service.gateway.context.prefixes import ASKED_PATH
 from service.gateway.context.request_context import HEADER, RequestContext, open_context
-from service.gateway.http.replies import error_reply
+from service.gateway.http.error_replies import error_reply
 from service.gateway.telemetry.logs import RequestLine, log_request, set_logged_request_id
 from service.gateway.telemetry.metrics import Metrics
 

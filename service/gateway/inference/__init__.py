@@ -1,1 +1,1 @@
-"""Predictions and explanations by one version: catalog, attempts, contracts, readiness, micro-batching."""
+"""Predictions, explanations and embeddings by one version: resolution, contracts, readiness, batching, replies."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.gateway.context.errors import BrokenContractError, NoEmbeddingError
-from service.gateway.inference.answers import Embedded
+from service.gateway.inference.image_results import Embedded
 from service.gateway.inference.prediction import find_warnings
 from service.gateway.inference.signature import Served
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from contract.model import ModelContract
 from contract.predictions import decide
 from service.gateway.context.errors import BrokenContractError, InvalidValueError, NoExplanationError
-from service.gateway.inference.answers import Classified, Explanation
+from service.gateway.inference.image_results import Classified, Explanation
 from service.gateway.inference.prediction import check_top, find_warnings, name_classes
 from service.gateway.inference.signature import PROBABILITIES, Served
 

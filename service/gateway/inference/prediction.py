@@ -14,7 +14,7 @@ from contract.model import ModelContract
 from contract.novelty import WARNING
 from contract.predictions import Prediction, decide, decode_predictions
 from service.gateway.context.errors import BrokenContractError, InvalidValueError
-from service.gateway.inference.answers import Classified
+from service.gateway.inference.image_results import Classified
 from service.gateway.inference.signature import PREDICT, PROBABILITIES, Served
 
 DEFAULT_TOP = 3

@@ -21,9 +21,9 @@ from service.gateway.context.errors import (
     NotLoadedError,
     UnavailableError,
 )
-from service.gateway.inference.catalog import Catalog, Choice
 from service.gateway.inference.contracts import ContractCache
 from service.gateway.inference.signature import PREDICT, PROBABILITIES
+from service.gateway.inference.version_resolution import Catalog, Choice
 from service.gateway.telemetry.metrics import Metrics
 
 logger = logging.getLogger("fovea.readiness")

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from service.gateway.backend.backend import Backend, ModelReply
 from service.gateway.context.request_context import RequestContext
 from service.gateway.images.decoding import Decoder
-from service.gateway.images.request_images import RequestImages
+from service.gateway.images.image_batches import ImageBatches
 from service.gateway.images.uploads import Upload
-from service.gateway.inference.answers import Answer
-from service.gateway.inference.attempts import Attempts
-from service.gateway.inference.catalog import Catalog, Choice
 from service.gateway.inference.contracts import ContractCache
+from service.gateway.inference.fallback_versions import Attempts
+from service.gateway.inference.image_results import Answer
 from service.gateway.inference.micro_batching import BatchedRequest, MicroBatcher
 from service.gateway.inference.signature import IMAGES, Served, Signature
+from service.gateway.inference.version_resolution import Catalog, Choice
 from service.gateway.telemetry.metrics import Metrics
 
 T = TypeVar("T")
@@ -75,7 +75,7 @@ class VersionedCall:
             NotFoundError: if there is no such model, version or label.
             GatewayError: if the model server fails, or as `signature` says.
         """
-        images = RequestImages(uploads, context, self._decoder, metrics=self._metrics, max_batch=self._max_batch)
+        images = ImageBatches(uploads, context, self._decoder, metrics=self._metrics, max_batch=self._max_batch)
         task = _Task(signature, images, context)
         attempts = Attempts(self._catalog, self._contracts, choice)
         async for attempt in attempts:
@@ -134,5 +134,5 @@ class _Task(Generic[T]):
     """One request on its way: what is run, on which images, for whom."""
 
     signature: Signature[T]
-    images: RequestImages
+    images: ImageBatches
     context: RequestContext

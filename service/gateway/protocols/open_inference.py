@@ -1,7 +1,7 @@
 """The Open Inference Protocol's bodies (KServe's v2): requests, replies, metadata of models.
 
 Tensors are JSON, or binary data after it (`tensor_binary.py`). Beyond the protocol, `BYTES` where a model of Fovea
-takes pixels are image files, in JSON as base64 (`rest_prediction.py`).
+takes pixels are image files, in JSON as base64 (`tensor_prediction.py`).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from service.gateway.bodies.json_document import Load, echo, load_object
 from service.gateway.context.errors import BrokenContractError, InvalidArgumentError, TooManyImagesError
 from service.gateway.context.settings import MOST_IMAGES
 from service.gateway.protocols.classification import rank_classes
-from service.gateway.protocols.rest_format import dump_reply, to_json
-from service.gateway.protocols.rest_prediction import TensorReply
 from service.gateway.protocols.tensor_binary import HEADER, cut_binary, read_elements, read_tensor, write_tensor
 from service.gateway.protocols.tensor_json import B64, Elements, TensorSpec, build_array, check_shape, show_shape
+from service.gateway.protocols.tensor_prediction import TensorReply
+from service.gateway.protocols.tensorflow_rest import dump_reply, to_json
 
 EXTENSIONS: Final = ("binary_tensor_data", "classification")
 BINARY_TYPE: Final = "application/octet-stream"

@@ -24,7 +24,7 @@ from contract.predictions import Prediction
 from service.gateway.context.errors import RefusedImageError, StorageError
 from service.gateway.context.request_context import RequestContext
 from service.gateway.images.uploads import Upload
-from service.gateway.inference.answers import Answer, Classified, Embedded, Explanation
+from service.gateway.inference.image_results import Answer, Classified, Embedded, Explanation
 
 Build = Callable[[], Mapping[str, Any]]
 

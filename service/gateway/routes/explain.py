@@ -14,14 +14,14 @@ from service.gateway.components import Wired
 from service.gateway.context.errors import InvalidValueError, RefusedImageError
 from service.gateway.context.request_context import RequestContext, context_of
 from service.gateway.documentation.error_responses import error_replies
+from service.gateway.documentation.schemas import ExplainQuery, ExplainReply
 from service.gateway.http.content_negotiation import prefers, read_accept
-from service.gateway.http.replies import json_reply
-from service.gateway.http.response_json import class_document, dump, image_document, model_document, refused_document
-from service.gateway.http.schemas import ExplainQuery, ExplainReply
+from service.gateway.http.error_replies import json_reply
 from service.gateway.images.uploads import Upload, UploadLimits, read_uploads
-from service.gateway.inference.answers import Answer, Explanation
-from service.gateway.inference.catalog import Choice
 from service.gateway.inference.explanation import ExplainSignature
+from service.gateway.inference.image_results import Answer, Explanation
+from service.gateway.inference.reply_json import class_document, dump, image_document, model_document, refused_document
+from service.gateway.inference.version_resolution import Choice
 from service.gateway.records.audit_log import describe_answer
 from service.gateway.routes.request_schemas import image_body
 

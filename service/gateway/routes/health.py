@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from service.gateway.components import Wired
 from service.gateway.context.errors import NotFoundError, NotReadyError
 from service.gateway.documentation.error_responses import error_replies
-from service.gateway.http.schemas import HealthReply, ReadyReply
+from service.gateway.documentation.schemas import HealthReply, ReadyReply
 
 router = APIRouter(tags=["operation"])
 

@@ -23,9 +23,7 @@ from service.gateway.context.errors import (
     VersionNotFoundError,
 )
 from service.gateway.documentation.error_responses import error_replies
-from service.gateway.http.content_negotiation import prefers, read_accept
-from service.gateway.http.replies import json_reply
-from service.gateway.http.schemas import (
+from service.gateway.documentation.schemas import (
     LoadStatus,
     ModelReply,
     ModelsReply,
@@ -34,6 +32,8 @@ from service.gateway.http.schemas import (
     VersionState,
     VersionStatusEntry,
 )
+from service.gateway.http.content_negotiation import prefers, read_accept
+from service.gateway.http.error_replies import json_reply
 
 router = APIRouter(tags=["models"])
 

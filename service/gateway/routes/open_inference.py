@@ -14,8 +14,8 @@ from service.gateway.backend.backend import AVAILABLE
 from service.gateway.components import Wired
 from service.gateway.context.errors import InvalidArgumentError, VersionNotFoundError
 from service.gateway.documentation.error_responses import text_error_replies
-from service.gateway.inference.attempts import missing_version
-from service.gateway.inference.catalog import Choice
+from service.gateway.inference.fallback_versions import missing_version
+from service.gateway.inference.version_resolution import Choice
 from service.gateway.protocols.open_inference import (
     BINARY_TYPE,
     EXTENSIONS,
@@ -26,9 +26,9 @@ from service.gateway.protocols.open_inference import (
     describe_outputs,
     parse_infer,
 )
-from service.gateway.protocols.rest_prediction import DEFAULT_SIGNATURE
 from service.gateway.protocols.signatures import read_inputs, read_outputs
 from service.gateway.protocols.tensor_binary import read_json_bytes
+from service.gateway.protocols.tensor_prediction import DEFAULT_SIGNATURE
 from service.gateway.routes.health import report_readiness
 from service.gateway.routes.request_schemas import EXAMPLE_B64, inline_schema
 from service.gateway.routes.tensors import answer_tensors
@@ -237,7 +237,7 @@ async def _infer(request: Request, choice: Choice, wired: Wired) -> Response:
 
 
 async def _describe(choice: Choice, wired: Wired) -> ModelMetadata:
-    name, version, signatures = await wired.rest_predictor.describe(choice)
+    name, version, signatures = await wired.tensor_predictor.describe(choice)
     if DEFAULT_SIGNATURE not in signatures:
         raise InvalidArgumentError(f"expected a model with the signature {DEFAULT_SIGNATURE!r}. Received: one without")
     signature = signatures[DEFAULT_SIGNATURE]

@@ -12,9 +12,9 @@ from google.protobuf.json_format import MessageToDict
 from contract.tensors import get_model_metadata_pb2
 from service.gateway.components import Wired
 from service.gateway.context.errors import InvalidArgumentError
-from service.gateway.http.replies import json_reply
-from service.gateway.inference.catalog import Choice
-from service.gateway.protocols.rest_format import parse_request
+from service.gateway.http.error_replies import json_reply
+from service.gateway.inference.version_resolution import Choice
+from service.gateway.protocols.tensorflow_rest import parse_request
 from service.gateway.routes.tensorflow_schemas import METADATA, PREDICT
 from service.gateway.routes.tensors import answer_tensors
 
@@ -89,7 +89,7 @@ async def _predict(request: Request, choice: Choice, wired: Wired) -> Response:
 
 
 async def _describe(choice: Choice, wired: Wired) -> Response:
-    name, version, signatures = await wired.rest_predictor.describe(choice)
+    name, version, signatures = await wired.tensor_predictor.describe(choice)
     message = get_model_metadata_pb2.SignatureDefMap(signature_def=signatures)
     document = MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
     reply = {

@@ -11,8 +11,8 @@ from service.gateway.bodies.json_document import Load
 from service.gateway.components import Components
 from service.gateway.context.request_context import context_of
 from service.gateway.images.uploads import UploadLimits, read_body
-from service.gateway.inference.catalog import Choice
-from service.gateway.protocols.rest_prediction import TensorRequest
+from service.gateway.inference.version_resolution import Choice
+from service.gateway.protocols.tensor_prediction import TensorRequest
 from service.gateway.records.audit_log import describe_bodies
 
 
@@ -38,7 +38,7 @@ async def answer_tensors(
     context = context_of(request.scope)
     body = await read_body(request, context, UploadLimits(wired.settings.max_body_bytes, wired.settings.max_images))
     async with wired.admission.place():
-        answer = await wired.rest_predictor.predict(context, body, choice, parse, json_bytes=json_bytes)
+        answer = await wired.tensor_predictor.predict(context, body, choice, parse, json_bytes=json_bytes)
     reply = answer.reply
     if wired.audit is not None:
         contract = wired.contracts.peek(answer.name, answer.version)

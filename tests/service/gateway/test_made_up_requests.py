@@ -17,8 +17,8 @@ from contract.tensors import types_pb2
 from service.gateway.context.errors import GatewayError, InvalidArgumentError, TooManyImagesError
 from service.gateway.http.content_negotiation import prefers
 from service.gateway.protocols.open_inference import parse_infer
-from service.gateway.protocols.rest_format import parse_request, split_inputs
 from service.gateway.protocols.tensor_json import TensorSpec, build_array
+from service.gateway.protocols.tensorflow_rest import parse_request, split_inputs
 from tests.contract.images import test_dicom
 from tests.helpers.fixtures import FIXTURES
 from tests.helpers.odd_images import picture, write

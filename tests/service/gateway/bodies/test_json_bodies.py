@@ -19,7 +19,7 @@ from service.gateway.bodies.json_bodies import JsonBodies
 from service.gateway.bodies.json_document import decode_base64, echo, load_object
 from service.gateway.bodies.json_reader import JsonReader
 from service.gateway.context.errors import InvalidArgumentError, TooMuchJsonError, UnavailableError
-from service.gateway.protocols.rest_format import dump_reply, to_json
+from service.gateway.protocols.tensorflow_rest import dump_reply, to_json
 from tests.service.gateway.conftest import StartGateway
 
 LONG = 160_000  # numbers; more than the gateway parses itself

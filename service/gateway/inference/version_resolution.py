@@ -1,4 +1,4 @@
-"""Finds the served models and the version that each request means.
+"""Resolves the model, version or label of a request to the versions that may answer; lists the served models.
 
 With a model store the index decides, and every request names a version. Without one, the model server's newest
 AVAILABLE version answers, and requests that ask for no version leave the choice to it.

@@ -1,4 +1,4 @@
-"""The images of one request on their way to the model server and back."""
+"""Makes batches of the images of one request, and puts the results back in the order of the request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from service.gateway.telemetry.metrics import Metrics
 T = TypeVar("T")
 
 
-class RequestImages:
+class ImageBatches:
     """The images of one request, decoded once for each way of preparing them.
 
     Args:

@@ -14,8 +14,8 @@ from starlette.testclient import TestClient
 
 from contract.tensors import types_pb2
 from service.gateway.context.errors import InvalidArgumentError
-from service.gateway.protocols.rest_format import build_reply, dump_reply, parse_request, split_inputs
 from service.gateway.protocols.tensor_json import TensorSpec, build_array
+from service.gateway.protocols.tensorflow_rest import build_reply, dump_reply, parse_request, split_inputs
 from tests.helpers.pictures import COLOURS, encode, truncated_jpeg
 from tests.helpers.server_process import ServerProcess
 from tests.helpers.tiny_model import VARIANTS, build_image, expected_probabilities

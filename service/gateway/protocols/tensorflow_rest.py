@@ -1,7 +1,7 @@
 """TensorFlow Serving's JSON documents: requests in row and column format, and their replies.
 
 Beyond TensorFlow Serving, `{"b64": ...}` where a model of Fovea takes pixels is an encoded image
-(`rest_prediction.py`).
+(`tensor_prediction.py`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from service.gateway.bodies.json_document import Load, echo, load_object
 from service.gateway.context.errors import InvalidArgumentError
-from service.gateway.protocols.rest_prediction import TensorReply
 from service.gateway.protocols.tensor_json import B64, TensorSpec, build_array, is_binary
+from service.gateway.protocols.tensor_prediction import TensorReply
 
 INSTANCES: Final = "instances"
 INPUTS: Final = "inputs"

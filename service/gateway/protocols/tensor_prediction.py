@@ -1,6 +1,6 @@
 """Predictions for programs that send tensors: any signature of one version.
 
-The bodies are those of TensorFlow Serving's REST API (`rest_format.py`) or of the Open Inference Protocol
+The bodies are those of TensorFlow Serving's REST API (`tensorflow_rest.py`) or of the Open Inference Protocol
 (`open_inference.py`).
 """
 
@@ -28,10 +28,10 @@ from service.gateway.context.errors import (
 )
 from service.gateway.context.request_context import RequestContext
 from service.gateway.images.decoding import Decoder
-from service.gateway.inference.attempts import Attempts
-from service.gateway.inference.catalog import Catalog, Choice
 from service.gateway.inference.contracts import ContractCache
+from service.gateway.inference.fallback_versions import Attempts
 from service.gateway.inference.signature import PREDICT
+from service.gateway.inference.version_resolution import Catalog, Choice
 from service.gateway.protocols.signatures import SignatureCache, read_inputs
 from service.gateway.protocols.tensor_json import B64, TensorSpec, decode_binary, is_binary
 from service.gateway.telemetry.metrics import Metrics
@@ -118,7 +118,7 @@ class RestAnswer:
     reply: TensorReply
 
 
-class RestPredictor:
+class TensorPredictor:
     """Answers requests with tensors.
 
     Args:

@@ -1,4 +1,4 @@
-"""Finds the version that answers a request: tries those that may, and looks again when what is served has changed."""
+"""Tries the versions that may answer a request in order, and resolves again when what is served has changed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from types import TracebackType
 
 from service.gateway.context.errors import BrokenContractError, GatewayError, NotLoadedError, VersionNotFoundError
-from service.gateway.inference.catalog import Catalog, Choice, Target
 from service.gateway.inference.contracts import ContractCache
+from service.gateway.inference.version_resolution import Catalog, Choice, Target
 
 _MAX_LOOKS = 2
 
