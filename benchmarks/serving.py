@@ -22,11 +22,11 @@ from typing import Any
 from benchmarks.limit.measure import Limit
 from benchmarks.load.plan import Plan
 from benchmarks.load.process import run_load
+from benchmarks.systems.call_stages import split_call
 from benchmarks.systems.choice import choose_rivals, choose_systems, precisions
 from benchmarks.systems.pairs import fovea_at, rivals_of
 from benchmarks.systems.rivals import Rates, Rivals, TakeTurn, compare, standing_by
 from benchmarks.systems.running import FAILURES, MAX_FAILURES, Running, failure_text, started
-from benchmarks.systems.stages import split_call
 from benchmarks.systems.system import System
 from benchmarks.workload.shared import shared_workload
 

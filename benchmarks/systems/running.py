@@ -14,8 +14,8 @@ from typing import Any
 import grpc
 
 from benchmarks.load.plan import Payload, Plan
+from benchmarks.systems.call_stages import read_totals
 from benchmarks.systems.program import Program, free_port, wait_until
-from benchmarks.systems.stages import read_totals
 from benchmarks.systems.system import Place, System
 
 _START_TIMEOUT_S = 300.0

@@ -7,8 +7,9 @@ from typing import Any
 import grpc
 
 from contract.tensors import get_model_status_pb2, model_management_pb2, model_service_pb2_grpc
-from service.modelserver.answers import answering, check_model_spec
 from service.modelserver.errors import RequestError
+from service.modelserver.grpc_errors import answering
+from service.modelserver.model_spec import check_model_spec
 from service.modelserver.serving.repository import ModelRepository
 from service.modelserver.serving.versions import ServedVersion
 from service.modelserver.watcher import ModelWatcher

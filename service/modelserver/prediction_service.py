@@ -16,8 +16,9 @@ from contract.tensors import (
     prediction_service_pb2_grpc,
 )
 from engine.requests import decode_call
-from service.modelserver.answers import answering, build_model_spec, check_model_spec, find_version, refusing
 from service.modelserver.errors import RequestError
+from service.modelserver.grpc_errors import answering, refusing
+from service.modelserver.model_spec import build_model_spec, check_model_spec, find_version
 from service.modelserver.monitoring import Metrics
 from service.modelserver.serving.repository import ModelRepository
 from service.modelserver.serving.scheduling import ModelQueue

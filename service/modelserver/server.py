@@ -13,9 +13,9 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 
 from contract.tensors import model_service_pb2_grpc, prediction_service_pb2_grpc
-from service.modelserver.answers import Refusal
 from service.modelserver.config import ModelConfig
 from service.modelserver.errors import BindError
+from service.modelserver.grpc_errors import Refusal
 from service.modelserver.health import Health, HealthService
 from service.modelserver.model_service import ModelService
 from service.modelserver.monitoring import Metrics

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from engine.engine import Engine
-from service.modelserver.serving.batching import Call, ShapeQueue, Slice
+from service.modelserver.serving.batch_queue import BatchQueue, Call, Slice
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Backlog:
         self._num_cores = num_cores
         self._num_streams = num_streams
         self._max_batch = max_batch
-        self._queues: OrderedDict[Hashable, ShapeQueue] = OrderedDict()
+        self._queues: OrderedDict[Hashable, BatchQueue] = OrderedDict()
         self._num_running = 0
 
     @property
@@ -79,7 +79,7 @@ class Backlog:
     def add(self, key: tuple[str, object, bool], call: Call) -> None:
         """Put a call behind those that have its key: signature, shapes of a row, and whether it has rows."""
         if key not in self._queues:
-            self._queues[key] = ShapeQueue(key, self._max_batch if key[2] else 1)
+            self._queues[key] = BatchQueue(key, self._max_batch if key[2] else 1)
         self._queues[key].add(call)
 
     def discard(self, call: Call) -> None:
@@ -127,9 +127,9 @@ class Backlog:
         return share
 
     @property
-    def _next_queue(self) -> ShapeQueue:
+    def _next_queue(self) -> BatchQueue:
         return next(iter(self._queues.values()))
 
-    def _drop_if_empty(self, queue: ShapeQueue) -> None:
+    def _drop_if_empty(self, queue: BatchQueue) -> None:
         if not queue.num_calls:
             self._queues.pop(queue.key, None)

@@ -22,7 +22,7 @@ from engine.engine import Arrays, CheckedCall, Engine
 from engine.errors import OverloadedError
 from engine.signatures import has_ranks, is_batched
 from service.modelserver.serving.backlog import Backlog, Batch
-from service.modelserver.serving.batching import Call, Slice, concatenate_inputs, split_outputs
+from service.modelserver.serving.batch_queue import Call, Slice, concatenate_inputs, split_outputs
 
 logger = logging.getLogger(__name__)
 

@@ -98,7 +98,7 @@ class Slice:
         return {name: array[self.start : self.stop] for name, array in self.call.inputs.items()}
 
 
-class ShapeQueue:
+class BatchQueue:
     """Calls of one signature and shape, which can share a batch; their callers take turns.
 
     Args:

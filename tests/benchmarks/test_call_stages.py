@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 
-from benchmarks.systems.stages import read_totals, split_call
+from benchmarks.systems.call_stages import read_totals, split_call
 from service.gateway.telemetry.metrics import Metrics as GatewayMetrics
 from service.modelserver.monitoring import Metrics as ServerMetrics
 from service.modelserver.serving.scheduling import BatchRecord
