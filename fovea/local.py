@@ -17,7 +17,6 @@ from PIL import Image as PillowImage
 from contract.errors import ImageError
 from contract.image import decode_image
 from contract.model import ModelContract
-from contract.novelty import WARNING
 from contract.predictions import decide, decode_predictions
 from contract.store import ModelStore
 from engine.engine import Engine
@@ -25,7 +24,9 @@ from engine.loading import load_engine
 from engine.precision import AUTO
 from fovea.html import format_table
 from service.gateway.context.errors import RefusedImageError
-from service.gateway.inference.reply_json import image_document, model_document, refused_document
+from service.gateway.http.json_text import to_json
+from service.gateway.inference.prediction import find_warnings
+from service.gateway.inference.reply_json import classified_entry, embedded_entry, model_document, refused_entry
 from service.results import EmbedResult, PredictResult, parse_answer, parse_embed_result, parse_prediction
 
 Image = str | Path | bytes | NDArray[np.uint8] | PillowImage.Image
@@ -127,7 +128,7 @@ class Model:
             pixels = [image for _, image in decoded if isinstance(image, np.ndarray)]
             computed = iter(compute(np.stack(pixels)) if pixels else [])
             entries += [
-                refused_document(name, RefusedImageError(image))
+                refused_entry(name, RefusedImageError(image))
                 if isinstance(image, ImageError)
                 else {**next(computed), "name": name}
                 for name, image in decoded
@@ -145,22 +146,17 @@ class Model:
         probabilities = np.asarray(self._engine.run("serving_default", {"images": batch})["probabilities"], np.float32)
         ranked = decode_predictions(probabilities, self.contract.labels, top)
         return [
-            image_document("", classes, decide(row, self.contract), found)
-            for row, classes, found in zip(probabilities, ranked, self._find_warnings(batch), strict=True)
+            classified_entry("", classes, decide(row, self.contract), found)
+            for row, classes, found in zip(probabilities, ranked, find_warnings(batch, self.contract), strict=True)
         ]
 
     def _embed(self, batch: NDArray[np.uint8]) -> list[dict[str, Any]]:
         """Return the vector and the warnings of each image."""
         vectors = np.asarray(self._engine.run("embed", {"images": batch})["embedding"], np.float32)
         return [
-            {"name": "", "embedding": [float(str(value)) for value in vector], "warnings": list(found)}
-            for vector, found in zip(vectors, self._find_warnings(batch), strict=True)
+            embedded_entry("", to_json("embedding", vector).tolist(), found)
+            for vector, found in zip(vectors, find_warnings(batch, self.contract), strict=True)
         ]
-
-    def _find_warnings(self, batch: NDArray[np.uint8]) -> list[tuple[str, ...]]:
-        novelty = self.contract.novelty
-        unlike = [False] * len(batch) if novelty is None else novelty.find_unlike(batch).tolist()
-        return [(WARNING,) if strange else () for strange in unlike]
 
     def __repr__(self) -> str:
         return f"<Model {self.name}/{self.version}: {', '.join(self.labels[:5])}{', ...' * (len(self.labels) > 5)}>"

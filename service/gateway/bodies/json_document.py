@@ -13,6 +13,7 @@ import numpy as np
 from service.gateway.context.errors import InvalidArgumentError
 
 INVALID_VALUE: Final = "JSON Parse error: Invalid value."
+B64: Final = "b64"  # key of an object that stands for bytes
 
 Load = Callable[[bytes], dict[str, Any]]
 

@@ -1,8 +1,7 @@
-"""Errors to replies: one function for everything that is not a success."""
+"""Turns errors into replies: the gateway's own, and those of the framework."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import cast
 
 from fastapi import FastAPI, Request
@@ -14,19 +13,15 @@ from starlette.types import Scope
 from service.gateway.context.errors import GatewayError, InvalidValueError
 from service.gateway.context.request_context import context_of
 from service.gateway.http.error_formats import format_error, format_message
+from service.gateway.http.json_response import JsonResponse
 
 _CODES = {400: "malformed_request", 404: "not_found", 405: "method_not_allowed"}
-
-
-def json_reply(content: str, status_code: int = 200, *, headers: Mapping[str, str] | None = None) -> Response:
-    """Return a reply of JSON that is text already."""
-    return Response(content, status_code, dict(headers or {}), media_type="application/json")
 
 
 def error_reply(err: GatewayError, scope: Scope) -> Response:
     """Return the reply for one of our errors, in the form that the request's path has for errors."""
     status_code, body = format_error(scope["path"], err, request_id=context_of(scope).id)
-    return json_reply(body, status_code, headers=retry_headers(err))
+    return JsonResponse(body, status_code, retry_headers(err))
 
 
 def retry_headers(err: GatewayError) -> dict[str, str]:
@@ -50,7 +45,7 @@ def install_error_handlers(app: FastAPI) -> None:
         code = _CODES.get(error.status_code, "http_error")
         request_id = context_of(request.scope).id
         body = format_message(request.scope["path"], code, _explain(request, error), request_id=request_id)
-        return json_reply(body, error.status_code, headers=error.headers)
+        return JsonResponse(body, error.status_code, error.headers)
 
     app.add_exception_handler(GatewayError, answer_ours)
     app.add_exception_handler(RequestValidationError, answer_validation)

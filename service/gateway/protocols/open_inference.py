@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, PrivateAttr, ValidationError
 
 from contract.tensors import types_pb2
-from service.gateway.bodies.json_document import Load, echo, load_object
+from service.gateway.bodies.json_document import B64, Load, echo, load_object
 from service.gateway.context.errors import BrokenContractError, InvalidArgumentError, TooManyImagesError
 from service.gateway.context.settings import MOST_IMAGES
+from service.gateway.http.json_text import dump_arrays, to_json
 from service.gateway.protocols.classification import rank_classes
 from service.gateway.protocols.tensor_binary import HEADER, cut_binary, read_elements, read_tensor, write_tensor
-from service.gateway.protocols.tensor_json import B64, Elements, TensorSpec, build_array, check_shape, show_shape
+from service.gateway.protocols.tensor_json import Elements, TensorSpec, build_array, check_shape, show_shape
 from service.gateway.protocols.tensor_prediction import TensorReply
-from service.gateway.protocols.tensorflow_rest import dump_reply, to_json
 
 EXTENSIONS: Final = ("binary_tensor_data", "classification")
 BINARY_TYPE: Final = "application/octet-stream"
@@ -197,7 +197,7 @@ class InferRequest(BaseModel):
             "id": request_id if self.id is None else self.id,
             "outputs": described,
         }
-        head = dump_reply(document).encode()
+        head = dump_arrays(document).encode()
         if not binary:
             return TensorReply(head)
         return TensorReply(b"".join((head, *binary)), BINARY_TYPE, {HEADER: str(len(head))})

@@ -16,10 +16,9 @@ from pydantic import PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from contract.tensors import data_type_name, types_pb2
-from service.gateway.bodies.json_document import decode_base64, echo
+from service.gateway.bodies.json_document import B64, decode_base64, echo
 from service.gateway.context.errors import InvalidArgumentError
 
-B64: Final = "b64"
 _DTYPES: Final[dict[int, np.dtype[Any]]] = {
     types_pb2.DT_FLOAT: np.dtype(np.float32),
     types_pb2.DT_DOUBLE: np.dtype(np.float64),

@@ -18,7 +18,7 @@ from contract.model import InputSpec
 from contract.tensors import types_pb2
 from service.gateway.backend.backend import Backend
 from service.gateway.bodies.json_bodies import INLINE_BYTES, JsonBodies
-from service.gateway.bodies.json_document import Load, echo
+from service.gateway.bodies.json_document import B64, Load, echo
 from service.gateway.context.errors import (
     BrokenContractError,
     InvalidArgumentError,
@@ -33,7 +33,7 @@ from service.gateway.inference.fallback_versions import Attempts
 from service.gateway.inference.signature import PREDICT
 from service.gateway.inference.version_resolution import Catalog, Choice
 from service.gateway.protocols.signatures import SignatureCache, read_inputs
-from service.gateway.protocols.tensor_json import B64, TensorSpec, decode_binary, is_binary
+from service.gateway.protocols.tensor_json import TensorSpec, decode_binary, is_binary
 from service.gateway.telemetry.metrics import Metrics
 
 T = TypeVar("T")

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 
 from service.gateway.components import Wired
-from service.gateway.context.errors import InvalidValueError, RefusedImageError
-from service.gateway.context.request_context import RequestContext, context_of
+from service.gateway.context.errors import RefusedImageError
 from service.gateway.documentation.error_responses import error_replies
 from service.gateway.documentation.schemas import EmbedReply, VersionQuery
 from service.gateway.http.content_negotiation import prefers, read_accept
-from service.gateway.http.error_replies import json_reply
-from service.gateway.images.uploads import Upload, UploadLimits, read_uploads
+from service.gateway.http.json_response import JsonResponse
+from service.gateway.images.uploads import Upload
 from service.gateway.inference.embedding import EmbedSignature
 from service.gateway.inference.image_results import Answer, Embedded
-from service.gateway.inference.reply_json import model_document, refused_document
-from service.gateway.inference.version_resolution import Choice
-from service.gateway.protocols.tensorflow_rest import dump_reply, to_json
-from service.gateway.records.audit_log import describe_answer
+from service.gateway.inference.reply_json import embed_reply
+from service.gateway.routes.image_request import read_image_request, record_answer
 from service.gateway.routes.request_schemas import image_body
 
 router = APIRouter()
@@ -67,25 +63,19 @@ async def embed(request: Request, query: Annotated[VersionQuery, Query()], wired
     that cannot be decoded have `error` instead of `embedding`; if none can, the reply is the first one's error. As
     bytes there is no place for an error: the reply is then the first refused image's.
     """
-    if query.version is not None and query.label is not None:
-        raise InvalidValueError("version, label: expected one of them. Received: both")
-    context = context_of(request.scope)
-    limits = UploadLimits(wired.settings.max_body_bytes, wired.settings.max_images)
-    with wired.metrics.stage("read"):
-        uploads = await read_uploads(request, context, limits, wired.json_bodies)
+    asked = await read_image_request(request, query, wired)
     as_bytes = prefers(read_accept(request), _BYTES, "application/json")
-    choice = Choice(query.model, query.version, query.label)
     async with wired.admission.place():
-        answer = await wired.call.answer(context, choice, uploads, EmbedSignature())
+        answer = await wired.call.answer(asked.context, asked.choice, asked.uploads, EmbedSignature())
     wired.metrics.count_images(answer.entries)
     if as_bytes:
-        _check_complete(uploads, answer)
-    if wired.audit is not None:
-        await wired.audit.record(context, "embed", partial(describe_answer, answer, uploads))
+        _check_complete(asked.uploads, answer)
+    await record_answer(wired, asked, answer, action="embed")
     with wired.metrics.stage("encode"):
         if as_bytes:
             return _bytes_reply(answer)
-        return json_reply(await asyncio.to_thread(_build_reply, context, uploads, answer), headers=_VARY)
+        text = await asyncio.to_thread(embed_reply, answer, asked.names, asked.context.id)
+        return JsonResponse(text, headers=_VARY)
 
 
 def _check_complete(uploads: Sequence[Upload], answer: Answer[Embedded]) -> None:
@@ -108,19 +98,3 @@ def _bytes_reply(answer: Answer[Embedded]) -> Response:
         **_VARY,
     }
     return Response(stacked.astype("<f4", copy=False).tobytes(), media_type=_BYTES, headers=headers)
-
-
-def _build_reply(context: RequestContext, uploads: Sequence[Upload], answer: Answer[Embedded]) -> str:
-    document = {
-        "model": model_document(answer.name, answer.version, answer.contract),
-        "dimension": answer.contract.embedding_dimension,
-        "embeddings": [_build_entry(upload.name, e) for upload, e in zip(uploads, answer.entries, strict=True)],
-        "request_id": context.id,
-    }
-    return dump_reply(document)
-
-
-def _build_entry(name: str, entry: Embedded | RefusedImageError) -> dict[str, Any]:
-    if isinstance(entry, RefusedImageError):
-        return refused_document(name, entry)
-    return {"name": name, "embedding": to_json("embedding", entry.vector), "warnings": list(entry.warnings)}

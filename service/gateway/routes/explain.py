@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
-import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 
 from contract.heatmap import draw_heatmap, encode_png
 from service.gateway.components import Wired
 from service.gateway.context.errors import InvalidValueError, RefusedImageError
-from service.gateway.context.request_context import RequestContext, context_of
 from service.gateway.documentation.error_responses import error_replies
 from service.gateway.documentation.schemas import ExplainQuery, ExplainReply
 from service.gateway.http.content_negotiation import prefers, read_accept
-from service.gateway.http.error_replies import json_reply
-from service.gateway.images.uploads import Upload, UploadLimits, read_uploads
+from service.gateway.http.json_response import JsonResponse
 from service.gateway.inference.explanation import ExplainSignature
 from service.gateway.inference.image_results import Answer, Explanation
-from service.gateway.inference.reply_json import class_document, dump, image_document, model_document, refused_document
-from service.gateway.inference.version_resolution import Choice
-from service.gateway.records.audit_log import describe_answer
+from service.gateway.inference.reply_json import explain_reply
+from service.gateway.routes.image_request import read_image_request, record_answer
 from service.gateway.routes.request_schemas import image_body
 
 router = APIRouter()
 
 _PNG = "image/png"
 _MIN_DRAWN = 224  # pixels of the shorter side of a drawing; smaller inputs are enlarged by a whole factor
-_DECIMALS = 4
 _SAMPLES = (
     "curl --data-binary @eye.jpg http://127.0.0.1:8000/v1/explain",
     "curl -H 'Accept: image/png' --data-binary @eye.jpg 'http://127.0.0.1:8000/v1/explain?class=glaucoma' -o heat.png",
@@ -61,24 +55,18 @@ async def explain(
     The map is a grid over the whole picture as the model saw it, 0 to 1, at the resolution of the network's last
     convolution; each map is divided by its own maximum. It says where the network looked, not whether it is right.
     """
-    if query.version is not None and query.label is not None:
-        raise InvalidValueError("version, label: expected one of them. Received: both")
-    context = context_of(request.scope)
-    with wired.metrics.stage("read"):
-        limits = UploadLimits(wired.settings.max_body_bytes, wired.settings.max_images)
-        uploads = await read_uploads(request, context, limits, wired.json_bodies)
+    asked = await read_image_request(request, query, wired)
     as_picture = prefers(read_accept(request), _PNG, "application/json")
-    if as_picture and len(uploads) > 1:
-        raise InvalidValueError(f"Accept: image/png: expected one image. Received: {len(uploads)}")
-    choice = Choice(query.model, query.version, query.label)
+    if as_picture and len(asked.uploads) > 1:
+        raise InvalidValueError(f"Accept: image/png: expected one image. Received: {len(asked.uploads)}")
     async with wired.admission.place():
-        answer = await wired.call.answer(context, choice, uploads, ExplainSignature(query.class_, query.top))
-    if wired.audit is not None:
-        await wired.audit.record(context, "explain", partial(describe_answer, answer, uploads))
+        signature = ExplainSignature(query.class_, query.top)
+        answer = await wired.call.answer(asked.context, asked.choice, asked.uploads, signature)
+    await record_answer(wired, asked, answer, action="explain")
     with wired.metrics.stage("encode"):
         if as_picture:
             return await _picture_reply(answer)
-        return json_reply(await asyncio.to_thread(_build_reply, context, uploads, answer))
+        return JsonResponse(await asyncio.to_thread(explain_reply, answer, asked.names, asked.context.id))
 
 
 async def _picture_reply(answer: Answer[Explanation]) -> Response:
@@ -95,22 +83,3 @@ async def _picture_reply(answer: Answer[Explanation]) -> Response:
         "vary": "accept",
     }
     return Response(png, media_type=_PNG, headers=headers)
-
-
-def _build_reply(context: RequestContext, uploads: list[Upload], answer: Answer[Explanation]) -> str:
-    entries = [_build_entry(upload.name, entry) for upload, entry in zip(uploads, answer.entries, strict=True)]
-    model = model_document(answer.name, answer.version, answer.contract)
-    return dump({"model": model, "explanations": entries, "request_id": context.id})
-
-
-def _build_entry(name: str, entry: Explanation | RefusedImageError) -> dict[str, Any]:
-    if isinstance(entry, RefusedImageError):
-        return refused_document(name, entry)
-    classified = entry.classified
-    rows, columns = entry.saliency.shape
-    values = np.round(entry.saliency.astype(np.float64), _DECIMALS).tolist()
-    return {
-        **image_document(name, classified.top, classified.decision, classified.warnings),
-        "class": class_document(entry.explained),
-        "saliency": {"rows": rows, "columns": columns, "values": values},
-    }

@@ -33,7 +33,7 @@ from service.gateway.documentation.schemas import (
     VersionStatusEntry,
 )
 from service.gateway.http.content_negotiation import prefers, read_accept
-from service.gateway.http.error_replies import json_reply
+from service.gateway.http.json_response import JsonResponse
 
 router = APIRouter(tags=["models"])
 
@@ -151,7 +151,7 @@ async def _reply(
         return Response(full.model_dump_json(), media_type=FULL_DOCUMENT, headers=_VARY)
     fields = VersionStatusEntry.model_fields.keys()
     entries = [VersionStatusEntry.model_validate(state.model_dump(include=set(fields))) for state in states]
-    return json_reply(ModelStatusReply(model_version_status=entries).model_dump_json(), headers=_VARY)
+    return JsonResponse(ModelStatusReply(model_version_status=entries).model_dump_json(), headers=_VARY)
 
 
 async def _build_document(

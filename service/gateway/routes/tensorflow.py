@@ -12,7 +12,7 @@ from google.protobuf.json_format import MessageToDict
 from contract.tensors import get_model_metadata_pb2
 from service.gateway.components import Wired
 from service.gateway.context.errors import InvalidArgumentError
-from service.gateway.http.error_replies import json_reply
+from service.gateway.http.json_response import JsonResponse
 from service.gateway.inference.version_resolution import Choice
 from service.gateway.protocols.tensorflow_rest import parse_request
 from service.gateway.routes.tensorflow_schemas import METADATA, PREDICT
@@ -96,7 +96,7 @@ async def _describe(choice: Choice, wired: Wired) -> Response:
         "model_spec": {"name": name, "signature_name": "", "version": str(version)},
         "metadata": {"signature_def": document},
     }
-    return json_reply(json.dumps(reply))
+    return JsonResponse(json.dumps(reply))
 
 
 def _read_version(text: str, request: Request) -> int:

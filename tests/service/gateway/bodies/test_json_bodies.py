@@ -19,7 +19,7 @@ from service.gateway.bodies.json_bodies import JsonBodies
 from service.gateway.bodies.json_document import decode_base64, echo, load_object
 from service.gateway.bodies.json_reader import JsonReader
 from service.gateway.context.errors import InvalidArgumentError, TooMuchJsonError, UnavailableError
-from service.gateway.protocols.tensorflow_rest import dump_reply, to_json
+from service.gateway.http.json_text import dump_arrays, to_json
 from tests.service.gateway.conftest import StartGateway
 
 LONG = 160_000  # numbers; more than the gateway parses itself
@@ -247,7 +247,7 @@ def test_replies_are_written_in_pieces(dtype: Any, shape: tuple[int, ...]) -> No
 
     expected = {"outputs": output.tolist(), "more": [{"y": output.tolist()}], "none": {}, "text": "é"}
     written = {"outputs": output, "more": [{"y": output}], "none": {}, "text": "é"}
-    assert json.dumps(expected, separators=(",", ":")) == dump_reply(written)
+    assert json.dumps(expected, separators=(",", ":")) == dump_arrays(written)
 
 
 @pytest.mark.parametrize(

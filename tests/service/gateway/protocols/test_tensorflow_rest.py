@@ -14,8 +14,9 @@ from starlette.testclient import TestClient
 
 from contract.tensors import types_pb2
 from service.gateway.context.errors import InvalidArgumentError
+from service.gateway.http.json_text import dump_arrays
 from service.gateway.protocols.tensor_json import TensorSpec, build_array
-from service.gateway.protocols.tensorflow_rest import build_reply, dump_reply, parse_request, split_inputs
+from service.gateway.protocols.tensorflow_rest import build_reply, parse_request, split_inputs
 from tests.helpers.pictures import COLOURS, encode, truncated_jpeg
 from tests.helpers.server_process import ServerProcess
 from tests.helpers.tiny_model import VARIANTS, build_image, expected_probabilities
@@ -266,7 +267,7 @@ def test_replies_have_float32s_digits_and_say_what_is_not_a_number() -> None:
         "y_bytes": np.array([b"a", b"b"], object),
         "z": np.array([b"a", b"\xff"], object),
     }
-    text = dump_reply(build_reply(outputs, by_row=True))
+    text = dump_arrays(build_reply(outputs, by_row=True))
 
     assert (
         '{"predictions":[{"x":0.1,"y_bytes":{"b64":"YQ=="},"z":"a"},{"x":NaN,"y_bytes":{"b64":"Yg=="},"z":{"b64":"/w=="}}]}'
