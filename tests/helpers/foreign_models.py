@@ -9,9 +9,17 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from pipeline.__main__ import main
+
 SIZE = 12
 NUM_CLASSES = 3
 _RNG_SEED = 3
+IMAGES = np.random.default_rng(5).integers(0, 256, (5, SIZE, SIZE, 3), np.uint8)
+
+
+def import_it(tmp_path: Path, path: Path, *flags: str) -> int:
+    """Import a model as "pets" into the store `models` below a test's folder; returns the command's status."""
+    return main(["import", str(path), "--name=pets", f"--models-dir={tmp_path / 'models'}", *flags])
 
 
 def kernel(channels: int = 3, num_classes: int = NUM_CLASSES) -> np.ndarray:

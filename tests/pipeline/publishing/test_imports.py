@@ -13,26 +13,19 @@ import tensorflow as tf
 from contract.model import ModelContract
 from contract.store import CONTRACT_FILE, VERIFICATION_FILE, ModelEntry, ModelStore
 from engine.loading import load_engine
-from pipeline.__main__ import main
 from pipeline.errors import DatasetError
 from pipeline.publishing.label_files import read_labels
 from tests.conftest import StartModelServer
-from tests.helpers.foreign_models import NUM_CLASSES, SIZE, expected, write_model, write_tensorflow1_model
+from tests.helpers.foreign_models import (
+    IMAGES,
+    NUM_CLASSES,
+    SIZE,
+    expected,
+    import_it,
+    write_model,
+    write_tensorflow1_model,
+)
 from tests.helpers.model_client import ModelClient
-
-IMAGES = np.random.default_rng(5).integers(0, 256, (5, SIZE, SIZE, 3), np.uint8)
-
-
-@pytest.fixture(name="labels")
-def fixture_labels(tmp_path: Path) -> Path:
-    """Three names, one a line."""
-    path = tmp_path / "labels.txt"
-    path.write_text("cat\ndog\nowl\n")
-    return path
-
-
-def import_it(tmp_path: Path, directory: Path, *flags: str) -> int:
-    return main(["import", str(directory), "--name=pets", f"--models-dir={tmp_path / 'models'}", *flags])
 
 
 def run(directory: Path, images: np.ndarray = IMAGES) -> np.ndarray:

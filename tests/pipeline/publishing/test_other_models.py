@@ -22,19 +22,10 @@ from engine.loading import load_engine
 from pipeline.__main__ import main
 from pipeline.publishing.label_files import read_labels
 from tests.docs.blocks import DOCS, read_blocks
-from tests.helpers.foreign_models import NUM_CLASSES, SIZE, expected, write_model
+from tests.helpers.foreign_models import IMAGES, NUM_CLASSES, SIZE, expected, import_it, write_model
 from tests.helpers.server_process import ROOT
 
-IMAGES = np.random.default_rng(5).integers(0, 256, (5, SIZE, SIZE, 3), np.uint8)
 MARKER = "FOVEA_TEST_MARKER"
-
-
-@pytest.fixture(name="labels")
-def fixture_labels(tmp_path: Path) -> Path:
-    """Three names, one a line."""
-    path = tmp_path / "labels.txt"
-    path.write_text("cat\ndog\nowl\n")
-    return path
 
 
 @pytest.fixture(name="two")
@@ -43,10 +34,6 @@ def fixture_two(tmp_path: Path) -> Path:
     path = tmp_path / "two.txt"
     path.write_text("cat\ndog\n")
     return path
-
-
-def import_it(tmp_path: Path, path: Path, *flags: str) -> int:
-    return main(["import", str(path), "--name=pets", f"--models-dir={tmp_path / 'models'}", *flags])
 
 
 def run(tmp_path: Path, images: np.ndarray = IMAGES) -> np.ndarray:
