@@ -15,7 +15,7 @@ from pipeline.networks.backbone import Backbone, Shape
 from pipeline.networks.imagenet_files import ImageNetFile
 
 if TYPE_CHECKING:  # the recipe brings pydantic
-    from pipeline.recipe.preprocessing_settings import Mode
+    from pipeline.recipe.preprocessing_modes import Mode
 
 _KERAS = "https://storage.googleapis.com/tensorflow/keras-applications"
 _EFFICIENTNET = "https://storage.googleapis.com/keras-applications"

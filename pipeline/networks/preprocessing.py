@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pipeline.errors import RecipeError
 
 if TYPE_CHECKING:  # the recipe brings pydantic
-    from pipeline.recipe.preprocessing_settings import Arithmetic, ColorOrder, Mode, Preprocessing
+    from pipeline.recipe.preprocessing_modes import ColorOrder, Mode
+    from pipeline.recipe.preprocessing_settings import Arithmetic, Preprocessing
 
 Operation = Literal["Reverse", "Mul", "AddV2", "RealDiv", "Sub"]  # "Reverse" turns RGB into BGR
 Step = tuple[Operation, Any]

@@ -1,17 +1,14 @@
-"""How pixels of 0-255 become the numbers that a network takes."""
+"""Settings of the arithmetic that turns pixels of 0-255 into the numbers that a network takes."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag, field_validator
 
+from pipeline.recipe.preprocessing_modes import ColorOrder, Mode
 from pipeline.recipe.settings_base import SettingsBase
 
-# "caffe", "tf" and "torch" are Keras's own (keras.applications.imagenet_utils.preprocess_input): BGR minus the ImageNet
-# mean, [-1, 1], and ImageNet-normalised. "unit" is [0, 1]; "none" leaves pixels as they are.
-Mode = Literal["none", "unit", "tf", "caffe", "torch"]
-ColorOrder = Literal["rgb", "bgr"]
 Numbers = Annotated[tuple[float, ...], Field(min_length=1, max_length=3)]
 
 

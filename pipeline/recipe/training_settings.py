@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from contract.model import Fit, Resize
 from pipeline.recipe.preprocessing_settings import PreprocessingSetting
 from pipeline.recipe.settings_base import SettingsBase
 
@@ -37,8 +38,8 @@ class Model(SettingsBase):
     weights: str = "imagenet"
     input_size: Annotated[int, Field(ge=16, le=2048)] | None = None
     last_layer: str | None = None
-    resize: Literal["nearest", "bilinear", "bicubic", "area"] = "bilinear"
-    fit: Literal["stretch", "crop", "pad"] = "stretch"
+    resize: Resize = "bilinear"
+    fit: Fit = "stretch"
     crop_fraction: Annotated[float, Field(ge=0.01, le=1.0)] = 1.0
     preprocessing: PreprocessingSetting | None = None
     head: Literal["gap", "flatten-dense"] | None = None

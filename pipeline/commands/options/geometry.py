@@ -1,14 +1,14 @@
-"""Flags of how pictures become what a model takes: geometry, and the arithmetic on pixels."""
+"""Flags of the geometry and the arithmetic that turn pictures into a model's input."""
 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
+
+from pipeline.recipe.preprocessing_modes import ColorOrder, Mode
 
 if TYPE_CHECKING:  # the recipe brings pydantic
     from pipeline.recipe.preprocessing_settings import Preprocessing
-
-_MODES = ("none", "unit", "tf", "caffe", "torch")
 
 
 def add_geometry(command: Any, *, fit: str) -> None:
@@ -39,7 +39,7 @@ def add_arithmetic(command: Any, *, default: str) -> None:
     """
     command.add_argument(
         "--preprocessing",
-        choices=_MODES,
+        choices=get_args(Mode),
         help="what the model takes: none (0 to 255), unit (0 to 1), or Keras's modes tf (-1 to 1), caffe, torch; "
         f"default: {default}",
     )
@@ -50,7 +50,9 @@ def add_arithmetic(command: Any, *, default: str) -> None:
     command.add_argument(
         "--offset", type=_numbers, metavar="O[,O,O]", help=f"plus this, after --scale, such as --offset=-1; {numbers}"
     )
-    command.add_argument("--color-order", choices=("rgb", "bgr"), help="the model's order of channels; default: rgb")
+    command.add_argument(
+        "--color-order", choices=get_args(ColorOrder), help="the model's order of channels; default: rgb"
+    )
 
 
 def chosen_preprocessing(arguments: argparse.Namespace) -> Preprocessing | None:

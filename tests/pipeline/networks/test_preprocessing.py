@@ -14,7 +14,8 @@ from pipeline.networks.network import build_classifier
 from pipeline.networks.preprocessing import apply_preprocessing, check_channels, choose_preprocessing, preprocess
 from pipeline.networks.weights import Weights
 from pipeline.publishing.export import export_saved_model
-from pipeline.recipe.preprocessing_settings import Arithmetic, Mode
+from pipeline.recipe.preprocessing_modes import Mode
+from pipeline.recipe.preprocessing_settings import Arithmetic
 from pipeline.recipe.recipe import load_recipe
 from pipeline.run.prepare import input_spec
 
