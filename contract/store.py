@@ -83,7 +83,7 @@ class ModelStore:
 
     @property
     def is_initialising(self) -> bool:
-        """Whether compose's `seed` has left word that it trains the store's first model."""
+        """True while compose's `seed` trains the store's first model."""
         return (self.root / INITIALISING_MARK).exists()
 
     def version_path(self, name: str, version: int) -> Path:

@@ -20,7 +20,7 @@ DEFAULT_SIGNATURE = "serving_default"
 # Compiled and run at their first call, not when a version is loaded: each compiled signature takes the memory of the
 # weights again, and most services never ask for these.
 ON_DEMAND: Final = frozenset({"embed"})
-_INIT_OP = "__saved_model_init_op"  # how TensorFlow 2 stores "run this after loading"; nobody calls it
+_INIT_OP = "__saved_model_init_op"  # TensorFlow 2's operation to run after loading; never called here
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 

@@ -61,7 +61,7 @@ class TrainingError(PipelineError):
 
 
 class DiskError(TrainingError):
-    """What a run keeps cannot be written, such as on a full disk."""
+    """A file of a run cannot be written, such as on a full disk."""
 
 
 class ResumeError(PipelineError):

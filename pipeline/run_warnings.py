@@ -13,7 +13,7 @@ _FIELD = "fovea_weight"
 
 
 class Weight(IntEnum):
-    """What a warning casts doubt on; the weightiest is the lowest."""
+    """The subject that a warning casts doubt on; the weightiest is the lowest."""
 
     FIGURES = 1  # test figures that cannot be compared, or a test that is not honest any more
     LEAKAGE = 2  # copies and groups on two sides of the split, labels that contradict one another

@@ -123,7 +123,7 @@ def _turn_at(target: int) -> Iterator[None]:
 
 @functools.cache
 def _is_stream(target: int) -> bool:
-    """Whether a file descriptor is a pipe or a socket."""
+    """Return True if a file descriptor is a pipe or a socket."""
     mode = os.fstat(target).st_mode
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 

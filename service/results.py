@@ -106,7 +106,7 @@ class ImageExplanation(ImagePrediction):
 
 @dataclass(frozen=True, slots=True)
 class ImageEmbedding:
-    """What became of one image, as a vector.
+    """One image as a vector, or the reason for its refusal.
 
     Attributes:
         name: the file's name.
@@ -247,7 +247,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Whether the service answers predictions; true or false in an `if`.
+    """Readiness of the service to answer predictions; true or false in an `if`.
 
     Attributes:
         ready: whether it does.

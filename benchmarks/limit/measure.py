@@ -72,7 +72,7 @@ class Limit:
 
     @property
     def is_measured(self) -> bool:
-        """Whether there is something to tell."""
+        """True if there is something to tell."""
         return all(self._turns.values())
 
     def document(self) -> dict[str, Any]:

@@ -93,7 +93,7 @@ class _Caller:
 
     @property
     def is_idle(self) -> bool:
-        """Whether it may send its next request now."""
+        """True if it may send its next request now."""
         return not self.is_waiting and time.monotonic() >= self._rests_until
 
     def send_next(self) -> None:

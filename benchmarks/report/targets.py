@@ -41,7 +41,7 @@ class Target:
 
     @property
     def is_met(self) -> bool:
-        """Whether it is reached."""
+        """True if it is reached."""
         return self.measured >= self.wanted if self.at_least else self.measured <= self.wanted
 
     @property

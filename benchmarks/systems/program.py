@@ -57,7 +57,7 @@ class Program:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the command is over."""
+        """True if the command is over."""
         return self._process.poll() is not None
 
     def pids(self) -> list[int]:

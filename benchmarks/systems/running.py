@@ -108,7 +108,7 @@ class Running:
                 program.resume()
 
     def has_ended(self) -> bool:
-        """Whether one of its programs is gone."""
+        """True if one of its programs is gone."""
         return any(program.has_ended for program in self._programs.values())
 
     def logs(self) -> str:
@@ -133,7 +133,7 @@ class Running:
             return json.loads(reply.read())
 
     def is_ready(self, payload: Payload) -> bool:
-        """Whether the system says that it is ready, or answers where it cannot say."""
+        """True if the system says that it is ready, or answers where it cannot say so."""
         try:
             if self.system.ready is None:
                 self.ask(payload)

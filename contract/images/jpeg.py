@@ -70,17 +70,17 @@ class JpegHeader:
 
     @property
     def is_progressive(self) -> bool:
-        """Whether its scans refine each other."""
+        """True if its scans refine each other."""
         return self.frame in _PROGRESSIVE
 
     @property
     def in_several_scans(self) -> bool:
-        """Whether libjpeg keeps all coefficients: progressive, or its components come one after the other."""
+        """True if libjpeg keeps all coefficients: of progressive files, and of components in scans of their own."""
         return self.is_progressive or self.scan_layers != len(self.layers)
 
     @property
     def is_common(self) -> bool:
-        """Whether it is baseline, extended or progressive, with Huffman codes."""
+        """True if it is baseline, extended or progressive, with Huffman codes."""
         return self.frame in _HUFFMAN_FRAMES
 
     @property

@@ -27,7 +27,7 @@ _CHUNK_BYTES = 12  # beside the contents
 
 @dataclass(slots=True)
 class _Notes:
-    """What the chunks of a PNG say beside its pixels."""
+    """Facts in the chunks of a PNG, beside its pixels."""
 
     exif: bytes = b""
     texts: dict[bytes, bytes] = field(default_factory=dict)

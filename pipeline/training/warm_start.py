@@ -180,7 +180,7 @@ def _parts(*classifiers: Classifier) -> list[tuple[Any, list[Any]]]:
 
 
 def _fits(sources: Sequence[Any], targets: Sequence[Any]) -> bool:
-    """Whether two rows of layers are the same kinds with the same shapes; names are numbered and may differ."""
+    """Return True if two rows of layers have the same kinds and shapes; names are numbered and may differ."""
     return [_kind(layer) for layer in sources] == [_kind(layer) for layer in targets]
 
 

@@ -39,7 +39,7 @@ _BUSY = frozenset({429, 503})  # the service did not take the request; Retry-Aft
 
 
 class VersionOptions(TypedDict, total=False):
-    """Which model answers; all may be left out.
+    """The choice of the model that answers; every field may be left out.
 
     Attributes:
         model: the model; needed unless exactly one is served.
@@ -55,7 +55,7 @@ class VersionOptions(TypedDict, total=False):
 
 
 class Options(VersionOptions, total=False):
-    """Which model answers, and how much; all may be left out.
+    """The choice of the model that answers, and the number of classes; every field may be left out.
 
     Attributes:
         top: classes an image, best first.

@@ -43,7 +43,7 @@ class Verdict:
 
     @property
     def is_ready(self) -> bool:
-        """Whether calls can be answered."""
+        """True if calls can be answered."""
         return self.reason is None
 
 
@@ -66,7 +66,7 @@ class Health:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether `stop` was called: the verdict changes no more."""
+        """True once `stop` was called: the verdict changes no more."""
         return self._is_stopping
 
     def update(self) -> None:

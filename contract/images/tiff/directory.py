@@ -90,7 +90,7 @@ class Directory:
 
     @property
     def is_picture(self) -> bool:
-        """Whether the page is neither a reduced image of another page nor a mask."""
+        """True unless the page is a reduced image of another page, or a mask."""
         kind = self.value(Tag.NEW_SUBFILE_TYPE, 0)
         return not kind & (_REDUCED | _MASK) and self.value(Tag.SUBFILE_TYPE, 1) != _OLD_REDUCED
 

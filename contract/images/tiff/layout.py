@@ -50,7 +50,7 @@ _MIN_TILE_PIXELS = 1 << 20  # a tile may be larger than the image, but not by an
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a page's pixels are stored, checked: only what is read has a layout.
+    """The checked storage of a page's pixels; kinds that are not read have no layout.
 
     Attributes:
         width, height: pixels.
@@ -93,7 +93,7 @@ class Layout:
 
     @property
     def planes(self) -> int:
-        """How often the picture's area is stored."""
+        """The number of times that the picture's area is stored."""
         return self.samples if self.planar else 1
 
     @property
@@ -109,7 +109,7 @@ class Layout:
 
     @property
     def as_page(self) -> bool:
-        """Whether Pillow decodes the page whole: the codec knows pixels, or chroma is subsampled."""
+        """True if Pillow decodes the page whole: the codec knows pixels, or chroma is subsampled."""
         return self.compression == JPEG or self.compression in CCITT
 
 

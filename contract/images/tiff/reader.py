@@ -94,7 +94,7 @@ class TiffPage(Image.Image):
 
     @property
     def memory_bytes(self) -> int:
-        """What decoding takes beside the file, at most."""
+        """Upper bound of the memory that decoding takes beside the file."""
         layout = self.layout
         num_pixels = layout.width * layout.height
         picture = num_pixels * (1 if layout.mode == "L" else 4)

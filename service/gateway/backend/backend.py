@@ -52,7 +52,7 @@ _PREDICT: Final = "/tensorflow.serving.PredictionService/Predict"
 
 @dataclass(frozen=True, slots=True)
 class ModelReply:
-    """What the model server answered about images.
+    """The model server's answer about images.
 
     Attributes:
         version: the version that really answered.

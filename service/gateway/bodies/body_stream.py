@@ -155,7 +155,7 @@ async def _inflate_deflate(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[byte
 
 
 def _has_zlib_header(start: bytes) -> bool:
-    """Whether bytes begin as RFC 1950 says: method 8, a window of at most 32 KiB, a check of the two bytes."""
+    """Return True if bytes begin as RFC 1950 says: method 8, window of at most 32 KiB, check of the two bytes."""
     return start[0] & 0x0F == 8 and start[0] >> 4 <= 7 and int.from_bytes(start[:2], "big") % 31 == 0
 
 

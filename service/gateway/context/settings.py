@@ -188,7 +188,7 @@ class Settings(BaseModel):
 
     @property
     def needs_key(self) -> bool:
-        """Whether requests need an API key."""
+        """True if requests need an API key."""
         return self.keys_file is not None
 
     @property

@@ -69,7 +69,7 @@ class ClassProbability(BaseModel):
 
 
 class EntryError(BaseModel):
-    """Why one image of several was refused."""
+    """The reason why one image of several was refused."""
 
     code: str
     message: str
@@ -197,7 +197,7 @@ class EmbedReply(BaseModel):
 
 
 class LoadStatus(BaseModel):
-    """Whether loading a version failed, as TensorFlow Serving says it."""
+    """Status of loading a version, as TensorFlow Serving gives it."""
 
     error_code: str = Field(description='"OK", or a gRPC status.')
     error_message: str

@@ -34,7 +34,7 @@ class Admission:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether at most one request is worked on."""
+        """True if at most one request is worked on."""
         return self._free >= self._max_working - 1
 
     def check(self) -> None:

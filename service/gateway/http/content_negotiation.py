@@ -11,7 +11,7 @@ def read_accept(request: Request) -> str:
 
 
 def prefers(accept: str, wanted: str, default: str) -> bool:
-    """Whether a client asks for `wanted` and would rather have it than `default`.
+    """Return True if a client asks for `wanted` and prefers it to `default`.
 
     Args:
         accept: the Accept header; what cannot be read in it counts as absent.

@@ -52,7 +52,7 @@ def format_message(path: str, code: str, message: str, *, request_id: str) -> st
 
 
 def has_text_errors(path: str) -> bool:
-    """Whether errors of this path are texts."""
+    """Return True if errors of this path are texts."""
     if path == _OPEN_INFERENCE or path.startswith(_OPEN_INFERENCE + "/"):
         return True
     path = path.rstrip("/")

@@ -1,6 +1,6 @@
 """Batches the single images of concurrent requests into one call of the model server.
 
-A request that nobody else is preparing for goes at once, alone. Where others are still decoding theirs, it waits for
+A request goes at once, alone, while no other is being prepared. Where others are still decoding theirs, it waits for
 them, some milliseconds at most: one call of four images costs both programs less than four calls, and a batch that is
 full costs less than four that are not.
 """

@@ -46,7 +46,7 @@ class Signature(Protocol[T_co]):
 
     @property
     def is_batched(self) -> bool:
-        """Whether single images of several requests may share a call."""
+        """True if single images of several requests may share a call."""
 
     def check(self, served: Served) -> None:
         """Check the request's parameters before an image is decoded.

@@ -126,7 +126,7 @@ class InferRequest(BaseModel):
 
     @property
     def wants_labels(self) -> bool:
-        """Whether an output is asked for as classes."""
+        """True if an output is asked for as classes."""
         return any(_parameter(item, CLASSIFICATION, 0) for item in self.outputs)
 
     def split(self, inputs: Mapping[str, TensorSpec], outputs: Collection[str]) -> dict[str, Any]:

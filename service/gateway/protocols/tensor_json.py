@@ -67,7 +67,7 @@ class TensorSpec:
 
 
 def is_binary(value: Any) -> bool:
-    """Whether a JSON value stands for bytes: an object with nothing but a text named b64."""
+    """Return True if a JSON value stands for bytes: an object with one text, named b64."""
     return isinstance(value, dict) and value.keys() == {B64} and isinstance(value[B64], str)
 
 

@@ -63,7 +63,7 @@ class TensorRequest(Protocol):
 
     @property
     def wants_labels(self) -> bool:
-        """Whether the reply names classes."""
+        """True if the reply names classes."""
 
     def dump(
         self,

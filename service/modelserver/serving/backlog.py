@@ -63,12 +63,12 @@ class Backlog:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing waits and nothing runs."""
+        """True if nothing waits and nothing runs."""
         return not self._queues and not self._num_running
 
     @property
     def is_ready(self) -> bool:
-        """Whether a call waits and one of the model's streams is free."""
+        """True if a call waits and one of the model's streams is free."""
         return bool(self._queues) and self._num_running < self._num_streams
 
     @property

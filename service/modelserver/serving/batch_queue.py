@@ -53,7 +53,7 @@ class Call:
 
     @property
     def is_taken(self) -> bool:
-        """Whether batches have all of its rows."""
+        """True if batches have all of its rows."""
         return self._num_taken == self.rows
 
     def take(self, room: int) -> Slice:

@@ -87,7 +87,7 @@ class Scheduler:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a call came in the last seconds."""
+        """True if a call came in the last seconds."""
         return time.monotonic() - self._last_call_at < _BUSY_S
 
     def add(self, backlog: Backlog, observe: Observer | None = None) -> None:
