@@ -147,7 +147,7 @@ def train(folder: Path, weights: Path, way: str, *, mark: float | None = None) -
 
     from pipeline.training.schedule import LearningRates, Patience, Plateau
     from pipeline.training.stage_data import StageData
-    from pipeline.training.training_stages import plan_stages, set_trainable
+    from pipeline.training.unfreezing import plan_stages, set_trainable
 
     recipe, classifier, manifest, labels, pixels = _prepare(folder, weights, way)
     stages = plan_stages(classifier, recipe.train)

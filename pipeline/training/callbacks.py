@@ -15,7 +15,7 @@ from pipeline.errors import TrainingError
 from pipeline.interrupt import check_interrupt
 from pipeline.recipe.training_settings import Train
 from pipeline.training.checkpoint import Checkpoints, TrainingState, save_best
-from pipeline.training.training_stages import Stage
+from pipeline.training.unfreezing import Stage
 
 CURVES = ("stage", "epoch", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy")
 

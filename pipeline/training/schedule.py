@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from pipeline.recipe.training_settings import Train
-from pipeline.training.training_stages import Stage
+from pipeline.training.unfreezing import Stage
 
 
 @dataclass

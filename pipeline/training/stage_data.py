@@ -19,7 +19,7 @@ from pipeline.recipe.recipe import Recipe
 from pipeline.run_warnings import Weight, warn
 from pipeline.training.batches import Batches
 from pipeline.training.feature_batches import FeatureBatches
-from pipeline.training.training_stages import plan_stages
+from pipeline.training.unfreezing import plan_stages
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from pipeline.training.callbacks import EpochEnd, Logbook, Progress, TensorBoard
 from pipeline.training.checkpoint import BEST, Checkpoints, TrainingState, check_room, restore_optimizer
 from pipeline.training.schedule import LearningRates
 from pipeline.training.stage_data import Fitting, StageData
-from pipeline.training.training_stages import Stage, plan_stages, set_trainable
+from pipeline.training.unfreezing import Stage, plan_stages, set_trainable
 
 TENSORBOARD = "tensorboard"
 

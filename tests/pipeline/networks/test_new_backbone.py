@@ -22,7 +22,7 @@ from pipeline.networks.weights import Weights
 from pipeline.recipe.recipe import load_recipe
 from pipeline.recipe.training_settings import Model
 from pipeline.run.run import RunResult, run
-from pipeline.training.training_stages import plan_stages
+from pipeline.training.unfreezing import plan_stages
 from tests.helpers.image_sets import color_files, write_files
 
 SIZE = 24

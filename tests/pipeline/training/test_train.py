@@ -21,7 +21,7 @@ from pipeline.recipe.training_settings import Train
 from pipeline.training.checkpoint import Checkpoints, TrainingState
 from pipeline.training.schedule import Patience, Plateau, learning_rate
 from pipeline.training.train import History, make_repeatable, train
-from pipeline.training.training_stages import Stage, plan_stages
+from pipeline.training.unfreezing import Stage, plan_stages
 from tests.helpers.image_sets import color_files, write_files
 
 LABELS = ["blue", "green", "red"]

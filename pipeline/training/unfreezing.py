@@ -1,4 +1,4 @@
-"""The rounds of training that a recipe asks for, and which layers train in each."""
+"""Plans the stages of training, and unfreezes the blocks that train in each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.recipe.training_settings import Train
 
 @dataclass(frozen=True)
 class Stage:
-    """One round of training.
+    """A stage of training.
 
     Attributes:
         name: "head", "network" or "fine-tune".
@@ -26,7 +26,7 @@ class Stage:
 
 
 def plan_stages(classifier: Classifier, settings: Train) -> list[Stage]:
-    """Return the rounds that a recipe asks for."""
+    """Return the stages that a recipe asks for."""
     everything = frozenset(layer.name for layer in classifier.backbone_layers)
     first = (
         Stage("head", settings.epochs, settings.learning_rate, frozenset())
@@ -40,7 +40,7 @@ def plan_stages(classifier: Classifier, settings: Train) -> list[Stage]:
 
 
 def set_trainable(classifier: Classifier, stage: Stage) -> None:
-    """Let the stage's layers train and freeze the others."""
+    """Unfreeze the layers of a stage and freeze the others."""
     for layer in classifier.backbone_layers:
         # A layer that does not train also normalises by its stored statistics: Keras's own rule for batch norm.
         layer.trainable = layer.name in stage.trainable
