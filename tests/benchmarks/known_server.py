@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass
 class Behaviour:
-    """What the server does.
+    """The behaviour of the server.
 
     Attributes:
         delays_s: of the answers, in turn.

@@ -16,7 +16,7 @@ from service.modelserver.serving.versions import ServedVersion
 
 
 def test_the_parts_of_a_call_add_up() -> None:
-    """What happened before the first reading, and what is no prediction, is in none of them."""
+    """Calls before the first reading, and calls that are no predictions, are in none of them."""
     gateway, server = GatewayMetrics(), ServerMetrics()
 
     def read() -> dict[str, tuple[float, float]]:

@@ -173,7 +173,7 @@ def test_the_page_names_every_system_and_what_was_skipped() -> None:
 
 
 def test_the_page_is_what_the_generator_writes() -> None:
-    """Nobody edits it: `python -m benchmarks.report` makes it from the results."""
+    """`python -m benchmarks.report` makes it from the results, without edits by hand."""
     expected = build_page(read_results(ROOT / "benchmarks/results"))
     assert expected == (ROOT / "docs/benchmarks.md").read_text()
 

@@ -108,7 +108,7 @@ time.sleep(600)
 
 
 def test_pictures_arrive_in_every_shape() -> None:
-    """What a server of each kind would find in the body is the picture."""
+    """A server of each kind finds the picture in the body."""
     picture = encode("red", "JPEG", size=64)
     assert picture == raw(picture, 1)[0]
     body, headers = form("images")(picture, 3)

@@ -22,7 +22,7 @@ from tests.helpers.server_process import ROOT, run_server, wait_for_address
 
 @dataclass
 class Bench:
-    """What a case may use; `close` ends what it has started.
+    """The servers and clients of a case; `close` ends those that were started.
 
     Attributes:
         folder: for files of the case.

@@ -17,7 +17,7 @@ from tests.helpers.tiny_model import MODEL_NAME
 def bench(
     request: pytest.FixtureRequest, tmp_path: Path, tiny_models: dict[str, Path], model_client: ModelClient
 ) -> Iterator[Bench]:
-    """What the cases use; servers of odd models start when the first case wants them."""
+    """The servers of the cases; those of odd models start with the first case that asks for them."""
     made = Bench(
         tmp_path,
         tiny_models,

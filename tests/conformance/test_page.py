@@ -13,7 +13,7 @@ def test_page_is_generated() -> None:
 
 
 def test_one_section_is_replaced() -> None:
-    """What stands outside of its markers stays."""
+    """Text outside of its markers stays."""
     page = "a\n<!-- begin x -->\nold\n<!-- end x -->\nb\n"
 
     assert "a\n<!-- begin x -->\nnew\nlines\n<!-- end x -->\nb\n" == replace_section(page, "x", ["new", "lines"])

@@ -84,7 +84,7 @@ def test_metadata(rest: httpx2.Client) -> None:
 @pytest.mark.parametrize("verb", ["classify", "regress"])
 @pytest.mark.parametrize("where", ["", f"/versions/{VERSION}", "/labels/live"])
 def test_classify_and_regress_name_predict(rest: httpx2.Client, verb: str, where: str) -> None:
-    """What is not served says so, and what to call."""
+    """Routes that are not served answer so, and name the route to call."""
     body = {"signature_name": f"{verb}_x_to_y", "examples": [{"x": 2.0}]}
     reply = rest.post(f"/v1/models/half_plus_two{where}:{verb}", json=body)
     assert reply.status_code == 400

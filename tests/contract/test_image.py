@@ -264,7 +264,7 @@ def test_result_is_contiguous_and_writable_by_nobody_else() -> None:
 
 
 def test_orientation_is_applied_though_other_exif_tags_are_damaged() -> None:
-    """A tag that nobody needs does not make a good photograph unreadable."""
+    """An unneeded tag does not make a good photograph unreadable."""
     spec = InputSpec(30, 40)
     sideways = decode_image(write(picture(), "JPEG", exif=damaged_exif(6), quality=95), spec)
     expected = decode_image(write(picture().transpose(Image.Transpose.ROTATE_270), "PNG"), spec)

@@ -16,7 +16,7 @@ def document(**changes: Any) -> dict[str, Any]:
 
 
 def test_json_round_trip_keeps_everything() -> None:
-    """What a contract says survives being written and read, unknown optional fields included."""
+    """A contract survives being written and read, unknown optional fields included."""
     point = {"label": "g", "threshold": 0.4, "sensitivity": 0.9, "specificity": 0.8}
     contract = ModelContract.from_document(document(operating_points=[point], future={"a": 1}))
 

@@ -62,7 +62,7 @@ def test_any_size_has_finite_statistics(size: tuple[int, int], channels: int) ->
 
 
 def test_an_image_has_the_same_statistics_in_any_company() -> None:
-    """What else is in a request must not decide about a picture."""
+    """Other images of a request do not decide about a picture."""
     images = noise(5, 40, 56, 3)
     alone = np.concatenate([measure_images(image[None]) for image in images])
 

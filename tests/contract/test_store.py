@@ -33,7 +33,7 @@ def publish(store: ModelStore, name: str = "eyes", **options: bool) -> int:
 
 
 def configured(store: ModelStore) -> dict[str, list[int]]:
-    """What a server would load."""
+    """The versions that a server would load."""
     config = text_format.Parse(store.config_path.read_text(), model_server_config_pb2.ModelServerConfig())
     return {item.name: list(item.model_version_policy.specific.versions) for item in config.model_config_list.config}
 
@@ -349,7 +349,7 @@ def test_removing_what_a_killed_writer_left_uses_its_number_up(store: ModelStore
     ids=["previous", "live", "candidate", "absent"],
 )
 def test_versions_with_a_role_cannot_be_removed(store: ModelStore, version: int, words: str) -> None:
-    """What servers load stays."""
+    """Versions that servers load stay."""
     for live in (True, True, False):
         publish(store, live=live)
 

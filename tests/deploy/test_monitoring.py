@@ -49,7 +49,7 @@ class Monitored:
     modelserver: ServerProcess
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """What an instant query returns."""
+        """The result of an instant query."""
         reply = fetch(f"{self.prometheus}/api/v1/query?{urlencode({'query': expression})}")
         if reply is None or reply.status_code == 503:  # it does not listen yet, or not answer yet
             return []
@@ -195,7 +195,7 @@ def fires_when_asked(monitored: Monitored, *alerts: str) -> bool:
 
 
 def has_number(result: list[dict[str, Any]]) -> bool:
-    """Whether a query's result has a value that can be drawn."""
+    """True if a query's result has a value that can be drawn."""
     return any(found["value"][1] != "NaN" for found in result)
 
 

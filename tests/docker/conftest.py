@@ -19,7 +19,7 @@ def engine() -> Iterator[docker.DockerClient]:
     """A client of the engine."""
     if shutil.which("docker") is None:
         pytest.skip("there is no docker command")
-    # Asked by the command first: the SDK's client leaves a socket open when it finds nobody.
+    # Asked by the command first: the SDK's client leaves a socket open when it finds no engine.
     command = ["docker", "version", "--format", "{{.Server.Version}}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     if done.returncode != 0:

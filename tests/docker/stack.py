@@ -21,7 +21,7 @@ PROJECT_LABEL = "com.docker.compose.project"
 
 
 class Stack:
-    """What `docker compose` starts from a copy of the project's folder.
+    """The containers that `docker compose` starts from a copy of the project's folder.
 
     Args:
         engine: the Docker engine.
@@ -38,7 +38,7 @@ class Stack:
         self.project = f"fovea-test-{os.getpid()}-{folder.name}".lower()
         self._files = (*FILES, *files)
         shutil.copy(ROOT / ".env", folder)
-        owner = os.getuid() or 1000  # nobody trains as root
+        owner = os.getuid() or 1000  # no training as root
         for name in ("models", "runs", "datasets"):
             (folder / name).mkdir()
             os.chown(folder / name, owner, os.getgid() if os.getuid() else 1000)
@@ -82,7 +82,7 @@ class Stack:
         return {container.labels["com.docker.compose.service"]: container for container in found}
 
     def leftovers(self) -> dict[str, list[str]]:
-        """What the engine has of the project, beside its images."""
+        """The project's objects in the engine, beside its images."""
         mine = {"label": f"{PROJECT_LABEL}={self.project}"}
         return {
             "containers": [one.name for one in self.engine.containers.list(all=True, filters=mine)],
@@ -91,7 +91,7 @@ class Stack:
         }
 
     def lives(self) -> dict[str, tuple[str, str, int]]:
-        """Which containers run since when, and how often they were restarted, by service."""
+        """The containers' start times and numbers of restarts, by service."""
         return {
             service: (container.id, container.attrs["State"]["StartedAt"], container.attrs["RestartCount"])
             for service, container in self.containers().items()

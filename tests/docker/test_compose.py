@@ -89,7 +89,7 @@ def test_only_loopback_is_published() -> None:
 
 
 def test_every_service_runs_as_the_given_user_without_privileges() -> None:
-    """Host and containers write one store; nobody is root."""
+    """Host and containers write one store; no process is root."""
     services = resolve(COMPOSE_PROFILES="tfserving,embedded,pipeline", FOVEA_UID="1234", FOVEA_GID="99")["services"]
     expected = {name: ("1234:99", True, ["ALL"], ["no-new-privileges:true"]) for name in services}
     actual = {name: (s["user"], s["init"], s["cap_drop"], s["security_opt"]) for name, s in services.items()}

@@ -30,7 +30,7 @@ print(json.dumps([name for name in names if importlib.util.find_spec(name)]))
 
 
 def test_it_is_small_and_holds_no_tensorflow(engine: docker.DockerClient, modelserver_image: str) -> None:
-    """A quarter of what TensorFlow would make it; nothing in it reports to anybody."""
+    """A quarter of what TensorFlow would make it; nothing in it reports to a network."""
     assert engine.images.get(modelserver_image).attrs["Size"] < MAX_IMAGE_BYTES
     output = engine.containers.run(
         modelserver_image, ["-c", LIST_FOREIGN], entrypoint="python", network_mode="none", remove=True

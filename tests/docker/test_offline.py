@@ -43,7 +43,7 @@ def run(text: str, folder: Path, **environ: str) -> str:
 
 
 def test_wheelhouse_installs_without_an_index(tmp_path: Path) -> None:
-    """What the first block fetches, the second installs behind a closed proxy; the gateway then starts."""
+    """The second block installs the packages of the first behind a closed proxy; the gateway then starts."""
     fetch, install = (block.text.replace("requirements.lock", LOCK) for block in offline_blocks()[:2])
     for name in (LOCK, "contract", "service"):
         (tmp_path / name).symlink_to(ROOT / name)

@@ -51,7 +51,7 @@ def stand_in(engine: docker.DockerClient) -> str:
 
 
 def containers(engine: docker.DockerClient) -> list[Container]:
-    """What an `up` has started and not removed."""
+    """Containers that an `up` has started and not removed."""
     found: list[Container] = engine.containers.list(all=True, filters={"label": LABEL})
     return found
 

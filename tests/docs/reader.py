@@ -75,7 +75,7 @@ class Reader:
                     server.wait(30)
 
     def _run(self, block: Block) -> None:
-        assert block.language in LANGUAGES, f"{block.where}: nobody runs {block.language}"
+        assert block.language in LANGUAGES, f"{block.where}: no test runs {block.language}"
         done = subprocess.run(
             LANGUAGES[block.language],
             input=self._with_address(block.text),

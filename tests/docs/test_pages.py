@@ -65,7 +65,7 @@ def test_links_lead_somewhere(page: str) -> None:
 
 @pytest.mark.parametrize("page", ALL)
 def test_blocks_are_of_known_languages(page: str) -> None:
-    """A block in a language that nobody runs would be skipped unseen."""
+    """A block in a language that no test runs would be skipped unseen."""
     known = {*LANGUAGES, "", "text", "json", "yaml"}
     assert [] == [block.where for block in read_blocks(DOCS / page) if block.language not in known]
 
@@ -102,7 +102,7 @@ def test_architecture_names_modules_that_exist() -> None:
 
 
 def test_saved_images_are_those_of_compose() -> None:
-    """What offline.md carries over is what compose starts."""
+    """offline.md carries over the images that compose starts."""
     found = re.search(r"^docker save (.+) \|", (DOCS / "offline.md").read_text(), re.M)
     assert found
     known = (ROOT / "docker-compose.yml").read_text() + (ROOT / ".env").read_text()
@@ -110,7 +110,7 @@ def test_saved_images_are_those_of_compose() -> None:
 
 
 def test_notebook_has_no_outputs() -> None:
-    """Pictures and counters of somebody's last run do not belong into the history."""
+    """Pictures and counters of a user's last run do not belong into the history."""
     for path in DOCS.glob("notebooks/*.ipynb"):
         cells = json.loads(path.read_text())["cells"]
         assert all(cell.get("outputs", []) == [] and cell.get("execution_count") is None for cell in cells)

@@ -43,7 +43,7 @@ class Running:
 
 @dataclass
 class Traffic:
-    """What clients saw.
+    """The observations of clients.
 
     Attributes:
         wrong: descriptions of answers that were not the picture's.

@@ -1,4 +1,4 @@
-"""Somebody else's SavedModel, imported: the whole API answers for it, explanations excepted."""
+"""A foreign SavedModel, imported: the whole API answers for it, explanations excepted."""
 
 from __future__ import annotations
 

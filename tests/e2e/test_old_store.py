@@ -24,7 +24,7 @@ TOLERANCE = 1e-4  # of a probability, between processors at float32
 
 @dataclass(frozen=True)
 class OldStore:
-    """What the fixture holds, unpacked.
+    """The fixture's files, unpacked.
 
     Attributes:
         store: the model store.

@@ -120,7 +120,7 @@ def test_a_model_for_single_rows_gives_the_same(engine: Engine, tiny_models: dic
 
 @pytest.mark.parametrize("kind", ["read-only", "not contiguous", "no rows"])
 def test_arrays_of_any_kind_are_taken(engine: Engine, kind: str) -> None:
-    """What shares memory with somebody else's bytes, or with every second row of an array, is read right."""
+    """Arrays that share memory with other bytes, or with every second row of an array, are read right."""
     images = np.random.default_rng(4).integers(0, 256, (6, 16, 16, 3), np.uint8)
     given = {
         "read-only": np.frombuffer(images.tobytes(), np.uint8).reshape(images.shape),

@@ -64,7 +64,7 @@ def test_the_tolerance_is_the_contracts(tmp_path: Path) -> None:
 
 
 def test_what_is_asked_for_is_done_or_refused(tmp_path: Path) -> None:
-    """A person may take a precision that nobody has verified, if the machine has it."""
+    """An explicit precision may be one that was not verified, if the machine has it."""
     assert choose(tmp_path, "float16") == "float16"
     assert choose(tmp_path, "float32", offered=()) == "float32"
     with pytest.raises(ModelLoadError, match="expected one of auto, float32 with openvino"):

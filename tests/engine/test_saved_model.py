@@ -70,7 +70,7 @@ def test_signatures_are_those_of_the_whole_message(tiny_models: dict[str, Path])
 
 
 def test_warmup_records_come_back(tmp_path: Path) -> None:
-    """What is written is read: signature and inputs of each record, in order."""
+    """Written records are read: signature and inputs of each, in order."""
     images = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
     requests = [build_warmup_request(name, {"images": images}) for name in ("serving_default", "explain")]
     write_warmup_records(tmp_path / WARMUP_FILE, requests)

@@ -42,7 +42,7 @@ class Served:
         return {} if reply is None else reply.json().get("models", {})
 
     def model(self, name: str = MODEL_NAME) -> dict[str, Any]:
-        """What GET /v1/models/NAME says, labels included."""
+        """The answer of GET /v1/models/NAME, labels included."""
         reply = fetch(f"{self.url}/v1/models/{name}", accept="application/vnd.fovea+json")
         assert reply is not None
         found: dict[str, Any] = reply.json()

@@ -30,7 +30,7 @@ NUM_CALLERS = 8
 
 @dataclass(frozen=True)
 class Request:
-    """What one caller sends.
+    """The requests of one caller.
 
     Attributes:
         colours: of its images; None is bytes that are no image.

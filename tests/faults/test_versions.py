@@ -47,7 +47,7 @@ def publish_corrupt(store: ModelStore, source: Path, name: str = MODEL_NAME) -> 
 
 
 def test_version_that_vanishes_in_a_call_answers_it_and_the_previous_one_the_next(wired: tuple[Served, Wire]) -> None:
-    """Its folder is deleted while it is at work: what it began it finishes, and nobody is told of a missing version."""
+    """Its folder is deleted while it is at work: begun calls finish, and no client is told of a missing version."""
     served, _ = wired
     with ModelClient(served.server.address) as client:
         client.wait_for("vanishing", 1)

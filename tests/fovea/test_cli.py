@@ -66,7 +66,7 @@ def test_every_command_of_the_programs_is_a_command_of_fovea() -> None:
 
 
 def test_commands_are_spelled_as_the_programs_have_them() -> None:
-    """What a message names in a checkout exists there."""
+    """The commands that a message names in a checkout exist there."""
     for name, words in MODULES.items():
         program, command = words.split()
         assert command in (PIPELINE_COMMANDS if program == "pipeline" else SERVICE_COMMANDS)

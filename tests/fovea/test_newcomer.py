@@ -86,7 +86,7 @@ def fixture_fovea(installed: Installed, folder: Path) -> Callable[..., subproces
 
 @pytest.fixture(name="trained", scope="module")
 def fixture_trained(fovea: Callable[..., subprocess.CompletedProcess[str]]) -> str:
-    """What the first training printed, on both streams."""
+    """The output of the first training, on both streams."""
     done = fovea("train", "shapes", "--recipe", "demo", *SETTINGS)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
@@ -122,7 +122,7 @@ def test_any_folder_trains_with_the_recipe_that_the_pages_offer_first(trained: s
 
 
 def test_nothing_speaks_of_patients_where_shapes_are_classified(trained: str, folder: Path) -> None:
-    """What the command printed, both reports, the audit, the card."""
+    """The command's output, both reports, the audit, the card."""
     assert not MEDICAL.search(trained.replace("cudart", ""))
     pages = [*folder.glob("runs/shapes/*/*.html"), *folder.glob("models/shapes/1/assets.extra/*.html")]
     assert len(pages) >= 4

@@ -52,7 +52,7 @@ def write_model(
 
 
 def expected(images: np.ndarray, *, scale: float = 1 / 255) -> np.ndarray:
-    """What `write_model`'s model gives for preprocessed images, by numpy."""
+    """The probabilities of `write_model`'s model for preprocessed images, by numpy."""
     logits = images.astype(np.float64).mean(axis=(1, 2)) * scale @ kernel(images.shape[-1])
     exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(exponents / exponents.sum(axis=1, keepdims=True))

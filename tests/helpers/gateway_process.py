@@ -51,12 +51,12 @@ class ServiceProcess:
 
     @property
     def output(self) -> str:
-        """What it has printed."""
+        """Its output so far."""
         return self._stdout.read_text()
 
     @property
     def log(self) -> str:
-        """What it has logged, its children included."""
+        """Its log so far, its children's included."""
         return self._stderr.read_text()
 
     def wait_for_url(self, *, timeout_s: float = 120.0) -> str:
@@ -107,7 +107,7 @@ class ServiceProcess:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a request was answered with."""
+    """The answer to a request."""
 
     status_code: int
     text: str

@@ -28,7 +28,7 @@ def publish_and_die(
         store: to publish into.
         step: which change.
         name: the model.
-        source: a SavedModel's folder; without it the version is a file that nobody can load.
+        source: a SavedModel's folder; without it the version is a file that no server can load.
     """
     arguments = [str(store.root), str(step), name, *([] if source is None else [str(source)])]
     command = [sys.executable, "-m", "tests.helpers.killed_publisher", *arguments]

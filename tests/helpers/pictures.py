@@ -1,4 +1,4 @@
-"""Image files for tests, made here: colours that the tiny model can tell apart, and files that nobody can read."""
+"""Image files for tests, made here: colours that the tiny model can tell apart, and unreadable files."""
 
 from __future__ import annotations
 

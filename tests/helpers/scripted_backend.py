@@ -32,7 +32,7 @@ HELD_S = 300.0  # a call is not held longer, whatever becomes of its test
 
 @dataclass
 class ScriptedVersion:
-    """How one version behaves.
+    """The behaviour of one version.
 
     Attributes:
         contract: what `describe` tells; other bytes, if they are given instead.

@@ -46,7 +46,7 @@ def encode_colour(colour: Colour) -> bytes:
 
 
 def is_answer(entry: Mapping[str, Any], colour: Colour) -> bool:
-    """Whether an entry of a reply is what every variant of the tiny model must say of a colour, each in its own way."""
+    """True if an entry of a reply is the right answer of each variant of the tiny model to a colour."""
     labels = VARIANTS["plain"].labels
     values = expected_probabilities(np.array(colour, np.uint8).reshape(1, 1, 1, 3), labels)[0]
     got = {item["id"]: item["probability"] for item in entry.get("top", ())}
@@ -57,13 +57,13 @@ def is_answer(entry: Mapping[str, Any], colour: Colour) -> bool:
 
 @dataclass
 class Ledger:
-    """What clients saw; written under its lock.
+    """The observations of clients; written under its lock.
 
     Attributes:
         replies: by the gateway's URL and HTTP status.
         codes: replies that are errors by the code in them.
         answers: images by version and class.
-        wrong: answers that were not the picture's own, and replies that nobody should get.
+        wrong: answers that were not the picture's own, and replies that no client should get.
         lost: requests that ended without a reply.
         moved: requests that another gateway was asked, by the error of the first.
         no_retry_after: 429 and 503 that do not say when to try again.

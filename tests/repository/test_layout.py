@@ -30,7 +30,7 @@ def tracked_files() -> list[str]:
 
 @pytest.mark.parametrize("path", EXPECTED)
 def test_the_layout_is_the_documented_one(path: str) -> None:
-    """What README and the architecture page name is where they say."""
+    """Files named by README and the architecture page are where the pages say."""
     assert (ROOT / path).exists()
 
 

@@ -65,7 +65,7 @@ def test_a_failed_installation_leaves_no_stamp(project: Path) -> None:
 
 
 def test_an_interpreter_that_does_not_exist_is_named(project: Path) -> None:
-    """What was asked for, what would do, and how to get it."""
+    """The requirement, the versions that meet it, and the way to get one."""
     done = run_preflight(project, "--python", "python2.99")
     assert done.returncode == 1
     assert "python2.99: not found" in done.stderr

@@ -16,7 +16,7 @@ def run(*arguments: str, keys: Path) -> int:
 
 
 def test_key_is_shown_once_and_kept_as_a_hash(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Whoever reads the file cannot use it; it is its owner's alone."""
+    """A reader of the file cannot use it; only its owner may read it."""
     keys = tmp_path / "keys.json"
     assert 0 == run("add", "clinic", keys=keys)
     secret = capsys.readouterr().out.strip()

@@ -11,7 +11,7 @@ from service.__main__ import COMMANDS, main
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_a_module_with_a_main(command: str) -> None:
-    """What the usage lists exists."""
+    """Commands of the usage text exist."""
     assert callable(importlib.import_module(COMMANDS[command][0]).main)
 
 

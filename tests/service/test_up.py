@@ -100,7 +100,7 @@ def test_killed_parent_leaves_no_orphans(start_process: StartProcess, tmp_path: 
 
     assert 2 == len(children)
     assert_gone(list(children.values()))
-    for folder in short_tmp.iterdir():  # nobody was left to remove it
+    for folder in short_tmp.iterdir():  # no process was left to remove it
         for path in folder.iterdir():
             path.unlink()
         folder.rmdir()
@@ -170,7 +170,7 @@ def test_store_that_cannot_be_written_is_refused(start_process: StartProcess, tm
     ],
 )
 def test_wrong_flag_is_status_2(start_process: StartProcess, flag: str, reason: str) -> None:
-    """What `up` decides itself cannot be set."""
+    """Settings that `up` decides itself cannot be set."""
     service = start_process("up", *flag.split())
 
     assert 2 == service.wait()

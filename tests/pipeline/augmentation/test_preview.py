@@ -37,7 +37,7 @@ def test_preview_draws_originals_and_changes(tmp_path: Path, capsys: pytest.Capt
     ],
 )
 def test_preview_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str, words: str) -> None:
-    """What cannot be read or written is named on the last line, with status 1."""
+    """The last line names the file that cannot be read or written; the status is 1."""
     write_files(tmp_path / "colors", {"red/a.png": png(), "blue/b.png": png()})
 
     status = main(["preview", str(tmp_path / "colors"), f"--out={tmp_path / 'a.png'}", *QUICK, flag])

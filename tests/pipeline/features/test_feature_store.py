@@ -44,7 +44,7 @@ def largest_file(size: int) -> Iterator[None]:
 
 
 def test_features_are_found_again(tmp_path: Path) -> None:
-    """What one store wrote another one reads, in any order, for the same network only."""
+    """A store reads the rows that another one wrote, in any order, for the same network only."""
     first = store(tmp_path)
     first.add(keys(5), values(5))
     first.add(keys(3, "other"), values(3, 1))

@@ -213,7 +213,7 @@ def test_batches_hold_every_view_once_an_epoch(tmp_path: Path, rows: Sequence[Ma
 
 @pytest.mark.parametrize("unfreeze", [1, 2, 4])
 def test_a_cut_before_the_last_blocks_is_the_same_network(unfreeze: int) -> None:
-    """What trains is behind the split, also where shortcuts lead past it, and the parts give what the whole gives."""
+    """Trained layers are behind the split, also where shortcuts lead past it; the parts compute the whole."""
     classifier = network()
     trainable = classifier.backbone.last_blocks(classifier.backbone_layers, unfreeze)
     split = split_before_training(classifier, trainable)

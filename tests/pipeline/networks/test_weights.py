@@ -65,7 +65,7 @@ def test_every_file_and_checksum_is_in_keras_source() -> None:
 
 @pytest.mark.parametrize("name", ["ConvNeXtTiny", "VGG16"])
 def test_file_of_another_checksum_in_the_cache_is_refused_and_stays(keras_home: Path, name: str) -> None:
-    """It may be somebody's own: both checksums are named, nothing is deleted and nothing is fetched."""
+    """It may be the user's own: both checksums are named, nothing is deleted and nothing is fetched."""
     file = IMAGENET_FILES[name]
     path = keras_home / "models" / file.name
     path.parent.mkdir(parents=True)

@@ -87,7 +87,7 @@ def mounted(folder: Path, options: str) -> None:
 @slow
 @pytest.mark.parametrize("size", ["160k", "700k", "2m"])
 def test_a_full_disk_is_one_line(tmp_path: Path, dataset: Path, size: str) -> None:
-    """Whether there is no room at the start or it goes later, the command ends with status 1 and says how to go on."""
+    """Without room at the start or later, the command ends with status 1 and names the command that goes on."""
     mounted(tmp_path / "runs", f"size={size}")
     try:
         settings = [f"--set={setting}" for setting in [*SMALL, "train.epochs=3"]]

@@ -79,7 +79,7 @@ def test_client_raises_what_the_service_says(url: str) -> None:
 
 
 def test_client_lists_models(url: str) -> None:
-    """What is served can be asked for."""
+    """Served models can be listed."""
     with FoveaClient(url) as client:
         (listed,) = client.models()
         described = client.model("colours")
@@ -108,7 +108,7 @@ def test_client_explains(url: str) -> None:
 
 
 def test_client_knows_when_the_service_is_ready(url: str) -> None:
-    """What answers, and which version of it."""
+    """The model that answers, and its version."""
     with FoveaClient(url) as client:
         assert {"colours": 1} == client.wait_until_ready().models
         assert client.ready()

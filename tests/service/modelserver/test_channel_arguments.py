@@ -91,7 +91,7 @@ def test_arguments_are_numbers_or_texts(text: str, expected: Any) -> None:
 
 @pytest.mark.parametrize("text", ["a", "=1", "a=1=2", "a=1,b"])
 def test_wrong_arguments_are_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is no name and value ends the process with the reason."""
+    """An argument without name and value ends the process with the reason."""
     with pytest.raises(SystemExit):
         parse_options(["--model_config_file=x", f"--grpc_channel_arguments={text}"])
     assert f"expected name=value,name=value. Received: {text!r}" in capsys.readouterr().err

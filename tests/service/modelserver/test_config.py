@@ -25,7 +25,7 @@ def model_text(name: str = "m", path: str = "/models/m", policy: str = "") -> st
 
 
 def test_the_stores_own_config_is_read(store: ModelStore, tiny_models: dict[str, Path]) -> None:
-    """What contract.store writes parses to its models, versions and folders."""
+    """A config that contract.store wrote parses to its models, versions and folders."""
     publish_variant(store, tiny_models["plain"])
     publish_variant(store, tiny_models["plain"], name="other")
     configs = read_config(parse_config(store.config_path.read_text()), {CONTAINER_ROOT: str(store.root)})

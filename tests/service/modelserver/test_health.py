@@ -192,7 +192,7 @@ def test_version_that_is_listed_later_does_not_end_serving(
 def test_nothing_listed_is_serving(
     start: Callable[..., tuple[ServerProcess, Probe]], store: ModelStore, is_written: bool
 ) -> None:
-    """An empty store, or one that is not there yet, keeps no one waiting."""
+    """An empty store, or one that is not there yet, keeps no client waiting."""
     if is_written:
         store.ensure()
     _, probe = start(*FLAGS)

@@ -96,7 +96,7 @@ def test_flags_without_effect_are_warned_of(caplog: pytest.LogCaptureFixture) ->
 
 
 def test_the_compose_files_flags_are_taken() -> None:
-    """What deployments pass to tensorflow_model_server is understood, each flag as there."""
+    """Flags that deployments pass to tensorflow_model_server are understood as there."""
     flags = "--port=1 --model_name=m --model_base_path=/m --max_num_load_retries=2 --enable_batching"
     more = "--load_retry_interval_micros=5 --file_system_poll_wait_seconds=3 --enable_model_warmup=false"
     options = parse_options([*flags.split(), *more.split()])

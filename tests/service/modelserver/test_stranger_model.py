@@ -1,4 +1,4 @@
-"""With TensorFlow installed, a SavedModel that nobody here has written and OpenVINO cannot read is served."""
+"""With TensorFlow installed, a SavedModel of another project that OpenVINO cannot read is served."""
 
 from __future__ import annotations
 

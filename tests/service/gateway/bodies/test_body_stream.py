@@ -69,7 +69,7 @@ def test_several_gzip_members_are_one_body(client: TestClient) -> None:
     ],
 )
 def test_broken_gzip_is_400(client: TestClient, body: bytes) -> None:
-    """What does not inflate to its end is refused, and so is what is made to cost time."""
+    """Bodies that do not inflate to their end are refused, and so are bodies made to cost time."""
     assert (400, "malformed_request") == code_of(client.post("/v1/predict", content=body, headers=GZIP))
 
 
@@ -107,7 +107,7 @@ def test_deflate_is_zlibs_format_or_the_bare_one(client: TestClient, wbits: int,
 )
 @pytest.mark.parametrize("size", [1, 1 << 20])
 def test_broken_deflate_is_400(client: TestClient, body: bytes, size: int) -> None:
-    """What does not inflate to its end is refused, and what follows it."""
+    """Bodies that do not inflate to their end are refused, and so are bytes behind the end."""
     pieces = (body[start : start + size] for start in range(0, len(body), size))
     assert (400, "malformed_request") == code_of(client.post("/v1/predict", content=pieces, headers=DEFLATE))
 
@@ -138,7 +138,7 @@ def test_gzip_bomb_costs_no_memory(gateway: tuple[ServiceProcess, str]) -> None:
 
 
 def test_other_encodings_are_415(client: TestClient) -> None:
-    """What is not inflated is not passed off as an image."""
+    """Bytes that were not inflated are not read as an image."""
     for name in ("br", "compress", "gzip, gzip", "gzip, deflate", "zstd"):
         reply = client.post("/v1/predict", content=encode("red"), headers={"content-encoding": name})
         assert (415, "unsupported_encoding") == code_of(reply)

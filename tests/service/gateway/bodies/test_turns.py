@@ -138,7 +138,7 @@ def test_the_reserve_rests_while_a_thread_is_busy_with_light_work(threads: int) 
 
 
 def test_a_job_whose_caller_has_left_is_dropped() -> None:
-    """What has begun ends, what waits never starts."""
+    """Running jobs end, waiting jobs never start."""
 
     async def run() -> list[str]:
         done: list[str] = []

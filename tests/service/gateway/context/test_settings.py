@@ -48,7 +48,7 @@ def test_names_are_separated_by_commas() -> None:
 
 @pytest.mark.parametrize("backend", ["unix:/tmp/x.sock", "modelserver:8500", "127.0.0.1:1", "[::1]:8500"])
 def test_backend_is_an_address_or_a_socket(backend: str) -> None:
-    """What gRPC can connect to is taken."""
+    """Addresses that gRPC can connect to are taken."""
     assert backend == load_settings(["--backend", backend, *STORE], {}).backend
 
 
@@ -92,7 +92,7 @@ def test_variables_of_the_compose_file_are_not_the_gateways() -> None:
 
 @pytest.mark.parametrize("change", [{"port": 1}, {"unknown": 1}])
 def test_settings_do_not_change(change: dict[str, Any]) -> None:
-    """What the program started with stays."""
+    """The program keeps the settings that it started with."""
     settings = load_settings(STORE, {})
     with pytest.raises(ValueError):
         for name, value in change.items():

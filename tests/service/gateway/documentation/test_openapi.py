@@ -104,7 +104,7 @@ def test_references_lead_somewhere(document: dict[str, Any]) -> None:
 
 
 def test_the_example_bodies_are_answered(client: TestClient, document: dict[str, Any]) -> None:
-    """What the document shows can be sent as it is."""
+    """The document's examples can be sent as they are."""
     for path in ("/v1/predict", "/v1/explain"):
         example = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["example"]
         assert 200 == client.post(path, json=example).status_code

@@ -230,5 +230,5 @@ def test_addresses_are_counted_without_keys_and_for_wrong_ones(start: StartGatew
     ],
 )
 def test_an_ipv6_site_is_one_client(address: str, name: str) -> None:
-    """Who has a network has more addresses than there are requests."""
+    """The owner of a network has more addresses than there are requests."""
     assert name == name_address(address)

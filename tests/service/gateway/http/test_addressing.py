@@ -74,7 +74,7 @@ def test_closing_slash_opens_no_door(
 def test_links_keep_the_prefix(
     start_gateway: StartGateway, backend: ScriptedBackend, index: ModelStore, path: str, stripped: bool
 ) -> None:
-    """Whether the proxy takes it off or not; each link is answered."""
+    """Each link is answered, with the prefix taken off by the proxy and without."""
     client = start_gateway(backend=backend.address, models_dir=index.root, root_path="/a/fovea/")
     asked = path if stripped else f"/a/fovea{path}"
     found = links(client.get(asked).text, f"https://example.org/a/fovea{path}")

@@ -167,7 +167,7 @@ CONNECTION_PATHS = (
 
 @pytest.mark.parametrize(("head", "status"), RAW)
 def test_connection(address: tuple[str, int], head: str, status: int) -> None:
-    """What is refused before it is a request: 400, 408, 431; and 504 while a body is awaited."""
+    """Refusals before there is a request: 400, 408, 431; and 504 while a body is awaited."""
     for path, is_text in CONNECTION_PATHS:
         with socket.create_connection(address, timeout=30) as connection:
             connection.sendall(head.format(path=path).encode())

@@ -1,4 +1,4 @@
-"""Too much to do, too little time, nobody waiting any more, and a model server that is away for a moment."""
+"""Too many requests, too little time, clients that leave, and a model server that is away for a moment."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_timeout_that_suffices_changes_nothing(client: TestClient, backend: Scri
 
 
 def test_clients_timeout_reaches_the_model_server(client: TestClient, backend: ScriptedBackend) -> None:
-    """What the client waits is the deadline of the call."""
+    """The client's time is the deadline of the call."""
     client.post("/v1/predict", content=encode("red"), headers={"x-request-timeout": "12.5"})
 
     assert 0 < backend.times_left[-1] < 13
@@ -184,7 +184,7 @@ def test_call_that_cannot_reach_the_model_server_is_made_again(client: TestClien
 
 @pytest.mark.parametrize("name", ["INTERNAL", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "INVALID_ARGUMENT"])
 def test_nothing_else_is_tried_again(client: TestClient, backend: ScriptedBackend, name: str) -> None:
-    """What was refused or failed would be refused or fail again, at a cost."""
+    """A call that was refused or failed would be refused or fail again, at a cost."""
     backend.versions["colours", 1].fault = grpc.StatusCode[name]
     before = len(backend.predictions)
     client.post("/v1/predict", content=encode("red"))
@@ -254,7 +254,7 @@ def test_places_go_to_whoever_waited_longest() -> None:
 
 
 def test_waiting_that_is_given_up_leaks_no_place() -> None:
-    """Whether it is cancelled before, in, or after the moment in which it gets its place."""
+    """The cancellation comes before, in, or after the moment in which the request gets its place."""
 
     async def run() -> None:
         admission = Admission(max_working=1, max_waiting=3, max_held_bytes=1, metrics=Metrics())

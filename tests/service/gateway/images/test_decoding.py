@@ -89,7 +89,7 @@ def test_what_is_refused_is_refused_on_the_loop_as_well(image: bytes) -> None:
 
 
 def test_images_of_a_caller_that_left_are_not_decoded() -> None:
-    """What waits is dropped; what has begun ends, and nobody minds."""
+    """Waiting images are dropped; decoding that has begun ends, without an error."""
     begun, go_on = threading.Event(), threading.Event()
     opened: list[bytes] = []
 

@@ -38,7 +38,7 @@ def test_unreadable_files_are_refused(shared_client: TestClient, data: bytes, st
 def test_formats_without_their_extra_name_it_and_a_way_round(
     shared_client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who sends DICOM or HEIC learns what to do."""
+    """The error of a DICOM or HEIC file gives the next step."""
     files = {name: data for name, data, _ in unreadable()}
     for name, words, package in (("dicom", "DICOM", "pydicom"), ("heic", "HEIC", "pi_heif")):
         hide_package(monkeypatch, package)
@@ -65,7 +65,7 @@ def test_broken_files_never_fail_the_gateway(shared_client: TestClient) -> None:
 
 
 def test_orientation_is_applied_and_the_first_frame_taken(shared_client: TestClient) -> None:
-    """What the model sees of an animation or of several pages is what it sees of the first alone."""
+    """Of an animation or several pages, the model sees the same as of the first alone."""
 
     def probabilities(data: bytes) -> list[float]:
         reply = shared_client.post("/v1/predict", content=data).json()

@@ -194,7 +194,7 @@ def test_a_failure_is_told_to_all_who_share_the_call(backend: ScriptedBackend) -
 
 @pytest.mark.parametrize("num_rows", [1, 3])
 def test_a_reply_without_a_row_for_each_is_nobodys(backend: ScriptedBackend, num_rows: int) -> None:
-    """A row too many or too few may be anyone's: nobody gets one."""
+    """A row too many or too few may belong to any request: no request gets one."""
 
     async def test(batcher: MicroBatcher) -> None:
         async with batched_requests(batcher, 4) as asking:

@@ -57,7 +57,7 @@ def test_new_version_answers_with_its_own_pixels_and_labels(
 def test_previous_version_answers_while_live_is_not_loaded(
     client: TestClient, backend: ScriptedBackend, index: ModelStore, variant: str, state: str
 ) -> None:
-    """A live version that the server does not have yet costs nobody an answer."""
+    """A live version that the server does not have yet costs no client an answer."""
     if state != "absent":
         backend.versions[NAME, 2] = scripted(variant, state=state)
     publish_empty(index)
@@ -87,7 +87,7 @@ def test_version_that_vanishes_between_describe_and_predict_is_replaced(
 def test_version_that_answered_goes_on_while_two_newer_ones_load(
     client: TestClient, backend: ScriptedBackend, index: ModelStore
 ) -> None:
-    """Neither live nor previous is loaded yet: whoever published twice in a hurry has not stopped the service."""
+    """Neither live nor previous is loaded yet: publishing twice in a hurry does not stop the service."""
     assert (200, 1, "red") == ask(client)
     publish_empty(index)
     publish_empty(index)
@@ -104,7 +104,7 @@ def test_version_that_answered_goes_on_while_two_newer_ones_load(
 
 
 def test_rollback_is_followed(client: TestClient, backend: ScriptedBackend, index: ModelStore) -> None:
-    """What is live is what the index says now."""
+    """The live version is the one in the index now."""
     backend.versions[NAME, 2] = scripted("permuted")
     publish_empty(index)
     wait_for_label(client, "live", 2)

@@ -79,7 +79,7 @@ def test_line_says_who_what_and_with_which_result(
 
 
 def test_feedback_and_its_deletion_are_lines_too(audited: TestClient, log: Path) -> None:
-    """Who put something into a training set, and who took it out."""
+    """The log names the keys that put an image into a training set and took it out."""
     data = {"label": "red", "consent": "true", "note": "private"}
     given = audited.post("/v1/feedback", files={"file": encode("red")}, data=data).json()["id"]
     audited.delete(f"/v1/feedback/{given}")
@@ -158,7 +158,7 @@ def test_without_a_line_there_is_no_answer(audited: TestClient, log: Path) -> No
 
 
 def test_full_disk_leaves_no_half_line(audited: TestClient, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was begun is taken back, so the log stays readable."""
+    """A line that was begun is taken back, so the log stays readable."""
     audited.post("/v1/predict", content=encode("red"))
     before = log.read_bytes()
     write = os.write

@@ -127,7 +127,7 @@ def test_deleted_by_id_without_a_trace(desk: TestClient, folder: Path) -> None:
 
 
 def test_same_image_is_kept_once_and_under_one_label(desk: TestClient, folder: Path) -> None:
-    """Other metadata does not make it another image; another label is a contradiction that somebody has to solve."""
+    """Other metadata does not make it another image; another label is a contradiction that the user has to resolve."""
     first = give(desk)
     again = give(desk, encode("red", "PNG", dpi=(72, 72)))
     other = give(desk, label="blue")
@@ -215,7 +215,7 @@ def test_no_text_is_a_fault_of_ours(desk: TestClient, folder: Path, texts: dict[
 
 
 def test_off_by_default(client: TestClient) -> None:
-    """Nobody's pictures are kept unless somebody has decided where."""
+    """No pictures are kept unless a folder for them is set."""
     assert (404, "not_found") == (give(client).status_code, give(client).json()["error"]["code"])
     assert 404 == client.delete("/v1/feedback/1").status_code
 
@@ -291,5 +291,5 @@ def test_folder_that_cannot_be_made_ends_the_start(start_gateway: StartGateway, 
     ],
 )  # fmt: skip
 def test_labels_that_are_no_folders(label: str, fits: bool) -> None:
-    """What would leave the folder, hide from the pipeline or be taken for a split."""
+    """Names that would leave the folder, hide from the pipeline or be taken for a split."""
     assert fits == is_folder_name(label)

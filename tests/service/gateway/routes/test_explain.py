@@ -143,7 +143,7 @@ def test_a_model_without_explanations_says_so(client: TestClient, backend: Scrip
     ],
 )
 def test_maps_that_break_the_contract_are_502(client: TestClient, backend: ScriptedBackend, saliency: object) -> None:
-    """What comes from the model server is checked."""
+    """Outputs of the model server are checked."""
     backend.versions["colours", 1] = scripted(saliency=saliency)
     reply = client.post("/v1/explain", content=encode("red"))
 

@@ -64,7 +64,7 @@ def test_markup_names_no_other_origin() -> None:
     pages = (files["index.html"].content + files["docs.html"].content).decode()
 
     assert not re.search(r"<style|\bstyle=|\bon\w+=|<script(?! type=\"module\" src=| src=)", pages)
-    # The one address is the name of SVG, which nobody fetches.
+    # The one address is the name of SVG, which no browser fetches.
     addresses = {found for file in files.values() for found in re.findall(rb"https?://[\w./]+", file.content)}
     assert addresses <= {b"http://www.w3.org/2000/svg"}
     assert not [name for name, file in files.items() if re.search(rb"innerHTML|outerHTML|insertAdjacent", file.content)]

@@ -284,7 +284,7 @@ def test_wrong_parameter_is_refused(client: TestClient, params: dict[str, Any], 
 
 @pytest.mark.parametrize("params", [{"version": 1}, {"label": "live"}, {"model": "colours"}])
 def test_version_and_label_choose_what_answers(client: TestClient, params: dict[str, Any]) -> None:
-    """What a request asks for by number, label or name is what answers."""
+    """The version that a request names by number, label or model answers."""
     reply = client.post("/v1/predict", params=params, content=encode("blue"))
 
     assert (["blue"], 1) == (tops(reply), reply.json()["model"]["version"])

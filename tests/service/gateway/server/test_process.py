@@ -77,7 +77,7 @@ def test_signal_ends_the_process_with_status_0(gateway: tuple[ServiceProcess, st
 
 
 def test_request_in_flight_survives_sigterm(gateway: tuple[ServiceProcess, str], backend: ScriptedBackend) -> None:
-    """What was accepted is answered, then the process ends."""
+    """Accepted requests are answered, then the process ends."""
     process, url = gateway
     with ThreadPoolExecutor(4) as pool:
         with backend.versions["colours", 1].held():

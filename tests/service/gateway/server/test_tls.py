@@ -179,7 +179,7 @@ def test_other_machines_are_let_in_only_when_that_is_said(
 
 
 def test_inherited_socket_that_others_reach_is_refused_too(index: ModelStore) -> None:
-    """What counts is where it really listens, not what the flags say."""
+    """The real listening address counts, not the flags."""
     with socket.create_server(("0.0.0.0", 0)) as listener:
         command = [sys.executable, "-m", "service", "gateway", f"--models-dir={index.root}"]
         done = subprocess.run(
@@ -194,7 +194,7 @@ def test_inherited_socket_that_others_reach_is_refused_too(index: ModelStore) ->
 def test_forwarded_headers_count_from_named_proxies_only(
     start_process: StartProcess, backend: ScriptedBackend, index: ModelStore
 ) -> None:
-    """Otherwise anybody could choose the address that is logged and limited."""
+    """Otherwise every client could choose the address that is logged and limited."""
     open_ = start_process(*arguments(backend, index), "--rate-limit=2/hour")
     behind = start_process(*arguments(backend, index), "--rate-limit=2/hour", "--trusted-proxies=127.0.0.0/8,::1")
     statuses = {}

@@ -101,7 +101,7 @@ def test_upgrade_of_http_1_0_ends_the_connection() -> None:
 
 @pytest.mark.parametrize("target", [b"example.com:443", b"/first"])
 def test_connect_is_refused_and_closed(target: bytes) -> None:
-    """What follows would be bytes of another protocol."""
+    """The bytes behind it would be of another protocol."""
     data = b"CONNECT " + target + b" HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(HIDDEN) + HIDDEN
 
     assert [(400, None)] == served(data + NEXT)

@@ -86,7 +86,7 @@ def test_metrics_on_a_port_of_their_own(
 
 
 def test_taken_metrics_port_is_named(start_process: StartProcess, index: ModelStore, backend: ScriptedBackend) -> None:
-    """A gateway that nobody can watch does not start."""
+    """A gateway without a way to its metrics does not start."""
     first = start_process("gateway", f"--models-dir={index.root}", f"--backend={backend.address}", "--port=0")
     port = first.wait_for_url().rpartition(":")[2]
     second = start_process("gateway", f"--models-dir={index.root}", "--port=0", f"--metrics-port={port}")

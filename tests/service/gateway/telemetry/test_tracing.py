@@ -24,7 +24,7 @@ TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
 class Collector:
-    """What a collector for OTLP over HTTP does: it takes spans."""
+    """Takes spans, as a collector for OTLP over HTTP does."""
 
     def __init__(self) -> None:
         self.spans: list[Any] = []

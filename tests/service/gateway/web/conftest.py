@@ -67,7 +67,7 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
 
 @pytest.fixture
 def visitor(open_page: OpenPage, url: str) -> Visitor:
-    """Somebody who has opened the page on a desktop; the service is ready."""
+    """A user who has opened the page on a desktop; the service is ready."""
     person = open_page(url)
     person.expect_state("Ready")
     return person

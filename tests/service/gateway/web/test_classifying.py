@@ -127,7 +127,7 @@ def test_a_browser_that_keeps_nothing_is_enough(open_page: OpenPage, url: str) -
 
 
 def test_more_images_than_the_page_holds_are_left_out_and_said(visitor: Visitor, page: Page) -> None:
-    """A browser's memory is bounded; nobody believes that the rest was classified."""
+    """A browser's memory is bounded; the page says that the rest was not classified."""
     visitor.choose([(f"{i}.png", b"") for i in range(205)])
 
     expect(page.locator(".card")).to_have_count(200)

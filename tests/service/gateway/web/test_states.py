@@ -183,7 +183,7 @@ def test_several_models_can_be_chosen_from(
 def test_a_version_with_fewer_classes_may_become_live_at_any_time(
     start_process: StartProcess, backend: ScriptedBackend, index: ModelStore, open_page: OpenPage
 ) -> None:
-    """What the page asked for before does not fit any more; the image is answered by the new version all the same."""
+    """The page's earlier choice does not fit any more; the new version answers the image all the same."""
     process = start_process("gateway", f"--models-dir={index.root}", f"--backend={backend.address}", "--port=0")
     url = process.wait_for_url()
     visitor = open_page(url)

@@ -1,4 +1,4 @@
-"""Somebody in front of the page: what people do there, and what they see."""
+"""A user in front of the page: actions, and what the page shows."""
 
 from __future__ import annotations
 

@@ -300,7 +300,7 @@ def test_closing_finishes_the_calls_that_are_there(scheduler: Scheduler) -> None
 
 
 def test_batches_are_observed(scheduler: Scheduler) -> None:
-    """Whoever observes is told the rows and calls of every batch."""
+    """The observer is told the rows and calls of every batch."""
     engine, seen = EchoEngine(), list[BatchRecord]()
     queue = ModelQueue(scheduler, engine, Plan(num_streams=1, max_batch=4), seen.append)
     engine.gate.clear()

@@ -1,4 +1,4 @@
-"""Streams and batch sizes: measured when nobody else needs the cores, kept for the next start, never in the way."""
+"""Streams and batch sizes: measured when no other call needs the cores, kept for the next start, never in the way."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_what_was_measured_is_kept(model: Path, tmp_path: Path) -> None:
 
 
 def test_another_model_or_another_number_of_threads_is_measured_anew(model: Path, tmp_path: Path) -> None:
-    """What was measured does not hold for a model of another size, nor with more threads."""
+    """A measurement does not hold for a model of another size, nor with more threads."""
     Tuner(1, tmp_path / "kept", is_busy=lambda: False).plan(model, TimedEngine(), None)
     engine = TimedEngine()
     Tuner(3, tmp_path / "kept", is_busy=lambda: False).plan(model, engine, None)
@@ -111,7 +111,7 @@ def test_streams_are_taken_where_they_pay(model: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", '{"num_streams": 99, "max_batch": 1}', '{"num_streams": 1}'])
 def test_a_damaged_file_is_measured_again(model: Path, tmp_path: Path, text: str) -> None:
-    """What cannot be read, or cannot be meant, is measured anew and replaced."""
+    """Unreadable and impossible entries are measured anew and replaced."""
     kept = tmp_path / "kept"
     first = Tuner(1, kept, is_busy=lambda: False).plan(model, TimedEngine(), None)
     (file,) = kept.iterdir()
