@@ -290,7 +290,7 @@ class ModelStore:
         replace_file(self.root / "index.json", json.dumps(index_document(index), indent=2) + "\n")
 
     def _write_config(self, index: Index) -> None:
-        """Derive models.config: only versions that exist, or TensorFlow Serving unloads what it serves."""
+        """Derive models.config: only versions that exist, or TensorFlow Serving unloads the served ones."""
         existing = {
             name: [v for v in entry.listed if (self.version_path(name, v) / "saved_model.pb").is_file()]
             for name, entry in sorted(index.items())

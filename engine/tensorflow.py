@@ -71,9 +71,9 @@ def _make_call(session: Any, definition: SignatureDef) -> Callable[..., list[Any
     """Returns a function from all inputs to all outputs of a signature, each in the order of their names.
 
     All outputs even if few are asked for: each set of outputs would be a graph of its own, optimized for seconds at its
-    first call. `Session.make_callable` and `Session.run` would refuse a value whose shape differs from what is inferred
+    first call. `Session.make_callable` and `Session.run` would refuse a value whose shape differs from the inferred one
     for the tensor; TensorFlow Serving feeds it, and only the operations that read it decide. The method is private,
-    read in TensorFlow 2.21; tests/service/modelserver/test_half_plus.py holds what is used of it.
+    read in TensorFlow 2.21; tests/service/modelserver/test_half_plus.py holds the use made of it.
     """
     config_pb2 = importlib.import_module("tensorflow.core.protobuf.config_pb2")
     call: Callable[..., list[Any]] = session._make_callable_from_options(

@@ -36,7 +36,7 @@ _GRACE_S = 5.0  # for the filter to write the rest; a child that the import left
 def quiet_tensorflow() -> None:
     """Keep TensorFlow's notes off stderr, from its import on; a level that the environment sets is kept.
 
-    Its errors are raised in Python; what it also logs as one is that there is no GPU.
+    Its errors are raised in Python. It also logs a missing GPU as an error.
     """
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # deprecations are for its developers, not its users
     if _LEVEL in os.environ and os.environ[_LEVEL] < "2":

@@ -6,7 +6,7 @@
     fovea.load("cells").predict("cell.png")
     fovea.Client().predict(["cell.png"])
 
-Importing this package imports nothing else; each name brings what it needs when it is first used.
+Importing this package imports nothing else; each name imports its modules when it is first used.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
     python scripts/extract_stubs.py --packages SITE_PACKAGES --out DIR
 
 The list in contract/stubs.py is read as text, and the imports of each stub are followed by reading them too: nothing of
-TensorFlow or of the project runs. What is copied keeps its path; each package folder gets an empty `__init__.py`.
+TensorFlow or of the project runs. A copied module keeps its path; each package folder gets an empty `__init__.py`.
 """
 
 from __future__ import annotations

@@ -308,5 +308,5 @@ def _dump(document: dict[str, Any]) -> str:
 def _text_of(value: object) -> str:
     try:
         return str(value)
-    except Exception as err:  # noqa: BLE001  # an object that cannot say what it is
+    except Exception as err:  # noqa: BLE001  # an object without a text of its own
         return f"<{type(value).__name__}: {type(err).__name__}>"

@@ -247,7 +247,7 @@ def _fetch_readiness(url: str, certificate: Path | None) -> dict[str, dict[str, 
         else:
             trust = trusting(certificate)
             connection = http.client.HTTPSConnection(address, timeout=_READINESS_TIMEOUT_S, context=trust)
-    except OSError:  # the gateway says what is wrong with the certificate
+    except OSError:  # the gateway names the fault of the certificate
         return None
     try:
         connection.request("GET", "/readyz")

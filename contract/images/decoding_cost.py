@@ -1,4 +1,4 @@
-"""Estimates the memory of decoding an image from its header, and refuses what is beyond the budget of an image.
+"""Estimates the memory of decoding an image from its header, and refuses images beyond the budget.
 
 The budget is 8 bytes for each of the most pixels that an image may have, and 16 MB. Most kinds take 8 bytes a pixel or
 less by their nature. These may take more: a WebP image, a JPEG in several scans, whose coefficients libjpeg keeps, and
@@ -91,7 +91,7 @@ def _strip_bytes(image: TiffImagePlugin.TiffImageFile, num_pixels: int) -> int:
     """Return how much the largest strip or tile takes; a file that is not compressed is read row by row.
 
     Raises:
-        ImageTooLargeError: if tiles are larger than the image, so that the image says nothing of what they take.
+        ImageTooLargeError: if tiles are larger than the image, so the image's size does not bound their memory.
     """
     tags = image.tag_v2
     tile_pixels = _whole(tags.get(TiffImagePlugin.TILEWIDTH)) * _whole(tags.get(TiffImagePlugin.TILELENGTH))

@@ -137,7 +137,7 @@ def _merge_functional_groups(dataset: Any) -> None:
 
 
 def _check_supported(dataset: Any) -> None:
-    """Refuse what is not read, by its name.
+    """Refuse unsupported kinds by name.
 
     Raises:
         UnsupportedImageError: naming it.

@@ -53,7 +53,7 @@ _READERS: dict[str, tuple[Callable[[bytes], bool], Callable[[bytes, int], Opened
     "PNG": (_starting(png.START), png.open_png),
     "WEBP": (webp.starts_webp, lambda data, _: webp.open_webp(data)),
     "BMP": (_starting(bmp.START), lambda data, _: bmp.open_bmp(data)),
-    # Before TIFF: what is before its mark may make a DICOM file a TIFF too.
+    # Before TIFF: the bytes before its mark may make a DICOM file a TIFF too.
     "DICOM": (dicom.is_dicom, lambda data, _: dicom.open_dicom(data)),
     "TIFF": (
         _starting(*_TIFF_STARTS),
@@ -87,7 +87,7 @@ def find_format(head: bytes) -> str | None:
 
 
 def _describe_bytes(data: bytes) -> str:
-    """Name what was sent instead of an image, where that helps; never echoes the contents."""
+    """Name the kind of a file that is no image, where that helps; never echoes the contents."""
     for prefix, what in _OTHER_IMAGES:
         if data.startswith(prefix):
             return f"{what}; {_WAY_ROUND}"

@@ -263,7 +263,7 @@ def _load_without_end(image: JpegFile, data: bytes) -> Image.Image:
         UndecodableImageError: if more than the marker is missing.
     """
     frame = list(image.tile), image.size, image.decoderconfig
-    image.close()  # frees what has been decoded
+    image.close()  # frees the decoded pixels
     data = data.removesuffix(b"\xff")  # half of the end marker
     checksums = {_checksum(_load_with(data, image.header, frame, filler)) for filler in _FILLERS[1:]}
     whole = _load_with(data, image.header, frame, _FILLERS[0])

@@ -117,7 +117,7 @@ def read_layout(page: Directory) -> Layout:
     """Check a page's tags, and return how its pixels are stored.
 
     Raises:
-        UnsupportedImageError: with the name of what is not read, and the way round.
+        UnsupportedImageError: with the unsupported kind, and the way round.
         UndecodableImageError: if tags are missing or contradict each other.
     """
     width, height = page.value(Tag.WIDTH, 0), page.value(Tag.LENGTH, 0)

@@ -22,7 +22,7 @@ import numpy as np
 LENGTH = struct.Struct("<Q")
 MAX_NODES = 200_000  # values of a document that is sent back, beside numbers in arrays
 _MIN_ARRAY = 64  # numbers; fewer stay a list
-_MAX_TRIES = 4  # nested lists that turn out not to be an array; what is in them is left as it is
+_MAX_TRIES = 4  # nested lists that turn out not to be an array; their values are left as they are
 
 
 class TooManyNodesError(Exception):

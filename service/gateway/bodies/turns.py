@@ -174,7 +174,7 @@ class Turns:
 
 
 def _do(job: _Job[Any], shift: Shift) -> bool:
-    """Run a job and deliver what it returns or raises; return False if it is too heavy for this thread."""
+    """Run a job and deliver its result or error; return False if it is too heavy for this thread."""
     if job.result.cancelled():
         return True
     value, error = None, None

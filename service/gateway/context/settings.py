@@ -52,7 +52,7 @@ class Settings(BaseModel):
     port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one")
     listen_fd: int | None = Field(None, ge=3, description="inherited listening socket, instead of host and port")
     backend: str = Field("127.0.0.1:8500", description="model server: host:port, or unix:/path of its socket")
-    models_dir: Path | None = Field(None, description="model store whose index says what is served")
+    models_dir: Path | None = Field(None, description="model store whose index names the served versions")
     models: tuple[str, ...] = Field(
         (), description="names to serve when there is no access to the store, separated by commas"
     )
@@ -121,7 +121,7 @@ class Settings(BaseModel):
     audit_fsync: Literal["always", "never"] = Field(
         "always", description="whether an answer waits until its line of the audit log is on the disk"
     )
-    poll_s: float = Field(0.5, gt=0, le=60, description="how long an answer about what is served is reused, seconds")
+    poll_s: float = Field(0.5, gt=0, le=60, description="seconds that an answer about the served versions is reused")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
     log_format: Literal["text", "json"] = Field("text", description="text for people or json for programs")
     otlp_endpoint: str | None = Field(
@@ -156,7 +156,7 @@ class Settings(BaseModel):
     @classmethod
     def _check_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for proxy in value:
-            ipaddress.ip_network(proxy)  # its ValueError says what is wrong; "*" is no network
+            ipaddress.ip_network(proxy)  # its ValueError names the fault; "*" is no network
         return value
 
     @field_validator("root_path")

@@ -89,7 +89,7 @@ async def read_uploads(
     Args:
         request: its body is read here.
         context: of the request.
-        limits: what it may hold.
+        limits: of its bytes and images.
         json_bodies: parses JSON.
 
     Raises:

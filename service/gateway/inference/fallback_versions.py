@@ -1,4 +1,4 @@
-"""Tries the versions that may answer a request in order, and resolves again when what is served has changed."""
+"""Tries the versions that may answer a request in order, and resolves again when the served versions have changed."""
 
 from __future__ import annotations
 

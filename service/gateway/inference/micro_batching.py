@@ -59,7 +59,7 @@ class MicroBatcher:
             name: the model.
             version: which version must answer; None leaves it to the model server.
             spec: how its images are prepared.
-            signature: what is run.
+            signature: to run.
         """
         key = (name, version, signature.name, spec)
         batcher = self._batchers.get(key)

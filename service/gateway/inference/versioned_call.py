@@ -31,7 +31,7 @@ class VersionedCall:
 
     Args:
         backend: the model server.
-        catalog: what is served.
+        catalog: the served models.
         contracts: what each version promises.
         decoder: bytes to pixels.
         metrics: where stages and refused images are counted.
@@ -67,7 +67,7 @@ class VersionedCall:
             context: of the request.
             choice: model, and version or label.
             uploads: at least one image.
-            signature: what is run, with the request's parameters.
+            signature: to run, with the request's parameters.
 
         Raises:
             RefusedImageError: if no image can be decoded; the first one's error.
@@ -131,7 +131,7 @@ class VersionedCall:
 
 @dataclass(frozen=True, slots=True)
 class _Task(Generic[T]):
-    """One request on its way: what is run, on which images, for whom."""
+    """The signature, the images and the context of a request."""
 
     signature: Signature[T]
     images: ImageBatches

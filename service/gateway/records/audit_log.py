@@ -60,7 +60,7 @@ class AuditLog:
 
         Args:
             context: of the request: its id and key.
-            action: what was done.
+            action: such as "predict".
             build: returns the line's other fields; called in a thread, since it may hash images.
 
         Raises:

@@ -177,7 +177,7 @@ async def _look_up(wired: Components, name: str) -> tuple[dict[str, int], list[V
     except GatewayError:
         labels = {}  # without a store, labels come from the model server, which does not answer
     states = {version: VersionStatus(version, "UNKNOWN", "OK") for version in labels.values()}
-    with contextlib.suppress(GatewayError):  # not loaded, or not to be asked: UNKNOWN is what is known then
+    with contextlib.suppress(GatewayError):  # not loaded, or no answer: the state is UNKNOWN
         # TensorFlow Serving lists unloaded versions for ever, as END without an error.
         states |= {s.version: s for s in await wired.backend.status(name) if s.state != "END" or s.error_code != "OK"}
     return labels, [_build_state(wired, name, status=states[v], labels=labels) for v in sorted(states, reverse=True)]

@@ -83,7 +83,7 @@ class InferReply(BaseModel):
 
 
 _VERSION = "[1-9][0-9]{0,17}"
-_NUMBER: dict[str, Any] = {"pattern": f"^{_VERSION}$"}  # checked by hand: what is no number is not found
+_NUMBER: dict[str, Any] = {"pattern": f"^{_VERSION}$"}  # checked by hand: a text that is no number is not found
 Model = Annotated[str, Path(description="The model's name.", examples=["glaucoma"])]
 Version = Annotated[str, Path(description="A version number.", examples=["3"], json_schema_extra=_NUMBER)]
 

@@ -1,6 +1,6 @@
 """HTTP/1.1 on uvicorn's httptools protocol, with exactly one reply to every request.
 
-uvicorn drops the body of a request that asks for an upgrade and parses what is left of it as the next request; it adds
+uvicorn drops the body of a request that asks for an upgrade and parses the rest of it as the next request; it adds
 trailer fields to the headers, answers a malformed request before those that came first, bounds no head, and drops a
 request whose client has shut down its sending side.
 """

@@ -42,7 +42,7 @@ class ServerCertificate:
             return
         self._seen = signatures
         try:
-            self._load(_new_context())  # tried apart first: half a renewal must not spoil what is in use
+            self._load(_new_context())  # tried apart first: half a renewal must not spoil the certificate in use
             self._load(self.context)
         except CertificateError as err:
             logger.error("%s; the certificate read before stays in use", err)

@@ -1,7 +1,7 @@
 """The gateway's Prometheus metrics. Every app has its own registry, so two apps in one process do not clash.
 
 Label values are bounded: routes and methods are those of the app, models, versions and classes those of the contracts
-of what is served; nothing that a client sends becomes a label.
+of the served versions; nothing that a client sends becomes a label.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Only calls of the same signature and the same shape beyond the first axis share a batch, and only where the signature
 says that every input and output has the batch axis first. A call larger than a batch is run in several. Nothing here
-knows of threads: service/modelserver/serving/scheduling.py does, and calls all of this under its lock.
+is locked: `scheduling.py` calls every method under its own lock.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class BatchQueue:
     """Calls of one signature and shape, which can share a batch; their callers take turns.
 
     Args:
-        key: what they have in common: the signature's name, the shapes of a row, and whether there are rows.
+        key: common to all: the signature's name, the shapes of a row, and whether there are rows.
         max_batch: rows of the largest batch.
 
     Attributes:
