@@ -20,8 +20,9 @@ FLOAT32 = "float32"
 def choose_precision(directory: Path, wanted: str, *, engine: str, offered: Sequence[str]) -> str:
     """Return the precision to run a model at.
 
-    "auto" is the first offered one that verification.json shows, for this engine, to keep every probability of the
-    test images within the contract's tolerance and every prediction as it was; float32 if there is none.
+    "auto" is the first offered one that verification.json calls equivalent to float32 for this engine; float32 if there
+    is none. A file without such verdicts, of a version published before there were any, must show that every
+    probability of the test images stays within the contract's tolerance and every prediction as it was.
 
     Args:
         directory: the version's folder.
@@ -49,12 +50,20 @@ def _is_verified(directory: Path, engine: str, precision: str) -> bool:
         document = json.loads(read_regular(directory / VERIFICATION_FILE))
     except (OSError, ValueError, ContractError):
         return False  # another program's model, without a verification
-    found = document.get("deviations") if isinstance(document, dict) else None
-    return any(
-        (item.get("engine"), item.get("precision")) == (engine, precision) and _is_good(item, tolerance)
-        for item in (found if isinstance(found, list) else ())
-        if isinstance(item, dict)
-    )
+    if not isinstance(document, dict):
+        return False
+    if "equivalences" in document:
+        return any(item.get("equivalent") is True for item in _find(document["equivalences"], engine, precision))
+    return any(_is_good(item, tolerance) for item in _find(document.get("deviations"), engine, precision))
+
+
+def _find(entries: Any, engine: str, precision: str) -> list[dict[str, Any]]:
+    """Return the entries about an engine and a precision."""
+    return [
+        item
+        for item in (entries if isinstance(entries, list) else ())
+        if isinstance(item, dict) and (item.get("engine"), item.get("precision")) == (engine, precision)
+    ]
 
 
 def _is_good(deviation: dict[str, Any], tolerance: float) -> bool:

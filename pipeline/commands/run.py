@@ -90,11 +90,13 @@ def print_result(result: RunResult) -> None:
     """Print what a run has done, after its warnings, the weightiest first: progress bars have buried them."""
     for warning in result.warnings:
         print(f"warning: {warning.text}")
-    for deviation in result.deviations:
+    for deviation in result.verification.deviations:
         print(
             f"verified: {deviation.images} images on {deviation.engine} at {deviation.precision}, "
             f"at most {deviation.max_deviation:.1e} from the Keras model"
         )
+    for found in result.verification.equivalences or ():
+        print(f"{found.precision} on {found.engine}: {found.words}")
     interval = format_interval(result.test["accuracy_interval"])
     print(f"test accuracy: {result.test['accuracy']:.4f}{interval} on {describe_images(result.test)}")
     print(f"report: {result.folder / 'report.html'}")

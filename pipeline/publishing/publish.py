@@ -22,7 +22,7 @@ from pipeline.networks.network import Classifier
 from pipeline.publishing.export import export_saved_model
 from pipeline.publishing.gate import Contender, Gatekeeper, GateOutcome
 from pipeline.publishing.synthetic import build_synthetic_images
-from pipeline.publishing.verify import Deviation, Verification, verify
+from pipeline.publishing.verify import PrecisionJudge, Verification, verify
 
 _ATTEMPTS = 9  # each fails only where another process published in between
 
@@ -33,12 +33,12 @@ class Published:
 
     Attributes:
         version: the new version's number.
-        deviations: how far each engine strays from the Keras model.
+        verification: what it passed.
         gate: whether it became live, and why.
     """
 
     version: int
-    deviations: list[Deviation]
+    verification: Verification
     gate: GateOutcome
 
 
@@ -74,12 +74,19 @@ class TestImages:
     probabilities: NDArray[np.float32]
 
 
-def publish(artifact: Artifact, expected: TestImages, contender: Contender, gatekeeper: Gatekeeper) -> Published:
+def publish(
+    artifact: Artifact,
+    expected: TestImages,
+    precisions: PrecisionJudge,
+    contender: Contender,
+    gatekeeper: Gatekeeper,
+) -> Published:
     """Export, verify, judge and publish; the store is untouched unless all of it succeeds.
 
     Args:
         artifact: the classifier.
         expected: its test images with their probabilities.
+        precisions: judges the precisions that are faster than float32.
         contender: its data for the gate.
         gatekeeper: decides whether the version becomes live; has the store.
 
@@ -91,10 +98,10 @@ def publish(artifact: Artifact, expected: TestImages, contender: Contender, gate
     with gatekeeper.store.staging() as directory:
         export_saved_model(artifact.classifier, contract, directory)
         write_warmup_records(directory / WARMUP_FILE, build_warmup_requests(contract))
-        verification = verify(directory, contract, expected.pixels, expected.paths, expected.probabilities)
+        verification = verify(directory, contract, expected.pixels, expected.paths, expected.probabilities, precisions)
         shutil.copyfile(artifact.report, directory / REPORT_FILE)
         version, outcome = publish_judged(directory, artifact.name, verification, gatekeeper, contender)
-        return Published(version, verification.deviations, outcome)
+        return Published(version, verification, outcome)
 
 
 def publish_judged(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from engine.precision import FLOAT32
 from engine.runtime import find_runtimes, reference_runtime
 from pipeline.data.pixels import Pixels
 from pipeline.errors import VerificationError
+from pipeline.publishing.equivalence import MIN_IMAGES, Equivalence, Evidence, Limits, judge, too_few
 from pipeline.publishing.synthetic import build_synthetic_images
 from pipeline.run_warnings import Weight, warn
 
@@ -81,12 +82,15 @@ class Verification:
         synthetic: probabilities of the synthetic images, float32, shape (images, classes).
         embeddings: of the synthetic images, float32, shape (images, dimension); None for a model without `embed`.
         embedding_deviations: from `embeddings`, one for each other engine and precision.
+        equivalences: of each precision of this machine that is faster than float32; None where no images are known
+            to judge by.
     """
 
     deviations: list[Deviation]
     synthetic: NDArray[np.float32]
     embeddings: NDArray[np.float32] | None = None
     embedding_deviations: list[EmbeddingDeviation] = field(default_factory=list)
+    equivalences: list[Equivalence] | None = None
 
     def document(self) -> dict[str, Any]:
         """Return what verification.json holds of it."""
@@ -95,10 +99,14 @@ class Verification:
         if self.embeddings is not None:
             synthetic["embeddings"] = _to_lists(self.embeddings[:NUM_RECORDED])
             embeddings["embedding_deviations"] = [asdict(deviation) for deviation in self.embedding_deviations]
+        equivalences: dict[str, Any] = {}
+        if self.equivalences is not None:
+            equivalences["equivalences"] = [found.document() for found in self.equivalences]
         return {
             "format": 1,
             "max_deviation": MAX_DEVIATION,
             "deviations": [asdict(deviation) for deviation in self.deviations],
+            **equivalences,
             **embeddings,
             "synthetic": synthetic,
         }
@@ -109,8 +117,52 @@ def _to_lists(rows: NDArray[np.float32]) -> list[list[float]]:
     return [[float(str(value)) for value in row] for row in rows]
 
 
+class PrecisionJudge:
+    """Compares each faster precision of a runtime with the same runtime at float32.
+
+    Args:
+        pixels: decodes the images.
+        evidence: the images.
+        limits: what may change.
+    """
+
+    def __init__(self, pixels: Pixels, evidence: Evidence, limits: Limits) -> None:
+        self._pixels = pixels
+        self._evidence = evidence
+        self._limits = limits
+        self._float32: dict[str, NDArray[np.float32]] = {}
+        self._has_faster = {runtime.name for runtime in find_runtimes() if len(runtime.precisions()) > 1}
+        self.found: list[Equivalence] = []
+
+    def see(self, engine: Engine) -> None:
+        """Run the images on an engine; a runtime's float32 comes before its faster precisions."""
+        if engine.name not in self._has_faster:
+            return
+        if len(self._evidence.rows) < MIN_IMAGES:
+            if engine.precision != FLOAT32:
+                self.found.append(too_few(engine.name, engine.precision, self._evidence))
+            return
+        paths = [row.path for row in self._evidence.rows]
+        received = np.concatenate(self._pixels.map(lambda images: predict(engine, images), paths))
+        if engine.precision == FLOAT32:
+            self._float32[engine.name] = received
+            return
+        expected = self._float32[engine.name]
+        self.found.append(judge(engine.name, engine.precision, self._evidence, expected, received, self._limits))
+
+
+def predict(engine: Engine, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the probabilities of images, float32, shape (images, classes)."""
+    return np.asarray(call(engine, "serving_default", {"images": images})["probabilities"], np.float32)
+
+
 def verify(
-    directory: Path, contract: ModelContract, pixels: Pixels, paths: Sequence[str], expected: NDArray[np.float32]
+    directory: Path,
+    contract: ModelContract,
+    pixels: Pixels,
+    paths: Sequence[str],
+    expected: NDArray[np.float32],
+    precisions: PrecisionJudge | None = None,
 ) -> Verification:
     """Run every signature of an exported model on every engine, and compare its probabilities of test images.
 
@@ -120,6 +172,7 @@ def verify(
         pixels: decodes the images.
         paths: the images to run.
         expected: the Keras model's calibrated probabilities, float32, shape (images, classes).
+        precisions: judges the precisions faster than float32.
 
     Raises:
         VerificationError: if an engine cannot load the model, a probability strays by more than MAX_DEVIATION at
@@ -128,13 +181,14 @@ def verify(
     """
 
     def compare_images(engine: Engine, _: NDArray[np.float32]) -> Deviation:
-        def answer(images: NDArray[np.uint8]) -> NDArray[Any]:
-            return call(engine, "serving_default", {"images": images})["probabilities"]
+        received = pixels.map(lambda images: predict(engine, images), paths, size=_BATCH)
+        deviation = compare(engine, np.concatenate(received), expected, what="against the Keras model")
+        if precisions is not None:
+            precisions.see(engine)
+        return deviation
 
-        received = pixels.map(answer, paths, size=_BATCH)
-        return compare(engine, np.concatenate(received), expected, what="against the Keras model")
-
-    return check_engines(directory, contract, compare_images, strict=True)
+    verification = check_engines(directory, contract, compare_images, strict=True)
+    return verification if precisions is None else replace(verification, equivalences=precisions.found)
 
 
 def verify_alone(directory: Path, contract: ModelContract, expected: NDArray[np.float32] | None = None) -> Verification:

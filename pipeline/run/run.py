@@ -22,7 +22,7 @@ from pipeline.errors import DiskError, LostImageError
 from pipeline.interrupt import uncovered_interrupts
 from pipeline.networks.weights import Weights
 from pipeline.publishing.gate import Gatekeeper, GateOutcome
-from pipeline.publishing.verify import Deviation
+from pipeline.publishing.verify import Verification
 from pipeline.recipe.evaluate_settings import check_classes
 from pipeline.recipe.recipe import Recipe
 from pipeline.report.card import read_card
@@ -48,7 +48,7 @@ class RunResult:
         folder: the run's folder, with report.html, metrics.json, predictions.csv, manifest.csv, model.keras.
         directory: the version's folder in the store.
         test: the test metrics, as `evaluate.measure` gives them.
-        deviations: how far each engine strays from the Keras model.
+        verification: what the version passed on every engine and precision of this machine.
         gate: whether the version became live, and why.
         warnings: every warning of the run once, the weightiest first.
     """
@@ -58,7 +58,7 @@ class RunResult:
     folder: Path
     directory: Path
     test: dict[str, Any]
-    deviations: list[Deviation]
+    verification: Verification
     gate: GateOutcome
     warnings: tuple[RunWarning, ...] = ()
 
@@ -209,6 +209,6 @@ def _do_stages(job: _Job, start: _Start, folder: Path) -> RunResult:
         folder=folder,
         directory=job.store.version_path(job.name, published.version),
         test=measured.evaluation.test,
-        deviations=published.deviations,
+        verification=published.verification,
         gate=published.gate,
     )

@@ -10,8 +10,10 @@ from pipeline.data.split import ManifestRow
 from pipeline.evaluation.evaluate import evaluate, write_predictions
 from pipeline.evaluation.novelty import fit_to_images
 from pipeline.networks.weights import Weights
+from pipeline.publishing.equivalence import Limits, choose_evidence
 from pipeline.publishing.gate import Contender, Gatekeeper
 from pipeline.publishing.publish import Artifact, Published, TestImages, publish
+from pipeline.publishing.verify import PrecisionJudge
 from pipeline.recipe.recipe import Recipe
 from pipeline.report.pictures import draw_pictures
 from pipeline.report.report import write_reports
@@ -68,10 +70,13 @@ def report_run(facts: RunFacts, folder: Path) -> Path:
 
 def publish_run(facts: RunFacts, report: Path, gatekeeper: Gatekeeper) -> Published:
     """Export, verify, judge and publish a run's network."""
-    images, expected = facts.images, facts.measured.evaluation.expected
+    images, expected, recipe = facts.images, facts.measured.evaluation.expected, facts.recipe
+    evidence = choose_evidence(images.manifest, images.dataset.labels, seed=recipe.train.seed)
+    limits = Limits(recipe.export.tolerance, recipe.evaluate.gate.metric, recipe.evaluate.gate.margin)
     return publish(
         Artifact(facts.name, facts.trained.classifier, facts.contract(), report),
         TestImages(images.pixels, [row.path for row in _test_rows(images)], expected),
+        PrecisionJudge(images.pixels, evidence, limits),
         Contender(images.dataset.labels, images.manifest, facts.weights, images.dataset.source, expected),
         gatekeeper,
     )
