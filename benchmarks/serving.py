@@ -259,5 +259,5 @@ def median(values: Any) -> float:
 
 
 def say(text: str, began: float) -> None:
-    """Wake the waiting thread."""
+    """Print a line of progress, after the seconds since `began`."""
     print(f"[{time.monotonic() - began:6.0f} s] {text}", file=sys.stderr, flush=True)

@@ -140,7 +140,7 @@ class ModelContract:
         document: the whole JSON document, unknown fields included.
         labels: classes in the order of the probabilities' last axis.
         input: how bytes become the model's input.
-        tolerance: how far a faster precision may move a probability.
+        tolerance: how far a faster precision may move the probabilities of 95 % of the images.
         temperature: softmax temperature that is inside the graph.
         saliency: method of the `explain` signature, or None when there is none.
         embedding_dimension: numbers in a vector of the `embed` signature, or None when there is none.

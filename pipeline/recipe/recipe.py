@@ -33,7 +33,7 @@ class Export(SettingsBase):
     """The published artifact.
 
     Attributes:
-        tolerance: how far a faster precision may move a probability.
+        tolerance: how far a faster precision may move the probabilities of 95 % of the images.
     """
 
     tolerance: Fraction = 0.02

@@ -47,8 +47,31 @@ def choose(directory: Path, wanted: str = "auto", offered: tuple[str, ...] = ("b
     ],
 )
 def test_auto_believes_what_verification_found(tmp_path: Path, deviations: Any, chosen: str) -> None:
-    """Within the contract's tolerance, no prediction changed, this engine, this precision: or float32."""
+    """Without verdicts: within the tolerance, no prediction changed, this engine and precision: or float32."""
     assert choose(write_version(tmp_path / "1", deviations)) == chosen
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "chosen"),
+    [
+        pytest.param([("openvino", "bfloat16", True)], "bfloat16", id="equivalent"),
+        pytest.param([("openvino", "bfloat16", False), ("openvino", "float16", True)], "float16", id="the slower one"),
+        pytest.param([("openvino", "bfloat16", False)], "float32", id="not equivalent, though good by the older rule"),
+        pytest.param([("tensorflow", "bfloat16", True)], "float32", id="another engine"),
+        pytest.param([("openvino", "bfloat16", "true")], "float32", id="a text"),
+        pytest.param([], "float32", id="no verdict"),
+    ],
+)
+def test_a_verdict_counts_before_deviations(
+    tmp_path: Path, verdicts: list[tuple[str, str, object]], chosen: str
+) -> None:
+    """Versions with verdicts are judged by them, older ones by the deviations of their test images."""
+    directory = write_version(tmp_path / "1", [GOOD])
+    keys = ("engine", "precision", "equivalent")
+    equivalences = [dict(zip(keys, verdict, strict=True)) for verdict in verdicts]
+    document = {"format": 1, "deviations": [GOOD], "equivalences": equivalences}
+    (directory / VERIFICATION_FILE).write_text(json.dumps(document))
+    assert choose(directory) == chosen
 
 
 def test_auto_takes_only_what_the_machine_has(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ import pytest
 from contract.model import ModelContract
 from contract.store import CONTRACT_FILE, VERIFICATION_FILE, WARMUP_FILE, ModelStore
 from engine.loading import load_engine
+from engine.precision import FLOAT32
+from engine.runtime import find_runtimes
 from pipeline.__main__ import main
 from pipeline.recipe.recipe import load_recipe
 from pipeline.run.run import RunResult, run
@@ -65,6 +67,10 @@ def test_run_learns_and_publishes(result: RunResult) -> None:
     verification = json.loads((result.directory / VERIFICATION_FILE).read_text())
     assert verification["deviations"][0]["max_deviation"] < 1e-4
     assert 12 == verification["deviations"][0]["images"]
+    faster = [(runtime.name, p) for runtime in find_runtimes() for p in runtime.precisions() if p != FLOAT32]
+    verdicts = verification["equivalences"]
+    assert sorted(faster) == sorted((found["engine"], found["precision"]) for found in verdicts)
+    assert all("at least 299" in found["reasons"][0] and not found["equivalent"] for found in verdicts)
 
 
 def test_run_folder_records_everything(result: RunResult) -> None:
