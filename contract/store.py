@@ -48,6 +48,7 @@ __all__ = [
     "CONTAINER_ROOT",
     "CONTRACT_FILE",
     "INITIALISING_MARK",
+    "INT8_FILE",
     "NAME_PATTERN",
     "REPORT_FILE",
     "ROLES",
@@ -63,6 +64,7 @@ CONTRACT_FILE = "assets.extra/contract.json"
 VERIFICATION_FILE = "assets.extra/verification.json"
 REPORT_FILE = "assets.extra/report.html"
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
+INT8_FILE = "assets.extra/openvino/int8.xml"  # its weights lie beside it, int8.bin
 INITIALISING_MARK = ".filling"
 
 

@@ -136,8 +136,11 @@ class Runtime(abc.ABC):
         """Return whether a folder holds a model in this runtime's format, without parsing it."""
         return (directory / GRAPH_FILE).exists()
 
-    def precisions(self) -> tuple[str, ...]:
-        """Return the precisions that this machine computes at: float32, then faster ones, the fastest first.
+    def precisions(self, directory: Path | None = None) -> tuple[str, ...]:
+        """Return the precisions that this machine computes at: float32, then those that may be faster.
+
+        Args:
+            directory: a version's folder, for precisions that need a file of it.
 
         Raises:
             UnreadableError: if the runtime is not installed.

@@ -14,6 +14,7 @@ from engine.engine import Engine, LoadSettings, Runtime
 from engine.errors import EngineError, ModelLoadError, UnreadableError
 from engine.memory import return_freed_memory
 from engine.precision import AUTO as AUTO_PRECISION
+from engine.precision import FLOAT32, verified_precisions
 from engine.requests import run_request, signature_name
 from engine.runtime import AUTO, find_runtimes
 from engine.saved_model import ON_DEMAND, SignatureDef
@@ -51,6 +52,20 @@ def list_precisions(engine: str) -> tuple[str, ...]:
         ModelLoadError: if there is no such runtime, or it is not installed.
     """
     return find_runtimes(engine)[0].precisions()
+
+
+def allowed_precisions(directory: Path, engine: str = AUTO) -> tuple[str, ...]:
+    """Return float32 and the precisions of this machine that a version's verification allows, on the first runtime.
+
+    Args:
+        directory: the version's folder.
+        engine: as `load_engine` takes it.
+    """
+    runtime = next((runtime for runtime in find_runtimes(engine) if runtime.reads(directory)), None)
+    if runtime is None:
+        return (FLOAT32,)
+    offered = runtime.precisions(directory)[1:]
+    return (FLOAT32, *verified_precisions(directory, engine=runtime.name, offered=offered))
 
 
 def load_engine(

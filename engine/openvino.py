@@ -22,12 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.regular import read_regular
-from contract.store import CONTRACT_FILE
+from contract.store import CONTRACT_FILE, INT8_FILE
 from contract.tensors import types_pb2
 from engine.engine import Arrays, Engine, LoadSettings, Runtime
 from engine.errors import ModelLoadError, RunError, UnreadableError
+from engine.int8_files import check_int8_files
 from engine.memory import return_freed_memory
-from engine.precision import AUTO, FLOAT32, choose_precision
+from engine.precision import AUTO, FLOAT32, INT8, choose_precision
 from engine.processor import processor_flags
 from engine.saved_model import (
     DEFAULT_SIGNATURE,
@@ -41,7 +42,7 @@ from engine.signatures import data_type_of, is_batched
 
 logger = logging.getLogger(__name__)
 
-_TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+_TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", INT8: "f32"}  # of what is not int8
 # The CPU plugin's names of precisions that may be faster than float32, the fastest first.
 _CAPABILITIES = {"BF16": "bfloat16", "FP16": "float16"}
 _TOOLS = "openvino.tools.ovc"
@@ -60,7 +61,8 @@ class OpenVINOEngine(Engine):
     Args:
         directory: the SavedModel's folder; must stay as long as a signature may still be compiled.
         signatures: of its graph.
-        precision: of the arithmetic, such as "float32".
+        precision: of the arithmetic, such as "float32"; at int8 `serving_default` is the version's int8 model, other
+            signatures are float32.
         num_threads: of all streams together; 0 means one for each core.
         num_streams: runs that are computed at a time, each on its share of the threads; more of them wait in line.
         single_row: whether what can be batched is compiled for batches of one, and more rows are run one by one: that
@@ -144,7 +146,9 @@ class OpenVINOEngine(Engine):
     def _compile(self, signature: str) -> _Graph:
         core = _core()
         try:
-            if signature == DEFAULT_SIGNATURE:
+            if signature == DEFAULT_SIGNATURE and self.precision == INT8:
+                model = core.read_model(self._directory / INT8_FILE)
+            elif signature == DEFAULT_SIGNATURE:
                 model = core.read_model(self._directory)
             else:
                 with tempfile.TemporaryDirectory(prefix="fovea-") as folder:
@@ -247,15 +251,19 @@ class OpenVINORuntime(Runtime):
         """Return the module `openvino`, without its conversion tools."""
         return import_openvino()
 
-    def precisions(self) -> tuple[str, ...]:
-        """Return float32 and what this machine computes faster, the fastest first."""
-        return (FLOAT32, *faster_precisions())
+    def precisions(self, directory: Path | None = None) -> tuple[str, ...]:
+        """Return float32, what this machine computes faster, and int8 if the version's folder has such a model."""
+        has_int8 = directory is not None and (directory / INT8_FILE).exists()
+        return (FLOAT32, *faster_precisions(), *((INT8,) if has_int8 else ()))
 
     def load(self, directory: Path, settings: LoadSettings) -> OpenVINOEngine:
         """Load a SavedModel; no number of streams means 1, which gives each run all threads."""
         signatures = read_signatures(directory)
         default = {name: signature for name, signature in signatures.items() if name == DEFAULT_SIGNATURE}
-        chosen = choose_precision(directory, settings.precision, engine=self.name, offered=faster_precisions())
+        offered = self.precisions(directory)[1:]
+        chosen = choose_precision(directory, settings.precision, engine=self.name, offered=offered)
+        if chosen == INT8:
+            check_int8_files(directory)
         wanted = None if settings.prepare else list(default)
         build = functools.partial(
             OpenVINOEngine,

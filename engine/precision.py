@@ -1,4 +1,4 @@
-"""Chooses the precision of a model: float32, or a faster format of this machine that its verification allows."""
+"""Chooses the precision of a model: float32, or one that its verification allows and that may be faster."""
 
 from __future__ import annotations
 
@@ -15,33 +15,42 @@ from engine.errors import ModelLoadError
 
 AUTO = "auto"
 FLOAT32 = "float32"
+NO_INT8 = "; the version has no int8 model, see docs/versions.md"
+INT8 = "int8"  # a model of its own in the version's folder; whether it is faster depends on the network
 
 
 def choose_precision(directory: Path, wanted: str, *, engine: str, offered: Sequence[str]) -> str:
     """Return the precision to run a model at.
 
-    "auto" is the first offered one that verification.json calls equivalent to float32 for this engine; float32 if there
-    is none. A file without such verdicts, of a version published before there were any, must show that every
-    probability of the test images stays within the contract's tolerance and every prediction as it was.
+    "auto" is the first offered one that verification.json calls equivalent to float32 for this engine, but int8, which
+    is not faster for every network; float32 if there is none. A file without such verdicts, of a version published
+    before there were any, must show that every probability of the test images stays within the contract's tolerance
+    and every prediction as it was.
 
     Args:
         directory: the version's folder.
         wanted: "auto" or a precision.
         engine: the runtime's name, as verification.json has it.
-        offered: what this machine computes faster than float32, the fastest first.
+        offered: what this machine may compute faster than float32, the fastest first.
 
     Raises:
         ModelLoadError: if the machine does not have the precision that is wanted.
     """
     if wanted == AUTO:
-        return next((precision for precision in offered if _is_verified(directory, engine, precision)), FLOAT32)
+        verified = verified_precisions(directory, engine=engine, offered=offered)
+        return next((precision for precision in verified if precision != INT8), FLOAT32)
     if wanted not in (FLOAT32, *offered):
         raise ModelLoadError(
             f"precision: expected one of {', '.join((AUTO, FLOAT32, *offered))} with {engine} on this machine. "
-            f"Received: {wanted}",
+            f"Received: {wanted}{NO_INT8 if wanted == INT8 else ''}",
             code="INVALID_ARGUMENT",
         )
     return wanted
+
+
+def verified_precisions(directory: Path, *, engine: str, offered: Sequence[str]) -> tuple[str, ...]:
+    """Return the offered precisions that verification.json allows, in their order; see `choose_precision`."""
+    return tuple(precision for precision in offered if _is_verified(directory, engine, precision))
 
 
 def _is_verified(directory: Path, engine: str, precision: str) -> bool:

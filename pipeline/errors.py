@@ -56,6 +56,10 @@ class WeightsError(PipelineError):
     """Pretrained weights cannot be reached, or do not match their checksum or network."""
 
 
+class QuantizationError(PipelineError):
+    """A network has no int8 model: NNCF is missing or cannot quantise it."""
+
+
 class TrainingError(PipelineError):
     """Training broke down, such as by a loss that is not finite."""
 

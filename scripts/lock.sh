@@ -18,4 +18,4 @@ compile() {
 compile requirements.lock --all-extras "$@"
 compile requirements-gateway.lock --extra gateway --constraint requirements.lock "$@"
 compile requirements-modelserver.lock --extra modelserver --constraint requirements.lock "$@"
-compile requirements-pipeline.lock --extra pipeline --extra tensorflow --constraint requirements.lock "$@"
+compile requirements-pipeline.lock --extra pipeline --extra int8 --extra tensorflow --constraint requirements.lock "$@"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,13 +17,19 @@ from numpy.typing import NDArray
 from contract.errors import LiveChangedError
 from contract.model import ModelContract
 from contract.store import REPORT_FILE, VERIFICATION_FILE, WARMUP_FILE
+from engine.precision import INT8
 from engine.warmup import build_warmup_request, write_warmup_records
 from pipeline.data.pixels import Pixels
+from pipeline.errors import QuantizationError
 from pipeline.networks.network import Classifier
 from pipeline.publishing.export import export_saved_model
 from pipeline.publishing.gate import Contender, Gatekeeper, GateOutcome
+from pipeline.publishing.quantize import int8_document, quantize, remove_int8
 from pipeline.publishing.synthetic import build_synthetic_images
 from pipeline.publishing.verify import PrecisionJudge, Verification, verify
+from pipeline.run_warnings import Weight, warn
+
+log = logging.getLogger(__name__)
 
 _ATTEMPTS = 9  # each fails only where another process published in between
 
@@ -60,6 +67,21 @@ class Artifact:
 
 
 @dataclass(frozen=True)
+class FasterPrecisions:
+    """The precisions beside float32 that a version may be served at.
+
+    Attributes:
+        judge: says which of them are equivalent to float32.
+        pixels: decodes the images.
+        calibration: paths of the training images by which the int8 model is made; none: no such model.
+    """
+
+    judge: PrecisionJudge
+    pixels: Pixels
+    calibration: Sequence[str]
+
+
+@dataclass(frozen=True)
 class TestImages:
     """Test images to verify an export with, and the Keras model's probabilities of them.
 
@@ -77,7 +99,7 @@ class TestImages:
 def publish(
     artifact: Artifact,
     expected: TestImages,
-    precisions: PrecisionJudge,
+    precisions: FasterPrecisions,
     contender: Contender,
     gatekeeper: Gatekeeper,
 ) -> Published:
@@ -86,7 +108,7 @@ def publish(
     Args:
         artifact: the classifier.
         expected: its test images with their probabilities.
-        precisions: judges the precisions that are faster than float32.
+        precisions: what it may be served at beside float32.
         contender: its data for the gate.
         gatekeeper: decides whether the version becomes live; has the store.
 
@@ -98,10 +120,25 @@ def publish(
     with gatekeeper.store.staging() as directory:
         export_saved_model(artifact.classifier, contract, directory)
         write_warmup_records(directory / WARMUP_FILE, build_warmup_requests(contract))
-        verification = verify(directory, contract, expected.pixels, expected.paths, expected.probabilities, precisions)
+        _make_int8(directory, precisions)
+        verification = verify(
+            directory, contract, expected.pixels, expected.paths, expected.probabilities, precisions.judge
+        )
+        if not verification.allows(INT8):
+            remove_int8(directory)
         shutil.copyfile(artifact.report, directory / REPORT_FILE)
         version, outcome = publish_judged(directory, artifact.name, verification, gatekeeper, contender)
         return Published(version, verification, outcome)
+
+
+def _make_int8(directory: Path, precisions: FasterPrecisions) -> None:
+    """Make the int8 model; a version without one is published all the same."""
+    if not precisions.calibration:
+        return
+    try:
+        quantize(directory, precisions.pixels, precisions.calibration)
+    except QuantizationError as err:
+        warn(log, Weight.SPEED, "No int8 model: %s.", err)
 
 
 def publish_judged(
@@ -129,7 +166,7 @@ def _publish_once(
     directory: Path, name: str, verification: Verification, gatekeeper: Gatekeeper, contender: Contender | None
 ) -> tuple[int, GateOutcome]:
     entry, outcome = gatekeeper.judge(name, contender)
-    document = {**verification.document(), "gate": outcome.document()}
+    document = {**verification.document(), **int8_document(directory), "gate": outcome.document()}
     (directory / VERIFICATION_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     version = gatekeeper.store.publish(name, directory, live=outcome.becomes_live, judged_against=entry)
     return version, outcome

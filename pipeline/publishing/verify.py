@@ -92,6 +92,10 @@ class Verification:
     embedding_deviations: list[EmbeddingDeviation] = field(default_factory=list)
     equivalences: list[Equivalence] | None = None
 
+    def allows(self, precision: str) -> bool:
+        """Return whether a precision is equivalent to float32 on an engine of this machine."""
+        return any(found.equivalent and found.precision == precision for found in self.equivalences or ())
+
     def document(self) -> dict[str, Any]:
         """Return what verification.json holds of it."""
         synthetic = {"probabilities": _to_lists(self.synthetic)}
@@ -124,19 +128,21 @@ class PrecisionJudge:
         pixels: decodes the images.
         evidence: the images.
         limits: what may change.
+        allows: whether a precision may be served by default; others get no verdict.
     """
 
-    def __init__(self, pixels: Pixels, evidence: Evidence, limits: Limits) -> None:
+    def __init__(self, pixels: Pixels, evidence: Evidence, limits: Limits, allows: Callable[[str], bool]) -> None:
         self._pixels = pixels
         self._evidence = evidence
         self._limits = limits
+        self._allows = allows
         self._float32: dict[str, NDArray[np.float32]] = {}
-        self._has_faster = {runtime.name for runtime in find_runtimes() if len(runtime.precisions()) > 1}
         self.found: list[Equivalence] = []
 
-    def see(self, engine: Engine) -> None:
-        """Run the images on an engine; a runtime's float32 comes before its faster precisions."""
-        if engine.name not in self._has_faster:
+    def see(self, engine: Engine, directory: Path) -> None:
+        """Run the images on an engine of a folder; a runtime's float32 comes before its faster precisions."""
+        (runtime,) = find_runtimes(engine.name)
+        if not self._allows(engine.precision) or len(runtime.precisions(directory)) == 1:
             return
         if len(self._evidence.rows) < MIN_IMAGES:
             if engine.precision != FLOAT32:
@@ -184,7 +190,7 @@ def verify(
         received = pixels.map(lambda images: predict(engine, images), paths, size=_BATCH)
         deviation = compare(engine, np.concatenate(received), expected, what="against the Keras model")
         if precisions is not None:
-            precisions.see(engine)
+            precisions.see(engine, directory)
         return deviation
 
     verification = check_engines(directory, contract, compare_images, strict=True)
@@ -269,7 +275,7 @@ def open_engines(directory: Path, *, strict: bool = False) -> Iterator[Engine]:
     reference = reference_runtime()
     others = [runtime for runtime in find_runtimes() if runtime is not reference and runtime.reads(directory)]
     for runtime in (reference, *others):
-        for precision in runtime.precisions():
+        for precision in runtime.precisions(directory):
             try:
                 engine = open_engine(directory, runtime, precision)
             except VerificationError as err:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, cast, get_args
+from typing import Annotated, Any, Literal, cast, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from contract.regular import read_regular
+from engine.precision import FLOAT32
 from pipeline.errors import RecipeError
 from pipeline.recipe.augment_settings import Augment, Cache
 from pipeline.recipe.data_settings import Data
@@ -29,14 +30,24 @@ from pipeline.recipe.training_settings import Model, Train
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
+ServedPrecision = Literal["float32", "bfloat16", "float16", "int8"]
+
+
 class Export(SettingsBase):
     """The published artifact.
 
     Attributes:
+        precisions: those that may be served by default where they prove equivalent to float32, which is always among
+            them; int8 is a model of its own, which NNCF makes. "auto": all, int8 where NNCF is installed.
         tolerance: how far a faster precision may move the probabilities of 95 % of the images.
     """
 
     tolerance: Fraction = 0.02
+    precisions: Literal["auto"] | list[ServedPrecision] = "auto"
+
+    def allows(self, precision: str) -> bool:
+        """Return whether a precision may be served by default."""
+        return self.precisions == "auto" or precision in (FLOAT32, *self.precisions)
 
 
 class Recipe(SettingsBase):

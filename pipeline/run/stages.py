@@ -6,13 +6,15 @@ import logging
 from pathlib import Path
 
 from contract.model import InputSpec
+from engine.precision import INT8
 from pipeline.data.split import ManifestRow
 from pipeline.evaluation.evaluate import evaluate, write_predictions
 from pipeline.evaluation.novelty import fit_to_images
 from pipeline.networks.weights import Weights
-from pipeline.publishing.equivalence import Limits, choose_evidence
+from pipeline.publishing.equivalence import MIN_IMAGES, Limits, choose_evidence
 from pipeline.publishing.gate import Contender, Gatekeeper
-from pipeline.publishing.publish import Artifact, Published, TestImages, publish
+from pipeline.publishing.publish import Artifact, FasterPrecisions, Published, TestImages, publish
+from pipeline.publishing.quantize import can_quantize, choose_calibration
 from pipeline.publishing.verify import PrecisionJudge
 from pipeline.recipe.recipe import Recipe
 from pipeline.report.pictures import draw_pictures
@@ -71,15 +73,27 @@ def report_run(facts: RunFacts, folder: Path) -> Path:
 def publish_run(facts: RunFacts, report: Path, gatekeeper: Gatekeeper) -> Published:
     """Export, verify, judge and publish a run's network."""
     images, expected, recipe = facts.images, facts.measured.evaluation.expected, facts.recipe
-    evidence = choose_evidence(images.manifest, images.dataset.labels, seed=recipe.train.seed)
+    calibration = choose_calibration(images.manifest, seed=recipe.train.seed) if _wants_int8(recipe) else []
+    evidence = choose_evidence(
+        images.manifest, images.dataset.labels, seed=recipe.train.seed, without=frozenset(calibration)
+    )
+    if len(evidence.rows) < MIN_IMAGES:
+        calibration = []
     limits = Limits(recipe.export.tolerance, recipe.evaluate.gate.metric, recipe.evaluate.gate.margin)
     return publish(
         Artifact(facts.name, facts.trained.classifier, facts.contract(), report),
         TestImages(images.pixels, [row.path for row in _test_rows(images)], expected),
-        PrecisionJudge(images.pixels, evidence, limits),
+        FasterPrecisions(
+            PrecisionJudge(images.pixels, evidence, limits, recipe.export.allows), images.pixels, calibration
+        ),
         Contender(images.dataset.labels, images.manifest, facts.weights, images.dataset.source, expected),
         gatekeeper,
     )
+
+
+def _wants_int8(recipe: Recipe) -> bool:
+    """Return whether an int8 model is to be made: "auto" leaves it out where NNCF is not installed."""
+    return recipe.export.allows(INT8) and (recipe.export.precisions != "auto" or can_quantize())
 
 
 def _test_rows(images: Images) -> list[ManifestRow]:

@@ -23,6 +23,7 @@ from service.modelserver.monitoring_port import listen
 from service.modelserver.options import Options
 from service.modelserver.prediction_service import PredictionService
 from service.modelserver.serving.load import ModelLoader, RunSettings
+from service.modelserver.serving.precisions import PrecisionChooser
 from service.modelserver.serving.repository import ModelRepository
 from service.modelserver.serving.scheduling import ModelQueue, Scheduler
 from service.modelserver.serving.tuning import Tuner, is_machine_busy
@@ -125,7 +126,8 @@ def _build_loader(options: Options, scheduler: Scheduler) -> ModelLoader:
         num_streams=options.num_streams,
         max_batch=options.max_batch_size,
     )
-    return ModelLoader(scheduler, Tuner(scheduler.num_cores, options.tuning_cache, is_busy=is_busy), settings)
+    tuner = Tuner(scheduler.num_cores, options.tuning_cache, is_busy=is_busy)
+    return ModelLoader(scheduler, tuner, PrecisionChooser(options.engine, is_busy=is_busy), settings)
 
 
 def _load(loader: ModelLoader, metrics: Metrics, version: ServedVersion) -> ModelQueue:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from engine.engine import Engine
 from engine.loading import import_runtime, load_engine
+from engine.precision import AUTO
+from service.modelserver.serving.precisions import PrecisionChooser
 from service.modelserver.serving.scheduling import BatchRecord, ModelQueue, Plan, Scheduler
 from service.modelserver.serving.tuning import Tuner, warm_up_batches
 
@@ -40,12 +42,14 @@ class ModelLoader:
     Args:
         scheduler: runs them.
         tuner: measures streams and batch size where they are 0.
+        chooser: measures precisions where the precision is "auto".
         settings: for all models.
     """
 
-    def __init__(self, scheduler: Scheduler, tuner: Tuner, settings: RunSettings) -> None:
+    def __init__(self, scheduler: Scheduler, tuner: Tuner, chooser: PrecisionChooser, settings: RunSettings) -> None:
         self._scheduler = scheduler
         self._tuner = tuner
+        self._chooser = chooser
         self._settings = settings
 
     def load(self, directory: Path, observe: Callable[[BatchRecord], None] | None = None) -> ModelQueue:
@@ -56,16 +60,17 @@ class ModelLoader:
         """
         _import_runtime(self._settings.engine)
         may_stream = 1 not in (self._settings.num_streams, self._scheduler.num_cores)
+        load = functools.partial(self._load_engine, directory, self._choose_precision(directory))
         with contextlib.ExitStack() as loaded:
-            engine = first = self._load_engine(directory, 1, single_row=may_stream)
+            engine = first = load(1, single_row=may_stream)
             loaded.callback(first.close)
             may_stream = may_stream and first.has_streams
-            plan = self._plan(directory, first, may_stream)
+            plan = self._plan(directory, first, load if may_stream else None)
             if may_stream:
-                engine = self._load_engine(directory, plan.num_streams)
+                engine = load(plan.num_streams)
                 loaded.callback(engine.close)
             if engine.name != first.name:  # a runtime may read `serving_default`, but not all signatures
-                plan = self._plan(directory, engine, may_stream=False)
+                plan = self._plan(directory, engine, None)
             if self._settings.warm_up:
                 warm_up_batches(engine, plan)
             loaded.pop_all()  # until here a failure closes them
@@ -75,24 +80,31 @@ class ModelLoader:
             first.close()
         return ModelQueue(self._scheduler, engine, plan, observe, lone_engine=lone_engine)
 
+    def _choose_precision(self, directory: Path) -> str:
+        if self._settings.precision != AUTO:
+            return self._settings.precision
+        load = functools.partial(self._load_engine, directory, num_streams=1, single_row=True, warm_up=False)
+        return self._chooser.choose(directory, load)
+
     def _load_engine(
-        self, directory: Path, num_streams: int, *, single_row: bool = False, warm_up: bool = True
+        self, directory: Path, precision: str, num_streams: int, *, single_row: bool = False, warm_up: bool = True
     ) -> Engine:
         return load_engine(
             directory,
             engine=self._settings.engine,
-            precision=self._settings.precision,
+            precision=precision,
             warm_up=self._settings.warm_up and warm_up,
             num_threads=self._scheduler.num_cores,
             num_streams=num_streams,
             single_row=single_row,
         )
 
-    def _plan(self, directory: Path, engine: Engine, may_stream: bool) -> Plan:
+    def _plan(self, directory: Path, engine: Engine, load: Callable[..., Engine] | None) -> Plan:
+        """Return streams and batch size; `load` loads the model with a number of streams."""
         num_streams, max_batch = self._settings.num_streams, self._settings.max_batch
         if num_streams and max_batch:
             return Plan(num_streams, max_batch)
-        load_streams = functools.partial(self._load_engine, directory, warm_up=False) if may_stream else None
+        load_streams = functools.partial(load, warm_up=False) if load is not None else None
         found = self._tuner.plan(directory, engine, load_streams)
         return Plan(num_streams or found.num_streams, max_batch or found.max_batch)
 

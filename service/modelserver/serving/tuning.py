@@ -154,7 +154,7 @@ def warm_up_batches(engine: Engine, plan: Plan) -> None:
         return
     with ThreadPoolExecutor(plan.num_streams) as pool, contextlib.suppress(EngineError):
         for batch in [size for size in _BATCHES if size <= plan.max_batch]:
-            run = functools.partial(engine.run, DEFAULT_SIGNATURE, _build_inputs(engine, batch))
+            run = functools.partial(engine.run, DEFAULT_SIGNATURE, build_inputs(engine, batch))
             for done in [pool.submit(run) for _ in range(plan.num_streams)]:
                 done.result()
 
@@ -176,7 +176,7 @@ def _measure_batches(engine: Engine, num_streams: int) -> dict[int, float]:
         for batch in _BATCHES:
             if time.monotonic() > end:
                 break
-            inputs[batch] = _build_inputs(engine, batch)
+            inputs[batch] = build_inputs(engine, batch)
             _run_streams(pool, engine, inputs[batch], num_streams)  # a runtime prepares for a shape when it meets it
             rates[batch] = num_streams * batch / _run_streams(pool, engine, inputs[batch], num_streams)
         for _ in range(_ROUNDS - 1):
@@ -194,7 +194,7 @@ def _choose_batch(rates: Mapping[int, float]) -> int:
 
 def _streams_pay(many: Engine, num_streams: int, one: Engine, *, batch: int) -> bool:
     """Return whether several streams are not slower than one with all cores; they are measured in turns."""
-    inputs = _build_inputs(one, batch)
+    inputs = build_inputs(one, batch)
     one.run(DEFAULT_SIGNATURE, inputs)
     together, alone = [], []
     with ThreadPoolExecutor(num_streams) as pool:
@@ -214,7 +214,7 @@ def _run_streams(pool: ThreadPoolExecutor, engine: Engine, inputs: Inputs, num_s
     return max(time.perf_counter() - started, 1e-9)
 
 
-def _build_inputs(engine: Engine, batch: int) -> Inputs:
+def build_inputs(engine: Engine, batch: int) -> Inputs:
     """Return zeros, every free dimension but the first 1."""
     inputs = {}
     for alias, info in engine.signatures[DEFAULT_SIGNATURE].inputs.items():

@@ -11,6 +11,7 @@ import pytest
 
 from contract.store import CONTRACT_FILE
 from service.modelserver.serving.load import ModelLoader, RunSettings
+from service.modelserver.serving.precisions import PrecisionChooser
 from service.modelserver.serving.scheduling import BatchRecord, Scheduler
 from service.modelserver.serving.tuning import Tuner
 
@@ -21,7 +22,9 @@ IMAGES = np.random.default_rng(9).integers(0, 256, (1, 16, 16, 3), np.uint8)
 def loader() -> Iterator[ModelLoader]:
     """Loads models on two streams of a core each."""
     scheduler = Scheduler(2)
-    yield ModelLoader(scheduler, Tuner(num_threads=2, folder=None, is_busy=lambda: False), RunSettings(num_streams=2))
+    tuner = Tuner(num_threads=2, folder=None, is_busy=lambda: False)
+    chooser = PrecisionChooser("auto", is_busy=lambda: False)
+    yield ModelLoader(scheduler, tuner, chooser, RunSettings(num_streams=2))
     scheduler.close()
 
 

@@ -1,0 +1,96 @@
+"""Chooses the precision that a model is served at: the fastest by measurement of those that verification allows."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from engine.engine import Engine
+from engine.errors import EngineError
+from engine.loading import allowed_precisions
+from engine.precision import AUTO, FLOAT32
+from engine.saved_model import DEFAULT_SIGNATURE, read_signatures
+from service.modelserver.serving.tuning import build_inputs, is_measurable
+
+logger = logging.getLogger(__name__)
+
+_BUDGET_S = 0.5  # of each precision
+_MOST_RUNS = 50
+_PAYS = 0.95  # of float32's time: a faster precision that takes more than this is not worth a difference
+
+
+class PrecisionChooser:
+    """Measures precisions, one model at a time; new versions of a model with the same signatures share the result.
+
+    Args:
+        engine: as `load_engine` takes it.
+        is_busy: whether other processes need the cores; then nothing is measured.
+    """
+
+    def __init__(self, engine: str, *, is_busy: Callable[[], bool]) -> None:
+        self._engine = engine
+        self._is_busy = is_busy
+        self._known: dict[tuple[bytes, ...], str] = {}
+
+    def choose(self, directory: Path, load: Callable[[str], Engine]) -> str:
+        """Return the precision to load a model at; "auto" where nothing can be measured.
+
+        Args:
+            directory: the version's folder.
+            load: loads it at a precision.
+
+        Raises:
+            ModelLoadError: if its signatures cannot be read.
+        """
+        allowed = allowed_precisions(directory, self._engine)
+        if len(allowed) == 1:
+            return AUTO
+        signatures = read_signatures(directory)
+        key = (
+            *(signatures[name].SerializeToString(deterministic=True) for name in sorted(signatures)),
+            *map(str.encode, allowed),
+        )
+        if key not in self._known:
+            if self._is_busy():
+                logger.info("%s: precisions are not measured, others need the cores", directory)
+                return AUTO
+            self._known[key] = _fastest(directory, allowed, load)
+        return self._known[key]
+
+
+def _fastest(directory: Path, precisions: tuple[str, ...], load: Callable[[str], Engine]) -> str:
+    """Return the precision with the shortest run of one row; float32 unless another is clearly shorter."""
+    seconds: dict[str, float] = {}
+    for precision in precisions:
+        try:
+            with contextlib.closing(load(precision)) as engine:
+                if not is_measurable(engine):
+                    return AUTO
+                seconds[precision] = _time_row(engine)
+        except EngineError as err:  # such as an int8 model whose files were changed
+            logger.warning("%s: %s is not used: %s", directory, precision, err)
+    if not seconds:
+        return AUTO
+    measured = ", ".join(f"{precision}: {1000 * value:.2f} ms" for precision, value in seconds.items())
+    best = min(seconds, key=seconds.__getitem__)
+    if FLOAT32 in seconds and seconds[best] > _PAYS * seconds[FLOAT32]:
+        best = FLOAT32
+    logger.info("%s: measured one row at %s; %s is taken", directory, measured, best)
+    return best
+
+
+def _time_row(engine: Engine) -> float:
+    """Return the seconds of the shortest run of one row, after one that prepares."""
+    inputs = build_inputs(engine, 1)
+    engine.run(DEFAULT_SIGNATURE, inputs)
+    shortest, end = float("inf"), time.monotonic() + _BUDGET_S
+    for _ in range(_MOST_RUNS):
+        started = time.perf_counter()
+        engine.run(DEFAULT_SIGNATURE, inputs)
+        shortest = min(shortest, time.perf_counter() - started)
+        if time.monotonic() > end:
+            break
+    return shortest
