@@ -164,6 +164,7 @@ LINKED = {
     "contourpy": (Library("pybind11", BSD3),),
     "optree": (Library("pybind11", BSD3),),
     "pydantic-core": (Library("Rust crates, among them jiter, PyO3, regex and serde", f"MIT OR {APACHE}"),),
+    "safetensors": (Library("Rust crates, among them memmap2, PyO3 and serde", f"MIT OR {APACHE}"),),
     "pyyaml": (Library("libyaml", "MIT"),),
     "scipy": (
         Library("ARPACK-NG", BSD3),
@@ -201,7 +202,7 @@ LINKED = {
     "uvloop": (Library("libuv", "MIT"),),
 }
 # Packages whose compiled modules are their own code and nothing else.
-OWN_CODE = frozenset({"charset-normalizer", "fonttools", "kiwisolver", "markupsafe", "pywavelets", "wrapt"})
+OWN_CODE = frozenset({"charset-normalizer", "fonttools", "kiwisolver", "markupsafe", "psutil", "pywavelets", "wrapt"})
 
 # Libraries under GPL or AGPL without an exception for those who link them, or commonly built that way.
 GPL_LIBRARIES = frozenset(

@@ -59,6 +59,8 @@ def quantize(directory: Path, pixels: Pixels, paths: Sequence[str]) -> None:
         QuantizationError: if NNCF is not installed, or cannot quantise the network. Nothing is written.
         LostImageError: if an image cannot be read any more.
     """
+    if not can_quantize():
+        raise QuantizationError(f"expected NNCF. Received: an environment without it; install Fovea's extra '{EXTRA}'")
     nncf, target = _import_nncf(), directory / INT8_FILE
     with progress_bar(total=len(paths), what="Calibrating int8", unit="image") as bar:
         dataset = nncf.Dataset(_Images(pixels, paths, bar.update), lambda images: {"images": images})
@@ -115,13 +117,7 @@ class _Images:
 
 @functools.cache
 def _import_nncf() -> ModuleType:
-    """Return the module `nncf`, without the package that reports usage to a server (openvino-telemetry).
-
-    Raises:
-        QuantizationError: if it is not installed.
-    """
-    if not can_quantize():
-        raise QuantizationError(f"expected NNCF. Received: an environment without it; install Fovea's extra '{EXTRA}'")
+    """Return the module `nncf`, without the package that reports usage to a server (openvino-telemetry)."""
     import_openvino()
     blocked = _TELEMETRY not in sys.modules
     if blocked:

@@ -1,0 +1,166 @@
+"""pipeline/publishing/quantize.py: an int8 model beside a SavedModel, and what the engine makes of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from contract.model import InputSpec
+from contract.store import INT8_FILE, VERIFICATION_FILE
+from engine.errors import ModelLoadError
+from engine.loading import allowed_precisions, load_engine
+from engine.precision import INT8
+from pipeline.data.folder_source import FolderSource
+from pipeline.data.pixels import Pixels
+from pipeline.data.split import Manifest, ManifestRow
+from pipeline.errors import QuantizationError
+from pipeline.publishing.quantize import (
+    NUM_CALIBRATION,
+    can_quantize,
+    choose_calibration,
+    int8_document,
+    quantize,
+    remove_int8,
+)
+from tests.helpers.tiny_model import build_image
+
+PATHS = [f"{colour}/{strength}.png" for colour in ("red", "green", "blue") for strength in range(100, 250, 10)]
+
+needs_nncf = pytest.mark.skipif(not can_quantize(), reason="NNCF is not installed: pip install 'fovea-serving[int8]'")
+
+
+@pytest.fixture(scope="module")
+def pixels(tmp_path_factory: pytest.TempPathFactory) -> Pixels:
+    """Pictures of one colour each, as the tiny model expects them."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for path in PATHS:
+        colour, name = path.split("/")
+        (folder / colour).mkdir(exist_ok=True)
+        Image.fromarray(build_image(colour, 16, strength=int(name.removesuffix(".png")))).save(folder / path)
+    return Pixels(FolderSource(folder), InputSpec(16, 16))
+
+
+@pytest.fixture(scope="module")
+def quantised(pixels: Pixels, tiny_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the tiny model with an int8 model beside it."""
+    if not can_quantize():
+        pytest.skip("NNCF is not installed")
+    directory = tmp_path_factory.mktemp("quantised") / "1"
+    shutil.copytree(tiny_models["plain"], directory)
+    quantize(directory, pixels, PATHS)
+    return directory
+
+
+def write_verification(directory: Path, *, equivalent: bool = True) -> None:
+    """Write the file that allows int8."""
+    verdict = {"engine": "openvino", "precision": INT8, "equivalent": equivalent}
+    document = {"format": 1, "deviations": [], "equivalences": [verdict], **int8_document(directory)}
+    (directory / VERIFICATION_FILE).write_text(json.dumps(document))
+
+
+def test_the_int8_model_answers_nearly_the_same(quantised: Path, pixels: Pixels) -> None:
+    """The same port names, another arithmetic; `explain` is there too."""
+    images = pixels.batch(PATHS)
+    with_float32 = load_engine(quantised, engine="openvino", precision="float32")
+    with_int8 = load_engine(quantised, engine="openvino", precision=INT8)
+    expected = with_float32.run("serving_default", {"images": images})["probabilities"]
+    received = with_int8.run("serving_default", {"images": images})["probabilities"]
+    explained = with_int8.run("explain", {"images": images[:2], "class_index": np.full(2, -1, np.int32)})
+    assert with_int8.precision == INT8
+    assert 0 < np.abs(received - expected).max() < 0.2
+    assert (received.argmax(axis=1) == expected.argmax(axis=1)).all()
+    assert explained["saliency"].shape == (2, 4, 4)
+    with_int8.close()
+    with_float32.close()
+
+
+def test_the_savedmodel_stays_as_it_was(quantised: Path, tiny_models: dict[str, Path]) -> None:
+    """TensorFlow Serving reads the same bytes."""
+    for path in tiny_models["plain"].rglob("*"):
+        if path.is_file():
+            assert (quantised / path.relative_to(tiny_models["plain"])).read_bytes() == path.read_bytes()
+
+
+def test_int8_is_allowed_by_its_verdict_alone(quantised: Path, tmp_path: Path) -> None:
+    """A server may choose it where verification.json says so; `auto` of the engine never takes it unmeasured."""
+    directory = tmp_path / "1"
+    shutil.copytree(quantised, directory)
+    assert allowed_precisions(directory, "openvino") == ("float32",)
+    write_verification(directory)
+    assert allowed_precisions(directory, "openvino") == ("float32", INT8)
+    assert load_engine(directory, engine="openvino").precision == "float32"
+    write_verification(directory, equivalent=False)
+    assert allowed_precisions(directory, "openvino") == ("float32",)
+
+
+def test_changed_files_are_refused(quantised: Path, tmp_path: Path) -> None:
+    """One flipped byte of the weights, as a disk or a person leaves it."""
+    directory = tmp_path / "1"
+    shutil.copytree(quantised, directory)
+    write_verification(directory)
+    load_engine(directory, engine="openvino", precision=INT8).close()
+    weights = (directory / INT8_FILE).with_suffix(".bin")
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(ModelLoadError, match=r"not the one that was verified: int8\.bin has another SHA-256"):
+        load_engine(directory, engine="openvino", precision=INT8)
+    weights.unlink()
+    with pytest.raises(ModelLoadError, match="the int8 model cannot be checked"):
+        load_engine(directory, engine="openvino", precision=INT8)
+
+
+def test_a_version_without_an_int8_model_says_so(tiny_models: dict[str, Path]) -> None:
+    """`--precision int8` of a version that has none."""
+    with pytest.raises(ModelLoadError, match="Received: int8; the version has no int8 model"):
+        load_engine(tiny_models["plain"], engine="openvino", precision=INT8)
+
+
+def test_without_nncf_the_extra_is_named(
+    monkeypatch: pytest.MonkeyPatch, pixels: Pixels, tiny_models: dict[str, Path]
+) -> None:
+    """The package is an extra; nothing is written without it."""
+    monkeypatch.setattr("pipeline.publishing.quantize.can_quantize", lambda: False)
+    with pytest.raises(QuantizationError, match="install Fovea's extra 'int8'"):
+        quantize(tiny_models["plain"], pixels, PATHS)
+    assert not (tiny_models["plain"] / INT8_FILE).exists()
+
+
+@needs_nncf
+def test_a_network_that_cannot_be_quantised_leaves_nothing(pixels: Pixels, tmp_path: Path) -> None:
+    """A folder without a model: the reason in one line, no file."""
+    with pytest.raises(QuantizationError, match="the network cannot be quantised: "):
+        quantize(tmp_path, pixels, PATHS)
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_nncf
+def test_the_package_that_reports_usage_is_never_imported(quantised: Path) -> None:
+    """NNCF would send events with openvino-telemetry."""
+    assert "openvino_telemetry" not in sys.modules
+
+
+def test_calibration_is_chosen_from_training_images_by_seed() -> None:
+    """At most NUM_CALIBRATION, in the manifest's order; never a test image."""
+    rows = [ManifestRow(f"{i:03}", "", "a", str(i), "train" if i < 500 else "test") for i in range(600)]
+    chosen = choose_calibration(Manifest(tuple(rows)), seed=3)
+    assert len(chosen) == NUM_CALIBRATION
+    assert chosen == sorted(chosen) == choose_calibration(Manifest(tuple(rows)), seed=3)
+    assert max(chosen) < "500"
+    assert chosen != choose_calibration(Manifest(tuple(rows)), seed=4)
+
+
+def test_the_int8_model_is_removed_whole(quantised: Path, tmp_path: Path) -> None:
+    """What did not prove equivalent takes no room in the store."""
+    directory = tmp_path / "1"
+    shutil.copytree(quantised, directory)
+    remove_int8(directory)
+    assert not (directory / INT8_FILE).parent.exists()
+    assert int8_document(directory) == {}
+    remove_int8(directory)
