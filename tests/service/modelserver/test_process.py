@@ -193,10 +193,11 @@ def fill(client: ModelClient) -> tuple[Any, list[Any]]:
     for _ in range(20):
         first = start_running(client)
         waiting = [client.prediction.Predict.future(REQUEST, timeout=60) for _ in range(2)]
-        if client.prediction.Predict.future(REQUEST, timeout=60).code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        last = client.prediction.Predict.future(REQUEST, timeout=60).code()
+        if last is grpc.StatusCode.RESOURCE_EXHAUSTED and not any(call.done() for call in (first, *waiting)):
             return first, waiting
-        for call in (first, *waiting):  # the first had ended before the last came
-            call.result(timeout=60)
+        for call in (first, *waiting):  # the first had ended before the last came, or had not begun
+            call.exception(timeout=60)
     raise TimeoutError("the calls never met")
 
 
@@ -238,9 +239,8 @@ def test_more_calls_than_may_wait_are_refused_at_once(slow_server: ServerProcess
 def test_the_server_answers_while_a_model_runs(slow_server: ServerProcess) -> None:
     """Status calls are answered while a model is at work: it does not run on the event loop."""
     with ModelClient(slow_server.address) as client:
-        client.status(MODEL_NAME)
-        running = [client.prediction.Predict.future(REQUEST, timeout=60) for _ in range(3)]
-        answered = 0
+        first, waiting = fill(client)
+        running, answered = [first, *waiting], 0
         while not all(call.done() for call in running):
             client.status(MODEL_NAME)
             answered += 1
