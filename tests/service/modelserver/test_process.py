@@ -273,7 +273,7 @@ def test_calls_in_flight_survive_the_signal(
         with pytest.raises(grpc.RpcError) as refused:
             late.call(REQUEST, timeout_s=60)
         assert [call.result(timeout=60).model_spec.version.value for call in calls] == [1] * 4
-    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE, refused.value
     assert server.process.wait(60) == 0
     assert server.log.read_text().strip().endswith("stopped")
 
