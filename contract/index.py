@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -26,12 +26,22 @@ class ModelEntry:
         previous: the live version before; answers when the live one is not loaded.
         candidate: loaded and reachable by number or label, but not live.
         highest: the highest version number ever used.
+        first: the model's first live version, until it is rolled back.
+        promoted: the version last promoted by hand, until it is rolled back.
     """
 
     live: int | None = None
     previous: int | None = None
     candidate: int | None = None
     highest: int = 0
+    # History, not roles: entries with the same roles are equal.
+    first: int | None = field(default=None, compare=False)
+    promoted: int | None = field(default=None, compare=False)
+
+    @property
+    def anchor(self) -> int | None:
+        """The version that new ones are compared with beside the live one: last promoted by hand, else the first."""
+        return self.first if self.promoted is None else self.promoted
 
     @property
     def listed(self) -> tuple[int, ...]:
@@ -42,7 +52,29 @@ class ModelEntry:
         """Return the roles after a new version: live, with the old one previous, or candidate."""
         if not live:
             return replace(self, candidate=version, highest=version)
-        return ModelEntry(live=version, previous=self.live, candidate=None, highest=version)
+        first = version if self.live is None else self.first
+        return replace(self, live=version, previous=self.live, candidate=None, highest=version, first=first)
+
+    def with_promoted(self, version: int) -> ModelEntry:
+        """Return the roles after a version is made live by hand."""
+        return replace(
+            self,
+            live=version,
+            previous=self.live,
+            candidate=None if self.candidate == version else self.candidate,
+            first=version if self.live is None else self.first,
+            promoted=version,
+        )
+
+    def with_rollback(self) -> ModelEntry:
+        """Return the roles after the previous version is made live again; the one left is no anchor any more."""
+        return replace(
+            self,
+            live=self.previous,
+            previous=self.live,
+            first=None if self.first == self.live else self.first,
+            promoted=None if self.promoted == self.live else self.promoted,
+        )
 
     def roles_of(self, version: int) -> tuple[str, ...]:
         """Return the roles that a version plays, in the order of ROLES."""
@@ -98,6 +130,8 @@ def parse_index(document: Any) -> Index:
     for name, entry in document["models"].items():
         if not isinstance(entry, dict) or not all(v is None or isinstance(v, int) for v in entry.values()):
             raise StoreError(f"index.json: {name}: expected version numbers. Received: {entry!r}")
+        if "first" not in entry and entry.get("live") is not None:
+            entry = {**entry, "first": 1}  # as earlier versions of Fovea published it
         index[check_name(name)] = ModelEntry(**{key: value for key, value in entry.items() if key in known})
     return MappingProxyType(index)
 

@@ -124,7 +124,7 @@ class ModelStore:
         if choice in ("", *ROLES):
             version = getattr(entry, choice or "live")
             if version is None:
-                raise StoreError(f"{name} has no {choice or 'live'} version; live is version {entry.live}")
+                raise StoreError(_explain_missing(name, entry, choice or "live"))
             return name, version
         existing = self.read_versions(name)
         if choice not in map(str, existing):
@@ -182,8 +182,7 @@ class ModelStore:
         Args:
             name: the model.
             directory: a folder that `staging` gave, complete; it is moved.
-            live: whether the version becomes live (the old one becomes previous) or stays candidate. A model's first
-                version is always live.
+            live: whether the version becomes live (the old one becomes previous) or stays candidate.
             judged_against: the roles by which `live` was decided; None if they did not matter.
 
         Returns:
@@ -209,7 +208,7 @@ class ModelStore:
             directory.rename(target)
             sync_directory(target.parent)
             try:
-                index[name] = entry.with_published(version, live=live or entry.live is None)
+                index[name] = entry.with_published(version, live=live)
                 self._write_index(index)
             except BaseException:
                 shutil.rmtree(target, ignore_errors=True)
@@ -217,25 +216,36 @@ class ModelStore:
             self._write_config(index)
         return version
 
-    def promote(self, name: str) -> ModelEntry:
-        """Make the candidate live; the live version becomes previous.
+    def promote(self, name: str, version: int | None = None) -> ModelEntry:
+        """Make a version live; the live version becomes previous.
+
+        Args:
+            name: the model.
+            version: its number; None: the candidate.
 
         Raises:
-            StoreError: if there is no such model or it has no candidate.
+            StoreError: if there is no such model or version, it has no candidate, or the version is live already.
         """
 
         def change(entry: ModelEntry) -> ModelEntry:
-            if entry.candidate is None:
+            chosen = entry.candidate if version is None else version
+            if chosen is None:
                 raise StoreError(
                     f"{name} has no candidate to promote; live is version {entry.live}. A run leaves one when its gate "
                     f"holds the new version back; list the versions with: {spell_command('models')}"
                 )
-            return replace(entry, live=entry.candidate, previous=entry.live, candidate=None)
+            existing = self.read_versions(name)
+            if chosen not in existing:
+                numbers = ", ".join(map(str, existing)) or "none"
+                raise StoreError(f"{name}: expected one of the versions {numbers}. Received: {chosen}")
+            if chosen == entry.live:
+                raise StoreError(f"{name}/{chosen} is live already")
+            return entry.with_promoted(chosen)
 
         return self._change(name, change)
 
     def rollback(self, name: str) -> ModelEntry:
-        """Make the previous version live again; the live one becomes previous, so doing it twice changes nothing.
+        """Make the previous version live again; the live one becomes previous, so doing it twice keeps the roles.
 
         Raises:
             StoreError: if there is no such model or it has no previous version.
@@ -247,7 +257,7 @@ class ModelStore:
                     f"{name} has no previous version to roll back to; live is version {entry.live}. "
                     f"List the versions with: {spell_command('models')}"
                 )
-            return replace(entry, live=entry.previous, previous=entry.live)
+            return entry.with_rollback()
 
         return self._change(name, change)
 
@@ -300,3 +310,13 @@ class ModelStore:
         text = config_text({name: versions for name, versions in existing.items() if versions})
         if not self.config_path.is_file() or self.config_path.read_text() != text:
             replace_file(self.config_path, text)
+
+
+def _explain_missing(name: str, entry: ModelEntry, role: str) -> str:
+    """Return why a model has no version with a role, and the next step."""
+    if role == "live" and entry.candidate is not None:
+        return (
+            f"{name} has no live version; version {entry.candidate} is a candidate: name {name}/candidate, or make it "
+            f"live with: {spell_command(f'promote {name} {entry.candidate}')}"
+        )
+    return f"{name} has no {role} version; live is version {entry.live}"

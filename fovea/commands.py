@@ -56,6 +56,7 @@ COMMANDS = {
             "train on a folder, zip or table of images and publish the result",
             "fovea train cells",
             "fovea train cells --recipe demo",
+            "fovea train cells --again",
             "fovea train cells.zip --name cells --recipe classic --set train.epochs=10",
             source="run",
         ),
@@ -93,7 +94,14 @@ COMMANDS = {
             extras=WITHOUT_TENSORFLOW,
         ),
         _pipeline("models", _VERSIONS, "list the versions in the store and their roles", "fovea models", extras=()),
-        _pipeline("promote", _VERSIONS, "make the candidate live", "fovea promote cells", extras=()),
+        _pipeline(
+            "promote",
+            _VERSIONS,
+            "make the candidate, or a version by its number, live",
+            "fovea promote cells",
+            "fovea promote cells 2",
+            extras=(),
+        ),
         _pipeline("rollback", _VERSIONS, "make the previous version live again", "fovea rollback cells", extras=()),
         _pipeline("evaluate", _VERSIONS, "measure a version on a labelled set", "fovea evaluate cells new-cells"),
         _pipeline(

@@ -28,6 +28,7 @@ class Training:
         directory: the version's folder in the store.
         models_dir: the store.
         warnings: every warning of the run once, the weightiest first.
+        new: False if nothing was trained, as `version` was trained on the same images by the same recipe and seed.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Training:
     directory: Path
     models_dir: Path
     warnings: tuple[str, ...] = ()
+    new: bool = True
 
     def load(self) -> Model:
         """Load the version; the caller closes it."""
@@ -47,16 +49,26 @@ class Training:
         return load(f"{self.name}/{self.version}", models_dir=self.models_dir)
 
     def __repr__(self) -> str:
-        role = "live" if self.live else "candidate"
-        return f"<Training {self.name}/{self.version}: {role}, test accuracy {self.test['accuracy']:.4f}>"
+        accuracy = self.test.get("accuracy")
+        shown = "" if accuracy is None else f", test accuracy {accuracy:.4f}"
+        return f"<Training {self.name}/{self.version}: {self._role}{shown}>"
+
+    @property
+    def _role(self) -> str:
+        return "live" if self.live else "candidate" if self.new else "not live"
 
     def _repr_html_(self) -> str:
         low, high = self.test.get("accuracy_interval") or (None, None)
         interval = "" if low is None else f" (95 % interval {low:.4f} to {high:.4f})"
-        behind = f"{self.test['images']} images in {self.test['groups']} groups"
+        groups = f" in {self.test['groups']} groups" if "groups" in self.test else ""
+        measured = "accuracy" in self.test
         rows = [
-            ("test accuracy", f"{self.test['accuracy']:.4f}{interval} on {behind}"),
-            ("role", f"{'live' if self.live else 'candidate'}: {self.reason}"),
+            *(
+                [("test accuracy", f"{self.test['accuracy']:.4f}{interval} on {self.test['images']} images{groups}")]
+                if measured
+                else []
+            ),
+            ("role", f"{self._role}: {self.reason}"),
             ("report", str(self.report)),
             ("published", str(self.directory)),
             *(("warning", text) for text in self.warnings),
@@ -71,6 +83,7 @@ def train(
     recipe: str | Path = "default",
     settings: Mapping[str, Any] | None = None,
     force: bool = False,
+    again: bool = False,
     models_dir: str | Path = "models",
     runs_dir: str | Path = "runs",
 ) -> Training:
@@ -82,6 +95,8 @@ def train(
         recipe: a shipped recipe, or a YAML file.
         settings: overrides of the recipe, such as {"train.epochs": 5}.
         force: make the version live whatever the gate says.
+        again: train also if a version of this name was trained on the same images by the same recipe and seed; without
+            it nothing is trained then, and that version is returned, with `new` False.
         models_dir: the model store.
         runs_dir: where the run is recorded.
 
@@ -100,10 +115,22 @@ def train(
 
     overrides = [f"{key}={json.dumps(value, default=str)}" for key, value in (settings or {}).items()]
     chosen = load_recipe(str(recipe), overrides)
-    from pipeline.run.run import run
+    from pipeline.run.run import RunResult, run
 
-    location, store = Path(dataset), ModelStore(Path(models_dir))
-    result = run(location, chosen, store, name=name or default_name(location), runs_dir=Path(runs_dir), force=force)
+    location, store, runs = Path(dataset), ModelStore(Path(models_dir)), Path(runs_dir)
+    result = run(location, chosen, store, name=name or default_name(location), runs_dir=runs, force=force, again=again)
+    if not isinstance(result, RunResult):
+        return Training(
+            name=result.name,
+            version=result.version,
+            live=result.is_live,
+            reason=f"nothing new: {result.reason}",
+            test=result.test,
+            report=result.report,
+            directory=result.directory,
+            models_dir=store.root,
+            new=False,
+        )
     return Training(
         name=result.name,
         version=result.version,

@@ -12,12 +12,13 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from urllib.parse import urlsplit
 
+from contract.commands import spell_command
 from contract.errors import StoreError
 from contract.store import CONTAINER_ROOT, ModelStore
 from service.child import Child
@@ -183,7 +184,7 @@ def _run(
         url = url_of(listener, settings.scheme)
         listener.close()  # the gateway has it; clients are refused, not kept waiting, when that is gone
         children = [server.process, gateway]
-        return _wait(children, url, signals=signals, certificate=settings.tls_cert) or _stop(
+        return _wait(children, url, store=store, signals=signals, certificate=settings.tls_cert) or _stop(
             children, settings, signals=signals
         )
     finally:
@@ -191,7 +192,12 @@ def _run(
 
 
 def _wait(
-    children: Sequence[Child | ServingContainer], url: str, *, signals: Signals, certificate: Path | None
+    children: Sequence[Child | ServingContainer],
+    url: str,
+    *,
+    store: ModelStore,
+    signals: Signals,
+    certificate: Path | None,
 ) -> str | None:
     """Wait for a signal; return which child ended, if one does first. Says meanwhile how the service is doing."""
     said: set[str] = set()
@@ -202,8 +208,19 @@ def _wait(
                 return f"the {child.name} ended by itself with status {child.status}, so everything was stopped"
         if not ready:
             ready = _report(_fetch_readiness(url, certificate), url, said=said)
+            if ready:
+                _report_candidates(store)
         time.sleep(_TICK_S)
     return None
+
+
+def _report_candidates(store: ModelStore) -> None:
+    """Print the models that have no live version, and how each gets one."""
+    with suppress(StoreError):
+        for name, entry in sorted(store.read_index().items()):
+            if entry.live is None and entry.candidate is not None:
+                command = spell_command(f"promote {name} {entry.candidate}")
+                say(f"not live: {name}: version {entry.candidate} is a candidate; make it live with: {command}")
 
 
 def _stop(children: Sequence[Child | ServingContainer], settings: Settings, *, signals: Signals) -> str | None:

@@ -38,12 +38,15 @@ class Finding:
         code: stable name.
         message: the fault, with a count.
         images: paths below the source; several in one entry belong together, such as an image and its copy.
+        allowed_by: the setting without which this warning is an error, such as `data.allow_leakage`; "" for others. A
+            version that is trained all the same does not become live by itself.
     """
 
     level: Level
     code: str
     message: str
     images: tuple[tuple[str, ...], ...] = ()
+    allowed_by: str = ""
 
     @property
     def weight(self) -> Weight:
@@ -74,3 +77,12 @@ def counted(count: int, noun: str, verb: str = "") -> str:
 def each(paths: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     """Return images that have nothing to do with one another, as a finding holds them."""
     return tuple((path,) for path in paths)
+
+
+def describe_allowed(findings: Sequence[Finding]) -> list[str]:
+    """Return the errors that a setting turned into warnings, in words without names of files."""
+    return [
+        f"an error of the audit was allowed by {finding.allowed_by}: {finding.message}"
+        for finding in findings
+        if finding.allowed_by
+    ]

@@ -12,6 +12,7 @@ from pipeline.recipe.data_settings import NEAR_DUPLICATES, Data
 
 Entries = list[tuple[str, ...]]
 
+_ALLOW_LEAKAGE = "data.allow_leakage"
 _COPIES = {
     "two_labels": "filed under two labels",
     "leaked_copies": "in the test set and, the same, outside it",
@@ -44,6 +45,7 @@ def find_copies(examples: Sequence[Example], pixels_sha256: Sequence[str], data:
             code,
             f"{counted(len(found[code]), 'image', 'is')} {words}",
             tuple(found[code]),
+            allowed_by=_ALLOW_LEAKAGE if code == "leaked_copies" and data.allow_leakage else "",
         )
         for code, words in _COPIES.items()
         if found[code]
@@ -92,6 +94,7 @@ def find_split_groups(examples: Sequence[Example], data: Data) -> list[Finding]:
             code,
             f"{counted(len(found[code]), 'group', 'is')} {words}",
             tuple(found[code]),
+            allowed_by=_ALLOW_LEAKAGE if code == "groups_across_splits" and data.allow_leakage else "",
         )
         for code, words in _TORN_GROUPS.items()
         if found[code]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 from contract.errors import ContractError
-from contract.store import ModelStore
+from contract.regular import read_regular
+from contract.store import VERIFICATION_FILE, ModelStore
 from pipeline.commands.options.folders import add_folders, existing_store
 from pipeline.commands.output.sizes import format_size
 from pipeline.commands.output.tables import format_number, format_table
@@ -19,9 +21,14 @@ def add(commands: Any) -> None:
     models.add_argument("--json", action="store_true", help="print the list as JSON")
     add_folders(models)
     models.set_defaults(command=_models)
-    for role, text in (("promote", "make the candidate live"), ("rollback", "make the previous version live again")):
+    for role, text in (
+        ("promote", "make the candidate, or a version by its number, live"),
+        ("rollback", "make the previous version live again"),
+    ):
         change = commands.add_parser(role, help=text)
         change.add_argument("name")
+        if role == "promote":
+            change.add_argument("version", nargs="?", type=int, help="its number; by default the candidate")
         add_folders(change)
         change.set_defaults(command=_change, role=role)
 
@@ -52,6 +59,9 @@ def _models(arguments: argparse.Namespace) -> None:
     ]
     for line in format_table([["version", "role", *(metric.words for metric in columns), "created", "size"], *rows]):
         print(line)
+    for item in versions:
+        if "candidate" in item["roles"] and item["reason"] is not None:
+            print(f"{item['model']}/{item['version']} is a candidate: {item['reason']}")
 
 
 def _describe(store: ModelStore, name: str, version: int) -> dict[str, Any]:
@@ -71,7 +81,17 @@ def _describe(store: ModelStore, name: str, version: int) -> dict[str, Any]:
         "metrics": metrics,
         "created": str(provenance["created"]) if "created" in provenance else None,
         "size": sum(path.stat().st_size for path in files),
+        "reason": _reason(store.version_path(name, version) / VERIFICATION_FILE),
     }
+
+
+def _reason(path: Path) -> str | None:
+    """Return the gate's reason for a version's first role; None where none was written down."""
+    try:
+        reason = json.loads(read_regular(path))["gate"]["reason"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return reason if isinstance(reason, str) else None
 
 
 def _numbers(metrics: Any) -> dict[str, float]:
@@ -80,5 +100,9 @@ def _numbers(metrics: Any) -> dict[str, float]:
 
 
 def _change(arguments: argparse.Namespace) -> None:
-    entry = getattr(existing_store(arguments), arguments.role)(arguments.name)
+    store = existing_store(arguments)
+    if arguments.role == "promote":
+        entry = store.promote(arguments.name, arguments.version)
+    else:
+        entry = store.rollback(arguments.name)
     print(f"{arguments.name}: live is version {entry.live}")

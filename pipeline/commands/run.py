@@ -18,6 +18,7 @@ from pipeline.run_folder import default_name, find_stopped
 if TYPE_CHECKING:
     from pipeline.recipe.recipe import Recipe
     from pipeline.run.run import RunResult
+    from pipeline.run.unchanged import Unchanged
 
 
 def add(commands: Any) -> None:
@@ -28,6 +29,12 @@ def add(commands: Any) -> None:
     run.add_argument("--recipe", help=f"{', '.join(shipped_recipes())}, or a YAML file; by default default")
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as train.epochs=5")
     run.add_argument("--force", action="store_true", help="make the version live whatever the gate says")
+    run.add_argument(
+        "--again",
+        action="store_true",
+        help="train also when a version of this name was trained on the same images by the same recipe and seed; "
+        "without it such a run publishes nothing and ends with status 0",
+    )
     add_data_options(run)
     run.add_argument(
         "--resume", metavar="RUN", help="continue a stopped run of this name, by its id or latest, with its own recipe"
@@ -54,12 +61,17 @@ def _run(arguments: argparse.Namespace) -> None:
     recipe = None if as_it_was else load_recipe(arguments.recipe or "default", overrides)
     if recipe is not None:
         _refuse_early(arguments.dataset, recipe, name)
-    from pipeline.run.run import resume, run
+    from pipeline.run.run import RunResult, resume, run
 
     if stopped is not None:
         print_result(resume(stopped, store, location=arguments.dataset, recipe=recipe))
     elif recipe is not None:
-        print_result(run(arguments.dataset, recipe, store, name=name, runs_dir=runs_dir, force=arguments.force))
+        options = {"force": arguments.force, "again": arguments.again}
+        result = run(arguments.dataset, recipe, store, name=name, runs_dir=runs_dir, **options)
+        if isinstance(result, RunResult):
+            print_result(result)
+        else:
+            print_unchanged(result)
 
 
 def _refuse_early(dataset: Path, recipe: Recipe, name: str) -> None:
@@ -84,6 +96,20 @@ def _resume(arguments: argparse.Namespace) -> None:
     from pipeline.run.run import resume
 
     print_result(resume(folder, ModelStore(arguments.models_dir)))
+
+
+def print_unchanged(unchanged: Unchanged) -> None:
+    """Print why a run has published nothing, and what there is instead."""
+    print(f"report: {unchanged.report}")
+    print(f"nothing new: {unchanged.reason}; train all the same with --again, or change the images, recipe or seed")
+    name, version = unchanged.name, unchanged.version
+    if unchanged.is_live:
+        print(f"live: {name}/{version}")
+    else:
+        print(
+            f"{unchanged.roles[0] if unchanged.roles else 'not served'}: {name}/{version}; "
+            f"make it live with: {spell_command(f'promote {name} {version}')}"
+        )
 
 
 def print_result(result: RunResult) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,10 @@ from pipeline.metrics.reliability import reliability
 Place = Literal["gate", "report", "contract", "models"]
 Rate = Literal["precision", "recall", "f1"]
 Format = Literal["percent", "decimals", "number"]  # 93.1 %; 0.931; three significant digits
+Weights = NDArray[np.float32]
+Values = NDArray[np.float64]
+
+_LEAST_PROBABILITY = 1e-12  # of the log loss
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,9 @@ class Metric:
         format: in the report.
         lower_is_better: the direction.
         per_image: values whose mean is the metric, for a metric with a bootstrap interval, `<name>_interval`.
+        weighted: the metric of resampled images, from weights (resamples, images) to values (resamples,); a metric of
+            the gate has one.
+        bounds: least and greatest value.
     """
 
     name: str
@@ -70,11 +77,27 @@ class Metric:
     format: Format = "decimals"
     lower_is_better: bool = False
     per_image: Callable[[Predictions], NDArray[np.bool_]] | None = None
+    weighted: Callable[[Predictions, Weights], Values] | None = None
+    bounds: tuple[float, float] = (0.0, 1.0)
 
     @property
     def words(self) -> str:
         """The name on a terminal."""
         return self.name.replace("_", " ")
+
+    def compute_resampled(self, predictions: Predictions, weights: Weights) -> Values:
+        """Return the metric of each resample, shape (resamples,).
+
+        Args:
+            predictions: of all images.
+            weights: how often each resample has each image, shape (resamples, images).
+
+        Raises:
+            ValueError: if the metric is none of the gate's.
+        """
+        if self.weighted is None:
+            raise ValueError(f"{self.name}: expected a metric with `weighted`")
+        return self.weighted(predictions, weights)
 
 
 def metrics_in(place: Place) -> tuple[Metric, ...]:
@@ -140,17 +163,65 @@ def _matthews_correlation(predictions: Predictions) -> float:
     return float(covariance / np.sqrt(variances)) if variances > 0 else 0.0
 
 
-def _brier(predictions: Predictions) -> float:
-    """Return the multi-class Brier score."""
+def _briers(predictions: Predictions) -> Values:
+    """Return the multi-class Brier score of each image."""
     probabilities = predictions.probabilities
     wanted = np.eye(probabilities.shape[1])[predictions.targets]
-    return float(((probabilities - wanted) ** 2).sum(axis=1).mean())
+    return np.asarray(((probabilities - wanted) ** 2).sum(axis=1), np.float64)
 
 
-def _log_loss(predictions: Predictions) -> float:
+def _log_losses(predictions: Predictions) -> Values:
     rows = np.arange(len(predictions.targets))
     chosen = predictions.probabilities[rows, predictions.targets].astype(np.float64)
-    return float(-np.log(np.maximum(chosen, 1e-12)).mean())
+    return np.asarray(-np.log(np.maximum(chosen, _LEAST_PROBABILITY)))
+
+
+def _mean(per_image: Callable[[Predictions], NDArray[Any]]) -> Callable[[Predictions], float]:
+    return lambda predictions: float(per_image(predictions).mean())
+
+
+def _weighted_mean(per_image: Callable[[Predictions], NDArray[Any]]) -> Callable[[Predictions, Weights], Values]:
+    def compute(predictions: Predictions, weights: Weights) -> Values:
+        values = per_image(predictions).astype(np.float32)
+        return np.asarray((weights @ values) / weights.sum(axis=1), np.float64)
+
+    return compute
+
+
+def resample_recalls(predictions: Predictions, weights: Weights) -> Values:
+    """Return the recall of each class in each resample, shape (resamples, classes); NaN where a class does not occur.
+
+    Args:
+        predictions: of all images.
+        weights: how often each resample has each image, shape (resamples, images).
+    """
+    supports = weights @ _one_hot(predictions.targets, predictions)
+    hits = weights @ _one_hot(predictions.targets, predictions, predictions.hits)
+    return np.where(supports > 0, hits / np.maximum(supports, 1), np.nan).astype(np.float64)
+
+
+def _weighted_balanced_accuracy(predictions: Predictions, weights: Weights) -> Values:
+    """Return the mean recall of the classes that occur in each resample."""
+    return np.asarray(np.nanmean(resample_recalls(predictions, weights), axis=1))
+
+
+def _weighted_matthews(predictions: Predictions, weights: Weights) -> Values:
+    true = (weights @ _one_hot(predictions.targets, predictions)).astype(np.float64)
+    predicted = (weights @ _one_hot(predictions.probabilities.argmax(axis=1), predictions)).astype(np.float64)
+    trace = (weights @ predictions.hits.astype(np.float32)).astype(np.float64)
+    images = true.sum(axis=1)
+    covariance = images * trace - (true * predicted).sum(axis=1)
+    variances = (images**2 - (true**2).sum(axis=1)) * (images**2 - (predicted**2).sum(axis=1))
+    return np.where(variances > 0, covariance / np.sqrt(np.maximum(variances, 1)), 0.0)
+
+
+def _one_hot(
+    classes: NDArray[np.integer[Any]], predictions: Predictions, values: NDArray[np.bool_] | None = None
+) -> NDArray[np.float32]:
+    """Return an indicator of each image's class, shape (images, classes); with values, those in place of 1."""
+    indicator = np.zeros(predictions.probabilities.shape, np.float32)
+    indicator[np.arange(len(classes)), classes] = 1 if values is None else values
+    return indicator
 
 
 def _calibration_error(predictions: Predictions) -> float:
@@ -166,6 +237,7 @@ METRICS: tuple[Metric, ...] = (
         frozenset({"gate", "report", "contract", "models"}),
         format="percent",
         per_image=_hits,
+        weighted=_weighted_mean(_hits),
     ),
     Metric(
         "balanced_accuracy",
@@ -174,6 +246,7 @@ METRICS: tuple[Metric, ...] = (
         _balanced_accuracy,
         frozenset({"gate", "report", "contract"}),
         format="percent",
+        weighted=_weighted_balanced_accuracy,
     ),
     Metric(
         "matthews_correlation",
@@ -181,17 +254,31 @@ METRICS: tuple[Metric, ...] = (
         "1 best, 0 chance",
         _matthews_correlation,
         frozenset({"gate", "report", "contract"}),
+        weighted=_weighted_matthews,
+        bounds=(-1.0, 1.0),
     ),
     Metric(
         "brier",
         "Brier score",
         "0 best, 2 worst",
-        _brier,
+        _mean(_briers),
         frozenset({"gate", "report", "contract"}),
         format="number",
         lower_is_better=True,
+        weighted=_weighted_mean(_briers),
+        bounds=(0.0, 2.0),
     ),
-    Metric("log_loss", "log loss", "0 best", _log_loss, frozenset({"gate"}), format="number", lower_is_better=True),
+    Metric(
+        "log_loss",
+        "log loss",
+        "0 best",
+        _mean(_log_losses),
+        frozenset({"gate"}),
+        format="number",
+        lower_is_better=True,
+        weighted=_weighted_mean(_log_losses),
+        bounds=(0.0, float(-np.log(_LEAST_PROBABILITY))),
+    ),
     Metric(
         "expected_calibration_error",
         "calibration error",

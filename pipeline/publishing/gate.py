@@ -1,20 +1,26 @@
-"""Decides whether a new version replaces the live one, by test images that neither was trained on.
+"""Decides whether a new version becomes live by itself.
+
+It must have no fault of its own, and not be worse than earlier versions on test images that neither was trained on.
 
 The verdict is one of
 
-    first     there is no live version: the new one becomes live
-    passed    not worse than the live one by more than the margin: the new one becomes live
-    failed    worse: the new one stays candidate
+    first     there is no live version, and the new one has no fault: it becomes live
+    passed    not worse than the live one, nor than the anchor: the new one becomes live
+    failed    worse than one of them: the new one stays candidate
+    unfit     at chance, constant, diverged, or an error of the audit was allowed: the new one stays candidate
     skipped   the two cannot be compared (why is in `reason`): the new one stays candidate, as nothing is known for it
 
-`force` makes the new version live whatever the verdict; verification.json keeps both.
+Worse and not worse are told by the paired interval of the metric's difference; where it is undecided, the difference
+itself must be within the margin. The anchor is the version last promoted by hand, else the first: it stops a metric
+that falls by less than the margin with every version. `force` makes the new version live whatever the verdict;
+verification.json keeps both.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +34,7 @@ from pipeline.data.ingest import Source
 from pipeline.data.lineage import Seen, seen_by, seen_by_ancestors, seen_in
 from pipeline.data.split import Manifest, ManifestRow
 from pipeline.errors import PipelineError, list_names
+from pipeline.evaluation.paired import Comparison, Evidence, compare_predictions
 from pipeline.evaluation.scorer import Scorer, predict_files, scorer_of
 from pipeline.metrics.table import Predictions, find_metric
 from pipeline.recipe.gate_settings import MIN_IMAGES, Gate
@@ -37,7 +44,31 @@ log = logging.getLogger(__name__)
 
 _LISTED = 5  # classes in a reason
 
-Verdict = Literal["first", "passed", "failed", "skipped"]
+Verdict = Literal["first", "passed", "failed", "unfit", "skipped"]
+_OUTCOMES: dict[Evidence, str] = {
+    "worse": "the interval is below 0: worse",
+    "not worse": "the interval is above -{margin:g}: not worse",
+    "undecided": "undecided by the interval, so the difference itself counts",
+}
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """The second comparison, with the version last promoted by hand, else the first.
+
+    Attributes:
+        version: its number.
+        evidence: of the paired interval.
+        value: its metric.
+        gain: how much better the new version is; negative if it is worse.
+        interval: of the gain, 95 %.
+    """
+
+    version: int
+    evidence: Evidence
+    value: float
+    gain: float
+    interval: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -54,6 +85,12 @@ class GateOutcome:
         live_version: the version that was live.
         live_value: its metric; None if it was not measured.
         value: the new version's.
+        groups: that the images belong to.
+        evidence: of the paired interval; None if nothing was compared.
+        gain: how much better the new version is than the live one, in the metric's unit; negative if it is worse.
+        interval: of the gain, 95 %, over groups.
+        faults: reasons for which the version is unfit, in words.
+        anchor: the second comparison; None if there was none.
     """
 
     verdict: Verdict
@@ -65,11 +102,22 @@ class GateOutcome:
     live_version: int | None = None
     live_value: float | None = None
     value: float | None = None
+    groups: int = 0
+    evidence: Evidence | None = None
+    gain: float | None = None
+    interval: tuple[float, float] | None = None
+    faults: tuple[str, ...] = ()
+    anchor: Anchor | None = None
 
     @property
     def becomes_live(self) -> bool:
         """Whether the new version is to be published as live."""
         return self.forced or self.verdict in ("first", "passed")
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether a comparison was decided by the difference itself."""
+        return "undecided" in (self.evidence, self.anchor and self.anchor.evidence)
 
     def document(self) -> dict[str, Any]:
         """Return what verification.json holds."""
@@ -86,6 +134,7 @@ class Contender:
         weights: `provenance.weights` of its contract: what its training started from.
         source: reads the images of the manifest.
         probabilities: its calibrated probabilities of the manifest's test images in order, shape (images, classes).
+        faults: why it must not become live by itself, in words.
     """
 
     labels: Sequence[str]
@@ -93,6 +142,7 @@ class Contender:
     weights: str
     source: Source
     probabilities: NDArray[np.float32]
+    faults: Sequence[str] = ()
 
 
 class Gatekeeper:
@@ -112,7 +162,7 @@ class Gatekeeper:
         self._force = force
 
     def judge(self, name: str, contender: Contender | None) -> tuple[ModelEntry, GateOutcome]:
-        """Compare a contender with the live version.
+        """Look for faults, and compare a contender with the live version and the anchor.
 
         Args:
             name: the model.
@@ -123,60 +173,137 @@ class Gatekeeper:
         """
         entry = self.store.read_index().get(name, ModelEntry())
         if entry.live is None:
-            return entry, self._outcome("first", "there was no live version")
-        try:
-            outcome = self._compare(name, entry.live, contender)
-        except (PipelineError, ContractError, EngineError, OSError) as err:
-            outcome = self._skip(entry.live, f"live version {entry.live} cannot be evaluated: {err}")
-        if outcome.verdict == "skipped":
-            warn(log, Weight.FIGURES, "The gate was skipped: %s.", outcome.reason)
-        return entry, outcome
+            outcome = self._outcome("first", "there was no live version")
+        else:
+            outcome = self._judge_by_live(name, entry.live, contender)
+            if outcome.verdict == "passed" and contender is not None:
+                outcome = self._judge_by_anchor(name, entry, contender, outcome)
+        return entry, _add_faults(outcome, () if contender is None else contender.faults)
 
-    def _compare(self, name: str, live: int, contender: Contender | None) -> GateOutcome:
-        if contender is None:
-            return self._skip(live, "the new version has no test images of its own")
-        live_labels = [label.id for label in self.store.read_contract(name, live).labels]
-        if sorted(live_labels) != sorted(contender.labels):
-            return self._skip(
-                live,
-                f"live version {live} has the classes {list_names(live_labels, _LISTED)}, "
-                f"not {list_names(contender.labels, _LISTED)}",
+    def _judge_by_live(self, name: str, live: int, contender: Contender | None) -> GateOutcome:
+        try:
+            if contender is None:
+                raise _IncomparableError("the new version has no test images of its own")
+            compared = self._compare(name, live, contender, f"live version {live}")
+        except _IncomparableError as err:
+            outcome = self._outcome("skipped", str(err), live_version=live, images=err.images)
+            warn(log, Weight.FIGURES, "The gate was skipped: %s.", outcome.reason)
+            return outcome
+        return self._outcome(
+            "passed" if compared.passes else "failed",
+            self._describe(compared, f"live version {live}"),
+            images=compared.images,
+            live_version=live,
+            live_value=round(compared.before, 6),
+            value=round(compared.after, 6),
+            groups=compared.groups,
+            evidence=compared.evidence,
+            gain=round(compared.gain, 6),
+            interval=_rounded(compared.interval),
+        )
+
+    def _judge_by_anchor(self, name: str, entry: ModelEntry, contender: Contender, outcome: GateOutcome) -> GateOutcome:
+        """Compare with the anchor too, if it is another version than the live one and still in the store."""
+        version = entry.anchor
+        if version in (None, entry.live) or version not in self.store.read_versions(name):
+            return outcome
+        title = f"version {version}, {'the last promoted by hand' if version == entry.promoted else 'the first'}"
+        try:
+            compared = self._compare(name, version, contender, f"version {version}")
+        except _IncomparableError as err:
+            return replace(outcome, reason=f"{outcome.reason}; no comparison with {title}: {err}")
+        return replace(
+            outcome,
+            verdict="passed" if compared.passes else "failed",
+            reason=f"{outcome.reason}; {self._describe(compared, title)}",
+            anchor=Anchor(
+                version,
+                compared.evidence,
+                round(compared.before, 6),
+                round(compared.gain, 6),
+                _rounded(compared.interval),
+            ),
+        )
+
+    def _compare(self, name: str, version: int, contender: Contender, title: str) -> Comparison:
+        """Compare a contender with an earlier version on images that neither was trained on.
+
+        Raises:
+            _IncomparableError: saying why it cannot be.
+        """
+        try:
+            rows, before, after = self._predict(name, version, contender, title)
+        except (PipelineError, ContractError, EngineError, OSError) as err:
+            raise _IncomparableError(f"{title} cannot be evaluated: {err}") from err
+        return compare_predictions(
+            before,
+            after,
+            [row.group for row in rows],
+            metric=find_metric(self._settings.metric),
+            margin=self._settings.margin,
+        )
+
+    def _predict(
+        self, name: str, version: int, contender: Contender, title: str
+    ) -> tuple[list[ManifestRow], Predictions, Predictions]:
+        """Return the images that neither was trained on, and the predictions of both in the contender's class order."""
+        known = [label.id for label in self.store.read_contract(name, version).labels]
+        if sorted(known) != sorted(contender.labels):
+            raise _IncomparableError(
+                f"{title} has the classes {list_names(known, _LISTED)}, not {list_names(contender.labels, _LISTED)}"
             )
-        seen = seen_by(self.store, self._runs_dir, name, live)
+        seen = seen_by(self.store, self._runs_dir, name, version)
         if seen is None:
-            return self._skip(live, f"what live version {live} was trained on is not known, its run is gone")
+            raise _IncomparableError(f"what {title} was trained on is not known, its run is gone")
         seen |= seen_in(contender.manifest) | seen_by_ancestors(self.store, self._runs_dir, contender.weights)
         chosen, rows = _unseen(contender.manifest, seen)
         if len(rows) < MIN_IMAGES:
-            return self._skip(
-                live,
+            raise _IncomparableError(
                 f"only {len(rows)} test images are new to both versions, expected at least {MIN_IMAGES}",
                 images=len(rows),
             )
-        with scorer_of(self.store, name, live) as scorer:
-            before = _measure_live(scorer, contender, rows, self._settings.metric)
-        after = _measure(contender.probabilities[chosen], rows, contender.labels, self._settings.metric)
-        return self._decide(live, len(rows), before=before, after=after)
+        targets = np.array([contender.labels.index(row.label) for row in rows], np.int64)
+        with scorer_of(self.store, name, version) as scorer:
+            probabilities = _predict_earlier(scorer, contender, rows)
+        return rows, Predictions(probabilities, targets), Predictions(contender.probabilities[chosen], targets)
 
-    def _decide(self, live: int, images: int, *, before: float, after: float) -> GateOutcome:
+    def _describe(self, compared: Comparison, title: str) -> str:
         settings = self._settings
-        worse_by = after - before if find_metric(settings.metric).lower_is_better else before - after
-        # The slack forgives the last bits of a difference that is exactly the margin; a NaN passes nothing.
-        verdict: Verdict = "passed" if worse_by <= settings.margin + 1e-9 else "failed"
-        reason = (
-            f"{settings.metric} {after:.4f} against {before:.4f} of live version {live} on {images} test images "
-            f"that neither was trained on, margin {settings.margin:g}"
+        interval = compared.interval
+        shown = "" if interval is None else f" [{interval[0]:+.4f}, {interval[1]:+.4f}]"
+        return (
+            f"{settings.metric} {compared.after:.4f} against {compared.before:.4f} of {title} on {compared.images} "
+            f"test images that neither was trained on, margin {settings.margin:g}; better by {compared.gain:+.4f}"
+            f"{shown} over {compared.groups} groups, {_OUTCOMES[compared.evidence].format(margin=settings.margin)}"
         )
-        return self._outcome(
-            verdict, reason, images=images, live_version=live, live_value=round(before, 6), value=round(after, 6)
-        )
-
-    def _skip(self, live: int, reason: str, *, images: int = 0) -> GateOutcome:
-        return self._outcome("skipped", reason, live_version=live, images=images)
 
     def _outcome(self, verdict: Verdict, reason: str, **details: Any) -> GateOutcome:
         settings = self._settings
         return GateOutcome(verdict, reason, self._force, settings.metric, settings.margin, **details)
+
+
+class _IncomparableError(Exception):
+    """Two versions cannot be compared; the message says why."""
+
+    def __init__(self, reason: str, *, images: int = 0) -> None:
+        super().__init__(reason)
+        self.images = images
+
+
+def _add_faults(outcome: GateOutcome, faults: Sequence[str]) -> GateOutcome:
+    """Hold back a version with faults; one that is worse already has a verdict."""
+    if not faults:
+        return outcome
+    return replace(
+        outcome,
+        verdict="failed" if outcome.verdict == "failed" else "unfit",
+        reason="; ".join([outcome.reason, *faults]),
+        faults=tuple(faults),
+    )
+
+
+def _rounded(interval: tuple[float, float] | None) -> tuple[float, float] | None:
+    return None if interval is None else (round(interval[0], 6), round(interval[1], 6))
 
 
 def _unseen(manifest: Manifest, seen: Seen) -> tuple[list[int], list[ManifestRow]]:
@@ -185,15 +312,8 @@ def _unseen(manifest: Manifest, seen: Seen) -> tuple[list[int], list[ManifestRow
     return [i for i, _ in pairs], [row for _, row in pairs]
 
 
-def _measure_live(scorer: Scorer, contender: Contender, rows: Sequence[ManifestRow], metric: str) -> float:
+def _predict_earlier(scorer: Scorer, contender: Contender, rows: Sequence[ManifestRow]) -> NDArray[np.float32]:
+    """Return an earlier version's probabilities, its columns in the contender's order of classes."""
     probabilities = predict_files(scorer, contender.source.read, [row.path for row in rows])
     order = [label.id for label in scorer.contract.labels]
-    columns = [order.index(label) for label in contender.labels]
-    return _measure(probabilities[:, columns], rows, contender.labels, metric)
-
-
-def _measure(
-    probabilities: NDArray[np.float32], rows: Sequence[ManifestRow], labels: Sequence[str], metric: str
-) -> float:
-    targets = np.array([labels.index(row.label) for row in rows], np.int64)
-    return find_metric(metric).compute(Predictions(probabilities, targets))
+    return probabilities[:, [order.index(label) for label in contender.labels]]

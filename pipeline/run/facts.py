@@ -46,10 +46,12 @@ class Measured:
     Attributes:
         evaluation: calibration, test metrics, operating points.
         novelty: the check for images unlike the training images; None on too few images.
+        faults: why the version must not become live by itself, in words.
     """
 
     evaluation: Evaluation
     novelty: FittedNoveltyCheck | None
+    faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,11 @@ class RunFacts:
             "recipe": self.recipe.model_dump(mode="json"),
             "input": self.spec.document(),
             **self.images.document(),
-            "warnings": self.images.warnings + evaluation.warnings,
+            "warnings": [
+                *(f"This version does not become live by itself: {fault}." for fault in self.measured.faults),
+                *self.images.warnings,
+                *evaluation.warnings,
+            ],
             "training": asdict(self.trained.history),
             **evaluation.document(),
             "baseline": novelty.document() if novelty else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,9 +28,10 @@ from pipeline.recipe.evaluate_settings import check_classes
 from pipeline.recipe.recipe import Recipe
 from pipeline.report.card import read_card
 from pipeline.run.facts import RunFacts
-from pipeline.run.prepare import input_spec, prepare_images
+from pipeline.run.prepare import Images, input_spec, prepare_images
 from pipeline.run.resume import RunRecord, check_same, check_unfinished, read_record
 from pipeline.run.stages import measure_network, publish_run, report_run, train_network
+from pipeline.run.unchanged import Unchanged, find_unchanged
 from pipeline.run_folder import claimed, new_folder
 from pipeline.run_warnings import RunWarning, collect_warnings
 from pipeline.training.checkpoint import Checkpoints
@@ -86,18 +88,41 @@ class _Job:
     name: str
     runs_dir: Path
     force: bool
+    again: bool
 
 
 def run(
-    location: Path, recipe: Recipe, store: ModelStore, *, name: str, runs_dir: Path, force: bool = False
-) -> RunResult:
+    location: Path,
+    recipe: Recipe,
+    store: ModelStore,
+    *,
+    name: str,
+    runs_dir: Path,
+    force: bool = False,
+    again: bool = False,
+) -> RunResult | Unchanged:
     """Train on a folder, zip or table of images and publish the result.
+
+    Args:
+        location: the images.
+        recipe: of the run.
+        store: where it publishes.
+        name: the model.
+        runs_dir: where the run is recorded.
+        force: make the version live whatever the gate says.
+        again: train also if a version of this model was trained on the same images by the same recipe.
+
+    Returns:
+        The published version; without `again`, the version that training would only repeat, if there is one.
 
     Raises:
         PipelineError, ContractError: with the reason; the served versions stay.
     """
     check_name(name)
-    return _carry_out(_Job(location, recipe, store, name, runs_dir, force))
+    try:
+        return _carry_out(_Job(location, recipe, store, name, runs_dir, force, again))
+    except _RepetitionError as err:
+        return err.unchanged
 
 
 def resume(folder: Path, store: ModelStore, *, location: Path | None = None, recipe: Recipe | None = None) -> RunResult:
@@ -116,7 +141,7 @@ def resume(folder: Path, store: ModelStore, *, location: Path | None = None, rec
     record, started = read_record(folder)
     check_unfinished(folder, folder.parent.name, store)
     name, runs_dir = folder.parent.name, folder.parent.parent
-    job = _Job(location or Path(record.location), recipe or started, store, name, runs_dir, record.force)
+    job = _Job(location or Path(record.location), recipe or started, store, name, runs_dir, record.force, again=True)
     return _carry_out(job, folder)
 
 
@@ -130,6 +155,14 @@ class _Start:
     card: dict[str, Any]
 
 
+class _RepetitionError(Exception):
+    """A run would repeat a version."""
+
+    def __init__(self, unchanged: Unchanged) -> None:
+        super().__init__(unchanged.reason)
+        self.unchanged = unchanged
+
+
 def _carry_out(job: _Job, stopped: Path | None = None) -> RunResult:
     """Do a job and keep its warnings."""
     with collect_warnings() as warnings:
@@ -138,7 +171,7 @@ def _carry_out(job: _Job, stopped: Path | None = None) -> RunResult:
 
 
 def _work_in_folder(job: _Job, stopped: Path | None) -> RunResult:
-    """Do a job in a new folder, or in that of a stopped run."""
+    """Do a job in a new folder, or in that of a stopped run; a run that would repeat a version leaves no folder."""
     start = _look_up(job)
     if stopped is not None:
         check_same(stopped, job.recipe, start.weights.provenance)
@@ -156,6 +189,9 @@ def _work_in_folder(job: _Job, stopped: Path | None) -> RunResult:
         except OSError as err:
             what = f"{err.filename or folder}: {err.strerror or err}"
             raise DiskError(f"{what}; once that is mended, go on with: {_spell_resume(job, folder)}") from err
+        except _RepetitionError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         Checkpoints(folder).remove()
     return result
 
@@ -179,6 +215,8 @@ def _do_stages(job: _Job, start: _Start, folder: Path) -> RunResult:
     recipe, spec, clock = job.recipe, start.spec, _Clock()
     with clock.stage("audit"):
         images = prepare_images(start.dataset, recipe, spec, folder)
+    if not job.again:
+        _refuse_repetition(job, start, images)
     with clock.stage("train"):
         trained = train_network(images, start.weights, spec, recipe, folder)
     with clock.stage("evaluate"):
@@ -212,3 +250,16 @@ def _do_stages(job: _Job, start: _Start, folder: Path) -> RunResult:
         verification=published.verification,
         gate=published.gate,
     )
+
+
+def _refuse_repetition(job: _Job, start: _Start, images: Images) -> None:
+    unchanged = find_unchanged(
+        job.store,
+        job.runs_dir,
+        job.name,
+        dataset_sha256=images.manifest.sha256,
+        recipe=job.recipe,
+        weights=start.weights.provenance,
+    )
+    if unchanged is not None:
+        raise _RepetitionError(unchanged)

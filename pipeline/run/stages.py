@@ -7,9 +7,12 @@ from pathlib import Path
 
 from contract.model import InputSpec
 from engine.precision import INT8
+from pipeline.audit.findings import describe_allowed
 from pipeline.data.split import ManifestRow
 from pipeline.evaluation.evaluate import evaluate, write_predictions
+from pipeline.evaluation.fitness import find_faults
 from pipeline.evaluation.novelty import fit_to_images
+from pipeline.metrics.table import Predictions
 from pipeline.networks.weights import Weights
 from pipeline.publishing.equivalence import MIN_IMAGES, Limits, choose_evidence
 from pipeline.publishing.gate import Contender, Gatekeeper
@@ -48,13 +51,16 @@ def train_network(images: Images, weights: Weights, spec: InputSpec, recipe: Rec
 
 
 def measure_network(trained: Trained, images: Images, recipe: Recipe, folder: Path) -> Measured:
-    """Calibrate and evaluate a network, fit the novelty check, and write predictions.csv."""
+    """Calibrate and evaluate a network, fit the novelty check, look for faults, and write predictions.csv."""
     labels = images.dataset.labels
     evaluation = evaluate(trained.classifier, images.manifest, labels, images.pixels, recipe.evaluate)
     for warning in evaluation.warnings:
         warn(log, Weight.EVALUATION, "%s", warning)
     write_predictions(folder / "predictions.csv", _test_rows(images), evaluation.served, labels)
-    return Measured(evaluation, fit_to_images(images.manifest, images.pixels))
+    predictions = Predictions(evaluation.served, evaluation.targets)
+    faults = find_faults(predictions, images.manifest, labels, trained.history.curves, recipe.train)
+    faults += describe_allowed(images.found.findings)
+    return Measured(evaluation, fit_to_images(images.manifest, images.pixels), tuple(faults))
 
 
 def report_run(facts: RunFacts, folder: Path) -> Path:
@@ -72,23 +78,26 @@ def report_run(facts: RunFacts, folder: Path) -> Path:
 
 def publish_run(facts: RunFacts, report: Path, gatekeeper: Gatekeeper) -> Published:
     """Export, verify, judge and publish a run's network."""
-    images, expected, recipe = facts.images, facts.measured.evaluation.expected, facts.recipe
-    calibration = choose_calibration(images.manifest, seed=recipe.train.seed) if _wants_int8(recipe) else []
-    evidence = choose_evidence(
-        images.manifest, images.dataset.labels, seed=recipe.train.seed, without=frozenset(calibration)
-    )
-    if len(evidence.rows) < MIN_IMAGES:
-        calibration = []
-    limits = Limits(recipe.export.tolerance, recipe.evaluate.gate.metric, recipe.evaluate.gate.margin)
+    images, measured = facts.images, facts.measured
+    expected = measured.evaluation.expected
+    labels, source = images.dataset.labels, images.dataset.source
     return publish(
         Artifact(facts.name, facts.trained.classifier, facts.contract(), report),
         TestImages(images.pixels, [row.path for row in _test_rows(images)], expected),
-        FasterPrecisions(
-            PrecisionJudge(images.pixels, evidence, limits, recipe.export.allows), images.pixels, calibration
-        ),
-        Contender(images.dataset.labels, images.manifest, facts.weights, images.dataset.source, expected),
+        _faster_precisions(images, facts.recipe),
+        Contender(labels, images.manifest, facts.weights, source, expected, measured.faults),
         gatekeeper,
     )
+
+
+def _faster_precisions(images: Images, recipe: Recipe) -> FasterPrecisions:
+    """Return how precisions beside float32 are made and judged; an int8 model only where it can be judged."""
+    manifest, seed = images.manifest, recipe.train.seed
+    calibration = choose_calibration(manifest, seed=seed) if _wants_int8(recipe) else []
+    evidence = choose_evidence(manifest, images.dataset.labels, seed=seed, without=frozenset(calibration))
+    limits = Limits(recipe.export.tolerance, recipe.evaluate.gate.metric, recipe.evaluate.gate.margin)
+    judge = PrecisionJudge(images.pixels, evidence, limits, recipe.export.allows)
+    return FasterPrecisions(judge, images.pixels, calibration if len(evidence.rows) >= MIN_IMAGES else [])
 
 
 def _wants_int8(recipe: Recipe) -> bool:

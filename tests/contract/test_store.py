@@ -74,11 +74,71 @@ def test_candidate_is_loaded_but_not_live(store: ModelStore) -> None:
     assert ModelEntry(live=2, previous=1, highest=2) == store.promote("eyes")
 
 
-def test_first_version_is_live_even_as_candidate(store: ModelStore) -> None:
-    """There is nothing to compare a first version with."""
+def test_first_version_may_stay_candidate(store: ModelStore) -> None:
+    """It is loaded, but not live until it is promoted; a better one that comes first becomes live."""
     publish(store, live=False)
+    assert ModelEntry(candidate=1, highest=1) == store.read_index()["eyes"]
+    assert {"eyes": [1]} == configured(store)
+    with pytest.raises(StoreError, match=r"eyes has no live version; version 1 is a candidate.* promote eyes 1$"):
+        store.resolve("eyes")
+    assert ("eyes", 1) == store.resolve("eyes/candidate")
+    with pytest.raises(StoreError, match="no previous"):
+        store.rollback("eyes")
 
-    assert 1 == store.read_index()["eyes"].live
+    assert ModelEntry(live=1, highest=1) == store.promote("eyes")
+    assert (1, 1) == (store.read_index()["eyes"].first, store.read_index()["eyes"].promoted)
+
+    publish(store, "nose", live=False)
+    publish(store, "nose")
+    assert ModelEntry(live=2, highest=2) == store.read_index()["nose"]
+
+
+def test_any_version_can_be_promoted_by_its_number(store: ModelStore) -> None:
+    """The candidate stays unless it is the one; what is live already, or not there, is refused."""
+    for live in (True, True, True, False):
+        publish(store, live=live)
+
+    assert ModelEntry(live=1, previous=3, candidate=4, highest=4) == store.promote("eyes", 1)
+    assert {"eyes": [1, 3, 4]} == configured(store)
+    assert ModelEntry(live=4, previous=1, highest=4) == store.promote("eyes", 4)
+    with pytest.raises(StoreError, match="eyes/4 is live already"):
+        store.promote("eyes", 4)
+    with pytest.raises(StoreError, match=r"expected one of the versions 1, 2, 3, 4\. Received: 5"):
+        store.promote("eyes", 5)
+
+
+def test_anchor_is_the_version_last_promoted_else_the_first(store: ModelStore) -> None:
+    """A version that was rolled back is none; the first one stands in for a promoted one."""
+    for live in (True, True, False):
+        publish(store, live=live)
+    assert 1 == store.read_index()["eyes"].anchor
+
+    assert 3 == store.promote("eyes").anchor
+    publish(store)
+    assert 3 == store.read_index()["eyes"].anchor
+
+    store.rollback("eyes")  # 4 is left: it was no anchor
+    assert (3, 3) == (store.read_index()["eyes"].live, store.read_index()["eyes"].anchor)
+    assert 1 == store.rollback("eyes").anchor  # 3 is left
+    publish(store)
+    publish(store)
+    assert 1 == store.read_index()["eyes"].anchor
+
+    store.promote("eyes", 1)
+    assert store.rollback("eyes").anchor is None
+
+
+def test_index_of_an_earlier_version_has_version_1_as_first(store: ModelStore) -> None:
+    """Every first version was live then; readers of today's index that know no anchor pass it over."""
+    publish(store)
+    publish(store)
+    document = json.loads((store.root / "index.json").read_text())
+    assert 1 == document["models"]["eyes"]["first"]
+    for field in ("first", "promoted"):
+        del document["models"]["eyes"][field]
+    (store.root / "index.json").write_text(json.dumps(document))
+
+    assert 1 == store.read_index()["eyes"].anchor
 
 
 def test_rollback_twice_changes_nothing(store: ModelStore) -> None:

@@ -10,6 +10,7 @@ GatewayError                        500  internal_error
 │   ├── ModelNotFoundError          404  model_not_found
 │   ├── VersionNotFoundError        404  version_not_found
 │   ├── LabelNotFoundError          404  label_not_found
+│   ├── NoLiveVersionError          404  no_live_version
 │   └── FeedbackNotFoundError       404  feedback_not_found
 ├── ConflictError                   409  conflict
 ├── BodyTooLargeError               413  body_too_large
@@ -127,6 +128,12 @@ class LabelNotFoundError(NotFoundError):
     """The model is served, but no version of it has that label."""
 
     code = "label_not_found"
+
+
+class NoLiveVersionError(NotFoundError):
+    """The model has a candidate, but no live version; the request names no version."""
+
+    code = "no_live_version"
 
 
 class FeedbackNotFoundError(NotFoundError):

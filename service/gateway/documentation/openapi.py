@@ -57,6 +57,8 @@ _CODES = {
         "model_not_found": "no model 'eyes' is served; GET /v1/models lists those that are",
         "version_not_found": "glaucoma has no version 9. Served: 2, 3",
         "label_not_found": "glaucoma has no version labelled 'candidate'. Labels: live, previous",
+        "no_live_version": "glaucoma has no live version; version 1 is a candidate, which `version=1` asks. Make it "
+        "live with `fovea promote glaucoma 1`",
         "feedback_not_found": "no feedback is kept under that id",
         "not_found": "no such route; GET /docs lists those that exist",
     },

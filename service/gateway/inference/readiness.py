@@ -40,18 +40,25 @@ class _LoadFailedError(NotLoadedError):
 
 @dataclass(slots=True)
 class _Survey:
-    """Each model of the catalogue: the version that answers, or the error that keeps it from answering."""
+    """Each model of the catalogue: the version that answers, or the error that keeps it from answering.
+
+    `only_candidates`: no model has a live version, and one has a candidate; `unreachable` is the model server's error
+    then.
+    """
 
     models: dict[str, int] = field(default_factory=dict)
     pending: dict[str, GatewayError] = field(default_factory=dict)
     failed: dict[str, GatewayError] = field(default_factory=dict)
+    only_candidates: bool = False
+    unreachable: GatewayError | None = None
 
 
 class Readiness:
     """Watches the models that are live and decides whether the gateway is ready.
 
     The gateway becomes ready when every live model has answered a warm prediction or has failed, and at least one has
-    answered. It stays ready while one model answers: a model that is published later does not hold it. After the
+    answered. It stays ready while one model answers: a model that is published later does not hold it. Models without
+    a live version are not waited for; where there are no others, the model server has to answer. After the
     connection to the model server was lost, the models that answered before must answer again.
 
     Attributes:
@@ -111,6 +118,13 @@ class Readiness:
                 survey.failed[name] = err
             except GatewayError as err:
                 survey.pending[name] = err
+        candidates = self._catalog.unpromoted()
+        if candidates and not (survey.models or survey.pending or survey.failed):
+            survey.only_candidates = True
+            try:
+                await self._states(next(iter(candidates)))
+            except GatewayError as err:
+                survey.unreachable = err
         return survey
 
     def _judge(self, survey: _Survey) -> GatewayError | None:
@@ -125,6 +139,8 @@ class Readiness:
             return None
         holding = {name: err for name, err in survey.pending.items() if name in must_answer}
         missing = holding or survey.pending or survey.failed
+        if survey.only_candidates:
+            return survey.unreachable
         if not missing:
             return NoModelError(self._catalog.describe_nothing())
         if len({str(err) for err in missing.values()}) == 1 and not (survey.models or survey.failed):
@@ -176,8 +192,9 @@ class Readiness:
     def _become(self, survey: _Survey, waiting_for: GatewayError | None) -> None:
         models = survey.models
         failed = {name: str(err) for name, err in survey.failed.items()}
-        if models and not waiting_for and (models != self.models or self.waiting_for):
-            logger.info("ready: %s", ", ".join(f"{name} version {number}" for name, number in models.items()))
+        if not waiting_for and (models != self.models or self.waiting_for):
+            answering = ", ".join(f"{name} version {number}" for name, number in models.items())
+            logger.info("ready: %s", answering or "no model has a live version")
         if failed != self.failed and failed:
             logger.warning("cannot answer: %s", "; ".join(f"{name}: {reason}" for name, reason in failed.items()))
         if waiting_for and str(waiting_for) != str(self.waiting_for):

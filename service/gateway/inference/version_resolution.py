@@ -20,6 +20,7 @@ from service.gateway.context.errors import (
     InvalidValueError,
     LabelNotFoundError,
     ModelNotFoundError,
+    NoLiveVersionError,
     NoModelError,
     NotLoadedError,
     VersionNotFoundError,
@@ -71,6 +72,9 @@ class Catalog(Protocol):
     def names(self) -> tuple[str, ...]:
         """Return the models that are to be served, sorted."""
 
+    def unpromoted(self) -> Mapping[str, int]:
+        """Return the models without a live version, and the candidate of each."""
+
     def describe_nothing(self) -> str:
         """Return the next step, or the awaited event, while no model is served."""
 
@@ -87,7 +91,7 @@ class Catalog(Protocol):
         Raises:
             InvalidValueError: if no model is named and several are served.
             NoModelError: if no model is named and none is served.
-            NotFoundError: if there is no such model, version or label.
+            NotFoundError: if there is no such model, version or label, or the model has no live version.
             NotLoadedError: if the model has no version to answer with yet.
         """
 
@@ -111,6 +115,7 @@ class StoreCatalog:
         self._poll_s = poll_s
         self._index: Index = {}
         self._names: tuple[str, ...] = ()
+        self._unpromoted: Mapping[str, int] = {}
         self._read_at = float("-inf")
         self._answering: dict[str, int] = {}
 
@@ -118,6 +123,11 @@ class StoreCatalog:
         """Return the models that have a live version, sorted."""
         self._read(self._poll_s)
         return self._names
+
+    def unpromoted(self) -> Mapping[str, int]:
+        """Return the models without a live version, and the candidate of each."""
+        self._read(self._poll_s)
+        return self._unpromoted
 
     def describe_nothing(self) -> str:
         """Return the next step, or the awaited event, while no model is served."""
@@ -129,9 +139,9 @@ class StoreCatalog:
         Raises:
             ModelNotFoundError: if there is no such model.
         """
-        if name not in self.names():
+        if not self._knows(name):
             self._read(_MISS_REREAD_S)
-        if name not in self.names():
+        if not self._knows(name):
             raise _unknown_model(name)
         entry = self._index[name]
         return {role: version for role in ROLES if (version := getattr(entry, role)) is not None}
@@ -149,6 +159,11 @@ class StoreCatalog:
                 raise VersionNotFoundError(f"{name} has no version {choice.version}. Served: {served}")
             return Target(name, (choice.version,))
         label = choice.label or "live"
+        if label == "live" and label not in roles:
+            self._read(_MISS_REREAD_S)
+            roles = await self.roles(name)
+        if label == "live" and label not in roles:
+            raise NoLiveVersionError(_explain_no_live_version(name, roles["candidate"]))
         if label not in roles:
             raise LabelNotFoundError(f"{name} has no version labelled {label!r}. Labels: {', '.join(roles)}")
         versions = [roles[label]]
@@ -166,6 +181,9 @@ class StoreCatalog:
         """Note which version answers requests that name none; see `Catalog`."""
         self._answering[name] = version
 
+    def _knows(self, name: str) -> bool:
+        return name in self.names() or name in self._unpromoted
+
     def _read(self, max_age_s: float) -> Index:
         """Return the index, read again if the last reading is older; an unreadable one changes nothing."""
         now = time.monotonic()
@@ -174,6 +192,11 @@ class StoreCatalog:
             try:
                 self._index = self._store.read_index()
                 self._names = tuple(sorted(name for name, entry in self._index.items() if entry.live is not None))
+                self._unpromoted = {
+                    name: entry.candidate
+                    for name, entry in sorted(self._index.items())
+                    if entry.live is None and entry.candidate is not None
+                }
             except StoreError as err:
                 logger.error("keeping the index that was read before: %s", err)
         return self._index
@@ -197,6 +220,10 @@ class NamedCatalog:
     def names(self) -> tuple[str, ...]:
         """Return the models that are to be served, sorted."""
         return self._names
+
+    def unpromoted(self) -> Mapping[str, int]:
+        """Return nothing: without a store, a version that is ready is live."""
+        return {}
 
     def describe_nothing(self) -> str:
         """Return the next step while no model is served."""
@@ -249,7 +276,7 @@ class NamedCatalog:
 def _choose_name(choice: Choice, catalog: Catalog) -> str:
     if choice.model is not None:
         return choice.model
-    names = catalog.names()
+    names = catalog.names() or tuple(catalog.unpromoted())
     if not names:
         raise NoModelError(catalog.describe_nothing())
     if len(names) > 1:
@@ -259,6 +286,13 @@ def _choose_name(choice: Choice, catalog: Catalog) -> str:
 
 def _unknown_model(name: str) -> ModelNotFoundError:
     return ModelNotFoundError(f"no model {name[:64]!r} is served; GET /v1/models lists those that are")
+
+
+def _explain_no_live_version(name: str, candidate: int) -> str:
+    return (
+        f"{name} has no live version; version {candidate} is a candidate, which `version={candidate}` asks. Make it "
+        f"live with `{spell_command(f'promote {name} {candidate}')}`"
+    )
 
 
 def _explain_no_model() -> str:

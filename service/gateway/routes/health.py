@@ -28,7 +28,8 @@ async def report_health() -> HealthReply:
 async def report_readiness(wired: Wired) -> ReadyReply:
     """Say whether every live model has answered a warm prediction, or failed for good; a 503 names the missing part.
 
-    A model that becomes live while the gateway is ready is named in `pending` until it answers.
+    A model that becomes live while the gateway is ready is named in `pending` until it answers. A model without a live
+    version is not waited for.
     """
     readiness = wired.readiness
     if readiness.waiting_for is not None:

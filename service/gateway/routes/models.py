@@ -63,7 +63,7 @@ _LOAD_FAILED = "the version failed to load; the model server's log says why"
 async def list_models(wired: Wired) -> ModelsReply:
     """Return every model with its versions; the state is UNKNOWN while the model server does not answer."""
     models = []
-    for name in wired.catalog.names():
+    for name in sorted({*wired.catalog.names(), *wired.catalog.unpromoted()}):
         try:
             labels, states = await _look_up(wired, name)
         except ModelNotFoundError:

@@ -152,7 +152,8 @@ function showService() {
   part("state").dataset.state = service.state;
   part("state-text").textContent = STATES[service.state];
   part("waiting").hidden = service.state !== "waiting";
-  part("waiting-title").textContent = service.code === "no_model" ? "No model yet" : "Not ready yet";
+  const titles = { no_model: "No model yet", no_live_version: "No live version" };
+  part("waiting-title").textContent = titles[service.code] ?? "Not ready yet";
   part("waiting-text").replaceChildren(...withCode(sentence(service.message)));
   if (service.state === "ready") models.update(service.models);
 }

@@ -27,8 +27,8 @@ export class Service extends EventTarget {
     clearTimeout(this.#timer);
     try {
       const { ready, body } = await this.#api.readiness();
-      const { code = "", message = "" } = body.error ?? {};
-      this.#become({ state: ready ? "ready" : "waiting", code, message, models: body.models ?? {} });
+      const { code = "", message = "" } = body.error ?? noLiveVersion(body);
+      this.#become({ state: ready && code === "" ? "ready" : "waiting", code, message, models: body.models ?? {} });
     } catch {
       this.#become({ state: "unreachable", code: "", message: "", models: {} });
     }
@@ -42,4 +42,11 @@ export class Service extends EventTarget {
     Object.assign(this, now);
     this.dispatchEvent(new Event("change"));
   }
+}
+
+/** Return why a service that is ready cannot answer: no model has a live version. */
+function noLiveVersion({ models = {} }) {
+  if (Object.keys(models).length > 0) return {};
+  const message = "no model has a live version; `fovea promote NAME VERSION` makes a candidate live";
+  return { code: "no_live_version", message };
 }

@@ -13,6 +13,7 @@ const FAILURES = {
   body_too_large: "The file is too large",
   model_not_found: "The model is gone",
   version_not_found: "The version is gone",
+  no_live_version: "No live version",
   no_model: "No model yet",
   model_not_ready: "The model is not loaded yet",
   overloaded: "The service is busy",

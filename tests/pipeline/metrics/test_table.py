@@ -127,7 +127,7 @@ def fixture_result(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     recipe = load_recipe("demo", [*QUICK, f"evaluate.gate.metric={metric_names('gate')[-1]}"])
     first = run(work / "colors", recipe, store, name="colors", runs_dir=work / "runs")
     assert "first" == first.gate.verdict
-    return run(work / "colors", recipe, store, name="colors", runs_dir=work / "runs")
+    return run(work / "colors", recipe, store, name="colors", runs_dir=work / "runs", again=True)
 
 
 def test_every_reader_shows_its_metrics(result: RunResult, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,9 @@
 """pipeline/publishing/gate.py: a new version against the live one, on images that neither has seen."""
 
+import hashlib
+import json
 import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
-from contract.store import ModelEntry, ModelStore
+from contract.store import CONTRACT_FILE, ModelEntry, ModelStore
+from pipeline.commands.output.outcome import describe_outcome
 from pipeline.data.ingest import FolderSource
 from pipeline.errors import RecipeError
 from pipeline.publishing.gate import Contender, Gatekeeper, GateOutcome
@@ -64,6 +69,149 @@ def test_first_version_becomes_live(arena: Arena) -> None:
     outcome = arena.judge(arena.contender(wrong=30))
 
     assert ("first", True) == (outcome.verdict, outcome.becomes_live)
+
+
+def test_version_with_a_fault_stays_candidate_even_as_the_first(arena: Arena) -> None:
+    """The faults are the reason, and are recorded; --force overrules them."""
+    faulty = replace(arena.contender(), faults=("the answer is constant: red for each of 30 test images",))
+
+    outcome = arena.judge(faulty)
+
+    assert ("unfit", False, faulty.faults) == (outcome.verdict, outcome.becomes_live, outcome.faults)
+    assert "there was no live version; the answer is constant: red for each of 30 test images" == outcome.reason
+    assert arena.judge(faulty, force=True).becomes_live
+
+
+@pytest.mark.parametrize(("wrong", "verdict"), [(0, "unfit"), (30, "failed")])
+def test_later_version_with_a_fault_stays_candidate(arena: Arena, wrong: int, verdict: str) -> None:
+    """However well it compares; one that is worse as well says both."""
+    arena.publish_live()
+
+    outcome = arena.judge(replace(arena.contender(wrong=wrong), faults=("the loss diverged",)))
+
+    assert (verdict, False) == (outcome.verdict, outcome.becomes_live)
+    assert outcome.reason.startswith("accuracy ")
+    assert outcome.reason.endswith("; the loss diverged")
+
+
+def test_version_that_is_surely_worse_fails_within_the_margin(arena: Arena) -> None:
+    """Sixteen of 999 images lost and none won is no chance, though less than the margin of 0.02."""
+    arena.images.add("test", 323, start=10)
+    arena.publish_live()
+
+    outcome = arena.judge(arena.contender(wrong=16), margin=0.02)
+
+    assert ("failed", "worse", False) == (outcome.verdict, outcome.evidence, outcome.becomes_live)
+    assert "the interval is below 0: worse" in outcome.reason
+    assert -16 / 999 == pytest.approx(outcome.gain, abs=1e-6)
+    assert outcome.interval is not None
+    assert -0.02 > outcome.interval[0]
+    assert -0.008 > outcome.interval[1]
+
+
+def test_version_that_is_surely_not_worse_passes(arena: Arena) -> None:
+    """One of 999 images lost is above the margin with its whole interval."""
+    arena.images.add("test", 323, start=10)
+    arena.publish_live()
+
+    outcome = arena.judge(arena.contender(wrong=1), margin=0.02)
+
+    assert ("passed", "not worse", False) == (outcome.verdict, outcome.evidence, outcome.is_undecided)
+    assert "the interval is above -0.02: not worse" in outcome.reason
+
+
+def test_undecided_is_said_and_the_margin_counts(arena: Arena) -> None:
+    """Thirty images do not tell a difference of a tenth."""
+    arena.publish_live()
+
+    outcome = arena.judge(arena.contender(wrong=2), margin=0.1)
+
+    assert ("passed", "undecided", True) == (outcome.verdict, outcome.evidence, outcome.is_undecided)
+    assert any(
+        line.startswith("undecided: 30 test images in 30 groups do not tell a difference of 0.1 in accuracy")
+        for line in describe_outcome(outcome, MODEL_NAME, 2)
+    )
+
+
+def test_images_of_one_group_count_once(arena: Arena) -> None:
+    """The same sixteen lost images, of one patient, decide nothing."""
+    arena.images.add("test", 323, start=10)
+    tested = sorted(arena.images.manifest.of("test"), key=lambda row: row.path)
+    patient = {row.path for row in tested[:16]}
+    arena.images.rows = [replace(row, group="P1") if row.path in patient else row for row in arena.images.rows]
+    arena.publish_live()
+
+    outcome = arena.judge(arena.contender(wrong=16), margin=0.02)
+
+    assert ("passed", "undecided", 984) == (outcome.verdict, outcome.evidence, outcome.groups)
+
+
+@pytest.fixture(name="drifted")
+def fixture_drifted(arena: Arena) -> Arena:
+    """Two versions: the first is right about all 120 images, the live one wrong about 3, whose middle misleads it."""
+    arena.images.add("test", 30, start=10)
+    misled = arena.images.manifest.of("test")[:3]
+    for row in misled:
+        path = arena.images.folder / row.path
+        pixels = np.array(Image.open(path))
+        pixels[5:11, 5:11] = 255 - pixels[5:11, 5:11]
+        Image.fromarray(pixels).save(path)
+        changed = replace(row, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+        arena.images.rows[arena.images.rows.index(row)] = changed
+    arena.publish_live(run="20260101T000000Z-aaaaaa")
+    arena.publish_live("plain", run="20260102T000000Z-bbbbbb")
+    path = arena.store.version_path(MODEL_NAME, 2) / CONTRACT_FILE
+    document = json.loads(path.read_text())
+    document["input"] |= {"fit": "crop", "crop_fraction": 0.25}
+    document["format"] = 2
+    path.write_text(json.dumps(document))
+    return arena
+
+
+def test_small_steps_do_not_add_up(drifted: Arena) -> None:
+    """Within the margin of the live version, but beyond that of the first: it stays candidate, and both are said."""
+    outcome = drifted.judge(drifted.contender(wrong=5), margin=0.02)
+
+    assert (2, 0.975) == (outcome.live_version, outcome.live_value)
+    assert -2 / 120 == pytest.approx(outcome.gain, abs=1e-6)
+    assert outcome.anchor is not None
+    assert (1, 1.0) == (outcome.anchor.version, outcome.anchor.value)
+    assert -5 / 120 == pytest.approx(outcome.anchor.gain, abs=1e-6)
+    assert ("failed", False) == (outcome.verdict, outcome.becomes_live)
+    assert "of version 1, the first on 120 test images" in outcome.reason
+    assert 1 == outcome.document()["anchor"]["version"]
+
+    assert "passed" == drifted.judge(drifted.contender(wrong=2), margin=0.02).verdict
+
+
+def test_version_promoted_by_hand_is_the_anchor(drifted: Arena) -> None:
+    """What a person chose is the measure from then on; rolled back, the first one is it again."""
+    drifted.publish_live(run="20260103T000000Z-cccccc")
+    drifted.store.promote(MODEL_NAME, 2)
+    assert "passed" == drifted.judge(drifted.contender(wrong=5), margin=0.02).verdict
+
+    drifted.store.promote(MODEL_NAME, 3)
+    outcome = drifted.judge(drifted.contender(wrong=5), margin=0.02)
+    assert ("failed", 3, None) == (outcome.verdict, outcome.live_version, outcome.anchor)
+    drifted.store.rollback(MODEL_NAME)
+    outcome = drifted.judge(drifted.contender(wrong=5), margin=0.02)
+    assert outcome.anchor is not None
+    assert ("failed", 2, 1) == (outcome.verdict, outcome.live_version, outcome.anchor.version)
+
+
+def test_anchor_that_is_pruned_or_incomparable_is_left_out(drifted: Arena) -> None:
+    """The comparison with the live version stands alone."""
+    shutil.rmtree(drifted.runs / MODEL_NAME / "20260101T000000Z-aaaaaa")
+    outcome = drifted.judge(drifted.contender(wrong=5), margin=0.02)
+    assert ("passed", None) == (outcome.verdict, outcome.anchor)
+    assert "no comparison with version 1, the first: what version 1 was trained on is not known" in outcome.reason
+
+    drifted.publish_live("plain", run="20260104T000000Z-dddddd")
+    drifted.store.rollback(MODEL_NAME)  # 3, to be live version 2 again with 1 without a role
+    drifted.store.remove(MODEL_NAME, 1)
+    outcome = drifted.judge(drifted.contender(wrong=5), margin=0.02)
+    assert ("passed", None) == (outcome.verdict, outcome.anchor)
+    assert "no comparison" not in outcome.reason
 
 
 def test_equal_is_not_worse(arena: Arena) -> None:

@@ -128,7 +128,7 @@ def test_runs_pass_or_fail_the_gate(tmp_path: Path, capsys: pytest.CaptureFixtur
     output = capsys.readouterr().out
     assert "gate: failed; balanced_accuracy 0." in output
     assert "on 36 test images that neither was trained on, margin 0.02" in output
-    assert "python -m pipeline promote colors" in output
+    assert "python -m pipeline promote colors 2" in output
     assert ModelEntry(live=1, candidate=2, highest=2) == store.read_index()["colors"]
     gate = json.loads((store.version_path("colors", 2) / VERIFICATION_FILE).read_text())["gate"]
     assert ("failed", False, "candidate", 36, 1) == tuple(
@@ -153,7 +153,7 @@ def test_runs_pass_or_fail_the_gate(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_two_runs_at_once_on_one_name(tmp_path: Path) -> None:
     """Both finish with status 0, their versions differ, each has its run, and the store is whole."""
     write_files(tmp_path / "colors", color_files(train=12, test=12))
-    command = [sys.executable, "-m", "pipeline", "run", str(tmp_path / "colors"), *options(tmp_path)]
+    command = [sys.executable, "-m", "pipeline", "run", str(tmp_path / "colors"), *options(tmp_path), "--again"]
     running = [
         subprocess.Popen(
             command, cwd=ROOT, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}, stdout=subprocess.PIPE, text=True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -158,6 +159,29 @@ def test_model_without_a_live_version_holds_nothing(
     client = start_gateway(backend=backend.address, models_dir=index.root)
 
     assert {"status": "ready", "models": {"colours": 1}} == wait_for(client, lambda status, _: status == 200)
+
+
+def test_gateway_with_candidates_alone_is_ready_while_the_model_server_answers(
+    start_gateway: StartGateway, backend: ScriptedBackend, tmp_path: Path
+) -> None:
+    """Nothing is live; a candidate can be asked by its number. A promoted one is then warmed and listed."""
+    store = ModelStore(tmp_path / "candidates")
+    publish_empty(store, live=False)
+    client = start_gateway(backend=backend.address, models_dir=store.root)
+    assert {"status": "ready", "models": {}} == wait_for(client, lambda status, _: status == 200)
+
+    store.promote("colours")
+    wait_for(client, lambda status, document: status == 200 and document["models"] == {"colours": 1})
+
+
+def test_gateway_with_candidates_alone_waits_for_the_model_server(start_gateway: StartGateway, tmp_path: Path) -> None:
+    """Without it not even a candidate answers."""
+    store = ModelStore(tmp_path / "candidates")
+    publish_empty(store, live=False)
+    client = start_gateway(backend=f"unix:{tmp_path / 'nothing.sock'}", models_dir=store.root)
+
+    reason = wait_for(client, lambda _, document: document["error"]["code"] == "model_server_unreachable")
+    assert "model server" in reason["error"]["message"]
 
 
 def test_model_published_later_is_named_and_does_not_end_readiness(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -122,6 +124,64 @@ def test_candidate_answers_only_when_asked_for(client: TestClient, backend: Scri
 
     answers = [ask(client, "green", **params) for params in ({}, {"label": "candidate"}, {"version": 2})]
     assert [(200, 1, "green"), (200, 2, "green"), (200, 2, "green")] == answers
+
+
+CANDIDATE_ONLY = "shapes has no live version; version 1 is a candidate, which `version=1` asks. Make it live with "
+
+
+def test_model_with_a_candidate_alone_answers_when_asked_for_it(
+    client: TestClient, backend: ScriptedBackend, index: ModelStore
+) -> None:
+    """Whatever the route, a request that names no version is 404 with the command; the other model serves."""
+    backend.versions["shapes", 1] = scripted("embedding")
+    publish_empty(index, "shapes", live=False)
+    red = {"content": encode("red"), "params": {"model": "shapes"}}
+    tensor = {"name": "images", "shape": [1], "datatype": "BYTES", "data": [""]}
+    refused = [
+        client.post("/v1/predict", **red),
+        client.post("/v1/predict", content=encode("red"), params={"model": "shapes", "label": "live"}),
+        client.post("/v1/explain", **red),
+        client.post("/v1/embed", **red),
+        client.post("/v1/models/shapes:predict", json={"instances": [[[[0, 0, 0]]]]}),
+        client.post("/v1/models/shapes/labels/live:predict", json={"instances": [[[[0, 0, 0]]]]}),
+        client.get("/v1/models/shapes/metadata"),
+        client.post("/v2/models/shapes/infer", json={"inputs": [tensor]}),
+        client.get("/v2/models/shapes"),
+        client.get("/v2/models/shapes/ready"),
+    ]
+    for reply in refused:
+        assert 404 == reply.status_code, reply.request.url
+        assert CANDIDATE_ONLY in reply.text, reply.request.url
+        assert re.search(r"promote shapes 1`", reply.text), reply.request.url
+    assert "no_live_version" == refused[0].json()["error"]["code"]
+
+    asked = [{"model": "shapes", "version": 1}, {"model": "shapes", "label": "candidate"}, {}, {"model": NAME}]
+    assert [(200, 1, "red")] * 4 == [ask(client, **params) for params in asked]
+    assert (404, None, "label_not_found") == ask(client, model="shapes", label="previous")
+    assert {"status": "ready", "models": {NAME: 1}} == client.get("/readyz").json()
+    listed = {model["name"]: model["labels"] for model in client.get("/v1/models").json()["models"]}
+    assert {NAME: {"live": 1}, "shapes": {"candidate": 1}} == listed
+    status = client.get("/v1/models/shapes", headers={"accept": "application/vnd.fovea+json"}).json()
+    assert ({"candidate": 1}, [["candidate"]], None) == (
+        status["labels"],
+        [version["labels"] for version in status["model_version_status"]],
+        status["contract"],
+    )
+
+    index.promote("shapes")
+    assert (200, 1, "red") == ask(client, model="shapes")
+
+
+def test_only_model_is_meant_also_when_it_has_a_candidate_alone(
+    start_gateway: StartGateway, backend: ScriptedBackend, tmp_path: Path
+) -> None:
+    """A request that names no model is told how to make it live, or answered by the version that it names."""
+    store = ModelStore(tmp_path / "candidates")
+    publish_empty(store, live=False)
+    client = start_gateway(backend=backend.address, models_dir=store.root)
+    wait_until_ready(client)
+
+    assert [(404, None, "no_live_version"), (200, 1, "red")] == [ask(client), ask(client, version=1)]
 
 
 def test_listed_version_that_is_not_loaded_is_503(
