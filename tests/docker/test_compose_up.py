@@ -76,7 +76,7 @@ def images(engine: docker.DockerClient) -> None:
 @pytest.fixture
 def stack(engine: docker.DockerClient, images: None, tmp_path: Path) -> Iterator[Stack]:
     """The embedded profile over an empty store, not started."""
-    made = Stack(engine, tmp_path, COMPOSE_PROFILES="embedded", FOVEA_SEED_OPTIONS="--set train.epochs=1")
+    made = Stack(engine, tmp_path, COMPOSE_PROFILES="embedded", FOVEA_SEED_OPTIONS="--set train.epochs=1 --force")
     yield made
     made.run("down", "--volumes", "--remove-orphans", "--timeout=10")
 
