@@ -195,9 +195,10 @@ def resample_recalls(predictions: Predictions, weights: Weights) -> Values:
         predictions: of all images.
         weights: how often each resample has each image, shape (resamples, images).
     """
-    supports = weights @ _one_hot(predictions.targets, predictions)
-    hits = weights @ _one_hot(predictions.targets, predictions, predictions.hits)
-    return np.where(supports > 0, hits / np.maximum(supports, 1), np.nan).astype(np.float64)
+    num_classes = predictions.probabilities.shape[1]
+    supports = _sum_by_class(weights, predictions.targets, num_classes)
+    hits = _sum_by_class(weights * predictions.hits, predictions.targets, num_classes)
+    return np.where(supports > 0, hits / np.maximum(supports, 1), np.nan)
 
 
 def _weighted_balanced_accuracy(predictions: Predictions, weights: Weights) -> Values:
@@ -206,8 +207,9 @@ def _weighted_balanced_accuracy(predictions: Predictions, weights: Weights) -> V
 
 
 def _weighted_matthews(predictions: Predictions, weights: Weights) -> Values:
-    true = (weights @ _one_hot(predictions.targets, predictions)).astype(np.float64)
-    predicted = (weights @ _one_hot(predictions.probabilities.argmax(axis=1), predictions)).astype(np.float64)
+    num_classes, answers = predictions.probabilities.shape[1], predictions.probabilities.argmax(axis=1)
+    true = _sum_by_class(weights, predictions.targets, num_classes)
+    predicted = _sum_by_class(weights, answers, num_classes)
     trace = (weights @ predictions.hits.astype(np.float32)).astype(np.float64)
     images = true.sum(axis=1)
     covariance = images * trace - (true * predicted).sum(axis=1)
@@ -215,13 +217,13 @@ def _weighted_matthews(predictions: Predictions, weights: Weights) -> Values:
     return np.where(variances > 0, covariance / np.sqrt(np.maximum(variances, 1)), 0.0)
 
 
-def _one_hot(
-    classes: NDArray[np.integer[Any]], predictions: Predictions, values: NDArray[np.bool_] | None = None
-) -> NDArray[np.float32]:
-    """Return an indicator of each image's class, shape (images, classes); with values, those in place of 1."""
-    indicator = np.zeros(predictions.probabilities.shape, np.float32)
-    indicator[np.arange(len(classes)), classes] = 1 if values is None else values
-    return indicator
+def _sum_by_class(weights: Weights, classes: NDArray[np.int64], num_classes: int) -> Values:
+    """Return the weights of each class's images together, shape (resamples, classes)."""
+    order = np.argsort(classes, kind="stable")
+    present, starts = np.unique(classes[order], return_index=True)
+    sums = np.zeros((len(weights), num_classes))
+    sums[:, present] = np.add.reduceat(weights[:, order], starts, axis=1)
+    return sums
 
 
 def _calibration_error(predictions: Predictions) -> float:

@@ -16,11 +16,12 @@ else:
 
 
 class Gate(SettingsBase):
-    """A new version becomes live when it is not worse than the live one by more than `margin`.
+    """A new version becomes live when it is not worse than the live one by more than `margin`, nor worse for certain.
 
     Attributes:
         metric: compares both, on test images that neither was trained on.
-        margin: how much worse the new version may be, in the metric's own unit; 0 means not worse at all.
+        margin: how much worse the new version may be, in the metric's own unit. The paired interval decides; where it
+            is undecided, the difference itself counts.
     """
 
     metric: GateMetric = "balanced_accuracy"

@@ -35,7 +35,7 @@ TRAIN = [
     "--set=model.input_size=28",
     "--set=data.group=^(.*)_",
     "--set=train.epochs=2",
-    "--set=evaluate.gate.margin=1",
+    "--force",
 ]
 
 # Runs inside a container and tells what its server may do, as the kernel has it.

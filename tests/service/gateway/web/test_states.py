@@ -83,6 +83,25 @@ def test_it_waits_for_the_first_model_and_then_classifies(
     expect(notice).to_be_hidden()
 
 
+def test_it_waits_for_a_candidate_to_be_promoted(
+    start_process: StartProcess, backend: ScriptedBackend, tmp_path: Path, open_page: OpenPage
+) -> None:
+    """A model without a live version is no reason to send images; the page says what makes it live."""
+    store = ModelStore(tmp_path / "candidates")
+    publish_empty(store, live=False)
+    arguments = ["gateway", f"--models-dir={store.root}", f"--backend={backend.address}", "--port=0", "--poll-s=0.1"]
+    visitor = open_page(start_process(*arguments).wait_for_url())
+    visitor.expect_state("Not ready")
+    notice = visitor.page.get_by_role("region", name="No live version")
+    expect(notice.get_by_text("fovea promote NAME VERSION")).to_be_visible()
+    visitor.choose([("eye.png", encode("green"))])
+    store.promote("colours")
+
+    visitor.expect_answer("eye.png", "Green")
+    visitor.expect_state("Ready")
+    expect(notice).to_be_hidden()
+
+
 def test_a_service_that_is_gone_is_said_and_the_image_can_be_sent_again(
     start_process: StartProcess, backend: ScriptedBackend, index: ModelStore, open_page: OpenPage
 ) -> None:
