@@ -13,6 +13,7 @@ from pipeline.recipe.labels import Label
 from pipeline.recipe.settings_base import SettingsBase
 
 NEAR_DUPLICATES = "near-duplicates"
+DEEP_FILES = 20_000  # largest set that is searched whole without `deep`
 Column = Literal["path", "label", "group", "split"]
 Split = Literal["train", "val", "test"]
 Side = Literal["train", "val", "test", "any"]
@@ -34,6 +35,8 @@ class Data(SettingsBase):
             then.
         near_distance: two images are near copies when at most this many of the 256 bits of their perceptual hashes
             differ. 16 finds what was resized or compressed again; 40 also what was cropped or turned by a hair.
+        deep: also do the searches of the audit that grow with the set where it has more than 20,000 files; smaller
+            sets are always searched whole.
         columns: for tables, the names of the columns, such as {path: file, label: diagnosis}.
         folder: for tables, the folder of the images, below the table's own.
         suffix: for tables, what the paths lack, such as ".png".
@@ -50,11 +53,16 @@ class Data(SettingsBase):
     on_unreadable: Literal["refuse", "skip"] = "refuse"
     allow_leakage: bool = False
     near_distance: Annotated[int, Field(ge=0, le=40)] = 16
+    deep: bool = False
     columns: dict[Column, Label] = Field(default_factory=dict)
     folder: str | None = None
     suffix: str | None = None
     splits: dict[Label, Side] | None = None
     zip_encoding: str | None = None
+
+    def is_deep(self, num_files: int) -> bool:
+        """Return whether the audit of so many files does its expensive searches."""
+        return self.deep or num_files <= DEEP_FILES
 
     @field_validator("group")
     @classmethod

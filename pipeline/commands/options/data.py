@@ -7,9 +7,12 @@ import json
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
-    """Add --allow-leakage and --zip-encoding."""
+    """Add --allow-leakage, --deep and --zip-encoding."""
     parser.add_argument(
         "--allow-leakage", action="store_true", help="let test images be copies of training images, or share groups"
+    )
+    parser.add_argument(
+        "--deep", action="store_true", help="search sets of more than 20,000 files whole, as smaller ones always are"
     )
     add_zip_encoding(parser)
 
@@ -23,6 +26,6 @@ def add_zip_encoding(parser: argparse.ArgumentParser) -> None:
 
 def data_overrides(arguments: argparse.Namespace) -> list[str]:
     """Return the recipe's overrides on a command line: those of --set, then those of the options above."""
-    leakage = ["data.allow_leakage=true"] if getattr(arguments, "allow_leakage", False) else []
+    flags = [f"data.{flag}=true" for flag in ("allow_leakage", "deep") if getattr(arguments, flag, False)]
     encoding = arguments.zip_encoding
-    return [*arguments.set, *leakage, *([] if encoding is None else [f"data.zip_encoding={json.dumps(encoding)}"])]
+    return [*arguments.set, *flags, *([] if encoding is None else [f"data.zip_encoding={json.dumps(encoding)}"])]

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import RecipeError
+from pipeline.recipe.data_settings import Data
 from pipeline.recipe.recipe import load_recipe, shipped_recipes
 
 
@@ -115,3 +116,11 @@ def test_recipe_that_extends_itself_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(RecipeError, match="extends"):
         load_recipe(str(path))
+
+
+@pytest.mark.parametrize(
+    ("deep", "num_files", "expected"), [(False, 20_000, True), (False, 20_001, False), (True, 70_000, True)]
+)
+def test_large_sets_are_searched_whole_on_demand(deep: bool, num_files: int, expected: bool) -> None:
+    """Without data.deep, up to 20,000 files are."""
+    assert expected is Data(deep=deep).is_deep(num_files)
