@@ -16,9 +16,11 @@ from contract.image import decode_image, read_header
 from pipeline.audit.duplicates import near_pairs
 from pipeline.audit.findings import Finding, Level, counted, each
 from pipeline.audit.leakage import find_copies, find_near_copies, find_split_groups
-from pipeline.audit.name_groups import suggest_rule
+from pipeline.audit.name_groups import NameRule, suggest_rule
 from pipeline.audit.quality import FLAT, find_quality
-from pipeline.data.groups import NearPair, is_grouped
+from pipeline.audit.shortcuts import find_shortcuts
+from pipeline.data.groups import NearPair, group_images, is_grouped
+from pipeline.data.image_facts import read_facts
 from pipeline.data.image_files import describe_counts
 from pipeline.data.image_quality import AuditedImage, measure_quality
 from pipeline.data.ingest import Dataset, Example
@@ -89,12 +91,13 @@ class Checker:
         try:
             file = self.pixels.source.read(example.path)
             decoded = self.pixels.keep(example.path, decode_image(file, self.pixels.spec))
-            quality = measure_quality(read_header(file, decoder=self.pixels.spec.decoder), decoded)
+            header = read_header(file, decoder=self.pixels.spec.decoder)
+            quality, facts = measure_quality(header, decoded), read_facts(file, header, decoded)
         except ImageError as err:
             return Problem(example.path, err.code, str(err))
         except OSError as err:
             return Problem(example.path, "unreadable_file", err.strerror or str(err))
-        return AuditedImage(example, hashlib.sha256(file).hexdigest(), quality)
+        return AuditedImage(example, hashlib.sha256(file).hexdigest(), quality, facts)
 
 
 def audit(dataset: Dataset, pixels: Pixels, data: Data) -> Audit:
@@ -172,12 +175,16 @@ def _find_in_images(
     dataset: Dataset, images: Sequence[AuditedImage], near: Sequence[NearPair], pixels: Pixels, data: Data
 ) -> list[Finding]:
     examples = [image.example for image in images]
+    pixels_sha256 = [image.quality.pixels_sha256 for image in images]
+    suggested = None if is_grouped(examples, data) else suggest_rule(examples)
+    rule = data if suggested is None else data.model_copy(update={"group": suggested.pattern})
     return [
-        *find_copies(examples, [image.quality.pixels_sha256 for image in images], data),
+        *find_copies(examples, pixels_sha256, data),
         *find_near_copies(examples, near),
         *find_split_groups(examples, data),
         *_find_class_sizes(dataset.labels, examples),
-        *_find_missing_groups(examples, data),
+        *_find_missing_groups(examples, data, suggested),
+        *find_shortcuts(images, group_images(examples, rule, pixels_sha256, near), data),
         *find_quality({image.example.path: image.quality for image in images}, pixels.spec),
     ]
 
@@ -198,7 +205,7 @@ def _find_class_sizes(labels: Sequence[str], examples: Sequence[Example]) -> lis
     return findings
 
 
-def _find_missing_groups(examples: Sequence[Example], data: Data) -> list[Finding]:
+def _find_missing_groups(examples: Sequence[Example], data: Data, rule: NameRule | None) -> list[Finding]:
     if is_grouped(examples, data):
         return []
     words = (
@@ -206,7 +213,6 @@ def _find_missing_groups(examples: Sequence[Example], data: Data) -> list[Findin
         "belongs together with --set data.group=REGEX on file names, or keep look-alikes together with "
         "--set data.group=near-duplicates"
     )
-    rule = suggest_rule(examples)
     if rule is None:
         return [Finding("warning", "no_group_rule", words)]
     images = sum(len(paths) for paths in rule.groups)
@@ -225,4 +231,6 @@ def _conclusion(finding: Finding) -> str:
             f"{finding.message}, named above: repair or remove them, or leave them out with "
             "--set data.on_unreadable=skip"
         )
+    if not finding.images:  # a fault of classes: the message says what to do
+        return finding.message
     return f"{finding.message}, named above: {_WAYS_ROUND[finding.code]}"

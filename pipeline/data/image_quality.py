@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from contract.image import ImageHeader
+from pipeline.data.image_facts import ImageFacts
 from pipeline.data.ingest import Example
 
 HASH_SIDE = 16  # the hash has 16 x 16 bits: 64 do not tell one fundus photograph from the next (decision 0009)
@@ -51,11 +52,13 @@ class AuditedImage:
         example: the image's path, label and split.
         sha256: hex digest of the file's bytes.
         quality: the measures.
+        facts: those beside its subject.
     """
 
     example: Example
     sha256: str
     quality: ImageQuality
+    facts: ImageFacts
 
 
 def measure_quality(header: ImageHeader, pixels: NDArray[np.uint8]) -> ImageQuality:

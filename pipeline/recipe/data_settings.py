@@ -16,6 +16,7 @@ NEAR_DUPLICATES = "near-duplicates"
 DEEP_FILES = 20_000  # largest set that is searched whole without `deep`
 Column = Literal["path", "label", "group", "split"]
 Split = Literal["train", "val", "test"]
+Shortcut = Literal["format", "compression", "size", "shape", "mode", "metadata"]
 Side = Literal["train", "val", "test", "any"]
 
 
@@ -33,6 +34,8 @@ class Data(SettingsBase):
         on_unreadable: "refuse" stops before training when a file cannot be decoded, "skip" leaves it out and says so.
         allow_leakage: let test images be copies of training images, or of their groups; the numbers are worth nothing
             then.
+        allow_shortcuts: facts of the files that may tell the classes, such as [format, size]: a model may go by them,
+            and its numbers then say nothing about images that are stored in another way.
         near_distance: two images are near copies when at most this many of the 256 bits of their perceptual hashes
             differ. 16 finds what was resized or compressed again; 40 also what was cropped or turned by a hair.
         deep: also do the searches of the audit that grow with the set where it has more than 20,000 files; smaller
@@ -52,6 +55,7 @@ class Data(SettingsBase):
     color: Literal["rgb", "grey"] = "rgb"
     on_unreadable: Literal["refuse", "skip"] = "refuse"
     allow_leakage: bool = False
+    allow_shortcuts: tuple[Shortcut, ...] = ()
     near_distance: Annotated[int, Field(ge=0, le=40)] = 16
     deep: bool = False
     columns: dict[Column, Label] = Field(default_factory=dict)

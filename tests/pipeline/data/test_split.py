@@ -9,12 +9,14 @@ import pytest
 
 from contract.image import ImageHeader
 from pipeline.data.groups import NearPair
+from pipeline.data.image_facts import ImageFacts
 from pipeline.data.image_quality import AuditedImage, ImageQuality
 from pipeline.data.ingest import Example, Split
 from pipeline.data.split import Manifest, earlier_sides, split_images, split_table, taken_from_test
 from pipeline.errors import DatasetError
 from pipeline.recipe.data_settings import Data
 
+FACTS = ImageFacts(2000, 8, "", 0, "", (), "", "", "", "", (), (), ())
 BY_PATIENT = Data(group=r"^(P\d+)_", val_fraction=0.2, test_fraction=0.2)
 
 
@@ -26,7 +28,7 @@ def image(path: str, label: str, split: Split | None = None, *, content: str = "
     """An image whose content is its path, or what is said."""
     digest = hashlib.sha256((content or path).encode()).hexdigest()
     quality = ImageQuality(ImageHeader("PNG", 40, 40, "RGB", 1, 1), digest, bytes.fromhex(digest), 0, 255, 1.0)
-    return AuditedImage(Example(path, label, split, path.rpartition("/")[2]), digest, quality)
+    return AuditedImage(Example(path, label, split, path.rpartition("/")[2]), digest, quality, FACTS)
 
 
 def groups_on_two_sides(manifest: Manifest) -> list[str]:
@@ -234,7 +236,10 @@ def test_a_table_s_group_column_is_the_rule() -> None:
     found = [image(f"{i:02}.png", "ab"[i // 2 % 2]) for i in range(40)]
     found = [
         AuditedImage(
-            Example(i.example.path, i.example.label, None, i.example.name, f"patient {n // 4}"), i.sha256, i.quality
+            Example(i.example.path, i.example.label, None, i.example.name, f"patient {n // 4}"),
+            i.sha256,
+            i.quality,
+            i.facts,
         )
         for n, i in enumerate(found)
     ]
