@@ -14,6 +14,7 @@ from scipy import stats
 from contract.novelty import NoveltyCheck, measure_images
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest, ManifestRow
+from pipeline.evaluation.shift import find_difference, find_unlike
 from pipeline.recipe.data_settings import Split
 
 FALSE_ALARMS = 0.01  # share of ordinary images that may be warned of; the target of the threshold
@@ -35,12 +36,14 @@ class FittedNoveltyCheck:
         validation: validation images among those that the threshold was chosen on.
         test: test images that were measured.
         alarms: how many of these are called unlike the training images.
+        warnings: on test images of another kind than the training images.
     """
 
     novelty: NoveltyCheck
     validation: int
     test: int
     alarms: int
+    warnings: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """Return what contract and metrics.json hold."""
@@ -66,9 +69,18 @@ def fit_to_images(manifest: Manifest, pixels: Pixels) -> FittedNoveltyCheck | No
     train, val, test = (measure_rows(part, pixels) for part in rows)
     if min(len(train), len(val)) < _MIN_IMAGES:
         return None
-    novelty = fit_novelty_check(train, val, [row.group for row in rows[0]])
-    alarms = int((novelty.distances_of(test) > novelty.threshold).sum()) if len(test) else 0
-    return FittedNoveltyCheck(novelty, len(val), len(test), alarms)
+    groups = [[row.group for row in part] for part in rows]
+    novelty = fit_novelty_check(train, val, groups[0])
+    if not len(test):
+        return FittedNoveltyCheck(novelty, len(val), 0, 0)
+    alarms = novelty.distances_of(test) > novelty.threshold
+    held_out = len(train) if len(set(groups[0])) >= _FOLDS else 0
+    found = (
+        find_unlike(alarms, groups[2], len(val) + held_out, FALSE_ALARMS),
+        find_difference(train, test, groups[0], groups[2]),
+    )
+    warnings = tuple(warning for warning in found if warning is not None)
+    return FittedNoveltyCheck(novelty, len(val), len(test), int(alarms.sum()), warnings)
 
 
 def _choose_rows(rows: list[ManifestRow]) -> list[ManifestRow]:

@@ -89,6 +89,7 @@ class RunFacts:
     def document(self) -> dict[str, Any]:
         """Return the document that the report shows; metrics.json adds version and gate."""
         evaluation, novelty = self.measured.evaluation, self.measured.novelty
+        shift = [f"{warning}." for warning in novelty.warnings] if novelty else []
         return {
             "name": self.name,
             "run": self.run,
@@ -103,6 +104,7 @@ class RunFacts:
             "warnings": [
                 *(f"This version does not become live by itself: {fault}." for fault in self.measured.faults),
                 *self.images.warnings,
+                *shift,
                 *evaluation.warnings,
             ],
             "training": asdict(self.trained.history),

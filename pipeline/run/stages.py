@@ -60,7 +60,10 @@ def measure_network(trained: Trained, images: Images, recipe: Recipe, folder: Pa
     predictions = Predictions(evaluation.served, evaluation.targets)
     faults = find_faults(predictions, images.manifest, labels, trained.history.curves, recipe.train)
     faults += describe_allowed(images.found.findings)
-    return Measured(evaluation, fit_to_images(images.manifest, images.pixels), tuple(faults))
+    novelty = fit_to_images(images.manifest, images.pixels)
+    for warning in novelty.warnings if novelty else ():
+        warn(log, Weight.FIGURES, "%s.", warning)
+    return Measured(evaluation, novelty, tuple(faults))
 
 
 def report_run(facts: RunFacts, folder: Path) -> Path:
