@@ -1,6 +1,7 @@
 """pipeline/run/run.py and the command line: real training on small sets, and every way a set can be bad."""
 
 import csv
+import io
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from contract.model import ModelContract
 from contract.store import CONTRACT_FILE, VERIFICATION_FILE, WARMUP_FILE, ModelStore
@@ -257,6 +259,40 @@ def test_unreadable_images_can_be_left_out(tmp_path: Path, capsys: pytest.Captur
     assert 3 == document["num_problems"]
     assert any("3 images cannot be read" in warning for warning in document["warnings"])
     assert any("No group rule" in warning for warning in document["warnings"])
+
+
+def test_shortcuts_and_shift_are_in_the_closing_lines_and_the_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A white border in one class, and test images 40 % darker than the training images."""
+    files = {}
+    for path, data in color_files(train=16).items():
+        pixels = np.array(Image.open(io.BytesIO(data)))
+        if "/red/" in path:
+            pixels[:3] = 255
+        light = 0.6 if path.startswith("test/") else 1.0
+        buffer = io.BytesIO()
+        Image.fromarray((pixels * light).astype(np.uint8)).save(buffer, "PNG")
+        files[path] = buffer.getvalue()
+    write_files(tmp_path / "set", files)
+
+    short = ["--set=train.epochs=1", "--set=train.fine_tune.epochs=0", "--set=data.val_fraction=0.3"]
+    status = main(["run", str(tmp_path / "set"), *options(tmp_path), *short])
+
+    output = capsys.readouterr()
+    assert 0 == status, output.err
+    (folder,) = (tmp_path / "runs" / "set").iterdir()
+    closing = [line for line in output.out.splitlines() if line.startswith("warning: ")]
+    documented = json.loads((folder / "metrics.json").read_text())["warnings"]
+    report = (folder / "report.html").read_text()
+    for words in (
+        "12 of 12 test images are unlike the training images",
+        "Training and test images can be told apart",
+        "Classes can be told apart by borders",
+    ):
+        assert any(words in line for line in closing), words
+        assert any(words in line for line in documented), words
+        assert words in report
 
 
 def _check_closing_warnings(output: str) -> None:
