@@ -21,6 +21,7 @@ _SEED = 0
 _MAX_PICTURES = 5000  # that facts of the picture are measured on
 _MAX_CLASSES = 200  # the largest; every image is scored for every class
 _MAX_SCORES = 4_000_000  # images times classes
+_ALLOW = "data.allow_shortcuts"
 _WAY_ROUND = "store every class in the same way, or accept a model that may go by it with --allow-shortcuts"
 
 
@@ -72,8 +73,8 @@ def _find_in_containers(images: Sequence[AuditedImage], classes: Classes, data: 
         findings.append(error if given else Finding("warning", "shortcuts", words))
     results = _measure({name: kinds[name] for name in kinds if name in allowed}, classes)
     if accepted := [result for result in results if result.separation.accuracy > TOO_GOOD]:
-        words = f"{describe_results(accepted, classes)}, which data.allow_shortcuts accepts"
-        findings.append(Finding("warning", "allowed_shortcuts", words))
+        words = f"{describe_results(accepted, classes)}, which {_ALLOW} accepts"
+        findings.append(Finding("warning", "allowed_shortcuts", words, allowed_by=_ALLOW))
     return findings, bool(given or accepted)
 
 

@@ -15,7 +15,7 @@ from contract.image import ImageHeader
 from contract.model import InputSpec
 from pipeline.__main__ import main
 from pipeline.audit.audit import Audit, audit, check_audit
-from pipeline.audit.findings import Finding
+from pipeline.audit.findings import Finding, describe_allowed
 from pipeline.audit.shortcuts import find_shortcuts
 from pipeline.data.image_facts import read_facts
 from pipeline.data.image_quality import AuditedImage, ImageQuality
@@ -183,6 +183,7 @@ def test_containers_that_give_a_class_away_are_an_error(
     check_audit(again, ("disease", "healthy"), allowed)
     levels = {finding.code: finding.level for finding in again.findings}
     assert "warning" == levels["allowed_shortcuts"]
+    assert any("allowed by data.allow_shortcuts" in words for words in describe_allowed(again.findings))
     assert "shortcuts" not in levels
 
 
