@@ -13,11 +13,11 @@ from os import cpu_count
 
 from contract.errors import ImageError
 from contract.image import decode_image, read_header
-from pipeline.audit.duplicates import near_pairs
 from pipeline.audit.findings import Finding, Level, counted, each
 from pipeline.audit.leakage import find_copies, find_near_copies, find_split_groups
 from pipeline.audit.name_groups import NameRule, suggest_rule
-from pipeline.audit.quality import FLAT, find_quality
+from pipeline.audit.near_copies import find_near_pairs
+from pipeline.audit.quality import find_quality
 from pipeline.audit.shortcuts import find_shortcuts
 from pipeline.data.groups import NearPair, group_images, is_grouped
 from pipeline.data.image_facts import read_facts
@@ -111,7 +111,8 @@ def audit(dataset: Dataset, pixels: Pixels, data: Data) -> Audit:
         results = list(progress_bar(checked, total=len(dataset.examples), what="Reading", unit="image"))
     images = tuple(item for item in results if isinstance(item, AuditedImage))
     problems = tuple(item for item in results if isinstance(item, Problem))
-    near = tuple(_near_copies(images, data.near_distance))
+    deep = data.is_deep(len(dataset.examples))
+    near = tuple(find_near_pairs([image.quality for image in images], data.near_distance, deep=deep))
     findings = [*_find_problems(dataset, problems, data), *_find_in_images(dataset, images, near, pixels, data)]
     return Audit(images, problems, near, tuple(sorted(findings, key=lambda finding: finding.level)))
 
@@ -143,14 +144,6 @@ def check_audit(found: Audit, labels: Sequence[str], data: Data) -> None:
         more = len(finding.images) - len(entries)
         lines += [*entries, *([f"  and {more} more"] if more else []), _conclusion(finding)]
     raise DatasetError(lines[-1], lines[:-1])
-
-
-def _near_copies(images: Sequence[AuditedImage], max_distance: int) -> list[NearPair]:
-    """Return near copies; images without detail all look the same and tell nothing."""
-    shown = [i for i, image in enumerate(images) if image.quality.contrast >= FLAT]
-    pairs = near_pairs([images[i].quality.fingerprint for i in shown], max_distance)
-    found = [NearPair(shown[pair.first], shown[pair.second], pair.distance) for pair in pairs]
-    return [p for p in found if images[p.first].quality.pixels_sha256 != images[p.second].quality.pixels_sha256]
 
 
 def _find_problems(dataset: Dataset, problems: Sequence[Problem], data: Data) -> list[Finding]:

@@ -66,7 +66,14 @@ def audit_document(dataset: Dataset, found: Audit) -> dict[str, Any]:
         "modes": dict(Counter(header.mode for header in headers).most_common()),
         "sizes": dict(sizes.most_common(_SIZES)),
         "findings": [
-            {"level": f.level, "code": f.code, "message": f.message, "images": f.images} for f in found.findings
+            {
+                "level": finding.level,
+                "code": finding.code,
+                "message": finding.message,
+                "images": finding.images,
+                **({"kinds": finding.kinds} if finding.kinds else {}),
+            }
+            for finding in found.findings
         ],
         "problems": [{"path": p.path, "code": p.code, "message": p.message} for p in found.problems],
         "ignored": dict(dataset.ignored),

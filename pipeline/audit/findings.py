@@ -43,6 +43,7 @@ class Finding:
         images: paths below the source; several in one entry belong together, such as an image and its copy.
         allowed_by: the setting without which this warning is an error, such as `data.allow_leakage`; "" for others. A
             version that is trained all the same does not become live by itself.
+        kinds: of near copies, how each pair of `images` differs, such as "mirrored"; "" without a word for it.
     """
 
     level: Level
@@ -50,6 +51,7 @@ class Finding:
     message: str
     images: tuple[tuple[str, ...], ...] = ()
     allowed_by: str = ""
+    kinds: tuple[str, ...] = ()
 
     @property
     def weight(self) -> Weight:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from pipeline.audit.findings import Finding, counted
@@ -18,6 +18,11 @@ _COPIES = {
     "leaked_copies": "in the test set and, the same, outside it",
     "copies_in_validation": "in train and, the same, in val",
     "copies": "there more than once",
+}
+_NEAR_COPIES = {
+    "near_leaks": "look the same on two sides of the split; the numbers may be flattered",
+    "near_two_labels": "look the same under two labels",
+    "near_copies": "look the same",
 }
 _TORN_GROUPS = {
     "groups_across_splits": "in the test set and outside it: the test figures are flattered",
@@ -54,22 +59,29 @@ def find_copies(examples: Sequence[Example], pixels_sha256: Sequence[str], data:
 
 def find_near_copies(examples: Sequence[Example], pairs: Iterable[NearPair]) -> list[Finding]:
     """Return warnings on images that look the same without being the same."""
-    kinds: dict[str, Entries] = {"near_leaks": [], "near_two_labels": [], "near_copies": []}
+    found: dict[str, list[NearPair]] = {code: [] for code in _NEAR_COPIES}
     for pair in pairs:
-        both = [examples[pair.first], examples[pair.second]]
-        torn = both[0].label != both[1].label
-        kind = "near_leaks" if both[0].split != both[1].split else "near_two_labels" if torn else "near_copies"
-        kinds[kind].append(tuple(example.path for example in both))
-    words = {
-        "near_leaks": "look the same on two sides of the split; the numbers may be flattered",
-        "near_two_labels": "look the same under two labels",
-        "near_copies": "look the same",
-    }
+        one, other = examples[pair.first], examples[pair.second]
+        torn = one.label != other.label
+        code = "near_leaks" if one.split != other.split else "near_two_labels" if torn else "near_copies"
+        found[code].append(pair)
     return [
-        Finding("warning", code, f"{counted(len(found), 'pair')} of images {words[code]}", tuple(found))
-        for code, found in kinds.items()
-        if found
+        Finding(
+            "warning",
+            code,
+            f"{counted(len(found[code]), 'pair')} of images {words}{_count_kinds(found[code])}",
+            tuple((examples[pair.first].path, examples[pair.second].path) for pair in found[code]),
+            kinds=tuple(pair.kind for pair in found[code]),
+        )
+        for code, words in _NEAR_COPIES.items()
+        if found[code]
     ]
+
+
+def _count_kinds(pairs: Iterable[NearPair]) -> str:
+    """Return how many copies were mirrored, cropped and so on."""
+    counts = Counter(pair.kind for pair in pairs if pair.kind).most_common()
+    return f": {', '.join(f'{count} {kind}' for kind, count in counts)}" if counts else ""
 
 
 def find_split_groups(examples: Sequence[Example], data: Data) -> list[Finding]:

@@ -21,11 +21,13 @@ class NearPair:
         first: index of the one.
         second: index of the other, greater.
         distance: bits of their hashes that differ.
+        kind: how the one was changed, such as "mirrored"; "" where it was resized or compressed again.
     """
 
     first: int
     second: int
     distance: int
+    kind: str = ""
 
 
 def is_grouped(examples: Sequence[Example], data: Data) -> bool:

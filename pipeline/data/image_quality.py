@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-import imagehash
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -14,18 +13,18 @@ from contract.image import ImageHeader
 from pipeline.data.image_facts import ImageFacts
 from pipeline.data.ingest import Example
 
-HASH_SIDE = 16  # the hash has 16 x 16 bits: 64 do not tell one fundus photograph from the next (decision 0009)
+_THUMBNAIL, _SMALL_THUMBNAIL = 64, 32  # pixels a side, of pictures that have as many and of smaller ones
 _DARKEST, _BRIGHTEST = 0.01, 0.99  # shares of the pixels that count as outliers when brightness is judged
 
 
 @dataclass(frozen=True, slots=True)
 class ImageQuality:
-    """The quality of one image, measured on the pixels that the model sees.
+    """The quality of one image, measured on the pixels that the model sees, or on its own where these are fewer.
 
     Attributes:
         header: format, size, mode, orientation and frames, as the file says.
-        pixels_sha256: hex digest of the pixels; equal for copies in another format.
-        fingerprint: 256-bit perceptual hash, 32 bytes; near copies differ in few bits, a mirrored eye in half of them.
+        pixels_sha256: hex digest of the pixels and their shape; equal for copies in another format.
+        thumbnail: grey levels by rows, stretched to 64 x 64 pixels, those of smaller pictures to 32 x 32.
         darkest: grey level, 0-255, that 1 % of the pixels are at or below.
         brightest: grey level, 0-255, that 99 % of the pixels are at or below.
         sharpness: variance of the Laplacian over the variance of the grey levels; no unit, 0 without any detail.
@@ -33,7 +32,7 @@ class ImageQuality:
 
     header: ImageHeader
     pixels_sha256: str
-    fingerprint: bytes
+    thumbnail: bytes
     darkest: int
     brightest: int
     sharpness: float
@@ -71,11 +70,11 @@ def measure_quality(header: ImageHeader, pixels: NDArray[np.uint8]) -> ImageQual
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     grey = image.convert("L")
     shares = np.cumsum(grey.histogram()) / (grey.width * grey.height)
-    bits = imagehash.phash(grey, hash_size=HASH_SIDE).hash
+    side = _THUMBNAIL if min(grey.size) >= _THUMBNAIL else _SMALL_THUMBNAIL
     return ImageQuality(
         header,
-        hashlib.sha256(pixels.tobytes()).hexdigest(),
-        np.packbits(bits).tobytes(),
+        hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest(),
+        grey.resize((side, side), Image.Resampling.LANCZOS).tobytes(),
         int(np.searchsorted(shares, _DARKEST)),
         int(np.searchsorted(shares, _BRIGHTEST)),
         _sharpness(np.asarray(grey, np.int16)),

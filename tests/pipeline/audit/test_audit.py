@@ -162,13 +162,6 @@ def test_near_copies_across_the_split_are_pairs(tmp_path: Path, change: Callable
     assert (("test/a/near_1.png", "train/a/traina0_0.png"),) == found["near_leaks"]
 
 
-def test_a_mirrored_eye_is_no_copy(tmp_path: Path) -> None:
-    """Left and right eye look like mirror images; that makes them neither copies nor near copies."""
-    mirrored = encoded(photograph(0).transpose(Image.Transpose.FLIP_LEFT_RIGHT))
-
-    assert {} == found_in(tmp_path, photographs() | {"train/a/mirror_1.png": mirrored})
-
-
 def test_patients_on_two_sides_are_found(tmp_path: Path) -> None:
     """A group that the set's own folders put into train and test is named with its files."""
     found = found_in(tmp_path, photographs() | {"test/a/traina0_9.png": encoded(photograph(77))})
