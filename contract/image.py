@@ -92,6 +92,11 @@ class ImageHeader:
     orientation: int
     num_frames: int
 
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """(width, height) once the EXIF orientation is applied."""
+        return (self.height, self.width) if self.orientation in _SIDEWAYS else (self.width, self.height)
+
 
 @dataclass(slots=True)
 class OpenImage:

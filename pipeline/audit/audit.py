@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from os import cpu_count
+from typing import Any
 
 from contract.errors import ImageError
 from contract.image import decode_image, read_header
+from pipeline.audit.fact_store import FactStore
 from pipeline.audit.findings import Finding, Level, counted, each
 from pipeline.audit.leakage import find_copies, find_near_copies, find_split_groups
 from pipeline.audit.name_groups import NameRule, suggest_rule
@@ -25,11 +27,12 @@ from pipeline.data.image_files import describe_counts
 from pipeline.data.image_quality import AuditedImage, measure_quality
 from pipeline.data.ingest import Dataset, Example
 from pipeline.data.map_batches import map_batches
-from pipeline.data.pixels import Pixels
+from pipeline.data.pixels import Pixels, without_enlarging
 from pipeline.errors import DatasetError, list_names
 from pipeline.progress import progress_bar
 from pipeline.recipe.data_settings import Data
 
+_AT_ONCE = 4  # images that a thread takes at a time
 _SHOWN = 20  # problems named in an error; all of them are in the run's audit.json
 _IMBALANCE = 5  # times as many images in the largest class as in the smallest
 # What people keep beside images; anything else that is no image may be one in a format that is not read.
@@ -79,9 +82,13 @@ class Audit:
 
 @dataclass(frozen=True)
 class Checker:
-    """Reads, hashes, decodes and measures images; decoded ones stay in `pixels`."""
+    """Reads and hashes images, and decodes and measures those without kept facts; decoded ones stay in `pixels`.
+
+    A picture that is smaller than the input is measured in its own size: enlarging it tells nothing more.
+    """
 
     pixels: Pixels
+    kept: FactStore | None
 
     def __call__(self, examples: Sequence[Example]) -> list[AuditedImage | Problem]:
         """Return each image measured, or the reason why it cannot be used."""
@@ -90,31 +97,55 @@ class Checker:
     def _check(self, example: Example) -> AuditedImage | Problem:
         try:
             file = self.pixels.source.read(example.path)
-            decoded = self.pixels.keep(example.path, decode_image(file, self.pixels.spec))
-            header = read_header(file, decoder=self.pixels.spec.decoder)
-            quality, facts = measure_quality(header, decoded), read_facts(file, header, decoded)
+            sha256 = hashlib.sha256(file).hexdigest()
+            facts = self.kept.find(sha256) if self.kept else None
+            return AuditedImage(example, sha256, **(facts or self._measure(example.path, file)))
         except ImageError as err:
             return Problem(example.path, err.code, str(err))
         except OSError as err:
             return Problem(example.path, "unreadable_file", err.strerror or str(err))
-        return AuditedImage(example, hashlib.sha256(file).hexdigest(), quality, facts)
+
+    def _measure(self, path: str, file: bytes) -> dict[str, Any]:
+        """Return the facts of an image by their field of AuditedImage."""
+        spec = self.pixels.spec
+        header = read_header(file, decoder=spec.decoder)
+        smaller = without_enlarging(spec, *header.upright_size)
+        decoded = decode_image(file, smaller)
+        if smaller == spec:
+            self.pixels.keep(path, decoded)
+        return {"quality": measure_quality(header, decoded), "facts": read_facts(file, header, decoded)}
 
 
-def audit(dataset: Dataset, pixels: Pixels, data: Data) -> Audit:
+def audit(dataset: Dataset, pixels: Pixels, data: Data, kept: FactStore | None = None) -> Audit:
     """Read, hash, decode and measure every image of a set; decoded images stay in `pixels`.
+
+    Args:
+        dataset: the set.
+        pixels: decodes the images.
+        data: the recipe's settings of the audit.
+        kept: facts of images that were audited before, which are not decoded; gets those of new ones.
 
     Raises:
         DatasetError: if the recipe's group rule does not match an image.
     """
-    with ThreadPoolExecutor(cpu_count()) as pool:
-        checked = chain.from_iterable(map_batches(Checker(pixels), dataset.examples, pool, size=1))
-        results = list(progress_bar(checked, total=len(dataset.examples), what="Reading", unit="image"))
+    results = list(_check_images(dataset, Checker(pixels, kept)))
     images = tuple(item for item in results if isinstance(item, AuditedImage))
     problems = tuple(item for item in results if isinstance(item, Problem))
     deep = data.is_deep(len(dataset.examples))
     near = tuple(find_near_pairs([image.quality for image in images], data.near_distance, deep=deep))
     findings = [*_find_problems(dataset, problems, data), *_find_in_images(dataset, images, near, pixels, data)]
     return Audit(images, problems, near, tuple(sorted(findings, key=lambda finding: finding.level)))
+
+
+def _check_images(dataset: Dataset, checker: Checker) -> Iterator[AuditedImage | Problem]:
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        checked = chain.from_iterable(map_batches(checker, dataset.examples, pool, size=_AT_ONCE))
+        for result in progress_bar(checked, total=len(dataset.examples), what="Reading", unit="image"):
+            if checker.kept and isinstance(result, AuditedImage):
+                checker.kept.add(result)
+            yield result
+    if checker.kept:
+        checker.kept.flush()
 
 
 def check_audit(found: Audit, labels: Sequence[str], data: Data) -> None:

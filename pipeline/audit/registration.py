@@ -113,11 +113,9 @@ def _refine(first: Floats, second: Floats, windows: Floats) -> tuple[Floats, Flo
 def _warp(pictures: Floats, windows: Floats) -> Floats:
     """Return the windows of the pictures, as large as these, by linear interpolation."""
     side = pictures.shape[1]
-    return (
-        sample_matrix(windows[:, 2], windows[:, 3], side)
-        @ pictures
-        @ sample_matrix(windows[:, 0], windows[:, 1], side).transpose(0, 2, 1)
-    )
+    down, along = (sample_matrix(windows[:, edge], windows[:, edge + 1], side) for edge in (2, 0))
+    warped = down @ pictures @ along.transpose(0, 2, 1)
+    return warped.astype(np.float32, copy=False)
 
 
 def sample_matrix(low: Floats, high: Floats, side: int) -> Floats:
@@ -133,9 +131,9 @@ def sample_matrix(low: Floats, high: Floats, side: int) -> Floats:
     return np.maximum(0, 1 - np.abs(positions[:, :, None] - np.arange(side))).astype(np.float32)
 
 
-def _correlation(one: Floats, other: Floats) -> Floats:
+def _correlation(one: Floats, other: Floats) -> NDArray[np.floating]:
     a, b = (x.reshape(len(x), -1) - x.mean((1, 2))[:, None] for x in (one, other))
-    return np.asarray((a * b).sum(1) / np.sqrt((a * a).sum(1) * (b * b).sum(1) + 1e-6), np.float32)
+    return (a * b).sum(1) / np.sqrt((a * a).sum(1) * (b * b).sum(1) + 1e-6)
 
 
 def _same_blocks(one: Floats, other: Floats) -> NDArray[np.bool_]:

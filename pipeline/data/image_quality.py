@@ -82,6 +82,8 @@ def measure_quality(header: ImageHeader, pixels: NDArray[np.uint8]) -> ImageQual
 
 
 def _sharpness(grey: NDArray[np.int16]) -> float:
+    if min(grey.shape) < 3:
+        return 0.0
     inner = 4 * grey[1:-1, 1:-1]
     edges = inner - grey[:-2, 1:-1] - grey[2:, 1:-1] - grey[1:-1, :-2] - grey[1:-1, 2:]
     return float(edges.var() / max(grey.var(), 1.0))

@@ -6,6 +6,7 @@ import itertools
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from os import cpu_count
 from threading import Lock
 from typing import TypeVar
@@ -23,6 +24,21 @@ from pipeline.errors import LostImageError
 Result = TypeVar("Result")
 
 CACHE_BYTES = 4 * 10**9  # as cache.memory_gb
+
+
+def without_enlarging(spec: InputSpec, width: int, height: int) -> InputSpec:
+    """Return a specification of fewer pixels for a picture that is smaller than the input; otherwise the same one.
+
+    Args:
+        spec: how bytes become pixels.
+        width: of the upright picture.
+        height: of the upright picture.
+    """
+    share = (width * spec.crop_fraction / spec.width, height * spec.crop_fraction / spec.height)
+    if spec.fit != "stretch":  # the input's proportions are kept
+        share = (max(share),) * 2 if spec.fit == "pad" else (min(share),) * 2
+    along, down = (min(1.0, factor) for factor in share)
+    return replace(spec, width=max(1, round(along * spec.width)), height=max(1, round(down * spec.height)))
 
 
 class Pixels:

@@ -12,6 +12,7 @@ import yaml
 from contract.model import InputSpec
 from pipeline.audit.audit import Audit, audit, check_audit
 from pipeline.audit.audit_record import write_audit
+from pipeline.audit.fact_store import FOLDER, FactStore, define_facts
 from pipeline.data.ingest import Dataset
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest, earlier_sides, split_images, split_table, taken_from_test
@@ -66,6 +67,11 @@ def input_spec(recipe: Recipe) -> InputSpec:
     return InputSpec(size, size, channels, color, resize=model.resize, fit=model.fit, crop_fraction=model.crop_fraction)
 
 
+def open_facts(runs_dir: Path, recipe: Recipe, spec: InputSpec) -> FactStore:
+    """Return the store of what audits of images have measured for one input."""
+    return FactStore(runs_dir / FOLDER, define_facts(spec), max_bytes=int(recipe.cache.max_gb * 1e9))
+
+
 def prepare_images(dataset: Dataset, recipe: Recipe, spec: InputSpec, folder: Path) -> Images:
     """Audit and split a set; recipe, audit and manifest are written to the run's folder.
 
@@ -75,7 +81,7 @@ def prepare_images(dataset: Dataset, recipe: Recipe, spec: InputSpec, folder: Pa
     """
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
     pixels = Pixels(dataset.source, spec, cache_bytes=int(recipe.cache.memory_gb * 1e9))
-    found = audit(dataset, pixels, recipe.data)
+    found = audit(dataset, pixels, recipe.data, open_facts(folder.parent.parent, recipe, spec))
     write_audit(folder, dataset, found, pixels)
     for finding in found.findings:
         if finding.level == "warning":
