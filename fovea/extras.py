@@ -28,7 +28,6 @@ MODULES: dict[str, tuple[str, ...]] = {
     "modelserver": ("grpc", "grpc_health", "openvino", "prometheus_client"),
     "pipeline": (
         "h5py",
-        "imagehash",
         "jinja2",
         "matplotlib",
         "openvino",

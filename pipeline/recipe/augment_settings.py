@@ -102,7 +102,7 @@ class Cache(SettingsBase):
             and train the rest on that; it stays in RUNS_DIR/.cache/features for later runs. false: the whole network
             in every epoch.
         max_gb: disk space for features, 10^9 bytes; the longest unused go first. A stage that needs more than that
-            trains without them, and says so.
+            trains without them, and says so. As much for what audits measured, in RUNS_DIR/.cache/audit.
         memory_gb: memory for decoded images, 10^9 bytes; images that do not fit are decoded in every epoch.
     """
 

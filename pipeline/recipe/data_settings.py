@@ -37,7 +37,8 @@ class Data(SettingsBase):
         allow_shortcuts: facts of the files that may tell the classes, such as [format, size]: a model may go by them,
             and its numbers then say nothing about images that are stored in another way.
         near_distance: two images are near copies when at most this many of the 256 bits of their perceptual hashes
-            differ. 16 finds what was resized or compressed again; 40 also what was cropped or turned by a hair.
+            differ. 16 finds what was resized or compressed again; 40 also what was turned by a hair. Copies that were
+            mirrored, turned by quarters or cropped are found whatever it is.
         deep: also do the searches of the audit that grow with the set where it has more than 20,000 files; smaller
             sets are always searched whole.
         columns: for tables, the names of the columns, such as {path: file, label: diagnosis}.

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import imagehash
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
@@ -14,6 +15,7 @@ from contract.model import InputSpec
 from pipeline.audit.audit import audit
 from pipeline.audit.audit_record import audit_document
 from pipeline.audit.near_copies import find_near_pairs
+from pipeline.audit.thumbnail_spectra import hash_pictures, stack_thumbnails
 from pipeline.data.image_quality import ImageQuality, measure_quality
 from pipeline.data.ingest import ingest
 from pipeline.data.pixels import Pixels
@@ -217,3 +219,13 @@ def test_large_sets_are_searched_for_changed_copies_on_demand() -> None:
 
     assert [(0, 1)] == [(p.first, p.second) for p in find_near_pairs(qualities, 16, deep=False)]
     assert [(0, 1), (0, 2), (1, 2)] == [(p.first, p.second) for p in find_near_pairs(qualities, 16, deep=True)]
+
+
+def test_hashes_are_those_of_imagehash() -> None:
+    """The bits of a whole batch are the ones that imagehash gives for each picture."""
+    images = [photograph(seed).convert("L").resize((64, 64)) for seed in range(20)]
+
+    hashes = hash_pictures(stack_thumbnails([image.tobytes() for image in images]))
+
+    expected = [np.packbits(imagehash.phash(image, hash_size=16).hash) for image in images]
+    np.testing.assert_array_equal(np.stack(expected), hashes)
