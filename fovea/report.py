@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 import webbrowser
 from pathlib import Path
 from typing import Any
 
 from contract.commands import spell_command
 from contract.errors import StoreError
+from contract.regular import read_regular
 from contract.store import REPORT_FILE, ModelStore
+from pipeline.metrics.label_search import describe_search
+
+_METRICS_FILE = "metrics.json"
 
 
 def add(commands: Any) -> None:
@@ -46,8 +52,18 @@ def _report(arguments: argparse.Namespace) -> None:
     store = ModelStore(arguments.models_dir)
     path = find_report(store, arguments.runs_dir, arguments.model or _only_model(store))
     print(path)
+    if labels := _wrong_labels(path.with_name(_METRICS_FILE)):
+        print(f"labels: {labels}", file=sys.stderr)
     if arguments.open and not webbrowser.open(path.resolve().as_uri()):
         raise StoreError(f"no browser can be started here; open {path.resolve()}")
+
+
+def _wrong_labels(metrics: Path) -> str | None:
+    """Return what a run found out about wrong labels; None without its metrics, or where they do not say."""
+    try:
+        return describe_search(json.loads(read_regular(metrics))["wrong_labels"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _only_model(store: ModelStore) -> str:

@@ -12,6 +12,7 @@ from pipeline.commands.options.folders import add_folders, check_folders
 from pipeline.commands.options.paths import check_dataset
 from pipeline.commands.output.outcome import describe_outcome
 from pipeline.commands.output.tables import describe_images, format_interval
+from pipeline.metrics.label_search import describe_search
 from pipeline.recipe.recipe_files import shipped_recipes
 from pipeline.run_folder import default_name, find_stopped
 
@@ -125,6 +126,8 @@ def print_result(result: RunResult) -> None:
         print(f"{found.precision} on {found.engine}: {found.words}")
     interval = format_interval(result.test["accuracy_interval"])
     print(f"test accuracy: {result.test['accuracy']:.4f}{interval} on {describe_images(result.test)}")
+    if result.wrong_labels is not None:
+        print(f"labels: {describe_search(result.wrong_labels.document())}")
     print(f"report: {result.folder / 'report.html'}")
     print(f"published: {result.directory}")
     for line in describe_outcome(result.gate, result.name, result.version):

@@ -38,17 +38,18 @@ class FrozenNetwork:
     Args:
         network: a Keras model from preprocessed images, or another frozen network's features, to features.
         preprocessing: of the network's input; "none" for features.
+        exact: compute in float32 alone.
 
     Attributes:
         runtime: what computes, in words that change when the features might.
     """
 
-    def __init__(self, network: Any, preprocessing: Preprocessing) -> None:
+    def __init__(self, network: Any, preprocessing: Preprocessing, *, exact: bool = False) -> None:
         self._network = network
         self._preprocessing = preprocessing
         # The faster ones first. Which of them is taken depends on the network, and so is always the same.
         self._runtime = preferred_runtime()
-        self._precisions = (*self._runtime.precisions()[1:], FLOAT32)
+        self._precisions = (*(() if exact else self._runtime.precisions()[1:]), FLOAT32)
         self.runtime = f"{self._runtime.name} {runtime_version(self._runtime.name)} {self._precisions[0]}"
         self._compute: Compute | None = None
 

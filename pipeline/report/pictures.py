@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +17,14 @@ from PIL import Image
 from contract.heatmap import draw_heatmap
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import ManifestRow
+from pipeline.errors import LostImageError
 from pipeline.evaluation.evaluate import Evaluation, draft_contract
+from pipeline.evaluation.label_errors import Found, LikelyError
 from pipeline.networks.network import Classifier
 from pipeline.networks.saved_model import explain_function
 
 TOP_LOSSES = 12
+_MAX_WRONG_LABELS = 24  # of training and validation images, and of test images
 _PICTURE_PIXELS = 224
 _MAPS = 16
 _MAP_PIXELS = 96
@@ -50,6 +54,19 @@ class WorstImage:
 
 
 @dataclass(frozen=True)
+class WrongLabel:
+    """An image that is likely labelled wrong.
+
+    Attributes:
+        error: the image, the suggested label, the score.
+        picture: data URI.
+    """
+
+    error: LikelyError
+    picture: str
+
+
+@dataclass(frozen=True)
 class FeatureMaps:
     """The channels of one layer with the most variance, as data URIs."""
 
@@ -67,16 +84,26 @@ class Pictures:
         filters: kernels of the first convolution.
         example: the image that the feature maps are of.
         features: of a first, a middle and the last layer.
+        wrong_labels: likely errors among training and validation images, the surest first.
+        wrong_test_labels: the same of test images.
     """
 
     worst: list[WorstImage]
     filters: FeatureMaps | None
     example: WorstImage
     features: list[FeatureMaps]
+    wrong_labels: Sequence[WrongLabel] = ()
+    wrong_test_labels: Sequence[WrongLabel] = ()
 
 
 def draw_pictures(
-    classifier: Classifier, evaluation: Evaluation, rows: Sequence[ManifestRow], labels: Sequence[str], pixels: Pixels
+    classifier: Classifier,
+    evaluation: Evaluation,
+    rows: Sequence[ManifestRow],
+    labels: Sequence[str],
+    pixels: Pixels,
+    *,
+    wrong_labels: Found | None = None,
 ) -> Pictures:
     """Draw the pictures of a run's report.
 
@@ -86,6 +113,7 @@ def draw_pictures(
         rows: the test images.
         labels: class names; position is the class index.
         pixels: decodes the images.
+        wrong_labels: images that are likely labelled wrong.
     """
     chosen = evaluation.served[np.arange(len(rows)), evaluation.targets]
     order = np.argsort(chosen, kind="stable")
@@ -97,6 +125,8 @@ def draw_pictures(
         filters=_filters(classifier),
         example=drawn[-1],
         features=_feature_maps(classifier, pixels[rows[best].path]),
+        wrong_labels=_draw_wrong(wrong_labels.training, pixels) if wrong_labels else (),
+        wrong_test_labels=_draw_wrong(wrong_labels.test, pixels) if wrong_labels else (),
     )
 
 
@@ -126,6 +156,14 @@ def _draw_images(
                 overlay=_jpeg(draw_heatmap(image, saliency)),
             )
         )
+    return drawn
+
+
+def _draw_wrong(errors: Sequence[LikelyError], pixels: Pixels) -> list[WrongLabel]:
+    drawn = []
+    for error in errors[:_MAX_WRONG_LABELS]:
+        with suppress(LostImageError):  # an image that training read and that is gone costs its picture alone
+            drawn.append(WrongLabel(error, _jpeg(pixels.batch([error.row.path])[0])))
     return drawn
 
 

@@ -18,6 +18,7 @@ from pipeline.publishing.libraries import library_versions
 from pipeline.publishing.publish import Published
 from pipeline.recipe.recipe import Recipe
 from pipeline.report.architecture import describe_network
+from pipeline.run.label_search import LabelSearch
 from pipeline.run.prepare import Images
 from pipeline.training.train import History
 
@@ -69,6 +70,7 @@ class RunFacts:
         images: the set after audit and split.
         trained: the network.
         measured: its numbers.
+        wrong_labels: images that are likely labelled wrong; None if the search failed.
         card: the model card's texts.
         timings: seconds by stage; grows while the run goes on.
     """
@@ -83,6 +85,7 @@ class RunFacts:
     images: Images
     trained: Trained
     measured: Measured
+    wrong_labels: LabelSearch | None
     card: Mapping[str, Any]
     timings: Mapping[str, float]
 
@@ -110,6 +113,7 @@ class RunFacts:
             "training": asdict(self.trained.history),
             **evaluation.document(),
             "baseline": novelty.document() if novelty else None,
+            "wrong_labels": self.wrong_labels.document() if self.wrong_labels else None,
             "network": describe_network(self.trained.classifier),
             "card": dict(self.card),
             "versions": library_versions(),

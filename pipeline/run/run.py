@@ -28,6 +28,7 @@ from pipeline.recipe.evaluate_settings import check_classes
 from pipeline.recipe.recipe import Recipe
 from pipeline.report.card import read_card
 from pipeline.run.facts import RunFacts
+from pipeline.run.label_search import LabelSearch, search_labels
 from pipeline.run.prepare import Images, input_spec, prepare_images
 from pipeline.run.resume import RunRecord, check_same, check_unfinished, read_record
 from pipeline.run.stages import measure_network, publish_run, report_run, train_network
@@ -47,11 +48,13 @@ class RunResult:
     Attributes:
         name: the model's.
         version: the published version.
-        folder: the run's folder, with report.html, metrics.json, predictions.csv, manifest.csv, model.keras.
+        folder: the run's folder, with report.html, metrics.json, predictions.csv, wrong_labels.csv, manifest.csv,
+            model.keras.
         directory: the version's folder in the store.
         test: the test metrics, as `evaluate.measure` gives them.
         verification: what the version passed on every engine and precision of this machine.
         gate: whether the version became live, and why.
+        wrong_labels: images that are likely labelled wrong; None if the search failed.
         warnings: every warning of the run once, the weightiest first.
     """
 
@@ -62,6 +65,7 @@ class RunResult:
     test: dict[str, Any]
     verification: Verification
     gate: GateOutcome
+    wrong_labels: LabelSearch | None = None
     warnings: tuple[RunWarning, ...] = ()
 
 
@@ -221,6 +225,8 @@ def _do_stages(job: _Job, start: _Start, folder: Path) -> RunResult:
         trained = train_network(images, start.weights, spec, recipe, folder)
     with clock.stage("evaluate"):
         measured = measure_network(trained, images, recipe, folder)
+    with clock.stage("labels"):
+        wrong_labels = search_labels(trained.classifier, images, recipe, folder)
     facts = RunFacts(
         name=job.name,
         run=folder.name,
@@ -232,6 +238,7 @@ def _do_stages(job: _Job, start: _Start, folder: Path) -> RunResult:
         images=images,
         trained=trained,
         measured=measured,
+        wrong_labels=wrong_labels,
         card=start.card,
         timings=clock.seconds,
     )
@@ -249,6 +256,7 @@ def _do_stages(job: _Job, start: _Start, folder: Path) -> RunResult:
         test=measured.evaluation.test,
         verification=published.verification,
         gate=published.gate,
+        wrong_labels=wrong_labels,
     )
 
 

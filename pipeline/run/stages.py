@@ -75,6 +75,7 @@ def report_run(facts: RunFacts, folder: Path) -> Path:
         _test_rows(images),
         images.dataset.labels,
         images.pixels,
+        wrong_labels=facts.wrong_labels.found if facts.wrong_labels else None,
     )
     return write_reports(folder, facts.document(), pictures, images.manifest.rows)
 

@@ -13,6 +13,7 @@ import pytest
 from pipeline.data.split import ManifestRow
 from pipeline.errors import RecipeError
 from pipeline.evaluation.bootstrap import GroupBootstrap
+from pipeline.evaluation.label_errors import LikelyError
 from pipeline.evaluation.metrics import measure
 from pipeline.evaluation.positive_class import measure_positive_class
 from pipeline.evaluation.ranking import draw_curves
@@ -23,7 +24,7 @@ from pipeline.recipe.evaluate_settings import Card, Evaluate, check_classes
 from pipeline.recipe.recipe import Model, Recipe, load_recipe
 from pipeline.report.architecture import describe_network
 from pipeline.report.card import NOT_A_DEVICE, read_card
-from pipeline.report.pictures import FeatureMaps, Pictures, WorstImage
+from pipeline.report.pictures import FeatureMaps, Pictures, WorstImage, WrongLabel
 from pipeline.report.report import without_names, write_report, write_reports
 from tests.helpers.browser import CHROMIUM, measure_page, run_chromium, serve_folder
 
@@ -78,6 +79,18 @@ def document(labels: list[str]) -> dict[str, Any]:
             "threshold": 2.0,
             "false_alarms": {"wanted": 0.01, "validation_images": 84, "test_images": 120, "test_alarms": 1},
         },
+        "wrong_labels": {
+            "likely_wrong": 3,
+            "images": 600,
+            "test_likely_wrong": 1,
+            "test_images": 300,
+            "left_out": labels[4:],
+            "min_groups": 5,
+            "held_out_balanced_accuracy": 0.93,
+            "needed_balanced_accuracy": 0.67,
+            "embeddings": "the trained network's embedding",
+            "views": 8,
+        },
         "operating_points": [
             {
                 "label": labels[0],
@@ -100,7 +113,8 @@ def document(labels: list[str]) -> dict[str, Any]:
 def pictures() -> Pictures:
     worst = WorstImage(ROWS[0].path, "normal", "glaucoma", 0.9, 0.05, PIXEL, PIXEL)
     maps = FeatureMaps("conv2d", (16, 16, 16), [PIXEL] * 16)
-    return Pictures([worst] * 12, maps, worst, [maps, maps, maps])
+    wrong = WrongLabel(LikelyError(ROWS[1], "glaucoma", 0.01), PIXEL)
+    return Pictures([worst] * 12, maps, worst, [maps, maps, maps], [wrong] * 3, [wrong])
 
 
 @pytest.fixture(name="folder", scope="module")

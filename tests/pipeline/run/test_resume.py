@@ -65,6 +65,12 @@ def predictions(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def wrong_labels(folder: Path) -> bytes:
+    """The list of likely wrong labels of the only run that has ended."""
+    (path,) = [path.parent / "wrong_labels.csv" for path in folder.glob("runs/*/*/metrics.json")]
+    return path.read_bytes()
+
+
 # Whole runs in fresh processes, killed and repeated: minutes.
 pytestmark = pytest.mark.slow
 
@@ -137,6 +143,7 @@ def test_killed_and_resumed_run_gives_the_same_probabilities(
 
     assert 0 == done.returncode, done.stderr
     assert predictions(whole) == predictions(killed)
+    assert wrong_labels(whole) == wrong_labels(killed)
     (folder,) = killed.glob("runs/colors/*")
     with (folder / "curves.csv").open() as file:
         stages = [row["stage"] for row in csv.DictReader(file)]
@@ -168,7 +175,9 @@ def test_run_without_its_record_is_refused(killed: Path, tmp_path: Path) -> None
         read_record(tmp_path)
 
 
-@pytest.mark.parametrize("moment", ["run.json", "audit.json", "curves.csv", "model.keras", "predictions.csv"])
+@pytest.mark.parametrize(
+    "moment", ["run.json", "audit.json", "curves.csv", "model.keras", "predictions.csv", "wrong_labels.csv"]
+)
 def test_every_stage_can_be_interrupted(dataset: Path, whole: Path, tmp_path: Path, moment: str) -> None:
     """Ctrl-C says how to go on; going on ends with the same probabilities, wherever it was."""
     with start(tmp_path, dataset) as process:
@@ -184,3 +193,4 @@ def test_every_stage_can_be_interrupted(dataset: Path, whole: Path, tmp_path: Pa
 
     assert 0 == main(["resume", "colors", *options(tmp_path)])
     assert predictions(whole) == predictions(tmp_path)
+    assert wrong_labels(whole) == wrong_labels(tmp_path)

@@ -89,6 +89,7 @@ def test_run_folder_records_everything(result: RunResult) -> None:
         "best.weights.h5",
         "model.keras",
         "predictions.csv",
+        "wrong_labels.csv",
         "report.html",
         "report-aggregates.html",
         "metrics.json",
