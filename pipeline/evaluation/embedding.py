@@ -20,7 +20,7 @@ from pipeline.features.frozen_network import FrozenNetwork
 from pipeline.networks.network import Classifier
 from pipeline.networks.splitting import split_before_head
 from pipeline.recipe.recipe import Recipe
-from pipeline.training.stages import plan_stages
+from pipeline.training.unfreezing import plan_stages
 
 KEPT, TRAINED = "kept features of the frozen backbone", "the trained network's embedding"
 _MAX_VIEWS = 8
