@@ -22,6 +22,7 @@ from pipeline.recipe.augment_settings import Augment, Cache
 from pipeline.recipe.data_settings import Data
 from pipeline.recipe.evaluate_settings import Evaluate
 from pipeline.recipe.labels import explain_unquoted, load_yaml
+from pipeline.recipe.optimizer_settings import OPTIMIZERS
 from pipeline.recipe.preprocessing_settings import UNION_TAGS
 from pipeline.recipe.recipe_files import RECIPES, shipped_recipes
 from pipeline.recipe.settings_base import SettingsBase
@@ -138,7 +139,7 @@ def _apply(settings: dict[str, Any], override: str) -> None:
 def _explain(error: ValidationError, name: str) -> str:
     lines = []
     for item in error.errors():
-        path = [str(part) for part in item["loc"] if part not in UNION_TAGS]
+        path = _path_of(item)
         if item["type"] == "extra_forbidden":
             lines.append(_unknown_key(path))
         elif item["type"] == "value_error":  # raised above, in words that need nothing added
@@ -146,6 +147,16 @@ def _explain(error: ValidationError, name: str) -> str:
         else:
             lines.append(_explain_value(path, item))
     return f"recipe {name}: " + "; ".join(lines)
+
+
+def _path_of(item: ErrorDetails) -> list[str]:
+    """Return the keys of a value in error, without the names that Pydantic puts in for members of unions."""
+    loc = [str(part) for part in item["loc"]]
+    return [
+        part
+        for i, part in enumerate(loc)
+        if part not in UNION_TAGS and not (part in OPTIMIZERS and i > 0 and loc[i - 1] == "optimizer")
+    ]
 
 
 def _explain_value(path: Sequence[str], item: ErrorDetails) -> str:
@@ -163,11 +174,16 @@ def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _sections(inner)
 
 
+def _inner_sections(section: type[BaseModel], key: str) -> list[type[BaseModel]]:
+    field = section.model_fields.get(key)
+    return [] if field is None else list(_sections(field.annotation))
+
+
 def _unknown_key(path: Sequence[str]) -> str:
-    section: type[BaseModel] = Recipe
+    sections: list[type[BaseModel]] = [Recipe]
     for part in path[:-1]:
-        section = next(_sections(section.model_fields[part].annotation))
-    known = list(section.model_fields)
+        sections = [inner for section in sections for inner in _inner_sections(section, part)]
+    known = list(dict.fromkeys(name for section in sections for name in section.model_fields))
     near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
     return f"unknown key {'.'.join(path)}: {hint}"

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from contract.model import Fit, Resize
+from pipeline.recipe.optimizer_settings import Adam, OptimizerSetting
 from pipeline.recipe.preprocessing_settings import PreprocessingSetting
 from pipeline.recipe.settings_base import SettingsBase
 
 LearningRate = Annotated[float, Field(gt=0.0, le=10.0)]
+# Keras's names. Targets are one-hot; both crossentropies of them are the same.
+Loss = Literal[
+    "categorical_crossentropy",
+    "sparse_categorical_crossentropy",
+    "binary_crossentropy",
+    "categorical_focal_crossentropy",
+    "categorical_hinge",
+    "mean_squared_error",
+    "kl_divergence",
+]
 
 
 class Model(SettingsBase):
@@ -81,12 +92,15 @@ class Plateau(SettingsBase):
 
 
 class Train(SettingsBase):
-    """Settings of training: Adam on cross-entropy, best epoch by validation loss.
+    """Settings of training.
 
     Attributes:
         epochs: of the first stage.
         batch_size: images a step.
         learning_rate: at the start, or at the end of the warm-up.
+        optimizer: adam, adamw, sgd or rmsprop, or its settings by Keras's names, such as {name: sgd, momentum: 0.9}.
+        loss: by Keras's name; probabilities are compared with one-hot targets.
+        weights_of: the epoch whose weights are kept: "best" by validation loss, over all stages, or "last".
         schedule: "constant", "cosine" decay to zero over each stage, or "plateau".
         plateau: of the schedule of this name.
         warmup_epochs: over which each stage's rate rises from zero, step by step.
@@ -98,6 +112,8 @@ class Train(SettingsBase):
         seed: of initial weights, splits, order, augmentation and dropout.
         tensorboard: whether to write event files to the run's folder; needs nothing installed, only reading them does.
     """
+
+    omitted: ClassVar[frozenset[str]] = frozenset({"optimizer", "loss", "weights_of"})
 
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 20
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
@@ -112,3 +128,6 @@ class Train(SettingsBase):
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     tensorboard: bool = False
+    optimizer: OptimizerSetting = Adam()
+    loss: Loss = "categorical_crossentropy"
+    weights_of: Literal["best", "last"] = "best"

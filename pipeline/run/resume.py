@@ -86,7 +86,8 @@ def check_same(folder: Path, recipe: Recipe, weights: str) -> None:
     """
     record, started = read_record(folder)
     before, now = _flat(started.model_dump(mode="json")), _flat(recipe.model_dump(mode="json"))
-    changed = [f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in now if before.get(key) != now.get(key)]
+    keys = [*now, *(key for key in before if key not in now)]  # some are written only where they are no defaults
+    changed = [f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in keys if before.get(key) != now.get(key)]
     if record.weights != weights:
         changed.append(f"the weights were {record.weights}, are {weights}")
     if changed:

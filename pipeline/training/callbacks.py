@@ -79,7 +79,7 @@ class Logbook:
 
 
 class EpochEnd(keras.callbacks.Callback):
-    """After each epoch: curves.csv, the best weights, patience, and a checkpoint to go on from.
+    """After each epoch: curves.csv, the weights to keep, patience, and a checkpoint to go on from.
 
     Args:
         logbook: where it is written.
@@ -100,7 +100,7 @@ class EpochEnd(keras.callbacks.Callback):
         row: dict[str, Any] = {"stage": self._stage.name, "epoch": epoch + 1, "learning_rate": rate}
         row |= {name: float(logs[name]) for name in CURVES[3:]}
         state.curves.append(row)
-        if not state.best or row["val_loss"] < state.best["val_loss"]:
+        if settings.weights_of == "last" or not state.best or row["val_loss"] < state.best["val_loss"]:
             state.best = row
             save_best(self._logbook.network, self._logbook.folder)
         write_curves(self._logbook.folder / "curves.csv", state.curves)

@@ -1,4 +1,4 @@
-"""Training: one or two stages, the best epoch by validation loss, and a record of every epoch."""
+"""Training: one or two stages, the weights of the best epoch or the last, and a record of every epoch."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.training_settings import Train
 from pipeline.training.callbacks import EpochEnd, Logbook, Progress, TensorBoard
 from pipeline.training.checkpoint import BEST, Checkpoints, TrainingState, check_room, restore_optimizer
+from pipeline.training.optimization import make_loss, make_optimizer
 from pipeline.training.schedule import LearningRates
 from pipeline.training.stage_data import Fitting, StageData
 from pipeline.training.unfreezing import Stage, plan_stages, set_trainable
@@ -54,7 +55,7 @@ def make_repeatable(seed: int) -> None:
 def train(
     classifier: Classifier, manifest: Manifest, labels: Sequence[str], pixels: Pixels, recipe: Recipe, folder: Path
 ) -> History:
-    """Train a classifier in place; it ends with the weights of the best epoch by validation loss.
+    """Train a classifier in place; it ends with the weights of the epoch that `train.weights_of` names.
 
     A folder with checkpoints is gone on with, from the epoch after the last that was finished.
 
@@ -123,11 +124,13 @@ class _Trainer:
         """
         state, settings = self.logbook.state, self.settings
         steps = len(fitting.training)
-        optimizer = keras.optimizers.Adam(stage.learning_rate)
+        optimizer = make_optimizer(settings.optimizer, stage.learning_rate)
         # The same layers in a model of its own: the classifier is never compiled, so that what it saves holds neither
         # an optimizer nor a loss that only this module knows.
         model = keras.Model(fitting.model.input, fitting.model.output)
-        model.compile(optimizer=optimizer, loss=self._loss(), metrics=["accuracy"], jit_compile=False)
+        model.compile(
+            optimizer=optimizer, loss=make_loss(settings, self.num_classes), metrics=["accuracy"], jit_compile=False
+        )
         restore_optimizer(optimizer, model.trainable_variables, optimizer_state)
         what = f"Training, {stage.name}"
         with progress_bar(total=(stage.epochs - state.epoch) * steps, what=what, unit="step") as bar:
@@ -147,17 +150,6 @@ class _Trainer:
                     shuffle=False,
                     verbose=0,
                 )
-
-    def _loss(self) -> Any:
-        smoothing, num_classes = self.settings.label_smoothing, self.num_classes
-        if smoothing == 0:
-            return "sparse_categorical_crossentropy"
-
-        def smoothed_crossentropy(targets: Any, probabilities: Any) -> Any:
-            spread = keras.ops.one_hot(keras.ops.reshape(targets, [-1]), num_classes)
-            return keras.losses.categorical_crossentropy(spread, probabilities, label_smoothing=smoothing)
-
-        return smoothed_crossentropy
 
 
 @contextmanager
