@@ -36,8 +36,10 @@ def _preview(arguments: argparse.Namespace) -> None:
     from pipeline.augmentation.preview import draw_preview
     from pipeline.data.ingest import describe_reading, ingest
     from pipeline.data.pixels import Pixels
+    from pipeline.networks.from_scratch import settle
     from pipeline.run.prepare import input_spec
 
+    recipe = settle(recipe)
     dataset = ingest(arguments.dataset, recipe.data)
     pixels = Pixels(dataset.source, input_spec(recipe), cache_bytes=0)
     for line in describe_reading(dataset):

@@ -82,10 +82,10 @@ def _refuse_early(dataset: Path, recipe: Recipe, name: str) -> None:
     """
     from contract.store import check_name
     from pipeline.data.ingest import describe_reading, ingest
-    from pipeline.networks.backbones import find_backbone
+    from pipeline.networks.own.backbone import backbone_of
 
     check_name(name)
-    find_backbone(recipe.model.backbone)
+    backbone_of(recipe.model)
     for line in describe_reading(ingest(dataset, recipe.data)):
         print(line)
 

@@ -6,7 +6,7 @@ import csv
 import hashlib
 import io
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from contract.regular import read_regular
 from pipeline.data.groups import NearPair, group_images
 from pipeline.data.image_quality import AuditedImage
+from pipeline.data.ingest import Example
 from pipeline.errors import DatasetError
 from pipeline.recipe.data_settings import Data, Split
 
@@ -45,13 +46,19 @@ class ManifestRow:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Every image of a run, in path order."""
+    """Every image of a run, in path order; without val rows, the test images validate."""
 
     rows: tuple[ManifestRow, ...]
 
+    @property
+    def validates_on_test(self) -> bool:
+        """Whether the test images are the validation images too, so that they are no honest test."""
+        return not any(row.split == "val" for row in self.rows)
+
     def of(self, split: Split) -> list[ManifestRow]:
         """Return the rows on one side."""
-        return [row for row in self.rows if row.split == split]
+        side = "test" if split == "val" and self.validates_on_test else split
+        return [row for row in self.rows if row.split == side]
 
     @property
     def sha256(self) -> str:
@@ -118,7 +125,8 @@ def split_images(
         near: pairs of `images` that look the same, by position; for the group rule near-duplicates.
 
     Raises:
-        DatasetError: if a class has too few groups, or no split leaves every class on every side.
+        DatasetError: if a class has too few groups, or no split leaves every class on every side, or a set with
+            validation images is to validate on its test images.
     """
     groups = group_images([i.example for i in images], data, [i.quality.pixels_sha256 for i in images], near)
     rows = [
@@ -127,6 +135,9 @@ def split_images(
     ]
     given = {row.split for row in rows}
     wanted: list[tuple[Split, float]] = [("test", data.test_fraction), ("val", data.val_fraction)]
+    if data.validate_on_test:
+        check_validation(rows, data)
+        wanted = wanted[:1]
     missing = [(side, fraction) for side, fraction in wanted if side not in given]
     _check_groups(rows, ["train", *(side for side, _ in missing)])
     for side, fraction in missing:
@@ -137,7 +148,8 @@ def split_images(
 def split_table(manifest: Manifest) -> dict[str, dict[str, int]]:
     """Return the number of images by split, then label."""
     splits: tuple[Split, ...] = ("train", "val", "test")
-    return {split: dict(sorted(Counter(row.label for row in manifest.of(split)).items())) for split in splits}
+    counts = Counter((row.split, row.label) for row in manifest.rows)
+    return {split: {label: counts[side, label] for side, label in sorted(counts) if side == split} for split in splits}
 
 
 def taken_from_test(manifest: Manifest, earlier: Mapping[str, Split]) -> list[str]:
@@ -149,6 +161,20 @@ def taken_from_test(manifest: Manifest, earlier: Mapping[str, Split]) -> list[st
     """
     rows = [row for row in manifest.rows if row.split != "test"]
     return sorted({row.group for row in rows if "test" in (earlier.get(row.group), earlier.get(row.sha256))})
+
+
+def check_validation(images: Iterable[Example | ManifestRow], data: Data) -> None:
+    """Refuse a set with validation images where the test images are to validate.
+
+    Raises:
+        DatasetError: with their number.
+    """
+    given = sum(image.split == "val" for image in images)
+    if data.validate_on_test and given:
+        raise DatasetError(
+            f"data.validate_on_test: expected a set without validation images. Received: {given} of them; leave the "
+            "setting out to validate on those"
+        )
 
 
 def _check_groups(rows: Sequence[ManifestRow], sides: Sequence[str]) -> None:

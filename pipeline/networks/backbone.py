@@ -50,6 +50,7 @@ class Backbone:
         min_size: smallest height and width, pixels.
         parameters: how many numbers it holds, for RGB images; its head's are not counted.
         build: input shape -> Keras model from images to the last feature map, weights random.
+        build_on: input shape, symbolic images -> the same from the images' own input on; None: not possible.
         weights: the published file of ImageNet weights; None for a network that is trained from scratch.
         classifier_weights: the same with the classification layers of `build_classifier`.
         build_classifier: returns the published network with its own classification layers, to logits.
@@ -67,6 +68,7 @@ class Backbone:
     min_size: int
     parameters: int
     build: Callable[[Shape], Any]
+    build_on: Callable[[Shape, Any], Any] | None = None
     weights: ImageNetFile | None = None
     classifier_weights: ImageNetFile | None = None
     build_classifier: Callable[[], Any] | None = None
@@ -82,9 +84,14 @@ class Backbone:
         """Whether ImageNet weights are published for it."""
         return self.weights is not None
 
+    @property
+    def repeats_grey(self) -> bool:
+        """Whether it takes grey images by repeating their channel: ImageNet networks are made for three."""
+        return self.imagenet and self.build_on is not None
+
     def takes(self, channels: int) -> bool:
-        """Whether images may have so many channels: ImageNet networks are made for three."""
-        return channels == 3 or not self.imagenet
+        """Whether images may have so many channels."""
+        return channels == 3 or not self.imagenet or self.repeats_grey
 
     def preprocess(self, images: Any) -> Any:
         """Return pixels 0-255, float32, as the network takes them."""
@@ -99,8 +106,8 @@ class Backbone:
         """
         from keras.layers import BatchNormalization
 
-        starts = self.blocks(layers)
-        start = 0 if unfreeze == "all" else starts[-min(int(unfreeze), len(starts))]
+        starts = self.blocks(layers) or [i for i, layer in enumerate(layers) if layer.weights]
+        start = 0 if unfreeze == "all" or not starts else starts[-min(int(unfreeze), len(starts))]
         return frozenset(layer.name for layer in layers[start:] if not isinstance(layer, BatchNormalization))
 
     def pool(self, features: Any) -> Any:

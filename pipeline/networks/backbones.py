@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+
 from pipeline.errors import RecipeError
 from pipeline.networks.backbone import Backbone
 from pipeline.networks.classic_nets import (
@@ -40,5 +42,11 @@ def find_backbone(name: str) -> Backbone:
         RecipeError: if there is none of this name.
     """
     if name not in BACKBONES:
-        raise RecipeError(f"model.backbone: expected one of {', '.join(sorted(BACKBONES))}. Received: {name!r}")
+        lower = {known.lower(): known for known in BACKBONES}
+        near = difflib.get_close_matches(name.lower(), lower, n=1)
+        hint = f"; did you mean {lower[near[0]]}?" if near else ""
+        raise RecipeError(
+            f"model.backbone: expected one of {', '.join(sorted(BACKBONES))}, or a network of your own as "
+            f"path/to/net.py:build. Received: {name!r}{hint}"
+        )
     return BACKBONES[name]

@@ -75,6 +75,12 @@ def _keras_application(
 
         return getattr(keras.applications, name)(include_top=False, weights=None, input_shape=shape)
 
+    def build_on(shape: Shape, tensor: Any) -> Any:
+        import keras
+
+        network = getattr(keras.applications, name)
+        return network(include_top=False, weights=None, input_shape=shape, input_tensor=tensor)
+
     def build_classifier() -> Any:
         import keras
 
@@ -90,6 +96,7 @@ def _keras_application(
         build,
         weights=ImageNetFile(f"{site}/{path}", checksum),
         classifier_weights=ImageNetFile(f"{site}/{_WITHOUT_TOP.sub('', path)}", classifier_checksum),
+        build_on=build_on,
         build_classifier=build_classifier,
         adapt=adapt,
     )

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from pipeline.errors import RecipeError
 from pipeline.networks.backbone import Backbone
-from pipeline.networks.backbones import BACKBONES, find_backbone
+from pipeline.networks.backbones import BACKBONES
+from pipeline.networks.grey import take_grey
+from pipeline.networks.own.backbone import backbone_of, is_own
+from pipeline.networks.own.build import build_own
+from pipeline.networks.own.graph import PROBABILITIES
 from pipeline.networks.preprocessing import check_channels
 from pipeline.networks.weights import Weights, load_weights
 from pipeline.recipe.preprocessing_settings import Preprocessing
 from pipeline.recipe.training_settings import Model
 
-PROBABILITIES = "probabilities"
+OWN = "own"  # the head of a network of the user's own
 
 
 @dataclass(frozen=True)
@@ -23,9 +28,13 @@ class Classifier:
     Attributes:
         model: from preprocessed float32 images to probabilities; one flat graph, no nested model.
         backbone_layers: the backbone's layers, in order.
-        feature_map: symbolic output of the backbone, shape (batch, rows, columns, channels).
+        feature_map: symbolic output of the backbone, shape (batch, rows, columns, channels); of a network of the user's
+            own without one, the numbers before the layer of classes, shape (batch, numbers).
         backbone: the facts of the network.
-        head: "gap" or "flatten-dense", or a published network's own.
+        head: "gap" or "flatten-dense", or a published network's own, or the user's.
+        auxiliary: symbolic probabilities of further outputs, which training alone uses.
+        explained: whether a saliency map can be had.
+        source: the bytes of the user's Python file.
     """
 
     model: Any
@@ -33,6 +42,9 @@ class Classifier:
     feature_map: Any
     backbone: Backbone
     head: str
+    auxiliary: tuple[Any, ...] = ()
+    explained: bool = True
+    source: bytes | None = None
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -40,8 +52,10 @@ class Classifier:
         return self.backbone.preprocessing
 
     @property
-    def saliency(self) -> str:
-        """The contract's name for a map of its head: "cam" or "grad-cam"."""
+    def saliency(self) -> str | None:
+        """The contract's name for a map of its head: "cam" or "grad-cam"; None where there is no map."""
+        if not self.explained:
+            return None
         from pipeline.networks.saliency import saliency_method
 
         return saliency_method(self.head_layers, self.backbone.saliency_rules())
@@ -54,7 +68,18 @@ class Classifier:
     @property
     def logits(self) -> Any:
         """Symbolic output before the softmax, shape (batch, classes)."""
-        return self.model.get_layer(PROBABILITIES).input
+        return self.model.layers[-1].input
+
+    @cached_property
+    def trained_model(self) -> Any:
+        """The model with its auxiliary outputs, which shares its layers."""
+        import keras
+
+        return keras.Model(self.model.input, [self.model.output, *self.auxiliary]) if self.auxiliary else self.model
+
+    def pool(self, features: Any) -> Any:
+        """Return the embedding of features of the shape of `feature_map`."""
+        return self.backbone.pool(features) if len(self.feature_map.shape) == 4 else features
 
     @property
     def head_layers(self) -> list[Any]:
@@ -66,12 +91,13 @@ def build_classifier(settings: Model, weights: Weights, *, num_classes: int, cha
     """Build the network of a recipe, its backbone's weights loaded and its head's random.
 
     Raises:
-        RecipeError: if the input is too small for the backbone, or it cannot take grey images, or has no such layer.
+        RecipeError: if the input is too small for the backbone, or it cannot take grey images, or has no such layer,
+            or a network of the user's own cannot be built.
         WeightsError: if the weights do not fit.
     """
     import keras
 
-    backbone = find_backbone(settings.backbone)
+    backbone = backbone_of(settings)
     if not backbone.takes(channels):
         grey = ", ".join(sorted(name for name, other in BACKBONES.items() if other.takes(channels)))
         raise RecipeError(
@@ -79,9 +105,13 @@ def build_classifier(settings: Model, weights: Weights, *, num_classes: int, cha
             f"channel. Trained from scratch, {grey} take grey as it is"
         )
     if settings.preprocessing is not None:
-        check_channels(settings.preprocessing, channels)
         backbone = replace(backbone, preprocessing=settings.preprocessing)
+    if channels == 1 and backbone.repeats_grey:
+        backbone = take_grey(backbone)
+    check_channels(backbone.preprocessing, channels)
     size = input_size(settings, backbone)
+    if is_own(settings):
+        return _build_own(settings, backbone, weights, (size, size, channels), num_classes)
     network = backbone.build((size, size, channels))
     load_weights(network, weights, backbone)
     if settings.last_layer is not None:
@@ -91,6 +121,26 @@ def build_classifier(settings: Model, weights: Weights, *, num_classes: int, cha
     outputs = keras.layers.Activation("softmax", dtype="float32", name=PROBABILITIES)(logits)
     model = keras.Model(network.input, outputs, name="classifier")
     return Classifier(model, network.layers, network.output, backbone, head)
+
+
+def _build_own(
+    settings: Model, backbone: Backbone, weights: Weights, shape: tuple[int, int, int], num_classes: int
+) -> Classifier:
+    import keras
+
+    own = build_own(settings, shape, num_classes)
+    parts = own.parts
+    load_weights(keras.Model(parts.model.input, parts.features, name=backbone.name), weights, backbone)
+    return Classifier(
+        parts.model,
+        parts.backbone_layers,
+        parts.features,
+        backbone,
+        OWN,
+        auxiliary=parts.auxiliary,
+        explained=parts.explained,
+        source=own.source,
+    )
 
 
 def _end_with(network: Any, name: str) -> Any:

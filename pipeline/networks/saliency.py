@@ -7,7 +7,7 @@ Behind a global average pool with one dense layer this is CAM: the class's colum
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -60,6 +60,15 @@ def carry_back(head: Sequence[Any], values: Sequence[tuple[Any, Any]], gradient:
     return gradient
 
 
+def has_rule(layer: Any, rules: Rules = _NO_RULES) -> bool:
+    """Whether the gradient can be carried back through a layer of a head."""
+    if isinstance(layer, layers.Conv2D) and (layer.kernel_size != (1, 1) or layer.groups != 1):
+        return False
+    activation = getattr(getattr(layer, "activation", None), "__name__", None)
+    known = activation in (_ACTIVATIONS if isinstance(layer, layers.Activation) else (None, *_SLOPES))
+    return _rule_of(layer, rules) is not None and known
+
+
 def _rule_of(layer: Any, rules: Rules) -> Rule | None:
     return next((rule for kind, rule in (*rules.items(), *_RULES.items()) if isinstance(layer, kind)), None)
 
@@ -96,22 +105,43 @@ def _layer_normalization(layer: Any, before: Any, after: Any, gradient: Any) -> 
 def _slope(activation: Any, before: Any, after: Any) -> Any:
     """Return an activation's derivative, of the shape of `after`."""
     name = activation.__name__
-    if name == "linear":
-        return tf.ones_like(after)
-    if name == "relu":
-        return tf.cast(after > 0, tf.float32)
+    if name in _SLOPES and (before is None or name in _ACTIVATIONS):
+        return _SLOPES[name](after)
     if name == "hard_silu" and before is not None:  # x * relu6(x + 3) / 6
         between = tf.cast(tf.abs(before) < 3, tf.float32) * (2 * before + 3) / 6
         return between + tf.cast(before >= 3, tf.float32)
-    raise RecipeError(f"saliency: expected the activation linear, relu or hard_silu in a head. Received: {name}")
+    raise RecipeError(
+        f"saliency: expected the activation {', '.join(_SLOPES)} or hard_silu in a head. Received: {name}"
+    )
 
 
 def _is_linear_activation(layer: Any) -> bool:
     return isinstance(layer, layers.Activation) and layer.activation.__name__ == "linear"
 
 
+def _batch_normalization(layer: Any, before: Any, after: Any, gradient: Any) -> Any:
+    factor = tf.math.rsqrt(layer.moving_variance.value + layer.epsilon)
+    return gradient * (factor * layer.gamma.value if layer.scale else factor)
+
+
+_SLOPES: dict[str, Callable[[Any], Any]] = {  # from an activation's output
+    "linear": tf.ones_like,
+    "relu": lambda after: tf.cast(after > 0, tf.float32),
+    "tanh": lambda after: 1 - tf.square(after),
+    "sigmoid": lambda after: after * (1 - after),
+}
+_ACTIVATIONS = ("linear", "relu", "hard_silu")  # of layers that are an activation alone
+_UNCHANGED = (
+    layers.GlobalAveragePooling2D,
+    layers.Flatten,
+    layers.Dropout,
+    layers.GaussianDropout,
+    layers.GaussianNoise,
+    layers.Reshape,
+)
 _RULES: dict[type, Rule] = {
-    **dict.fromkeys((layers.GlobalAveragePooling2D, layers.Flatten, layers.Dropout, layers.Reshape), unchanged),
+    **dict.fromkeys(_UNCHANGED, unchanged),
+    layers.BatchNormalization: _batch_normalization,
     layers.Dense: _dense,
     layers.Conv2D: _dense,
     layers.Activation: _activation,

@@ -76,7 +76,7 @@ def embed_function(classifier: Classifier, contract: ModelContract) -> Any:
 
     def embed(images: Any) -> dict[str, Any]:
         pixels = classifier.backbone.preprocess(tf.cast(images, tf.float32))
-        pooled = classifier.backbone.pool(network(pixels, training=False))
+        pooled = classifier.pool(network(pixels, training=False))
         return {"embedding": tf.cast(pooled, tf.float32)}
 
     return tf.function(embed, input_signature=[_images_spec(contract.input)], autograph=False)

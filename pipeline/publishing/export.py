@@ -22,7 +22,7 @@ def export_saved_model(classifier: Classifier, contract: ModelContract, director
     Signatures (every input and output has the batch axis first):
         serving_default: images uint8 -> probabilities float32 [batch, classes].
         explain: images, class_index int32 [batch] (-1: the predicted class) -> probabilities; saliency float32
-            [batch, rows, columns] in [0, 1].
+            [batch, rows, columns] in [0, 1]; left out where the contract has no saliency.
         embed: images -> embedding float32 [batch, dimension], the pooled features of the last stage.
         describe: row int32 [batch] -> contract string [batch].
 
@@ -34,12 +34,13 @@ def export_saved_model(classifier: Classifier, contract: ModelContract, director
     module = tf.Module()
     # tf.Module finds variables in attributes; Keras wraps each in its own class.
     module.weights = [variable.value for variable in classifier.model.variables]
+    explain = {"explain": explain_function(classifier, contract)} if contract.saliency is not None else {}
     tf.saved_model.save(
         module,
         str(directory),
         signatures={
             "serving_default": serving_function(classifier, contract),
-            "explain": explain_function(classifier, contract),
+            **explain,
             "embed": embed_function(classifier, contract),
             "describe": _describe(contract.to_json()),
         },

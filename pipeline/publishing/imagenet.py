@@ -19,7 +19,8 @@ from pipeline.errors import RecipeError, WeightsError
 from pipeline.networks.backbone import Backbone
 from pipeline.networks.backbones import BACKBONES
 from pipeline.networks.imagenet_files import CLASS_INDEX
-from pipeline.networks.network import PROBABILITIES, Classifier
+from pipeline.networks.network import Classifier
+from pipeline.networks.own.graph import PROBABILITIES
 from pipeline.networks.preprocessing import check_channels, describe_preprocessing
 from pipeline.networks.weights import Weights, fetch_published, load_weights, weights_of_file
 from pipeline.publishing.export import export_saved_model

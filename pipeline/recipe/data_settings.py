@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -32,6 +32,8 @@ class Data(SettingsBase):
             None: the group column of a table that has one, else every image is its own group.
         color: "rgb" or "grey".
         on_unreadable: "refuse" stops before training when a file cannot be decoded, "skip" leaves it out and says so.
+        validate_on_test: validate on the test images, as some lectures do: no validation images are taken out of the
+            training images, and no honest test is left.
         allow_leakage: let test images be copies of training images, or of their groups; the numbers are worth nothing
             then.
         allow_shortcuts: facts of the files that may tell the classes, such as [format, size]: a model may go by them,
@@ -50,6 +52,8 @@ class Data(SettingsBase):
         zip_encoding: of names in a zip that are not marked as UTF-8, such as gbk, shift_jis or cp437.
     """
 
+    omitted: ClassVar[frozenset[str]] = frozenset({"validate_on_test"})
+
     val_fraction: Annotated[float, Field(gt=0.0, lt=0.9)] = 0.15
     test_fraction: Annotated[float, Field(gt=0.0, lt=0.9)] = 0.2
     group: str | None = None
@@ -64,6 +68,7 @@ class Data(SettingsBase):
     suffix: str | None = None
     splits: dict[Label, Side] | None = None
     zip_encoding: str | None = None
+    validate_on_test: bool = False
 
     def is_deep(self, num_files: int) -> bool:
         """Return whether the audit of so many files does its expensive searches."""

@@ -6,13 +6,14 @@ its command and what it reaches. `--set train.epochs=5` overrides one key. Unkno
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from contract.regular import read_regular
@@ -26,7 +27,7 @@ from pipeline.recipe.optimizer_settings import OPTIMIZERS
 from pipeline.recipe.preprocessing_settings import UNION_TAGS
 from pipeline.recipe.recipe_files import RECIPES, shipped_recipes
 from pipeline.recipe.settings_base import SettingsBase
-from pipeline.recipe.training_settings import Model, Train
+from pipeline.recipe.training_settings import LAYERS, Model, Train
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -61,6 +62,23 @@ class Recipe(SettingsBase):
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     export: Export = Export()
+    # Where `load_recipe` found it: the settings of shipped recipes, and those of the user's files and overrides.
+    _shipped: dict[str, Any] | None = PrivateAttr(None)
+    _named: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @property
+    def is_from_scratch(self) -> bool:
+        """Whether the shipped recipe that it extends trains from scratch."""
+        return bool((self._shipped or {}).get("model", {}).get("weights") == "none")
+
+    def names(self, key: str) -> bool:
+        """Whether the user's own file or override names a key, such as "model.weights", or a part of it."""
+        value: Any = self._named
+        for part in key.split("."):
+            if not isinstance(value, Mapping) or part not in value:
+                return False
+            value = value[part]
+        return True
 
     @model_validator(mode="after")
     def _trains_something_useful(self) -> Recipe:
@@ -82,22 +100,91 @@ def load_recipe(name_or_file: str = "default", overrides: Sequence[str] = ()) ->
     Raises:
         RecipeError: naming the key, the expected and the received value.
     """
-    settings = _read(name_or_file)
+    shipped, named = _read(name_or_file)
+    settings = copy.deepcopy(_merged(shipped, named))
+    named = copy.deepcopy(named)
     for override in overrides:
         _apply(settings, override)
+        _apply(named, override)
+    _choose_network(settings, named)
+    return _validated(name_or_file, shipped, named, settings)
+
+
+def _choose_network(settings: dict[str, Any], named: Mapping[str, Any]) -> None:
+    """Let the user's network replace a shipped recipe's, and one of random weights train whole."""
+    model, train = named.get("model"), named.get("train")
+    if not isinstance(model, Mapping):
+        return
+    if model.get("layers") is not None and model.get("backbone", LAYERS) != LAYERS:
+        raise RecipeError(f"model.backbone: expected none beside model.layers. Received: {model['backbone']!r}")
+    if "backbone" in model and "layers" not in model:
+        settings["model"].pop("layers", None)
+    names_freezing = isinstance(train, Mapping) and "freeze_backbone" in train
+    if "backbone" in model and model.get("weights") == "none" and not names_freezing:
+        section = settings.setdefault("train", {})
+        if isinstance(section, dict):
+            section["freeze_backbone"] = False
+
+
+def restart(recipe: Recipe, base: str, *, leave_out: Sequence[str]) -> Recipe:
+    """Return a recipe with the settings of a shipped one, but for those that the user's file or overrides name.
+
+    Args:
+        recipe: as `load_recipe` gave it; others stay as they are.
+        base: the shipped recipe.
+        leave_out: its keys that are not taken, such as "model.backbone".
+
+    Raises:
+        RecipeError: if the two contradict each other.
+    """
+    if recipe._shipped is None:
+        return recipe
+    over = copy.deepcopy(_read(base)[0])
+    for key in leave_out:
+        section = over
+        *sections, last = key.split(".")
+        for name in sections:
+            section = section[name]
+        section.pop(last, None)
+    shipped = _merged(recipe._shipped, over)
+    settings = copy.deepcopy(_merged(shipped, recipe._named))
+    _choose_network(settings, recipe._named)
+    restarted = _validated(base, shipped, recipe._named, settings)
+    restarted.model._lines = recipe.model._lines
+    return restarted
+
+
+def _validated(name: str, shipped: dict[str, Any], named: dict[str, Any], settings: dict[str, Any]) -> Recipe:
     try:
-        return Recipe.model_validate(settings)
+        recipe = Recipe.model_validate(settings)
     except ValidationError as err:
-        raise RecipeError(_explain(err, name_or_file)) from err
+        raise RecipeError(_explain(err, name)) from err
+    recipe._shipped, recipe._named = shipped, named
+    recipe.model._lines = _layer_lines(name, named)
+    return recipe
 
 
-def _read(name_or_file: str, depth: int = 0) -> dict[str, Any]:
+def _layer_lines(name: str, named: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return where the layers of `model.layers` stand in the user's file; nothing where they are not in it."""
+    path = Path(name)
+    if name in shipped_recipes() or not path.is_file() or "layers" not in (named.get("model") or {}):
+        return ()
+    node: Any = yaml.compose(read_regular(path).decode("utf-8"), yaml.SafeLoader)
+    for key in ("model", "layers"):
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        node = next((value for found, value in pairs if found.value == key), None)
+    entries = node.value if isinstance(node, yaml.SequenceNode) else []
+    return tuple(f"{path.name} line {entry.start_mark.line + 1}" for entry in entries)
+
+
+def _read(name_or_file: str, depth: int = 0) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the settings of shipped recipes, and those of the user's own files."""
     path = RECIPES / f"{name_or_file}.yaml" if name_or_file in shipped_recipes() else Path(name_or_file)
     if not path.is_file():
         near = difflib.get_close_matches(name_or_file, shipped_recipes(), n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        shipped = ", ".join(shipped_recipes())
-        raise RecipeError(f"recipe: expected one of {shipped}, or a file. Received: {name_or_file!r}{hint}")
+        known = ", ".join(shipped_recipes())
+        raise RecipeError(f"recipe: expected one of {known}, or a file. Received: {name_or_file!r}{hint}")
     try:
         settings = load_yaml(read_regular(path).decode("utf-8")) or {}
     except (OSError, ValueError, yaml.YAMLError) as err:
@@ -105,17 +192,20 @@ def _read(name_or_file: str, depth: int = 0) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise RecipeError(f"recipe {path.name}: expected sections. Received: {type(settings).__name__}")
     base = settings.pop("extends", None)
+    is_shipped = name_or_file in shipped_recipes()
     if base is None:
-        return cast(dict[str, Any], settings)
+        return ({}, settings) if not is_shipped else (settings, {})
     if not isinstance(base, str) or depth > 4:
         raise RecipeError(f"recipe {path.name}: extends: expected a recipe's name. Received: {base!r}")
-    return _merged(_read(base, depth + 1), settings)
+    shipped, named = _read(base, depth + 1)
+    return (_merged(shipped, settings), named) if is_shipped else (shipped, _merged(named, settings))
 
 
 def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in over.items():
         both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        both = both and key != "optimizer"  # another one has other settings
         result[key] = _merged(result[key], value) if both else value
     return result
 

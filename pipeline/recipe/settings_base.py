@@ -28,3 +28,7 @@ class SettingsBase(BaseModel):
             key for key in self.omitted if getattr(self, key) == fields[key].get_default(call_default_factory=True)
         }
         return {key: value for key, value in document.items() if key not in unsaid}
+
+    def __eq__(self, other: object) -> bool:
+        """Compare settings alone, without where they were read."""
+        return type(self) is type(other) and self.__dict__ == other.__dict__

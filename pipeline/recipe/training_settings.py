@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from contract.model import Fit, Resize
 from pipeline.recipe.optimizer_settings import Adam, OptimizerSetting
 from pipeline.recipe.preprocessing_settings import PreprocessingSetting
 from pipeline.recipe.settings_base import SettingsBase
 
+LAYERS = "layers"  # stands in model.backbone where model.layers says what the network is
 LearningRate = Annotated[float, Field(gt=0.0, le=10.0)]
 # Keras's names. Targets are one-hot; both crossentropies of them are the same.
 Loss = Literal[
@@ -28,7 +30,10 @@ class Model(SettingsBase):
     """The network.
 
     Attributes:
-        backbone: a name that `python -m pipeline backbones` lists.
+        backbone: a name that `python -m pipeline backbones` lists, or a network of your own: path/to/net.py:build, a
+            function `build(input_shape, num_classes) -> keras.Model`.
+        layers: a straight network of your own in place of a backbone, in Keras's names: a list such as
+            [{Conv2D: {filters: 32, kernel_size: 3}}, MaxPooling2D, Flatten]; Dense(classes) and softmax are added.
         weights: "imagenet", "none", a file of weights or a whole model (.h5, .weights.h5, .keras), or NAME/VERSION of a
             model in the store to go on from: its backbone, and its head too where the classes and shapes are the same.
         input_size: height and width of the input, pixels; None: the backbone's own.
@@ -45,6 +50,8 @@ class Model(SettingsBase):
         dropout: share of the pooled features, or of each hidden layer, dropped while training.
     """
 
+    omitted: ClassVar[frozenset[str]] = frozenset({"layers"})
+
     backbone: str = "ResNet50"
     weights: str = "imagenet"
     input_size: Annotated[int, Field(ge=16, le=2048)] | None = None
@@ -55,12 +62,55 @@ class Model(SettingsBase):
     preprocessing: PreprocessingSetting | None = None
     head: Literal["gap", "flatten-dense"] | None = None
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    layers: Annotated[tuple[dict[str, dict[str, Any]], ...], Field(min_length=1, max_length=1000)] | None = None
+    _lines: tuple[str, ...] = PrivateAttr(())  # where each layer stands, as `load_recipe` found it
+
+    @model_validator(mode="before")
+    @classmethod
+    def _layers_are_the_network(cls, value: Any) -> Any:
+        return {**value, "backbone": LAYERS} if isinstance(value, Mapping) and value.get("layers") else value
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _spell_out(cls, value: Any) -> Any:
+        if value is None:
+            return None
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"model.layers: expected a list of Keras's layers. Received: {value!r}")
+        return tuple(_spell_out_layer(i, entry) for i, entry in enumerate(value, 1))
+
+    @property
+    def own_file(self) -> tuple[str, str] | None:
+        """The path and the function of a network in a Python file; None of others."""
+        path, colon, function = self.backbone.rpartition(":")
+        if colon and path.endswith(".py"):
+            return path, function
+        return (self.backbone, "build") if self.backbone.endswith(".py") else None
+
+    def layer_places(self) -> list[str]:
+        """Return where each of `layers` stands, for messages."""
+        count = len(self.layers or ())
+        return list(self._lines) if len(self._lines) == count else [f"layer {i}" for i in range(1, count + 1)]
 
     @model_validator(mode="after")
     def _crops(self) -> Model:
         if self.crop_fraction != 1 and self.fit == "pad":
             raise ValueError(f"crop_fraction: expected 1 with fit pad. Received: {self.crop_fraction}")
         return self
+
+
+def _spell_out_layer(number: int, entry: Any) -> dict[str, dict[str, Any]]:
+    """Return `Flatten` and `{Flatten: null}` as `{Flatten: {}}`."""
+    if isinstance(entry, str):
+        return {entry: {}}
+    if isinstance(entry, Mapping) and len(entry) == 1:
+        ((name, settings),) = entry.items()
+        if isinstance(name, str) and (settings is None or isinstance(settings, Mapping)):
+            return {name: dict(settings or {})}
+    raise ValueError(
+        f"model.layers, layer {number}: expected a name, or one name with its settings, such as "
+        f"Conv2D: {{filters: 32, kernel_size: 3}}. Received: {entry!r}"
+    )
 
 
 class FineTune(SettingsBase):
@@ -101,6 +151,7 @@ class Train(SettingsBase):
         optimizer: adam, adamw, sgd or rmsprop, or its settings by Keras's names, such as {name: sgd, momentum: 0.9}.
         loss: by Keras's name; probabilities are compared with one-hot targets.
         weights_of: the epoch whose weights are kept: "best" by validation loss, over all stages, or "last".
+        auxiliary_weight: of the loss of each output after the first, in a network of your own that has several.
         schedule: "constant", "cosine" decay to zero over each stage, or "plateau".
         plateau: of the schedule of this name.
         warmup_epochs: over which each stage's rate rises from zero, step by step.
@@ -113,7 +164,7 @@ class Train(SettingsBase):
         tensorboard: whether to write event files to the run's folder; needs nothing installed, only reading them does.
     """
 
-    omitted: ClassVar[frozenset[str]] = frozenset({"optimizer", "loss", "weights_of"})
+    omitted: ClassVar[frozenset[str]] = frozenset({"optimizer", "loss", "weights_of", "auxiliary_weight"})
 
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 20
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
@@ -131,3 +182,4 @@ class Train(SettingsBase):
     optimizer: OptimizerSetting = Adam()
     loss: Loss = "categorical_crossentropy"
     weights_of: Literal["best", "last"] = "best"
+    auxiliary_weight: Annotated[float, Field(ge=0.0, le=10.0)] = 0.3

@@ -41,7 +41,8 @@ class WorstImage:
         probability: of `predicted`.
         label_probability: of `label`.
         picture: data URI.
-        overlay: data URI of the picture under what speaks for `predicted`, as /v1/explain draws it.
+        overlay: data URI of the picture under what speaks for `predicted`, as /v1/explain draws it; None of a
+            network without maps.
     """
 
     path: str
@@ -50,7 +51,7 @@ class WorstImage:
     probability: float
     label_probability: float
     picture: str
-    overlay: str
+    overlay: str | None
 
 
 @dataclass(frozen=True)
@@ -138,9 +139,11 @@ def _draw_images(
     labels: Sequence[str],
     pixels: Pixels,
 ) -> list[WorstImage]:
-    explain = explain_function(classifier, draft_contract(labels, pixels, evaluation.temperature))
     images = pixels.batch([row.path for row in rows])
-    maps = explain(images, np.full(len(rows), -1, np.int32))["saliency"].numpy()
+    maps: Sequence[Any] = [None] * len(rows)
+    if classifier.explained:
+        explain = explain_function(classifier, draft_contract(labels, pixels, evaluation.temperature))
+        maps = explain(images, np.full(len(rows), -1, np.int32))["saliency"].numpy()
     drawn = []
     for row, place, image, saliency in zip(rows, places, images, maps, strict=True):
         probabilities = evaluation.served[place]
@@ -153,7 +156,7 @@ def _draw_images(
                 probability=float(probabilities[predicted]),
                 label_probability=float(probabilities[labels.index(row.label)]),
                 picture=_jpeg(image),
-                overlay=_jpeg(draw_heatmap(image, saliency)),
+                overlay=None if saliency is None else _jpeg(draw_heatmap(image, saliency)),
             )
         )
     return drawn
@@ -188,7 +191,8 @@ def _feature_maps(classifier: Classifier, image: NDArray[np.uint8]) -> list[Feat
         return []
     first, middle = layers[0], layers[len(layers) // 2]
     outputs = {layer.name: layer.output for layer in (first, middle)}
-    outputs["last feature map"] = classifier.feature_map
+    if len(classifier.feature_map.shape) == 4:
+        outputs["last feature map"] = classifier.feature_map
     network = keras.Model(classifier.model.input, list(outputs.values()))
     batch = classifier.backbone.preprocess(image[None].astype(np.float32))
     drawn = []

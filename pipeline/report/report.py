@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from pipeline.data.split import ManifestRow
@@ -42,11 +43,21 @@ def write_reports(folder: Path, document: Mapping[str, Any], pictures: Pictures,
         pictures: for report.html.
         rows: the manifest's; warnings that name one of them stay out of the copy.
     """
-    document = {**document, "recipe_yaml": (folder / "recipe.yaml").read_text(encoding="utf-8")}
+    document = {**document, "recipe_yaml": _without_folder((folder / "recipe.yaml").read_text(encoding="utf-8"))}
     write_report(folder / "report.html", document, pictures)
     aggregates = folder / "report-aggregates.html"
     write_report(aggregates, {**document, "warnings": without_names(document["warnings"], rows)})
     return aggregates
+
+
+def _without_folder(recipe: str) -> str:
+    """Return a recipe's text without the folder of a network's file."""
+    document = yaml.safe_load(recipe)
+    path, colon, function = str(document.get("model", {}).get("backbone", "")).rpartition(":")
+    if not colon:
+        return recipe
+    document["model"]["backbone"] = f"{Path(path).name}:{function}"
+    return yaml.safe_dump(document, sort_keys=False)
 
 
 def write_report(path: Path, document: Mapping[str, Any], pictures: Pictures | None = None) -> None:

@@ -14,6 +14,8 @@ from pipeline.evaluation.novelty import FittedNoveltyCheck
 from pipeline.metrics.document import format_document
 from pipeline.metrics.table import metric_names
 from pipeline.networks.network import Classifier
+from pipeline.networks.own.backbone import backbone_of
+from pipeline.networks.own.kept import kept_sha256
 from pipeline.publishing.libraries import library_versions
 from pipeline.publishing.publish import Published
 from pipeline.recipe.recipe import Recipe
@@ -101,7 +103,7 @@ class RunFacts:
             "weights": self.weights,
             "head": self.trained.classifier.head,
             "saliency": self.trained.classifier.saliency,
-            "recipe": self.recipe.model_dump(mode="json"),
+            "recipe": self._recipe(),
             "input": self.spec.document(),
             **self.images.document(),
             "warnings": [
@@ -142,17 +144,25 @@ class RunFacts:
         text = format_document({**self.document(), **outcome})
         (folder / METRICS_FILE).write_text(text, encoding="utf-8")
 
+    def _recipe(self) -> dict[str, Any]:
+        """Return the recipe without the folder of a network's file, which is this machine's."""
+        document = self.recipe.model_dump(mode="json")
+        document["model"]["backbone"] = backbone_of(self.recipe.model).name
+        return document
+
     def _provenance(self) -> dict[str, Any]:
         test = self.measured.evaluation.test
+        source = kept_sha256(self.trained.file.parent)
         return {
             "run": self.run,
             "dataset": self.dataset,
             "weights": self.weights,
-            "recipe": self.recipe.model_dump(mode="json"),
+            "recipe": self._recipe(),
             "created": self.created,
             "versions": library_versions(),
             "dataset_sha256": self.images.manifest.sha256,
-            "backbone": self.recipe.model.backbone,
+            "backbone": backbone_of(self.recipe.model).name,
             "keras_model_sha256": hashlib.sha256(self.trained.file.read_bytes()).hexdigest(),
             "metrics": {key: test[key] for key in ("images", *metric_names("contract"))},
+            **({} if source is None else {"network_sha256": source}),
         }

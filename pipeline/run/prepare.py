@@ -16,8 +16,8 @@ from pipeline.audit.fact_store import FOLDER, FactStore, define_facts
 from pipeline.data.ingest import Dataset
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest, earlier_sides, split_images, split_table, taken_from_test
-from pipeline.networks.backbones import find_backbone
 from pipeline.networks.network import input_size
+from pipeline.networks.own.backbone import backbone_of
 from pipeline.networks.preprocessing import check_channels
 from pipeline.recipe.recipe import Recipe
 from pipeline.run.resume import kept_manifest, write_manifest
@@ -26,6 +26,10 @@ from pipeline.run_warnings import Weight, warn
 log = logging.getLogger(__name__)
 
 _NAMED = 10  # groups, in one warning
+_NO_HONEST_TEST = (
+    "No honest test is left: data.validate_on_test chose the epoch, the temperature and the thresholds on the test "
+    "images, so the test figures are too good."
+)
 
 
 @dataclass(frozen=True)
@@ -60,10 +64,11 @@ class Images:
 def input_spec(recipe: Recipe) -> InputSpec:
     """Return how a recipe's images become pixels."""
     model, color = recipe.model, recipe.data.color
-    size = input_size(model, find_backbone(model.backbone))
+    backbone = backbone_of(model)
+    size = input_size(model, backbone)
     channels = 1 if color == "grey" else 3
     if model.preprocessing is not None:
-        check_channels(model.preprocessing, channels)
+        check_channels(model.preprocessing, 3 if backbone.repeats_grey else channels)
     return InputSpec(size, size, channels, color, resize=model.resize, fit=model.fit, crop_fraction=model.crop_fraction)
 
 
@@ -95,6 +100,9 @@ def prepare_images(dataset: Dataset, recipe: Recipe, spec: InputSpec, folder: Pa
         if taken := taken_from_test(manifest, sides):
             warnings.append(_warn_taken_from_test(taken))
         write_manifest(folder, manifest)
+    if manifest.validates_on_test:
+        warn(log, Weight.FIGURES, _NO_HONEST_TEST)
+        warnings.append(_NO_HONEST_TEST)
     return Images(dataset, found, manifest, pixels, warnings)
 
 

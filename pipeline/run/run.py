@@ -19,8 +19,12 @@ from contract.model import InputSpec
 from contract.store import ModelStore, check_name
 from pipeline.data.ingest import Dataset, ingest
 from pipeline.data.names import escape_name
+from pipeline.data.split import check_validation
 from pipeline.errors import DiskError, LostImageError
 from pipeline.interrupt import uncovered_interrupts
+from pipeline.networks.from_scratch import settle
+from pipeline.networks.network import Classifier
+from pipeline.networks.own.kept import keep_file, warn_if_changed, with_kept_file
 from pipeline.networks.weights import Weights
 from pipeline.publishing.gate import Gatekeeper, GateOutcome
 from pipeline.publishing.verify import Verification
@@ -31,7 +35,7 @@ from pipeline.run.facts import RunFacts
 from pipeline.run.label_search import LabelSearch, search_labels
 from pipeline.run.prepare import Images, input_spec, prepare_images
 from pipeline.run.resume import RunRecord, check_same, check_unfinished, read_record
-from pipeline.run.stages import measure_network, publish_run, report_run, train_network
+from pipeline.run.stages import build_network, measure_network, publish_run, report_run, train_network
 from pipeline.run.unchanged import Unchanged, find_unchanged
 from pipeline.run_folder import claimed, new_folder
 from pipeline.run_warnings import RunWarning, collect_warnings
@@ -155,6 +159,7 @@ class _Start:
 
     dataset: Dataset
     weights: Weights
+    classifier: Classifier
     spec: InputSpec
     card: dict[str, Any]
 
@@ -176,12 +181,14 @@ def _carry_out(job: _Job, stopped: Path | None = None) -> RunResult:
 
 def _work_in_folder(job: _Job, stopped: Path | None) -> RunResult:
     """Do a job in a new folder, or in that of a stopped run; a run that would repeat a version leaves no folder."""
-    start = _look_up(job)
+    job = replace(job, recipe=settle(job.recipe))
+    start = _look_up(job, stopped)
     if stopped is not None:
         check_same(stopped, job.recipe, start.weights.provenance)
     folder = stopped or new_folder(job.runs_dir / job.name)
     with claimed(folder):
         RunRecord(os.path.realpath(job.location), start.weights.provenance, job.force).write(folder)
+        keep_file(start.classifier.source, folder)
         try:
             with uncovered_interrupts():
                 result = _do_stages(job, start, folder)
@@ -206,13 +213,21 @@ def _spell_resume(job: _Job, folder: Path) -> str:
     return spell_command(" ".join([f"resume {job.name}/{folder.name}", *flags]))
 
 
-def _look_up(job: _Job) -> _Start:
+def _look_up(job: _Job, stopped: Path | None) -> _Start:
     recipe = job.recipe
     spec = input_spec(recipe)
     dataset = ingest(job.location, recipe.data)
     check_classes(recipe.evaluate, dataset.labels)
+    check_validation(dataset.examples, recipe.data)
     card = read_card(recipe.evaluate.card, dataset.labels)
-    return _Start(dataset, find_start(recipe.model, job.store, job.runs_dir), spec, card)
+    model = recipe.model
+    if stopped is not None:
+        warn_if_changed(model, stopped)
+        model = with_kept_file(model, stopped)
+    weights = find_start(model, job.store, job.runs_dir)
+    # Before the audit, which reads every image: a network that cannot be built is refused at once.
+    classifier = build_network(model, weights, spec, dataset.labels, recipe.train)
+    return _Start(dataset, weights, classifier, spec, card)
 
 
 def _do_stages(job: _Job, start: _Start, folder: Path) -> RunResult:
@@ -222,7 +237,7 @@ def _do_stages(job: _Job, start: _Start, folder: Path) -> RunResult:
     if not job.again:
         _refuse_repetition(job, start, images)
     with clock.stage("train"):
-        trained = train_network(images, start.weights, spec, recipe, folder)
+        trained = train_network(start.classifier, images, recipe, folder)
     with clock.stage("evaluate"):
         measured = measure_network(trained, images, recipe, folder)
     with clock.stage("labels"):

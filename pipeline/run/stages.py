@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from contract.model import InputSpec
@@ -13,6 +14,7 @@ from pipeline.evaluation.evaluate import evaluate, write_predictions
 from pipeline.evaluation.fitness import find_faults
 from pipeline.evaluation.novelty import fit_to_images
 from pipeline.metrics.table import Predictions
+from pipeline.networks.network import Classifier
 from pipeline.networks.weights import Weights
 from pipeline.publishing.equivalence import MIN_IMAGES, Limits, choose_evidence
 from pipeline.publishing.gate import Contender, Gatekeeper
@@ -20,6 +22,7 @@ from pipeline.publishing.publish import Artifact, FasterPrecisions, Published, T
 from pipeline.publishing.quantize import can_quantize, choose_calibration
 from pipeline.publishing.verify import PrecisionJudge
 from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.training_settings import Model, Train
 from pipeline.report.pictures import draw_pictures
 from pipeline.report.report import write_reports
 from pipeline.run.facts import Measured, RunFacts, Trained
@@ -27,24 +30,44 @@ from pipeline.run.prepare import Images
 from pipeline.run_warnings import Weight, warn
 from pipeline.training.checkpoint import save_model
 from pipeline.training.train import make_repeatable, train
+from pipeline.training.unfreezing import plan_stages
 from pipeline.training.warm_start import MODEL_FILE, start_classifier
 
 log = logging.getLogger(__name__)
 
 
-def train_network(images: Images, weights: Weights, spec: InputSpec, recipe: Recipe, folder: Path) -> Trained:
-    """Build the network of a recipe, train it and save it as a Keras model.
+def build_network(
+    settings: Model, weights: Weights, spec: InputSpec, labels: Sequence[str], train: Train
+) -> Classifier:
+    """Build the network of a recipe, with the weights that its training starts from.
 
     Args:
-        images: after audit and split.
+        settings: the network.
         weights: the start.
         spec: of the network's input.
-        recipe: network and training.
+        labels: class names.
+        train: has the seed, and the stages, whose layers there must be.
+
+    Raises:
+        RecipeError: if it cannot be built.
+        WeightsError: if the weights do not fit.
+    """
+    make_repeatable(train.seed)
+    classifier = start_classifier(settings, weights, labels=labels, channels=spec.channels)
+    plan_stages(classifier, train)
+    return classifier
+
+
+def train_network(classifier: Classifier, images: Images, recipe: Recipe, folder: Path) -> Trained:
+    """Train a network and save it as a Keras model.
+
+    Args:
+        classifier: as `build_network` made it.
+        images: after audit and split.
+        recipe: training.
         folder: the run's; gets checkpoints, curves and the model.
     """
     labels = images.dataset.labels
-    make_repeatable(recipe.train.seed)
-    classifier = start_classifier(recipe.model, weights, labels=labels, channels=spec.channels)
     history = train(classifier, images.manifest, labels, images.pixels, recipe, folder)
     save_model(classifier.model, folder / MODEL_FILE)
     return Trained(classifier, history, folder / MODEL_FILE)

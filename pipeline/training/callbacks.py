@@ -15,6 +15,7 @@ from pipeline.errors import TrainingError
 from pipeline.interrupt import check_interrupt
 from pipeline.recipe.training_settings import Train
 from pipeline.training.checkpoint import Checkpoints, TrainingState, save_best
+from pipeline.training.optimization import of_first_output
 from pipeline.training.unfreezing import Stage
 
 CURVES = ("stage", "epoch", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy")
@@ -53,6 +54,7 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Show the epoch's figures."""
+        logs = of_first_output(logs, self.model)
         self._bar.set_postfix(
             epoch=self._epoch,
             val_accuracy=f"{logs['val_accuracy']:.2f}",
@@ -98,7 +100,8 @@ class EpochEnd(keras.callbacks.Callback):
         state, settings = self._logbook.state, self._settings
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row: dict[str, Any] = {"stage": self._stage.name, "epoch": epoch + 1, "learning_rate": rate}
-        row |= {name: float(logs[name]) for name in CURVES[3:]}
+        figures = of_first_output(logs, self.model)
+        row |= {name: float(figures[name]) for name in CURVES[3:]}
         state.curves.append(row)
         if settings.weights_of == "last" or not state.best or row["val_loss"] < state.best["val_loss"]:
             state.best = row

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from pipeline.recipe.optimizer_settings import Optimizer
 from pipeline.recipe.training_settings import Train
@@ -37,3 +38,52 @@ def make_loss(settings: Train, num_classes: int) -> str | Callable[[Any, Any], A
         return compare(spread * (1 - smoothing) + smoothing / num_classes, probabilities)
 
     return loss
+
+
+def compile_arguments(settings: Train, num_classes: int, *, outputs: int) -> dict[str, Any]:
+    """Return loss and metrics for Keras's `compile`.
+
+    Args:
+        settings: of the recipe.
+        num_classes: how many there are.
+        outputs: of the model; those after the first are auxiliary.
+    """
+    loss = make_loss(settings, num_classes)
+    if outputs == 1:
+        return {"loss": loss, "metrics": ["accuracy"]}
+    return {
+        "loss": [loss] * outputs,
+        "loss_weights": [1.0] + [settings.auxiliary_weight] * (outputs - 1),
+        "metrics": [["accuracy"], *([] for _ in range(outputs - 1))],
+    }
+
+
+def for_outputs(dataset: Any, outputs: int, class_weights: Mapping[int, float] | None = None) -> Any:
+    """Return a dataset whose targets are repeated for each output; Keras weighs classes of a single output only.
+
+    Args:
+        dataset: of (inputs, class indices), a tf.data.Dataset.
+        outputs: of the model.
+        class_weights: by class index; None for equal ones.
+    """
+    if outputs == 1:
+        return dataset
+
+    def repeat(inputs: Any, targets: Any) -> tuple[Any, ...]:
+        if class_weights is None:
+            return inputs, (targets,) * outputs
+        weights = tf.gather(by_index, targets)
+        return inputs, (targets,) * outputs, (weights,) * outputs
+
+    by_index = tf.constant([(class_weights or {}).get(i, 0.0) for i in range(max(class_weights or {0: 0}) + 1)])
+    return dataset.map(repeat)
+
+
+def of_first_output(logs: Mapping[str, Any], model: Any) -> dict[str, Any]:
+    """Return Keras's figures with those of the first output as loss and accuracy."""
+    if len(model.outputs) == 1:
+        return dict(logs)
+    name = model.output_names[0]
+    keys = [f"{side}{key}" for side in ("", "val_") for key in ("loss", "accuracy")]
+    ours = {key: key.replace(key.removeprefix("val_"), f"{name}_{key.removeprefix('val_')}") for key in keys}
+    return {**logs, **{key: logs[other] for key, other in ours.items() if other in logs}}

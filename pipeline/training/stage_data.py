@@ -107,8 +107,8 @@ class StageData:
         Raises:
             CacheError: if features cannot be written.
         """
-        on_images = Fitting(self._classifier.model, self._training, self._validation)
-        if not self._recipe.cache.features:
+        on_images = Fitting(self._classifier.trained_model, self._training, self._validation)
+        if not self._recipe.cache.features or self._classifier.auxiliary:
             return on_images
         fitting = self._of_blocks(trainable) if trainable else self._of_head()
         return fitting or on_images

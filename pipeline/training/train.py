@@ -20,7 +20,7 @@ from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.training_settings import Train
 from pipeline.training.callbacks import EpochEnd, Logbook, Progress, TensorBoard
 from pipeline.training.checkpoint import BEST, Checkpoints, TrainingState, check_room, restore_optimizer
-from pipeline.training.optimization import make_loss, make_optimizer
+from pipeline.training.optimization import compile_arguments, for_outputs, make_optimizer
 from pipeline.training.schedule import LearningRates
 from pipeline.training.stage_data import Fitting, StageData
 from pipeline.training.unfreezing import Stage, plan_stages, set_trainable
@@ -74,7 +74,7 @@ def train(
     """
     features = folder.parent.parent / FOLDER
     stage_data = StageData(classifier, manifest, labels=labels, pixels=pixels, recipe=recipe, features=features)
-    network = classifier.model
+    network = classifier.trained_model
     checkpoints = Checkpoints(folder)
     state, optimizer = checkpoints.load(network) or (TrainingState(), [])
     weights = _class_weights(manifest, labels) if recipe.train.class_weight == "balanced" else None
@@ -95,7 +95,7 @@ def train(
 
 def _trained_bytes(classifier: Classifier, stage: Stage) -> int:
     set_trainable(classifier, stage)
-    return sum(variable.value.numpy().nbytes for variable in classifier.model.trainable_variables)
+    return sum(variable.value.numpy().nbytes for variable in classifier.trained_model.trainable_variables)
 
 
 @dataclass(frozen=True)
@@ -127,10 +127,9 @@ class _Trainer:
         optimizer = make_optimizer(settings.optimizer, stage.learning_rate)
         # The same layers in a model of its own: the classifier is never compiled, so that what it saves holds neither
         # an optimizer nor a loss that only this module knows.
-        model = keras.Model(fitting.model.input, fitting.model.output)
-        model.compile(
-            optimizer=optimizer, loss=make_loss(settings, self.num_classes), metrics=["accuracy"], jit_compile=False
-        )
+        model = keras.Model(fitting.model.input, fitting.model.outputs)
+        losses = compile_arguments(settings, self.num_classes, outputs=len(fitting.model.outputs))
+        model.compile(optimizer=optimizer, **losses, jit_compile=False)
         restore_optimizer(optimizer, model.trainable_variables, optimizer_state)
         what = f"Training, {stage.name}"
         with progress_bar(total=(stage.epochs - state.epoch) * steps, what=what, unit="step") as bar:
@@ -138,15 +137,16 @@ class _Trainer:
             if settings.tensorboard:
                 before = len(state.curves) - state.epoch
                 callbacks.append(TensorBoard(self.logbook.folder / TENSORBOARD, stage, before))
+            outputs = len(model.outputs)
             with _own_failures(fitting):
                 model.fit(
-                    fitting.training.dataset(len(state.curves)),
-                    validation_data=fitting.validation.dataset(),
+                    for_outputs(fitting.training.dataset(len(state.curves)), outputs, self.class_weights),
+                    validation_data=for_outputs(fitting.validation.dataset(), outputs),
                     initial_epoch=state.epoch,
                     epochs=stage.epochs,
                     steps_per_epoch=steps,
                     callbacks=[*callbacks, EpochEnd(self.logbook, stage, settings)],
-                    class_weight=self.class_weights,
+                    class_weight=self.class_weights if outputs == 1 else None,
                     shuffle=False,
                     verbose=0,
                 )

@@ -18,8 +18,9 @@ from contract.errors import StoreError
 from contract.store import NAME_PATTERN, ModelStore
 from pipeline.data.lineage import find_run
 from pipeline.errors import WeightsError
-from pipeline.networks.backbones import find_backbone
 from pipeline.networks.network import Classifier, build_classifier
+from pipeline.networks.own.backbone import backbone_of
+from pipeline.networks.own.kept import with_kept_file
 from pipeline.networks.weights import Earlier, Weights, find_weights
 from pipeline.recipe.training_settings import Model
 from pipeline.run_warnings import Weight, warn
@@ -42,7 +43,7 @@ def find_start(settings: Model, store: ModelStore, runs_dir: Path) -> Weights:
     name, slash, version = settings.weights.partition("/")
     names_version = slash and NAME_PATTERN.fullmatch(name) and NAME_PATTERN.fullmatch(version)
     if not names_version or Path(settings.weights).is_file():
-        return find_weights(find_backbone(settings.backbone), settings.weights)
+        return find_weights(backbone_of(settings), settings.weights)
     try:
         return _find_earlier(store, runs_dir, settings.weights)
     except (StoreError, ValidationError, KeyError, OSError) as err:
@@ -138,7 +139,7 @@ def _find_earlier(store: ModelStore, runs_dir: Path, reference: str) -> Weights:
             f"model.weights: {file} is not the model that {reference} was exported from: expected sha256 "
             f"{provenance['keras_model_sha256']}. Received: {sha256}"
         )
-    settings = Model.model_validate(provenance["recipe"]["model"])
+    settings = with_kept_file(Model.model_validate(provenance["recipe"]["model"]), folder)
     labels = tuple(label.id for label in contract.labels)
     return Weights(
         "sha256:" + sha256, None, earlier=Earlier(reference, file, settings, labels, contract.input.channels)

@@ -67,10 +67,35 @@ def test_networks_from_scratch_take_grey_images(name: str) -> None:
     assert np.allclose(1, probabilities.sum(axis=1))
 
 
-def test_keras_applications_refuse_grey_images() -> None:
-    """ImageNet networks see three channels; the message names the way round."""
-    with pytest.raises(RecipeError, match=r"expected rgb for ResNet50.*LeNet"):
-        build_classifier(Model(weights="none"), Weights("none", None), num_classes=2, channels=1)
+@pytest.mark.parametrize(
+    ("name", "preprocessing"),
+    [
+        pytest.param("VGG16", None, id="caffe"),
+        pytest.param("MobileNetV2", None, id="tf"),
+        pytest.param("MobileNetV3Small", None, id="inside"),
+        pytest.param("DenseNet121", None, id="torch", marks=pytest.mark.slow),
+        pytest.param("MobileNetV2", {"scale": [0.1, 0.2, 0.3], "offset": [1, 2, 3], "color_order": "bgr"}, id="own"),
+    ],
+)
+def test_keras_applications_repeat_grey_images(name: str, preprocessing: object) -> None:
+    """With three-channel weights, a grey picture is answered as the same picture in RGB."""
+    model = Model.model_validate(
+        {"backbone": name, "weights": "none", "input_size": 32, "preprocessing": preprocessing}
+    )
+    rgb = build_classifier(model, Weights("none", None), num_classes=2, channels=3)
+    grey = build_classifier(model, Weights("none", None), num_classes=2, channels=1)
+    grey.model.set_weights(rgb.model.get_weights())
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 1)).astype(np.float32)
+
+    expected = rgb.model(rgb.backbone.preprocess(np.repeat(pixels, 3, axis=-1)), training=False)
+    actual = grey.model(grey.backbone.preprocess(pixels.copy()), training=False)
+
+    assert np.allclose(expected, actual, atol=1e-5)
+
+
+def test_every_keras_application_takes_grey_images() -> None:
+    """Every entry is offered for grey."""
+    assert all(backbone.takes(1) for backbone in BACKBONES.values())
 
 
 @pytest.mark.parametrize(
