@@ -29,12 +29,32 @@ class Augmentation(Protocol):
 
 
 def make_augmentation(settings: Augment, seed: int) -> Augmentation:
-    """Return the engine that a recipe names."""
+    """Return the engine that a recipe names; nothing is drawn for images that no setting changes."""
+    if not settings.changes_images:
+        return NoAugmentation()
     if settings.engine == "keras":
         return KerasAugmentation(settings, seed)
     from pipeline.augmentation.augment_fast import FastAugmentation
 
     return FastAugmentation(settings, seed)
+
+
+class NoAugmentation:
+    """Leaves images as they are."""
+
+    dtype = "uint8"
+
+    def prepare(
+        self, images: NDArray[np.uint8], keys: Sequence[str], epoch: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Return the batch, and nothing to do."""
+        return images, np.zeros((len(keys), 0), np.float32)
+
+    def finish(self, images: Any, parameters: Any) -> Any:
+        """Return the batch as float32."""
+        import tensorflow as tf
+
+        return tf.cast(images, tf.float32)
 
 
 class KerasAugmentation:

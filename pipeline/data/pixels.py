@@ -91,7 +91,9 @@ class Pixels:
         return list(map_batches(lambda images: function(np.stack(images)), self._each(paths), size=size))
 
     def batches(self, paths: Sequence[str], size: int) -> Iterator[NDArray[np.uint8]]:
-        """Yield images in order, at most `size` at a time, decoding ahead on all cores."""
+        """Yield images in order, at most `size` at a time, decoding ahead on all cores what is not decoded yet."""
+        if all(path in self._cache for path in paths):
+            return (np.stack([self._cache[path] for path in part]) for part in _parts(paths, size))
         return map_batches(np.stack, self._each(paths), size=size)
 
     def _each(self, paths: Sequence[str]) -> Iterator[NDArray[np.uint8]]:
@@ -107,3 +109,7 @@ class Pixels:
         except (ImageError, OSError, KeyError, zlib.error) as err:
             reason = (err.strerror if isinstance(err, OSError) else None) or err
             raise LostImageError(f"{self.source.location}: {path} cannot be read any more: {reason}") from err
+
+
+def _parts(paths: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    return (paths[start : start + size] for start in range(0, len(paths), size))

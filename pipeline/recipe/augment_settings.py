@@ -87,6 +87,13 @@ class Augment(SettingsBase):
         return self
 
     @property
+    def changes_images(self) -> bool:
+        """Whether any change is on."""
+        ranges = (self.rotation_range, self.width_shift_range, self.height_shift_range, self.shear_range)
+        switches = (self.horizontal_flip, self.vertical_flip, self.channel_shift_range, self.brightness_range)
+        return any(ranges) or any(switches) or self.zoom_limits != (1, 1)
+
+    @property
     def zoom_limits(self) -> tuple[float, float]:
         """The smallest and the largest zoom factor."""
         if isinstance(self.zoom_range, tuple):

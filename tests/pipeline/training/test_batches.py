@@ -113,3 +113,24 @@ def test_a_fresh_process_makes_the_same_batches(colors: Path) -> None:
     output = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
 
     assert [*digest(make_batches(colors)), hash_network(split_before_head(network()).frozen, {})] == output.split()
+
+
+def test_recipe_without_changes_draws_nothing(colors: Path) -> None:
+    """With every change off, an epoch has the images themselves in a new order; kept images need no second decoding."""
+    off = ["rotation_range=0", "width_shift_range=0", "height_shift_range=0", "horizontal_flip=false"]
+    augment = load_recipe("default", [f"augment.{setting}" for setting in off]).augment
+    batches = make_batches(colors)
+    plain = make_batches(colors, engine=None)
+    batches._augmentation = make_augmentation(augment, 0)
+
+    first, second = (
+        np.concatenate([x for x, _ in batches.dataset(epoch).take(len(batches)).as_numpy_iterator()])
+        for epoch in (0, 1)
+    )
+
+    expected = np.concatenate([x for x, _ in plain.dataset().as_numpy_iterator()])
+    assert not np.array_equal(first, second)
+    assert {row.tobytes() for row in expected} == {row.tobytes() for row in first} == {row.tobytes() for row in second}
+    for setting in (*off[:3], "horizontal_flip=true"):
+        on = setting.replace("=0", "=0.1")
+        assert load_recipe("default", [*(f"augment.{s}" for s in off), f"augment.{on}"]).augment.changes_images
