@@ -107,7 +107,10 @@ def load_recipe(name_or_file: str = "default", overrides: Sequence[str] = ()) ->
         _apply(settings, override)
         _apply(named, override)
     _choose_network(settings, named)
-    return _validated(name_or_file, shipped, named, settings)
+    recipe = _validated(name_or_file, shipped, named, settings)
+    if any(override.startswith("model.layers") for override in overrides):
+        recipe.model._lines = ()
+    return recipe
 
 
 def _choose_network(settings: dict[str, Any], named: Mapping[str, Any]) -> None:
