@@ -124,6 +124,13 @@ COMMANDS = {
             "fovea score cells pictures --out scores.csv",
         ),
         _pipeline(
+            "show",
+            _VERSIONS,
+            "draw what a version does with one image, layer by layer",
+            "fovea show cell.png --model cells",
+            "fovea show cell.png --model cells/candidate --layers conv2d,conv2d_1 --out cell.html",
+        ),
+        _pipeline(
             "import",
             _VERSIONS,
             "publish a SavedModel that another program wrote",

@@ -17,6 +17,7 @@ MODULES = {
     "evaluate": "evaluate",
     "compare": "evaluate",
     "score": "score",
+    "show": "show",
     "verify": "verify",
     "models": "models",
     "promote": "models",

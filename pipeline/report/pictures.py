@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +10,6 @@ from typing import Any
 import keras
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from contract.heatmap import draw_heatmap
 from pipeline.data.pixels import Pixels
@@ -22,12 +19,11 @@ from pipeline.evaluation.evaluate import Evaluation, draft_contract
 from pipeline.evaluation.label_errors import Found, LikelyError
 from pipeline.networks.network import Classifier
 from pipeline.networks.saved_model import explain_function
+from pipeline.report.thumbnails import filter_pictures, jpeg_uri, png_uri, stretch, varied_channels
 
 TOP_LOSSES = 12
 _MAX_WRONG_LABELS = 24  # of training and validation images, and of test images
-_PICTURE_PIXELS = 224
 _MAPS = 16
-_MAP_PIXELS = 96
 
 
 @dataclass(frozen=True)
@@ -155,8 +151,8 @@ def _draw_images(
                 predicted=labels[predicted],
                 probability=float(probabilities[predicted]),
                 label_probability=float(probabilities[labels.index(row.label)]),
-                picture=_jpeg(image),
-                overlay=None if saliency is None else _jpeg(draw_heatmap(image, saliency)),
+                picture=jpeg_uri(image),
+                overlay=None if saliency is None else jpeg_uri(draw_heatmap(image, saliency)),
             )
         )
     return drawn
@@ -166,7 +162,7 @@ def _draw_wrong(errors: Sequence[LikelyError], pixels: Pixels) -> list[WrongLabe
     drawn = []
     for error in errors[:_MAX_WRONG_LABELS]:
         with suppress(LostImageError):  # an image that training read and that is gone costs its picture alone
-            drawn.append(WrongLabel(error, _jpeg(pixels.batch([error.row.path])[0])))
+            drawn.append(WrongLabel(error, jpeg_uri(pixels.batch([error.row.path])[0])))
     return drawn
 
 
@@ -178,10 +174,7 @@ def _filters(classifier: Classifier) -> FeatureMaps | None:
     if not first:
         return None
     kernel = np.asarray(first[0].kernel, np.float32)
-    pictures = [kernel[..., i] for i in range(min(kernel.shape[-1], 2 * _MAPS))]
-    # Kernels over 1 or 3 channels have a colour; over more, their mean is shown.
-    pictures = [p if p.shape[-1] == 3 else p.mean(axis=-1) for p in pictures]
-    return FeatureMaps(first[0].name, tuple(kernel.shape), [_png(_stretched(p)) for p in pictures])
+    return FeatureMaps(first[0].name, tuple(kernel.shape), filter_pictures(kernel, 2 * _MAPS))
 
 
 def _feature_maps(classifier: Classifier, image: NDArray[np.uint8]) -> list[FeatureMaps]:
@@ -198,33 +191,10 @@ def _feature_maps(classifier: Classifier, image: NDArray[np.uint8]) -> list[Feat
     drawn = []
     for name, values in zip(outputs, network(batch, training=False), strict=True):
         maps = np.asarray(values, np.float32)[0]
-        most = np.sort(np.argsort(-maps.std(axis=(0, 1)), kind="stable")[:_MAPS])
-        drawn.append(FeatureMaps(name, tuple(maps.shape), [_png(_stretched(maps[..., i])) for i in most]))
+        shown = [png_uri(stretch(maps[..., i])) for i in varied_channels(maps, _MAPS)]
+        drawn.append(FeatureMaps(name, tuple(maps.shape), shown))
     return drawn
 
 
 def _convolutions(classifier: Classifier) -> list[Any]:
     return [layer for layer in classifier.backbone_layers if isinstance(layer, keras.layers.Conv2D)]
-
-
-def _stretched(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    low, high = float(values.min()), float(values.max())
-    return ((values - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
-
-
-def _png(image: NDArray[np.uint8]) -> str:
-    drawn = Image.fromarray(image)
-    drawn.thumbnail((_MAP_PIXELS, _MAP_PIXELS))
-    return _data_uri(drawn, "PNG")
-
-
-def _jpeg(image: NDArray[np.uint8]) -> str:
-    drawn = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-    drawn.thumbnail((_PICTURE_PIXELS, _PICTURE_PIXELS))
-    return _data_uri(drawn, "JPEG", quality=80)
-
-
-def _data_uri(image: Any, kind: str, **options: Any) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return f"data:image/{kind.lower()};base64," + base64.b64encode(buffer.getvalue()).decode()

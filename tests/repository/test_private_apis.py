@@ -98,7 +98,11 @@ PRIVATE_APIS = (
         "tensorflow.python.framework.convert_to_constants",
         "convert_variables_to_constants_v2",
         ("func", "lower_control_flow", "aggressive_inlining"),
-        ("pipeline/networks/saved_model.py", "pipeline/publishing/model_files.py"),  # decision 0038
+        (
+            "pipeline/networks/saved_model.py",
+            "pipeline/publishing/model_files.py",
+            "pipeline/report/layers.py",
+        ),  # decision 0038
     ),
     PrivateApi(
         "tensorflow",
