@@ -30,6 +30,7 @@ MODULES: dict[str, tuple[str, ...]] = {
         "h5py",
         "jinja2",
         "matplotlib",
+        "networkx",
         "openvino",
         "pyarrow",
         "pydantic",

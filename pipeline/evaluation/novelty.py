@@ -23,7 +23,7 @@ _MIN_IMAGES = 10  # of training and of validation images, below which nothing ca
 _TAIL = 1.0  # percent at either end that does not move the centre or the spread
 _MIN_SPREAD = 0.02  # a statistic that hardly varies in training must not make every other picture infinitely far
 _MIN_VARIANCE = 1e-3
-_FOLDS = 5
+FOLDS = 5
 _SEED = 1
 
 
@@ -117,11 +117,11 @@ def fit_novelty_check(train: NDArray[np.float32], val: NDArray[np.float32], grou
 def _held_out_distances(train: NDArray[np.float32], groups: Sequence[str]) -> NDArray[np.float32]:
     """Return each training image's distance from the training images of other folds, float32, shape (images,)."""
     names, numbers = np.unique(np.asarray(groups), return_inverse=True)
-    if len(names) < _FOLDS:
+    if len(names) < FOLDS:
         return np.zeros(0, np.float32)
-    folds = np.random.default_rng(_SEED).permutation(len(names))[numbers] % _FOLDS
+    folds = np.random.default_rng(_SEED).permutation(len(names))[numbers] % FOLDS
     distances = np.zeros(len(train), np.float32)
-    for fold in range(_FOLDS):
+    for fold in range(FOLDS):
         center, whitening = _fit(train[folds != fold])
         distances[folds == fold] = NoveltyCheck(center, whitening, math.inf).distances_of(train[folds == fold])
     return distances

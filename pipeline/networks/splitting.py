@@ -49,7 +49,7 @@ def split_before_training(classifier: Classifier, trainable: frozenset[str]) -> 
     # Layers, and additions written as +, in an order in which each comes after those that it takes from.
     operations = classifier.model.operations
     first = next(i for i, operation in enumerate(operations) if operation.name in trainable)
-    calls = _calls_in(classifier.model)
+    calls = calls_in(classifier.model)
     producers = {id(tensor): i for i, call in enumerate(calls) for tensor in call.output_tensors}
     taken_at = [0] * len(operations)  # the last layer that takes from each
     for i, call in enumerate(calls[1:], start=1):
@@ -65,7 +65,7 @@ def split_between(first: SplitNetwork, second: SplitNetwork) -> SplitNetwork:
     return SplitNetwork(keras.Model(first.frozen.output, second.frozen.output, name=_FROZEN), second.trainable)
 
 
-def _calls_in(model: Any) -> list[Any]:
+def calls_in(model: Any) -> list[Any]:
     """Return the node of each operation's call in a model's graph.
 
     `layer.input` and `layer.output` are others where a layer is a network itself, as in ConvNeXt.

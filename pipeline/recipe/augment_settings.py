@@ -88,10 +88,12 @@ class Augment(SettingsBase):
 
     @property
     def changes_images(self) -> bool:
-        """Whether any change is on."""
+        """Whether any of the changes is on."""
         ranges = (self.rotation_range, self.width_shift_range, self.height_shift_range, self.shear_range)
-        switches = (self.horizontal_flip, self.vertical_flip, self.channel_shift_range, self.brightness_range)
-        return any(ranges) or any(switches) or self.zoom_limits != (1, 1)
+        factors = (self.zoom_limits, self.brightness_range or (1.0, 1.0))
+        return any((*ranges, self.channel_shift_range, self.horizontal_flip, self.vertical_flip)) or any(
+            limits != (1, 1) for limits in factors
+        )
 
     @property
     def zoom_limits(self) -> tuple[float, float]:

@@ -15,7 +15,8 @@ from typing import Any
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 STYLES = ("-", "--", "-.", ":")
 _SIZE = (3.5, 2.9)  # inches at 96 pixels: 336 pixels wide, so that 9 point text stays 9 point on a phone
-_MAX_CURVES = 7
+MAX_CURVES = 20  # classes with a curve of their own
+_GRID = 101  # places of an averaged curve
 _NAME_WIDTH = 16  # of a class in a legend, in Latin letters
 _UNDRAWN = ("Cc", "Cs", "Cn")  # control characters, lone surrogates, no characters
 _INSIDE = 3  # lines that a legend inside the axes can name
@@ -24,23 +25,25 @@ Curves = Mapping[str, Mapping[str, Sequence[Sequence[float]]]]
 
 
 def draw_roc(curves: Curves, aucs: Mapping[str, float | None]) -> str:
-    """Return the ROC curves of the classes that are hardest to tell, as a data URI."""
+    """Return the ROC curves of the classes and their macro average, as a data URI.
+
+    Of more than MAX_CURVES classes, those that are hardest to tell are drawn; the average is over all.
+    """
     figure, axes = _axes("1 - specificity", "sensitivity")
     axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8)
-    for i, label in enumerate(_hardest(aucs, curves)):
-        x, y = zip(*curves[label]["roc"], strict=True)
-        axes.plot(x, y, label=f"{_short(label)}  {aucs[label]:.3f}", **_line(i))
+    _add_curves(axes, curves, "roc", aucs)
     _unit_square(axes)
     _add_legend(figure, axes, "lower right", "AUC")
     return _data_uri(figure)
 
 
 def draw_precision_recall(curves: Curves, precisions: Mapping[str, float | None]) -> str:
-    """Return the precision-recall curves of the classes that are hardest to tell, as a data URI."""
+    """Return the precision-recall curves of the classes and their macro average, as a data URI.
+
+    Of more than MAX_CURVES classes, those that are hardest to tell are drawn; the average is over all.
+    """
     figure, axes = _axes("recall", "precision")
-    for i, label in enumerate(_hardest(precisions, curves)):
-        x, y = zip(*curves[label]["precision_recall"], strict=True)
-        axes.plot(x, y, label=f"{_short(label)}  {precisions[label]:.3f}", **_line(i))
+    _add_curves(axes, curves, "precision_recall", precisions)
     _unit_square(axes)
     _add_legend(figure, axes, "lower left", "average precision")
     return _data_uri(figure)
@@ -121,10 +124,40 @@ def _line(index: int) -> dict[str, Any]:
     return {"color": COLORS[index % len(COLORS)], "linestyle": STYLES[index % len(STYLES)], "linewidth": 1.6}
 
 
-def _hardest(values: Mapping[str, float | None], curves: Curves) -> list[str]:
-    """Return the classes with the lowest value, in the order of the classes."""
+def _add_curves(axes: Any, curves: Curves, kind: str, values: Mapping[str, float | None]) -> None:
     known = {label: value for label, value in values.items() if value is not None and label in curves}
-    chosen = sorted(known, key=lambda label: known[label])[:_MAX_CURVES]
+    for i, label in enumerate(_hardest(known)):
+        x, y = zip(*curves[label][kind], strict=True)
+        axes.plot(x, y, label=f"{_short(label)}  {known[label]:.3f}", **_line(i))
+    if len(known) > 1:
+        x, y = average_curve([curves[label][kind] for label in known], kind)
+        mean = sum(known.values()) / len(known)
+        axes.plot(x, y, label=f"macro average  {mean:.3f}", color="#000000", linewidth=2.6, alpha=0.55)
+
+
+def average_curve(curves: Sequence[Sequence[Sequence[float]]], kind: str) -> tuple[Any, Any]:
+    """Return the mean of several curves at the same places, as (x, y).
+
+    Args:
+        curves: points with x rising.
+        kind: "roc" is read linearly between points; "precision_recall" as steps, as average precision is.
+    """
+    import numpy as np
+
+    grid = np.linspace(0, 1, _GRID)
+    rows = []
+    for points in curves:
+        x, y = np.asarray(points, float).T
+        if kind == "roc":
+            rows.append(np.interp(grid, x, y))
+        else:
+            rows.append(y[np.minimum(np.searchsorted(x, grid - 1e-9), len(x) - 1)])
+    return grid, np.mean(rows, axis=0)
+
+
+def _hardest(known: Mapping[str, float]) -> list[str]:
+    """Return the classes with the lowest value, in the order of the classes."""
+    chosen = sorted(known, key=lambda label: known[label])[:MAX_CURVES]
     return [label for label in known if label in chosen]
 
 
@@ -138,6 +171,16 @@ def _short(label: str) -> str:
 
 
 def _data_uri(figure: Any) -> str:
+    return svg_uri(svg_of(figure))
+
+
+def svg_uri(svg: bytes) -> str:
+    """Return an SVG file as a data URI."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
+
+
+def svg_of(figure: Any) -> bytes:
+    """Return a drawing as an SVG file, its text as text."""
     from matplotlib import rc_context
 
     buffer = io.BytesIO()
@@ -147,4 +190,4 @@ def _data_uri(figure: Any) -> str:
         # The reader's browser draws the text, with fonts that have the script.
         warnings.filterwarnings("ignore", "Glyph .* missing from|Matplotlib currently does not support")
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()

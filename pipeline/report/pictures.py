@@ -79,7 +79,7 @@ class Pictures:
     Attributes:
         worst: test images by falling loss.
         filters: kernels of the first convolution.
-        example: the image that the feature maps are of.
+        example: the image that the feature maps are of, the one with the highest probability of any class.
         features: of a first, a middle and the last layer.
         wrong_labels: likely errors among training and validation images, the surest first.
         wrong_test_labels: the same of test images.
@@ -115,7 +115,7 @@ def draw_pictures(
     chosen = evaluation.served[np.arange(len(rows)), evaluation.targets]
     order = np.argsort(chosen, kind="stable")
     worst = [int(i) for i in order[:TOP_LOSSES]]
-    best = int(order[-1])
+    best = int(evaluation.served.max(axis=1).argmax())
     drawn = _draw_images(classifier, evaluation, [rows[i] for i in [*worst, best]], [*worst, best], labels, pixels)
     return Pictures(
         worst=drawn[:-1],

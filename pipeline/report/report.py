@@ -16,8 +16,17 @@ from pipeline.evaluation.calibration import MIN_CALIBRATION_IMAGES
 from pipeline.evaluation.positive_class import SPECIFICITIES
 from pipeline.metrics.document import read_cells, reorder_counts
 from pipeline.metrics.table import Format, metrics_in
-from pipeline.report.figures import draw_learning_curve, draw_precision_recall, draw_reliability, draw_roc
+from pipeline.report.figures import (
+    MAX_CURVES,
+    draw_learning_curve,
+    draw_precision_recall,
+    draw_reliability,
+    draw_roc,
+    svg_uri,
+)
+from pipeline.report.network_drawing import NetworkDrawing, draw_network
 from pipeline.report.pictures import Pictures
+from pipeline.report.statements import describe_augmentation, describe_held_back
 
 _MAX_MATRIX = 15  # classes; of more, the pairs that are confused most
 _MAX_CONFUSED = 20
@@ -35,7 +44,9 @@ _WITHHELD = "A warning names images or groups; it is in the run's own report."
 
 
 def write_reports(folder: Path, document: Mapping[str, Any], pictures: Pictures, rows: Sequence[ManifestRow]) -> Path:
-    """Write report.html with pictures, and report-aggregates.html, the copy for the model; return the latter.
+    """Write report.html with pictures, report-aggregates.html, the copy for the model, and the network's drawing.
+
+    Returns the copy for the model.
 
     Args:
         folder: the run's; has recipe.yaml.
@@ -44,7 +55,10 @@ def write_reports(folder: Path, document: Mapping[str, Any], pictures: Pictures,
         rows: the manifest's; warnings that name one of them stay out of the copy.
     """
     document = {**document, "recipe_yaml": _without_folder((folder / "recipe.yaml").read_text(encoding="utf-8"))}
-    write_report(folder / "report.html", document, pictures)
+    drawing = draw_network(document["network"]["graph"])
+    (folder / "network.svg").write_bytes(drawing.svg)
+    (folder / "network.png").write_bytes(drawing.png)
+    write_report(folder / "report.html", document, pictures, drawing)
     aggregates = folder / "report-aggregates.html"
     write_report(aggregates, {**document, "warnings": without_names(document["warnings"], rows)})
     return aggregates
@@ -60,13 +74,19 @@ def _without_folder(recipe: str) -> str:
     return yaml.safe_dump(document, sort_keys=False)
 
 
-def write_report(path: Path, document: Mapping[str, Any], pictures: Pictures | None = None) -> None:
+def write_report(
+    path: Path,
+    document: Mapping[str, Any],
+    pictures: Pictures | None = None,
+    drawing: NetworkDrawing | None = None,
+) -> None:
     """Write a report.
 
     Args:
         path: the HTML file.
         document: what pipeline/run/run.py gathers in metrics.json, with recipe_yaml.
         pictures: None for the copy that leaves with the model.
+        drawing: of the network; None for the copy that leaves with the model.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -87,6 +107,10 @@ def write_report(path: Path, document: Mapping[str, Any], pictures: Pictures | N
         },
         left_out=max(0, len(document["labels"]) - _MAX_ROWS),
         pictures=pictures,
+        drawing=None if drawing is None else svg_uri(drawing.svg),
+        curves_left_out=max(0, len(document["test"]["curves"]) - MAX_CURVES),
+        augmentation=describe_augmentation(document["recipe"]),
+        held_back=describe_held_back(document),
         confused=_most_confused(document["labels"], document["test"]),
         specificities=SPECIFICITIES,
         headline=_headline(document["test"]),

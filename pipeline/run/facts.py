@@ -116,6 +116,7 @@ class RunFacts:
             **evaluation.document(),
             "baseline": novelty.document() if novelty else None,
             "wrong_labels": self.wrong_labels.document() if self.wrong_labels else None,
+            "train_groups": len({row.group for row in self.images.manifest.of("train")}),
             "network": describe_network(self.trained.classifier),
             "card": dict(self.card),
             "versions": library_versions(),

@@ -118,16 +118,18 @@ class EpochEnd(keras.callbacks.Callback):
 
 
 class TensorBoard(keras.callbacks.Callback):
-    """Writes an event file of the curves that any TensorBoard reads.
+    """Writes an event file of the network's graph and of the curves that any TensorBoard reads.
 
     Args:
         folder: of the event files.
         stage: prefixes every tag.
         first_epoch: epochs before this stage.
+        network: whose graph is written before the first epoch of all.
     """
 
-    def __init__(self, folder: Path, stage: Stage, first_epoch: int) -> None:
+    def __init__(self, folder: Path, stage: Stage, first_epoch: int, network: Any) -> None:
         super().__init__()
+        self._network = network
         self._folder = folder
         self._stage = stage
         self._first_epoch = first_epoch
@@ -138,6 +140,9 @@ class TensorBoard(keras.callbacks.Callback):
         import tensorflow as tf
 
         self._writer = tf.summary.create_file_writer(str(self._folder))
+        if self._first_epoch == 0:
+            with self._writer.as_default(step=0):
+                tf.summary.graph(_trace(self._network))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Write the epoch's figures."""
@@ -150,6 +155,15 @@ class TensorBoard(keras.callbacks.Callback):
     def on_train_end(self, logs: Any = None) -> None:
         """Close the file."""
         self._writer.close()
+
+
+def _trace(network: Any) -> Any:
+    """Return the TensorFlow graph of a network's answer, its operations named by layer."""
+    import tensorflow as tf
+
+    images = tf.TensorSpec([None, *network.input.shape[1:]], tf.float32, name="images")
+    answer = tf.function(lambda pixels: network(pixels, training=False), autograph=False)
+    return answer.get_concrete_function(images).graph
 
 
 def _write_scalar(tag: str, value: float, step: int) -> None:

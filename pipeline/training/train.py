@@ -136,7 +136,7 @@ class _Trainer:
             callbacks = [Progress(bar), LearningRates(stage, settings, steps, state.plateau)]
             if settings.tensorboard:
                 before = len(state.curves) - state.epoch
-                callbacks.append(TensorBoard(self.logbook.folder / TENSORBOARD, stage, before))
+                callbacks.append(TensorBoard(self.logbook.folder / TENSORBOARD, stage, before, self.logbook.network))
             outputs = len(model.outputs)
             with _own_failures(fitting):
                 model.fit(

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -105,6 +106,10 @@ def test_whole_network_trains_from_the_first_step(tmp_path: Path) -> None:
     bench.classifier.model.save(tmp_path / "model.keras")
     keras.models.load_model(tmp_path / "model.keras")  # needs no loss of ours
     assert set(tags(bench.folder / "tensorboard")) >= {"network/loss", "network/val_accuracy", "network/learning_rate"}
+    scopes = {
+        re.sub(r"_\d+$", "", part) for name in graph_nodes(bench.folder / "tensorboard") for part in name.split("/")
+    }
+    assert {layer.name for layer in bench.classifier.model.layers if layer.weights} <= scopes  # Keras counts uses
 
 
 def tags(folder: Path) -> dict[str, list[int]]:
@@ -120,6 +125,17 @@ def tags(folder: Path) -> dict[str, list[int]]:
                 assert "scalars" == value.metadata.plugin_data.plugin_name
                 found.setdefault(value.tag, []).append(event.step)
     return found
+
+
+def graph_nodes(folder: Path) -> list[str]:
+    """Return the operations of the one graph among the event files."""
+    import tensorflow as tf
+    from tensorflow.core.framework.graph_pb2 import GraphDef
+    from tensorflow.core.util import event_pb2
+
+    records = [record.numpy() for path in folder.iterdir() for record in tf.data.TFRecordDataset(str(path))]
+    (graph,) = [event.graph_def for event in map(event_pb2.Event.FromString, records) if event.graph_def]
+    return [node.name for node in GraphDef.FromString(graph).node]
 
 
 STAGE = Stage("network", 4, 0.1, frozenset())
