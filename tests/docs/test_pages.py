@@ -17,8 +17,9 @@ from tests.repository.project import PACKAGES, ROOT
 
 ASKING = ["call.md", "embed.md", "explain.md", "watch.md"]  # of a service that runs
 NOTEBOOKS = ["notebooks/first-steps.ipynb"]  # likewise
+LECTURES = [f"notebooks/{name}.ipynb" for name in ("convolution", "first-network", "measures", "transfer-and-serve")]
 STARTING = ["serve.md", "secure.md"]  # one, with a store that has the model
-TRAINING = ["train.md", "versions.md", "offline.md"]  # or whatever else loads TensorFlow many times
+TRAINING = ["train.md", "versions.md", "offline.md", "lectures.md"]  # or whatever else loads TensorFlow many times
 ALL = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.glob("*.md"))
 
 
@@ -41,6 +42,18 @@ def test_page_that_trains(page: str, new_reader: NewReader) -> None:
     reader = new_reader()
     write_image_set(reader.folder)
     reader.follow(read_blocks(DOCS / page))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", LECTURES)
+def test_notebook_of_the_lectures(page: str, new_reader: NewReader) -> None:
+    """Its cells, one after the other, in an empty folder; what they claim they check themselves."""
+    new_reader().follow(read_blocks(DOCS / page))
+
+
+def test_every_notebook_is_followed() -> None:
+    """No notebook is only text."""
+    assert {*NOTEBOOKS, *LECTURES} == {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.ipynb")}
 
 
 def test_every_page_with_blocks_is_followed() -> None:
