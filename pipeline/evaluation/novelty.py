@@ -74,7 +74,7 @@ def fit_to_images(manifest: Manifest, pixels: Pixels) -> FittedNoveltyCheck | No
     if not len(test):
         return FittedNoveltyCheck(novelty, len(val), 0, 0)
     alarms = novelty.distances_of(test) > novelty.threshold
-    held_out = len(train) if len(set(groups[0])) >= _FOLDS else 0
+    held_out = len(train) if len(set(groups[0])) >= FOLDS else 0
     found = (
         find_unlike(alarms, groups[2], len(val) + held_out, FALSE_ALARMS),
         find_difference(train, test, groups[0], groups[2]),
