@@ -86,7 +86,7 @@ def _read_kept(
 
 
 def _compute(classifier: Classifier, rows: Sequence[ManifestRow], pixels: Pixels, recipe: Recipe) -> Embedded:
-    pooled = classifier.backbone.pool(classifier.feature_map)
+    pooled = classifier.pool(classifier.feature_map)
     network = FrozenNetwork(keras.Model(classifier.model.input, pooled), classifier.preprocessing, exact=True)
     augmentation = make_augmentation(recipe.augment, recipe.train.seed)
     views = max(1, min(_MAX_VIEWS, _MAX_PASSES // len(rows)))

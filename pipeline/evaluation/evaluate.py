@@ -24,7 +24,7 @@ from pipeline.evaluation.ranking import draw_curves
 from pipeline.metrics.reliability import reliability
 from pipeline.metrics.table import Predictions
 from pipeline.networks.network import Classifier
-from pipeline.networks.saved_model import serving_function
+from pipeline.networks.saved_model import exported_functions
 from pipeline.recipe.evaluate_settings import Evaluate
 
 _MAX_CURVES = 20  # classes whose ROC and precision-recall points are written down
@@ -150,7 +150,7 @@ def _served(
     classifier: Classifier, rows: Sequence[ManifestRow], labels: Sequence[str], pixels: Pixels, temperature: float
 ) -> NDArray[np.float32]:
     """Return the exported float32 graph's probabilities of uint8 pixels, shape (images, classes)."""
-    serve = serving_function(classifier, draft_contract(labels, pixels, temperature))
+    serve = exported_functions(classifier, draft_contract(labels, pixels, temperature))["serving_default"]
 
     def answer(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return np.asarray(serve(images)["probabilities"], np.float32)

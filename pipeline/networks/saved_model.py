@@ -1,12 +1,13 @@
 """The functions of a classifier's SavedModel: `serving_default`, `explain` and `embed`.
 
-`serving_default` holds its weights as constants, so that a runtime can fold and fuse them. `explain` and `embed`
-stay on variables, which they share; `explain` holds no gradient op (pipeline/networks/saliency.py).
+All three call one function that holds every weight once, as a constant, so that a runtime can fold and fuse it and a
+version has the size of its weights. A runtime drops the part of that function that a signature does not need. No
+gradient op is in it (pipeline/networks/saliency.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -18,68 +19,82 @@ from pipeline.networks.network import Classifier
 from pipeline.networks.saliency import carry_back
 
 
-def serving_function(classifier: Classifier, contract: ModelContract) -> Any:
-    """Return `serving_default` as it is exported, weights as constants: uint8 images -> {"probabilities"}."""
-    return _with_constant_weights(_predict(classifier, contract), contract.input)
+def exported_functions(classifier: Classifier, contract: ModelContract) -> dict[str, Any]:
+    """Return the signatures that compute, by name, as they are exported.
+
+    Signatures:
+        serving_default: uint8 images -> {"probabilities"}.
+        explain: uint8 images, class_index -> {"probabilities", "saliency"}; left out where no map can be had.
+        embed: uint8 images -> {"embedding"}, the pooled features of the last stage.
+    """
+    specs = [_images_spec(contract.input), tf.TensorSpec([None], tf.int32, name="class_index")]
+    network = _freeze(_compute(classifier, contract), specs)
+
+    def serving_default(images: Any) -> dict[str, Any]:
+        probabilities, _, _ = network(images, _predicted_class(images))
+        return {"probabilities": probabilities}
+
+    def explain(images: Any, class_index: Any) -> dict[str, Any]:
+        probabilities, saliency, _ = network(images, class_index)
+        return {"probabilities": probabilities, "saliency": saliency}
+
+    def embed(images: Any) -> dict[str, Any]:
+        _, _, embedding = network(images, _predicted_class(images))
+        return {"embedding": embedding}
+
+    functions = {
+        "serving_default": tf.function(serving_default, input_signature=specs[:1], autograph=False),
+        "embed": tf.function(embed, input_signature=specs[:1], autograph=False),
+    }
+    if classifier.explained:
+        functions["explain"] = tf.function(explain, input_signature=specs, autograph=False)
+    return functions
 
 
 def _images_spec(spec: InputSpec) -> tf.TensorSpec:
     return tf.TensorSpec([None, *spec.shape], tf.uint8, name="images")
 
 
-def _predict(classifier: Classifier, contract: ModelContract) -> Callable[[Any], Any]:
-    logits_of = keras.Model(classifier.model.input, classifier.logits)
-
-    def predict(images: Any) -> Any:
-        pixels = classifier.backbone.preprocess(tf.cast(images, tf.float32))
-        return tf.nn.softmax(logits_of(pixels, training=False) / contract.temperature)
-
-    return predict
+def _predicted_class(images: Any) -> Any:
+    """Return a class_index that asks for every image's predicted class."""
+    return tf.fill(tf.shape(images)[:1], -1)
 
 
-def _with_constant_weights(predict: Callable[[Any], Any], spec: InputSpec) -> Any:
-    traced = tf.function(predict, input_signature=[_images_spec(spec)], autograph=False)
-    frozen = convert_variables_to_constants_v2(traced.get_concrete_function())
+def _compute(classifier: Classifier, contract: ModelContract) -> Callable[[Any, Any], tuple[Any, Any, Any]]:
+    """Return a function of images and class_index that gives probabilities, saliency and embedding.
 
-    def serving_default(images: Any) -> dict[str, Any]:
-        (probabilities,) = frozen(images)
-        return {"probabilities": probabilities}
-
-    return tf.function(serving_default, input_signature=[_images_spec(spec)], autograph=False)
-
-
-def explain_function(classifier: Classifier, contract: ModelContract) -> Any:
-    """Return `explain` as it is exported: uint8 images, class_index -> {"probabilities", "saliency"}."""
-    head, rules = classifier.head_layers, classifier.backbone.saliency_rules()
+    Without a map the saliency is the class index, which no signature returns.
+    """
+    head = classifier.head_layers if classifier.explained else []
     between = [tensor for layer in head for tensor in (layer.input, layer.output)]
     network = keras.Model(classifier.model.input, [classifier.feature_map, classifier.logits, *between])
 
-    def explain(images: Any, class_index: Any) -> dict[str, Any]:
+    def compute(images: Any, class_index: Any) -> tuple[Any, Any, Any]:
         pixels = classifier.backbone.preprocess(tf.cast(images, tf.float32))
         features, logits, *values = network(pixels, training=False)
         predicted = tf.argmax(logits, axis=1, output_type=tf.int32)
         chosen = tf.where(class_index < 0, predicted, class_index)
         pairs = list(zip(values[::2], values[1::2], strict=True))
-        column = carry_back(head, pairs, tf.one_hot(chosen, logits.shape[-1]), rules)
-        return {
-            "probabilities": tf.nn.softmax(logits / contract.temperature),
-            "saliency": _normalised(tf.nn.relu(tf.einsum("bhwk,bk->bhw", features, column))),
-        }
+        saliency = _saliency(classifier, head, pairs, features, logits, chosen) if head else chosen
+        embedding = tf.cast(classifier.pool(features), tf.float32)
+        return tf.nn.softmax(logits / contract.temperature), saliency, embedding
 
-    class_index = tf.TensorSpec([None], tf.int32, name="class_index")
-    return tf.function(explain, input_signature=[_images_spec(contract.input), class_index], autograph=False)
+    return compute
 
 
-def embed_function(classifier: Classifier, contract: ModelContract) -> Any:
-    """Return `embed` as it is exported: uint8 images -> {"embedding"}, the pooled features of the last stage."""
-    network = keras.Model(classifier.model.input, classifier.feature_map)
+def _saliency(
+    classifier: Classifier, head: list[Any], pairs: list[tuple[Any, Any]], features: Any, logits: Any, chosen: Any
+) -> Any:
+    """Return maps, shape (batch, rows, columns), of the chosen classes."""
+    rules = classifier.backbone.saliency_rules()
+    column = carry_back(head, pairs, tf.one_hot(chosen, logits.shape[-1]), rules)
+    return _normalised(tf.nn.relu(tf.einsum("bhwk,bk->bhw", features, column)))
 
-    def embed(images: Any) -> dict[str, Any]:
-        pixels = classifier.backbone.preprocess(tf.cast(images, tf.float32))
-        pooled = classifier.pool(network(pixels, training=False))
-        return {"embedding": tf.cast(pooled, tf.float32)}
 
-    return tf.function(embed, input_signature=[_images_spec(contract.input)], autograph=False)
+def _freeze(function: Callable[..., Any], specs: Sequence[tf.TensorSpec]) -> Any:
+    """Return a function with its variables as constants."""
+    traced = tf.function(function, input_signature=specs, autograph=False)
+    return convert_variables_to_constants_v2(traced.get_concrete_function())
 
 
 def _normalised(maps: Any) -> Any:

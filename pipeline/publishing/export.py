@@ -13,7 +13,7 @@ import tensorflow as tf
 from contract.model import ModelContract
 from contract.store import CONTRACT_FILE
 from pipeline.networks.network import Classifier
-from pipeline.networks.saved_model import embed_function, explain_function, serving_function
+from pipeline.networks.saved_model import exported_functions
 
 
 def export_saved_model(classifier: Classifier, contract: ModelContract, directory: Path) -> None:
@@ -29,21 +29,12 @@ def export_saved_model(classifier: Classifier, contract: ModelContract, director
     Args:
         classifier: trained.
         contract: its input and temperature go into the graph, its JSON into `describe`.
-        directory: exists; gets saved_model.pb, variables/ and assets.extra/contract.json.
+        directory: exists; gets saved_model.pb, which holds the weights, and assets.extra/contract.json.
     """
-    module = tf.Module()
-    # tf.Module finds variables in attributes; Keras wraps each in its own class.
-    module.weights = [variable.value for variable in classifier.model.variables]
-    explain = {"explain": explain_function(classifier, contract)} if contract.saliency is not None else {}
     tf.saved_model.save(
-        module,
+        tf.Module(),
         str(directory),
-        signatures={
-            "serving_default": serving_function(classifier, contract),
-            **explain,
-            "embed": embed_function(classifier, contract),
-            "describe": _describe(contract.to_json()),
-        },
+        signatures={**exported_functions(classifier, contract), "describe": _describe(contract.to_json())},
         # Gradient functions would be written for every op; some (EfficientNet's swish) cannot be.
         options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
     )
