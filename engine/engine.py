@@ -94,6 +94,9 @@ class Engine(abc.ABC):
             RunError: if the runtime fails.
         """
 
+    def trim(self) -> None:  # noqa: B027 - most runtimes have nothing to give back
+        """Give memory that loading and warming up took back to the machine; runs go on meanwhile."""
+
     @abc.abstractmethod
     def close(self) -> None:
         """Release the model's memory; it must not run afterwards."""

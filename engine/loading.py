@@ -113,6 +113,7 @@ def load_engine(
         except BaseException:
             loaded.close()
             raise
+    loaded.trim()
     return_freed_memory()
     return loaded
 
@@ -153,10 +154,11 @@ def _load(directory: Path, runtimes: Sequence[Runtime], settings: LoadSettings) 
 
 
 def run_warmup_records(engine: Engine, directory: Path, signatures: Collection[str] | None = None) -> int:
-    """Run every warm-up record of a version, or those of some signatures, and return how many there were.
+    """Run the warm-up records of a version, or those of some signatures, and return how many there were.
 
-    Signatures that no record asks (`describe` is one) are then run once on zeros, because a graph is optimized at its
-    first call, which takes seconds; that those zeros make sense to a stranger's model is not expected.
+    Records of `ON_DEMAND` signatures are left out. Signatures that no record asks (`describe` is one) are then run once
+    on zeros, because a graph is optimized at its first call, which takes seconds; that those zeros make sense to a
+    stranger's model is not expected.
 
     Raises:
         ModelLoadError: if the records cannot be read or one of them fails.
@@ -164,7 +166,7 @@ def run_warmup_records(engine: Engine, directory: Path, signatures: Collection[s
     requests = [
         request
         for request in read_warmup_records(directory / WARMUP_FILE)
-        if signatures is None or signature_name(request) in signatures
+        if signature_name(request) not in ON_DEMAND and (signatures is None or signature_name(request) in signatures)
     ]
     for number, request in enumerate(requests, start=1):
         try:

@@ -1,7 +1,6 @@
 """OpenVINO's CPU runtime: reads a SavedModel as it is, without TensorFlow.
 
-OpenVINO reads one signature of a SavedModel, `serving_default`. Any other is read from a copy of saved_model.pb that
-calls it so, with the variables linked. `describe` needs no runtime: it is the contract, which lies beside the graph.
+`describe` needs no runtime: it is the contract, which lies beside the graph. engine/openvino_graph.py reads the others.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import importlib
 import logging
 import platform
 import sys
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
@@ -28,16 +26,10 @@ from engine.engine import Arrays, Engine, LoadSettings, Runtime
 from engine.errors import ModelLoadError, RunError, UnreadableError
 from engine.int8_files import check_int8_files
 from engine.memory import return_freed_memory
+from engine.openvino_graph import Graph, identify_file, read_graph
 from engine.precision import AUTO, FLOAT32, INT8, choose_precision
 from engine.processor import processor_flags
-from engine.saved_model import (
-    DEFAULT_SIGNATURE,
-    ON_DEMAND,
-    SignatureDef,
-    Signatures,
-    copy_as_default,
-    read_signatures,
-)
+from engine.saved_model import DEFAULT_SIGNATURE, GRAPH_FILE, ON_DEMAND, SignatureDef, Signatures, read_signatures
 from engine.signatures import data_type_of, is_batched
 
 logger = logging.getLogger(__name__)
@@ -59,7 +51,7 @@ class OpenVINOEngine(Engine):
     """A SavedModel on OpenVINO; a signature is compiled at its first run, or by `prepare`.
 
     Args:
-        directory: the SavedModel's folder; must stay as long as a signature may still be compiled.
+        directory: the SavedModel's folder; must stay as it is as long as a signature may still be compiled.
         signatures: of its graph.
         precision: of the arithmetic, such as "float32"; at int8 `serving_default` is the version's int8 model, other
             signatures are float32.
@@ -85,10 +77,11 @@ class OpenVINOEngine(Engine):
         super().__init__(signatures)
         self.precision = precision
         self._directory = directory
+        self._file = identify_file(directory)
         self._single_row = single_row
         self._settings = _compile_settings(precision, num_threads, num_streams)
         self._contract = _read_contract(directory, signatures)
-        self._graphs: dict[str, _Graph] = {}
+        self._compiled: dict[str, _Compiled] = {}
         self._compiling = threading.Lock()
 
     def prepare(self, signatures: Sequence[str] | None = None) -> None:
@@ -100,7 +93,13 @@ class OpenVINOEngine(Engine):
         """
         for signature in self.signatures.keys() - ON_DEMAND if signatures is None else signatures:
             if not self._is_described(signature):
-                self._graph(signature)
+                self._signature(signature)
+
+    def trim(self) -> None:
+        """Give back what compiling and the runs so far took and the next run can do without."""
+        for compiled in tuple(self._compiled.values()):
+            compiled.trim()
+        return_freed_memory()
 
     def execute(self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
         """Run a signature, which is compiled at its first run."""
@@ -110,7 +109,7 @@ class OpenVINOEngine(Engine):
         try:
             if self._single_row and is_batched(self.signatures[signature]):
                 return self._run_row_by_row(signature, inputs, outputs)
-            return self._graph(signature).run(inputs, outputs)
+            return self._signature(signature).run(inputs, outputs)
         except ModelLoadError as err:
             raise RunError(f"{signature}: {err}", code=err.code) from err
         except RuntimeError as err:
@@ -119,58 +118,70 @@ class OpenVINOEngine(Engine):
     def _run_row_by_row(self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
         (num_rows,) = {len(array) for array in inputs.values()}
         if num_rows <= 1:
-            return self._graph(signature).run(inputs, outputs)
+            return self._signature(signature).run(inputs, outputs)
         rows = [
-            self._graph(signature).run({alias: array[row : row + 1] for alias, array in inputs.items()}, outputs)
+            self._signature(signature).run({alias: array[row : row + 1] for alias, array in inputs.items()}, outputs)
             for row in range(num_rows)
         ]
         return {alias: np.concatenate([row[alias] for row in rows]) for alias in outputs}
 
     def close(self) -> None:
         """Free the compiled signatures."""
-        self._graphs.clear()
+        self._compiled.clear()
         return_freed_memory()
 
     def _is_described(self, signature: str) -> bool:
         return signature == "describe" and self._contract is not None
 
-    def _graph(self, signature: str) -> _Graph:
-        graph = self._graphs.get(signature)
-        if graph is None:
+    def _signature(self, signature: str) -> _Compiled:
+        compiled = self._compiled.get(signature)
+        if compiled is None:
             with self._compiling:
-                graph = self._graphs.get(signature)
-                if graph is None:
-                    graph = self._graphs[signature] = self._compile(signature)
-        return graph
+                compiled = self._compiled.get(signature)
+                if compiled is None:
+                    compiled = self._compiled[signature] = self._compile(signature)
+        return compiled
 
-    def _compile(self, signature: str) -> _Graph:
-        core = _core()
+    def _compile(self, signature: str) -> _Compiled:
+        if identify_file(self._directory) not in (self._file, None):
+            raise ModelLoadError(
+                f"{GRAPH_FILE} was replaced after the version was loaded; publish a new version instead",
+                code="FAILED_PRECONDITION",
+            )
         try:
-            if signature == DEFAULT_SIGNATURE and self.precision == INT8:
-                model = core.read_model(self._directory / INT8_FILE)
-            elif signature == DEFAULT_SIGNATURE:
-                model = core.read_model(self._directory)
-            else:
-                with tempfile.TemporaryDirectory(prefix="fovea-") as folder:
-                    copy_as_default(self._directory, signature, Path(folder))
-                    model = core.read_model(folder)
+            graph = self._read_graph(signature)
+            model = graph.model
             if self._single_row and is_batched(self.signatures[signature]):
+                model = model.clone()
                 model.reshape({port: _one_row(port.get_partial_shape()) for port in model.inputs})
-            compiled = core.compile_model(model, "CPU", self._settings)
+            compiled = _core().compile_model(model, "CPU", self._settings)
         except RuntimeError as err:
             raise UnreadableError(f"OpenVINO cannot read {signature}: {_reason(err)}") from err
         _check_ports(signature, self.signatures[signature], compiled)
         _check_precision(compiled, self.precision)
-        return _Graph(compiled)
+        return_freed_memory()
+        return _Compiled(compiled, graph)
+
+    def _read_graph(self, signature: str) -> Graph:
+        if signature == DEFAULT_SIGNATURE and self.precision == INT8:
+            path = self._directory / INT8_FILE
+            return Graph(_core().read_model(path), path.with_suffix(".bin"))
+        return read_graph(import_openvino(), _core(), self._directory, signature)
 
 
-class _Graph:
+class _Compiled:
     """A compiled signature, with as many requests as have ever run on it at the same time."""
 
-    def __init__(self, compiled: Any) -> None:
+    def __init__(self, compiled: Any, graph: Graph) -> None:
         self._compiled = compiled
+        self._graph = graph  # as long as this stays, another engine of the same model shares its weights
         self._tensor = import_openvino().Tensor
         self._idle: deque[Any] = deque()  # append and pop are atomic
+        self._has_run = False
+
+    def trim(self) -> None:
+        self._compiled.release_memory()
+        self._graph.drop_pages()
 
     def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
         try:
@@ -187,6 +198,9 @@ class _Graph:
             return {alias: request.get_tensor(alias).data.copy() for alias in outputs}
         finally:
             self._idle.append(request)
+            if not self._has_run:  # the first run reads the weights once more, to arrange them
+                self._has_run = True
+                self._graph.drop_pages()
 
 
 @functools.cache

@@ -18,8 +18,8 @@ GRAPH_FILE = "saved_model.pb"
 SERVE_TAG = "serve"
 DEFAULT_SIGNATURE = "serving_default"
 # Compiled and run at their first call, not when a version is loaded: each compiled signature takes the memory of the
-# weights again, and most services never ask for these.
-ON_DEMAND: Final = frozenset({"embed"})
+# weights again, and most versions are never asked for these.
+ON_DEMAND: Final = frozenset({"embed", "explain"})
 _INIT_OP = "__saved_model_init_op"  # TensorFlow 2's operation to run after loading; never called here
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
@@ -45,7 +45,7 @@ def copy_as_default(directory: Path, signature: str, target: Path) -> None:
     """Write a SavedModel whose `serving_default` is another one's signature; its variables and assets are links.
 
     Functions that only other signatures call are left out: with the weights as constants one of them may hold nearly
-    all of the file.
+    all of the file, as `serving_default` of versions whose other signatures have variables does.
 
     Args:
         directory: the SavedModel's folder.

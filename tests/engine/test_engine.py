@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from contract.store import WARMUP_FILE
 from engine.engine import Engine
 from engine.errors import InputError, ModelLoadError, SignatureError
 from engine.loading import load_engine, run_warmup_records
-from engine.warmup import build_warmup_request, write_warmup_records
+from engine.warmup import build_warmup_request, read_warmup_records, write_warmup_records
 from tests.helpers.tiny_model import VARIANTS, build_contract, build_image, expected_probabilities
 
 LABELS = VARIANTS["plain"].labels
@@ -104,7 +105,9 @@ def test_a_failing_warmup_record_fails_the_load(tmp_path: Path, tiny_models: dic
     load_engine(directory, warm_up=False).close()
 
 
-def test_warmup_runs_every_record(engine: Engine, tiny_models: dict[str, Path]) -> None:
-    """Both warm-up records of the model run; a folder without any has none to run."""
-    assert run_warmup_records(engine, tiny_models["plain"]) == 2
+def test_warmup_runs_records(engine: Engine, tiny_models: dict[str, Path]) -> None:
+    """The record of `serving_default` runs, that of `explain`, which is compiled at its first call, does not."""
+    requests = read_warmup_records(tiny_models["plain"] / WARMUP_FILE)
+    assert [request.model_spec.signature_name for request in requests] == ["serving_default", "explain"]
+    assert run_warmup_records(engine, tiny_models["plain"]) == 1
     assert run_warmup_records(engine, tiny_models["plain"].parent) == 0

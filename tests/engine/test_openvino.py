@@ -134,10 +134,10 @@ def test_arrays_of_any_kind_are_taken(engine: Engine, kind: str) -> None:
 
 
 @pytest.mark.parametrize("warm_up", [True, False], ids=["warm", "cold"])
-def test_signatures_are_compiled_ahead_only_for_a_warm_model(
+def test_serving_default_is_compiled_ahead_and_explain_at_its_first_call(
     tmp_path: Path, tiny_models: dict[str, Path], warm_up: bool
 ) -> None:
-    """A warm model can do without its files; a cold one reads what its first caller needs, and says what fails."""
+    """A loaded model predicts without its files; its first explanation reads them, and says what fails."""
     directory = tmp_path / "model"
     shutil.copytree(tiny_models["plain"], directory)
     engine = load_engine(directory, warm_up=warm_up)
@@ -146,11 +146,11 @@ def test_signatures_are_compiled_ahead_only_for_a_warm_model(
         images = np.zeros((1, 16, 16, 3), np.uint8)
         inputs = {"images": images, "class_index": np.zeros(1, np.int32)}
         assert engine.run("serving_default", {"images": images})["probabilities"].shape == (1, 3)
-        if warm_up:
-            assert engine.run("explain", inputs)["saliency"].shape == (1, 4, 4)
-        else:
-            with pytest.raises(RunError, match=r"there is no SavedModel: expected saved_model\.pb"):
-                engine.run("explain", inputs)
+        with pytest.raises(RunError, match=r"there is no SavedModel: expected saved_model\.pb"):
+            engine.run("explain", inputs)
+        shutil.copytree(tiny_models["permuted"], directory)
+        with pytest.raises(RunError, match=r"saved_model\.pb was replaced after the version was loaded"):
+            engine.run("explain", inputs)
     finally:
         engine.close()
 

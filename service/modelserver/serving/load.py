@@ -73,6 +73,7 @@ class ModelLoader:
                 plan = self._plan(directory, engine, None)
             if self._settings.warm_up:
                 warm_up_batches(engine, plan)
+                engine.trim()
             loaded.pop_all()  # until here a failure closes them
         is_alike = engine is not first and (engine.name, engine.precision) == (first.name, first.precision)
         lone_engine = first if is_alike and plan.num_streams > 1 else None
