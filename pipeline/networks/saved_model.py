@@ -18,6 +18,8 @@ from contract.model import InputSpec, ModelContract
 from pipeline.networks.network import Classifier
 from pipeline.networks.saliency import carry_back
 
+_PREDICTED = [-1]  # as class_index: the predicted class of every image
+
 
 def exported_functions(classifier: Classifier, contract: ModelContract) -> dict[str, Any]:
     """Return the signatures that compute, by name, as they are exported.
@@ -31,7 +33,7 @@ def exported_functions(classifier: Classifier, contract: ModelContract) -> dict[
     network = _freeze(_compute(classifier, contract), specs)
 
     def serving_default(images: Any) -> dict[str, Any]:
-        probabilities, _, _ = network(images, _predicted_class(images))
+        probabilities, _, _ = network(images, tf.constant(_PREDICTED))
         return {"probabilities": probabilities}
 
     def explain(images: Any, class_index: Any) -> dict[str, Any]:
@@ -39,7 +41,7 @@ def exported_functions(classifier: Classifier, contract: ModelContract) -> dict[
         return {"probabilities": probabilities, "saliency": saliency}
 
     def embed(images: Any) -> dict[str, Any]:
-        _, _, embedding = network(images, _predicted_class(images))
+        _, _, embedding = network(images, tf.constant(_PREDICTED))
         return {"embedding": embedding}
 
     functions = {
@@ -55,11 +57,6 @@ def _images_spec(spec: InputSpec) -> tf.TensorSpec:
     return tf.TensorSpec([None, *spec.shape], tf.uint8, name="images")
 
 
-def _predicted_class(images: Any) -> Any:
-    """Return a class_index that asks for every image's predicted class."""
-    return tf.fill(tf.shape(images)[:1], -1)
-
-
 def _compute(classifier: Classifier, contract: ModelContract) -> Callable[[Any, Any], tuple[Any, Any, Any]]:
     """Return a function of images and class_index that gives probabilities, saliency and embedding.
 
@@ -67,7 +64,9 @@ def _compute(classifier: Classifier, contract: ModelContract) -> Callable[[Any, 
     """
     head = classifier.head_layers if classifier.explained else []
     between = [tensor for layer in head for tensor in (layer.input, layer.output)]
-    network = keras.Model(classifier.model.input, [classifier.feature_map, classifier.logits, *between])
+    outputs = [classifier.feature_map, classifier.logits, *between]
+    # Every node has the name as its prefix, and in a version of LeNet names take as much room as 5 % of the weights.
+    network = keras.Model(classifier.model.input, outputs, name="n")
 
     def compute(images: Any, class_index: Any) -> tuple[Any, Any, Any]:
         pixels = classifier.backbone.preprocess(tf.cast(images, tf.float32))
