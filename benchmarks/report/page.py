@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report.curves_page import batch_section, curve_sections, other_section, start_section
+from benchmarks.report.memory_page import memory_section
 from benchmarks.report.serving_page import serving_sections
 
-_SHOWN = ("serving", "curves", "batch_scoring", "gateway_start", "make_demo", "demo")
+_SHOWN = ("serving", "curves", "batch_scoring", "gateway_start", "make_demo", "demo", "version_memory")
 _HERE = Path(__file__).parent
 
 
@@ -27,5 +28,7 @@ def build_page(results: dict[str, dict[str, Any]]) -> str:
         parts += curve_sections(results["curves"])
     if "batch_scoring" in results:
         parts.append(batch_section(results["batch_scoring"]))
+    if "version_memory" in results:
+        parts.append(memory_section(results["version_memory"]))
     parts += [start_section(results), other_section(results, _SHOWN)]
     return "\n\n".join(part for part in parts if part) + "\n"

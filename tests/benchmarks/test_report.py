@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.limit.measure import summarize_limit
+from benchmarks.report.memory_page import memory_section
 from benchmarks.report.page import build_page, read_results
 from benchmarks.report.plots import draw_curves, draw_serving
 from benchmarks.report.targets import Target, find_targets, split_cpu
@@ -194,3 +195,21 @@ def test_plots_are_small_and_repeatable(tmp_path: Path) -> None:
         assert first.read_bytes() == second.read_bytes()
         assert first.stat().st_size < 200_000
         assert ET.parse(first).getroot().tag.endswith("svg")
+
+
+def test_memory_is_what_versions_add() -> None:
+    """Two versions that add 50 MB to the base take 25 each; with an explanation by each they add 90."""
+    server = {
+        "resident_mb": 180.0,
+        "mb_a_version": 25.0,
+        "resident_mb_after_predict": 182.0,
+        "resident_mb_after_explain": 220.0,
+        "first_explain_ms": 1234.5,
+    }
+    network = {"weights_mb": 9.1, "version_mb": 9.6, "version_by_weights": 1.061, "limit_mb_a_version": 80.0}
+    result = {
+        "measured": "2026-01-01T00:00:00+00:00",
+        "resident_mb_of_the_base": 130.0,
+        "networks": {"MobileNetV2": {**network, "servers": {"2": server}}},
+    }
+    assert "| MobileNetV2 | 9.1 | 9.6 | 1.061 | 2 | 25.0 | 80.0 | 26.0 | 45.0 | 1,234 |" in memory_section(result)
