@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from contract.errors import ContractError
 from contract.store import ModelEntry, ModelStore
 from engine.errors import EngineError
+from engine.precision import FLOAT32
 from pipeline.data.ingest import Source
 from pipeline.data.lineage import Seen, seen_by, seen_by_ancestors, seen_in
 from pipeline.data.split import Manifest, ManifestRow
@@ -263,7 +264,7 @@ class Gatekeeper:
                 images=len(rows),
             )
         targets = np.array([contender.labels.index(row.label) for row in rows], np.int64)
-        with scorer_of(self.store, name, version) as scorer:
+        with scorer_of(self.store, name, version, precision=FLOAT32) as scorer:  # as the new version's are
             probabilities = _predict_earlier(scorer, contender, rows)
         return rows, Predictions(probabilities, targets), Predictions(contender.probabilities[chosen], targets)
 
