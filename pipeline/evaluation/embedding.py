@@ -78,7 +78,7 @@ def _read_kept(
 
     def read(keys: list[str]) -> NDArray[np.float32]:
         batch = extractor.store.batch(keys).astype(np.float32)
-        pooled = batch if batch.ndim == 2 else np.asarray(classifier.backbone.pool(batch))
+        pooled = batch if batch.ndim == 2 else np.asarray(classifier.pool(batch))
         return pooled.reshape(-1, count, pooled.shape[1]).mean(axis=1)
 
     parts = map_batches(read, [view.key for view in views], size=BATCH * count)
@@ -89,7 +89,8 @@ def _compute(classifier: Classifier, rows: Sequence[ManifestRow], pixels: Pixels
     pooled = classifier.pool(classifier.feature_map)
     network = FrozenNetwork(keras.Model(classifier.model.input, pooled), classifier.preprocessing, exact=True)
     augmentation = make_augmentation(recipe.augment, recipe.train.seed)
-    views = max(1, min(_MAX_VIEWS, _MAX_PASSES // len(rows)))
+    most = _MAX_VIEWS if recipe.augment.changes_images else 1
+    views = max(1, min(most, _MAX_PASSES // len(rows)))
 
     def embed(batch: list[ManifestRow]) -> NDArray[np.float32]:
         padded = [*batch, *[batch[-1]] * (BATCH - len(batch))]  # one traced shape

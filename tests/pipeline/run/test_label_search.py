@@ -85,7 +85,7 @@ def test_report_command_says_the_count(swapped: RunResult, work: Path, capsys: p
     from fovea.cli import main as fovea
 
     folders = [f"--models-dir={work / 'models'}", f"--runs-dir={work / 'runs'}"]
-    assert 0 == fovea(["report", "colors", *folders])
+    assert 0 == fovea(["report", "colors/1", *folders])
 
     output = capsys.readouterr()
     assert [str(swapped.folder / "report.html")] == output.out.splitlines()
@@ -117,6 +117,22 @@ def test_features_of_a_frozen_backbone_are_reused(tmp_path: Path, swapped: RunRe
     document = result.wrong_labels.document()
     assert ("kept features of the frozen backbone", 4) == (document["embeddings"], document["views"])
     assert SWAPPED == {row["path"]: row["suggested"] for row in read_rows(result.folder)}
+
+
+def test_a_network_of_dense_layers_is_searched(tmp_path: Path) -> None:
+    """Without feature maps and without augmentation: its flat features, in one view."""
+    own = [
+        "model.layers=[Flatten, {Dense: {units: 32, activation: relu}}]",
+        "model.backbone=layers",
+        "train.fine_tune.epochs=0",
+    ]
+    still = ["augment.rotation_range=0", "augment.width_shift_range=0", "augment.height_shift_range=0"]
+
+    result = train(tmp_path, swap(color_files(train=16)), [*own, *still, "augment.horizontal_flip=false"])
+
+    assert result.wrong_labels is not None
+    document = result.wrong_labels.document()
+    assert (48, 1) == (document["images"], document["views"])
 
 
 def test_a_failed_search_does_not_lose_the_run(
