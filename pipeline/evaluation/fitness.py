@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from pipeline.data.split import Manifest
 from pipeline.evaluation.bootstrap import GroupBootstrap
 from pipeline.metrics.table import Predictions, Values, Weights, find_metric, resample_recalls
 from pipeline.recipe.training_settings import Train
+from pipeline.training.optimization import make_loss
 
 
 def find_faults(
@@ -114,14 +116,15 @@ def _find_divergence(
 
 
 def _constant_losses(manifest: Manifest, labels: Sequence[str], settings: Train) -> tuple[float, float]:
-    """Return the cross-entropy of the best constant answer on training images, and that answer's on validation ones."""
+    """Return the loss of a constant answer, the classes' shares, on training images and on validation ones."""
     smoothing, num_classes = settings.label_smoothing, len(labels)
-    training, validation = (
-        (1 - smoothing) * _shares(manifest, labels, split) + smoothing / num_classes for split in ("train", "val")
-    )
-    answer = np.full(num_classes, 1 / num_classes) if settings.class_weight == "balanced" else training
-    surprise = -np.log(np.maximum(answer, 1e-7))  # as Keras clips it
-    return float((training if settings.class_weight == "none" else answer) @ surprise), float(validation @ surprise)
+    training, validation = (_shares(manifest, labels, split) for split in ("train", "val"))
+    is_balanced = settings.class_weight == "balanced"
+    answer = np.full(num_classes, 1 / num_classes) if is_balanced else training
+    answer = (1 - smoothing) * answer + smoothing / num_classes
+    compare = keras.losses.get(make_loss(settings, num_classes))
+    losses = np.asarray(compare(np.arange(num_classes), np.tile(answer.astype(np.float32), (num_classes, 1))))
+    return float((answer if is_balanced else training) @ losses), float(validation @ losses)
 
 
 def _shares(manifest: Manifest, labels: Sequence[str], split: Any) -> np.ndarray[Any, np.dtype[np.float64]]:

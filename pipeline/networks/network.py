@@ -11,8 +11,6 @@ from pipeline.networks.backbone import Backbone
 from pipeline.networks.backbones import BACKBONES
 from pipeline.networks.grey import take_grey
 from pipeline.networks.own.backbone import backbone_of, is_own
-from pipeline.networks.own.build import build_own
-from pipeline.networks.own.graph import PROBABILITIES
 from pipeline.networks.preprocessing import check_channels
 from pipeline.networks.weights import Weights, load_weights
 from pipeline.recipe.preprocessing_settings import Preprocessing
@@ -97,6 +95,8 @@ def build_classifier(settings: Model, weights: Weights, *, num_classes: int, cha
     """
     import keras
 
+    from pipeline.networks.own.graph import PROBABILITIES
+
     backbone = backbone_of(settings)
     if not backbone.takes(channels):
         grey = ", ".join(sorted(name for name, other in BACKBONES.items() if other.takes(channels)))
@@ -127,6 +127,8 @@ def _build_own(
     settings: Model, backbone: Backbone, weights: Weights, shape: tuple[int, int, int], num_classes: int
 ) -> Classifier:
     import keras
+
+    from pipeline.networks.own.build import build_own
 
     own = build_own(settings, shape, num_classes)
     parts = own.parts

@@ -124,9 +124,10 @@ def test_without_room_for_a_file_weights_stay_in_memory(
     tiny_models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A temporary folder that cannot be written costs memory and a warning, no version."""
+    shutil.copytree(tiny_models["plain"], tmp_path / "1")  # a version whose graph no other engine holds
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
     with caplog.at_level(logging.WARNING):
-        engine = load(tiny_models["plain"])
+        engine = load(tmp_path / "1")
     assert graph_of(engine)._weights is None
     assert "weights stay in memory, as they cannot be written to" in caplog.text
     check_answers(engine)

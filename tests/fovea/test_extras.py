@@ -54,7 +54,7 @@ def test_table_is_pyprojects() -> None:
         for distribution in distributions:
             installs.setdefault(normal_name(distribution), set()).add(module)
     extras = read_pyproject()["project"]["optional-dependencies"]
-    assert extras.keys() - MODULES.keys() == {"dev", "otel"}
+    assert extras.keys() - MODULES.keys() == {"dev", "int8", "otel"}
     for extra, modules in MODULES.items():
         required = [normal_name(requirement) for requirement in extras[extra]]
         assert len(required) == len(modules)
@@ -88,7 +88,8 @@ def test_missing_extra_is_answered_with_the_pip_command(name: str, tmp_path: Pat
 def test_commands_without_extras_work_without_any(argv: list[str], tmp_path: Path) -> None:
     """The base installation is enough for them."""
     done = run_without({module for modules in MODULES.values() for module in modules}, *argv, cwd=tmp_path)
-    assert (0, "") == (done.returncode, done.stderr)
+    notes = [line for line in done.stderr.splitlines() if argv != ["backbones"] or not line.startswith("All take grey")]
+    assert (0, []) == (done.returncode, notes)
 
 
 @pytest.mark.parametrize("argv", [["audit", "set"], ["prune", "--keep=1"]], ids=" ".join)

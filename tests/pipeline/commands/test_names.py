@@ -134,7 +134,7 @@ def test_run_and_verify_names_that_are_not_utf_8(tmp_path: Path, capsys: pytest.
     settings = [*network, "train.epochs=1", "train.fine_tune.epochs=0"]
 
     assert 0 == main(["run", str(folder), "--name=m", *places, *(f"--set={setting}" for setting in settings)])
-    assert 0 == main(["verify", "m", *places])
+    assert 0 == main(["verify", "m/1", *places])
 
     assert "verified: m/1" in capsys.readouterr().out
     contract = ModelStore(tmp_path / "models").read_contract("m", 1)

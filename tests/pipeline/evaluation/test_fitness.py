@@ -95,6 +95,15 @@ def test_lucky_image_of_a_rare_class_is_no_proof() -> None:
         (0.5, float("inf"), {}, True),
         (1.0985, 1.0985, {"label_smoothing": 0.1}, False),
         (1.0987, 1.0987, {"class_weight": "balanced"}, True),
+        (0.9, 0.9, {"loss": "categorical_hinge"}, False),
+        (1.25, 1.25, {"loss": "categorical_hinge"}, True),
+        (0.13, 0.13, {"loss": "categorical_focal_crossentropy"}, True),
+        (0.11, 0.11, {"loss": "categorical_focal_crossentropy", "class_weight": "balanced"}, False),
+        (0.3, 0.3, {"loss": "mean_squared_error"}, True),
+        (0.2, 0.2, {"loss": "mean_squared_error"}, False),
+        (0.7, 0.7, {"loss": "binary_crossentropy"}, True),
+        (1.2, 1.2, {"loss": "kl_divergence"}, True),
+        (1.0, 1.0, {"loss": "kl_divergence"}, False),
     ],
 )
 def test_loss_of_the_last_epoch_is_compared_with_a_constant_answers(

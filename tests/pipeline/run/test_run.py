@@ -88,6 +88,8 @@ def test_run_folder_records_everything(result: RunResult) -> None:
         "curves.csv",
         "best.weights.h5",
         "model.keras",
+        "network.png",
+        "network.svg",
         "predictions.csv",
         "wrong_labels.csv",
         "report.html",
