@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -161,10 +162,20 @@ def _validated(name: str, shipped: dict[str, Any], named: dict[str, Any], settin
     try:
         recipe = Recipe.model_validate(settings)
     except ValidationError as err:
-        raise RecipeError(_explain(err, name)) from err
+        raise RecipeError(_with_lines(_explain(err, name), _layer_lines(name, named))) from err
     recipe._shipped, recipe._named = shipped, named
     recipe.model._lines = _layer_lines(name, named)
     return recipe
+
+
+def _with_lines(message: str, lines: tuple[str, ...]) -> str:
+    """Return a message that names the line of a layer in place of its number, where the line is known."""
+
+    def place(found: re.Match[str]) -> str:
+        number = int(found[1])
+        return f"model.layers, {lines[number - 1] if number <= len(lines) else f'layer {number}'}:"
+
+    return re.sub(r"model\.layers, layer (\d+):", place, message)
 
 
 def _layer_lines(name: str, named: Mapping[str, Any]) -> tuple[str, ...]:

@@ -7,7 +7,10 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from pipeline.errors import RecipeError
+from pipeline.networks.own.keras_message import keras_message
 
 # They run code, read files, or need another layer or model.
 _REFUSED = {
@@ -17,12 +20,12 @@ _REFUSED = {
     "JaxLayer": "it runs code",
     "FlaxLayer": "it runs code",
     "InputLayer": "the input is model.input_size and data.color",
+    "Hashing": "its output is categories, not numbers",
     "StringLookup": "its input is text",
     "IntegerLookup": "its input is integers",
     "TextVectorization": "its input is text",
 }
 _OBJECTS = {"_regularizer": "regularizers", "_initializer": "initializers", "_constraint": "constraints"}
-_LONGEST = 300  # characters of a message
 
 
 def build_layers(
@@ -42,6 +45,8 @@ def build_layers(
     import keras
 
     images = x = keras.Input(shape)
+    pixels: Any = np.zeros((1, *shape), np.float32)
+    named: dict[str, str] = {}
     for i, (entry, place) in enumerate(zip(entries, places, strict=True)):
         ((name, settings),) = entry.items()
         where = f"model.layers, {place}: {name}"
@@ -49,7 +54,13 @@ def build_layers(
         is_last = i + 1 == len(entries)
         if is_last and isinstance(layer, keras.layers.Dense) and _activation(layer) == "softmax":
             _check_classes(layer.units, num_classes, where)
+        if layer.name in named:
+            raise RecipeError(
+                f"{where}: name: expected another than that of {named[layer.name]}. Received: {layer.name}"
+            )
+        named[layer.name] = place
         x = _apply(layer, x, where)
+        pixels = _run(layer, pixels, where)
     if not (isinstance(layer, keras.layers.Dense) and _activation(layer) == "softmax"):
         if len(x.shape) != 2:
             raise RecipeError(
@@ -75,7 +86,7 @@ def _make(name: str, settings: Mapping[str, Any], where: str) -> Any:
     except RecipeError:
         raise
     except Exception as err:  # Keras raises ValueError, TypeError, AttributeError and more
-        raise RecipeError(f"{where}: {_word(err)}") from err
+        raise RecipeError(f"{where}: {keras_message(err)}") from err
 
 
 def _find(name: str, where: str) -> Any:
@@ -134,11 +145,21 @@ def _apply(layer: Any, x: Any, where: str) -> Any:
     try:
         output = layer(x)
     except Exception as err:  # as above
-        raise RecipeError(f"{where} cannot follow, on an input of shape {_spell(x.shape)}: {_word(err)}") from err
+        raise RecipeError(
+            f"{where} cannot follow, on an input of shape {_spell(x.shape)}: {keras_message(err)}"
+        ) from err
     if not hasattr(output, "shape") or any(size is not None and size < 1 for size in output.shape[1:]):
         received = _spell(output.shape) if hasattr(output, "shape") else type(output).__name__
         raise RecipeError(f"{where} leaves nothing of an input of shape {_spell(x.shape)}. Received: {received}")
     return output
+
+
+def _run(layer: Any, values: Any, where: str) -> Any:
+    """Run a layer on numbers: Keras checks some settings there alone."""
+    try:
+        return layer(values)
+    except Exception as err:  # as above
+        raise RecipeError(f"{where} cannot be run: {keras_message(err)}") from err
 
 
 def _check_classes(units: int, num_classes: int, where: str) -> None:
@@ -155,8 +176,3 @@ def _activation(layer: Any) -> str:
 
 def _spell(shape: Any) -> str:
     return f"({', '.join('batch' if size is None else str(size) for size in shape)})"
-
-
-def _word(err: Exception) -> str:
-    message = " ".join(str(err).split())
-    return message if len(message) <= _LONGEST else f"{message[:_LONGEST]}..."

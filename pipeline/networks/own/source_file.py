@@ -14,9 +14,9 @@ from typing import Any
 
 from contract.regular import read_regular
 from pipeline.errors import RecipeError
+from pipeline.networks.own.keras_message import keras_message
 
 _MODULE = "fovea_own_network"
-_LONGEST = 300  # characters of a message
 
 
 class SourceFile:
@@ -92,13 +92,10 @@ class SourceFile:
         frames = traceback.extract_tb(err.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == str(self.path)]
         place = f" line {lines[-1]}" if lines else ""
-        message = " ".join(str(err).split())
-        if len(message) > _LONGEST:
-            message = f"{message[:_LONGEST]}..."
         hint = ""
         if isinstance(err, ModuleNotFoundError) and self.path.with_name(f"{err.name}.py").exists():
             hint = "; a network is one file: put the code of that one into it"
-        return f"model.backbone: {self.path.name}{place}: {type(err).__name__}: {message}{hint}"
+        return f"model.backbone: {self.path.name}{place}: {type(err).__name__}: {keras_message(err)}{hint}"
 
     def _nearest(self) -> str:
         try:

@@ -106,6 +106,10 @@ def test_list_may_end_with_the_layer_of_classes(tmp_path: Path) -> None:
         (7, "Lambda: {function: 'lambda x: x'}", "Lambda is not allowed: it runs code"),
         (7, "TFSMLayer: {filepath: x}", "TFSMLayer is not allowed"),
         (7, "Add", "Add cannot follow"),
+        (7, "Hashing: {num_bins: 3}", "Hashing is not allowed: its output is categories"),
+        (7, "Rescaling: {scale: x}", "Rescaling cannot be run: .*string"),
+        (7, "Discretization: {num_bins: 3}", "Discretization cannot be run: You need to .*bin_boundaries"),
+        (7, "Reshape: {target_shape: [5, 5]}", "Reshape cannot follow, [^\x1b]*target_shape=.5, 5.$"),
         (7, "Layer", "Layer: there is no layer of this name"),
         (9, "GlobalAveragePoolin2D", "GlobalAveragePoolin2D: .*did you mean GlobalAveragePooling2D?"),
         (10, "MaxPooling2D", "MaxPooling2D cannot follow"),
@@ -122,6 +126,25 @@ def test_mistakes_in_a_list_name_the_line(tmp_path: Path, line: int, text: str, 
     lines[line - 1] = f"    - {text}"
 
     with pytest.raises(RecipeError, match=f"net.yaml line {line}: {words}"):
+        from_yaml(tmp_path, "\n".join(lines))
+
+
+@pytest.mark.parametrize("entry", ["3", "{Conv2D: 3}", "{ReLU: , Flatten: }"])
+def test_entries_of_another_form_name_the_line(tmp_path: Path, entry: str) -> None:
+    """An entry that is no name with settings is refused with the line of the file."""
+    lines = STRAIGHT.splitlines()
+    lines[6] = f"    - {entry}"
+
+    with pytest.raises(RecipeError, match=r"model.layers, net.yaml line 7: expected a name"):
+        from_yaml(tmp_path, "\n".join(lines))
+
+
+def test_two_layers_of_one_name_are_refused(tmp_path: Path) -> None:
+    """The second one's line is named, and the first one's."""
+    lines = STRAIGHT.splitlines()
+    lines[6], lines[7] = "    - ReLU: {name: twin}", "    - ReLU: {name: twin}"
+
+    with pytest.raises(RecipeError, match=r"net.yaml line 8: ReLU: name: .* of net.yaml line 7. Received: twin"):
         from_yaml(tmp_path, "\n".join(lines))
 
 
