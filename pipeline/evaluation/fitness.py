@@ -23,6 +23,8 @@ def find_faults(
     labels: Sequence[str],
     curves: Sequence[Mapping[str, Any]],
     settings: Train,
+    *,
+    penalty: float = 0.0,
 ) -> list[str]:
     """Return why a network must not become live by itself, in words; nothing for one that beats chance.
 
@@ -32,10 +34,11 @@ def find_faults(
         labels: class names; position is the class index.
         curves: the record of each epoch, with loss and val_loss.
         settings: of the training, for the loss of a constant predictor.
+        penalty: of the network's weights (Keras's regularizers), which its losses include.
     """
     groups = [row.group for row in manifest.of("test")]
     found = [
-        _find_divergence(manifest, labels, curves, settings),
+        _find_divergence(curves, _constant_losses(manifest, labels, settings), penalty),
         _find_constant_answer(predictions, labels),
         find_chance(predictions, groups),
     ]
@@ -96,7 +99,7 @@ def _find_constant_answer(predictions: Predictions, labels: Sequence[str]) -> st
 
 
 def _find_divergence(
-    manifest: Manifest, labels: Sequence[str], curves: Sequence[Mapping[str, Any]], settings: Train
+    curves: Sequence[Mapping[str, Any]], constant_losses: tuple[float, float], penalty: float
 ) -> str | None:
     """Compare the losses of the last epoch with those of a predictor that gives every image the classes' shares."""
     if not curves:
@@ -106,7 +109,7 @@ def _find_divergence(
         row = broken[0]
         return f"the loss diverged: {row['loss']} in training and {row['val_loss']} in validation, epoch {row['epoch']}"
     loss, val_loss = curves[-1]["loss"], curves[-1]["val_loss"]
-    constant, val_constant = _constant_losses(manifest, labels, settings)
+    constant, val_constant = (value + penalty for value in constant_losses)
     if loss <= constant or val_loss <= val_constant:
         return None
     return (

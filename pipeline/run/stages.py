@@ -81,7 +81,8 @@ def measure_network(trained: Trained, images: Images, recipe: Recipe, folder: Pa
         warn(log, Weight.EVALUATION, "%s", warning)
     write_predictions(folder / "predictions.csv", _test_rows(images), evaluation.served, labels)
     predictions = Predictions(evaluation.served, evaluation.targets)
-    faults = find_faults(predictions, images.manifest, labels, trained.history.curves, recipe.train)
+    penalty = sum(float(loss) for loss in trained.classifier.model.losses)
+    faults = find_faults(predictions, images.manifest, labels, trained.history.curves, recipe.train, penalty=penalty)
     faults += describe_allowed(images.found.findings)
     novelty = fit_to_images(images.manifest, images.pixels)
     for warning in novelty.warnings if novelty else ():

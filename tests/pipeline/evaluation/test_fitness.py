@@ -124,3 +124,14 @@ def test_constant_answer_knows_the_shares_of_the_classes() -> None:
 
     assert any("a constant answer has 0.3251 and 0.3251" in f for f in faults(said, said, curves, training=training))
     assert [] == faults(said, said, curves, training=training, class_weight="balanced")
+
+
+def test_penalty_of_weights_is_no_divergence() -> None:
+    """Regularizers add to both losses of a network, and nothing to a constant answer's."""
+    said = [0, 1, 2] * 10
+    curves = [{"epoch": 1, "loss": 5.4, "val_loss": 5.5}]
+
+    assert [] == find_faults(answers(said, said), manifest(said), LABELS, curves, Train(), penalty=5.0)
+    assert any(
+        "diverged" in fault for fault in find_faults(answers(said, said), manifest(said), LABELS, curves, Train())
+    )
