@@ -24,6 +24,7 @@ FOLDS = 5  # a class needs as many groups: fewer would leave it out of some fold
 _REPEATS = 3  # different folds, whose predictions are averaged
 _MAX_DIMENSIONS = 256  # more are projected on their principal components
 _MIN_SKILL = 0.5  # of the way from guessing to perfect; predictions that are worse contradict right labels
+_MIN_VALIDATION = 10  # images that say something of the accuracy
 _TIE = 0.5  # the normalised margin of two equal probabilities
 _SEED = 1
 
@@ -56,7 +57,8 @@ class Found:
         looked_at: training and validation images of the classes that have enough groups.
         test_looked_at: test images of these classes.
         left_out: classes with fewer than FOLDS groups in training and validation.
-        accuracy: balanced accuracy of the out-of-fold predictions, against the given labels; None without any.
+        accuracy: balanced accuracy of the out-of-fold predictions, or of those of validation images where it is lower;
+            None without any.
         needed: the accuracy below which nothing is listed.
     """
 
@@ -93,6 +95,9 @@ def find_label_errors(rows: Sequence[ManifestRow], embeddings: NDArray[np.floati
     targets, values = np.searchsorted(kept, given), _reduce(embeddings, own)
     held_out, others = _predict(values[own], targets[own], groups[own], values[test])
     accuracy, needed = _balanced_accuracy(held_out, targets[own]), _MIN_SKILL + (1 - _MIN_SKILL) / len(kept)
+    validation = np.array([rows[i].split == "val" for i in own.tolist()], np.bool_)
+    if validation.sum() >= _MIN_VALIDATION:  # a network that learned its training images by heart knows only those
+        accuracy = min(accuracy, _balanced_accuracy(held_out[validation], targets[own][validation]))
     if accuracy < needed:
         return Found((), (), len(own), len(test), left_out, accuracy, needed)
     thresholds = confident_thresholds(held_out, targets[own])
@@ -142,8 +147,10 @@ def write_label_errors(path: Path, found: Found) -> None:
 
 
 def _balanced_accuracy(probabilities: Floats, targets: Integers) -> float:
+    """Return the mean recall of the classes that occur."""
     hits = np.bincount(targets, probabilities.argmax(axis=1) == targets, minlength=probabilities.shape[1])
-    return float((hits / np.bincount(targets, minlength=probabilities.shape[1])).mean())
+    totals = np.bincount(targets, minlength=probabilities.shape[1])
+    return float((hits[totals > 0] / totals[totals > 0]).mean())
 
 
 def _list_errors(

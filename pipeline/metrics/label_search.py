@@ -20,4 +20,4 @@ def describe_search(document: Mapping[str, Any]) -> str:
         return f"wrong labels were not looked for: the embeddings tell the classes apart too badly ({figures})"
     counts = f"{document['likely_wrong']} of {document['images']} training and validation images"
     tested = f" and {document['test_likely_wrong']} of {document['test_images']} test images"
-    return f"{counts}{tested if document['test_images'] else ''} are likely labelled wrong"
+    return f"{counts}{tested if document['test_images'] else ''} may be labelled wrong"

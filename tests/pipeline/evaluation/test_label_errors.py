@@ -202,3 +202,18 @@ def test_the_csv_reads_back_whatever_a_path_holds(tmp_path: Path) -> None:
         (row["split"], row["label"], row["suggested"], row["score"]) for row in read
     }
     assert "path,split,label,suggested,score\r\n" == (tmp_path / "none.csv").read_bytes().decode()
+
+
+def test_classes_learned_by_heart_are_not_looked_at() -> None:
+    """Embeddings that give the label of training images away, and nothing of validation images, judge no label."""
+    rng = np.random.default_rng(0)
+    given, is_train = rng.integers(0, 2, 200), np.arange(200) < 140
+    embeddings = rng.normal(size=(200, 16))
+    embeddings[is_train, 0] += 4 * given[is_train]
+    rows = [ManifestRow(str(i), "", "ab"[given[i]], str(i), "train" if is_train[i] else "val") for i in range(200)]
+
+    found = find_label_errors(rows, embeddings, ["a", "b"])
+
+    assert found.training == found.test == ()
+    assert found.accuracy is not None and found.needed is not None
+    assert found.accuracy < found.needed

@@ -75,7 +75,7 @@ def test_the_count_is_in_the_closing_lines(swapped: RunResult, capsys: pytest.Ca
     print_result(swapped)
 
     lines = capsys.readouterr().out.splitlines()
-    text = "3 of 48 training and validation images and 1 of 12 test images are likely labelled wrong"
+    text = "3 of 48 training and validation images and 1 of 12 test images may be labelled wrong"
     assert f"warning: {text}; see wrong_labels.csv and report.html." in lines
     assert f"labels: {text}" in lines
 
@@ -98,7 +98,7 @@ def test_the_report_shows_them_and_the_models_copy_does_not(swapped: RunResult) 
     copy = (swapped.directory / "assets.extra/report.html").read_text()
 
     for html in (own, copy):
-        assert "3 of 48 training and validation images, and 1 of 12 test images, are likely labelled wrong" in html
+        assert "3 of 48 training and validation images, and 1 of 12 test images, may be labelled wrong" in html
     section = own[own.index("<h2>Likely wrong labels</h2>") : own.index("<h2>Training</h2>")]
     assert 4 == section.count("data:image/jpeg")
     for path in SWAPPED:
