@@ -84,11 +84,13 @@ class Audit:
 class Checker:
     """Reads and hashes images, and decodes and measures those without kept facts; decoded ones stay in `pixels`.
 
-    A picture that is smaller than the input is measured in its own size: enlarging it tells nothing more.
+    A picture that is smaller than the input is measured in its own size: enlarging it tells nothing more. Its borders
+    and colours are measured where the audit is deep.
     """
 
     pixels: Pixels
     kept: FactStore | None
+    deep: bool
 
     def __call__(self, examples: Sequence[Example]) -> list[AuditedImage | Problem]:
         """Return each image measured, or the reason why it cannot be used."""
@@ -113,7 +115,10 @@ class Checker:
         decoded = decode_image(file, smaller)
         if smaller == spec:
             self.pixels.keep(path, decoded)
-        return {"quality": measure_quality(header, decoded), "facts": read_facts(file, header, decoded)}
+        return {
+            "quality": measure_quality(header, decoded),
+            "facts": read_facts(file, header, decoded if self.deep else None),
+        }
 
 
 def audit(dataset: Dataset, pixels: Pixels, data: Data, kept: FactStore | None = None) -> Audit:
@@ -128,10 +133,10 @@ def audit(dataset: Dataset, pixels: Pixels, data: Data, kept: FactStore | None =
     Raises:
         DatasetError: if the recipe's group rule does not match an image.
     """
-    results = list(_check_images(dataset, Checker(pixels, kept)))
+    deep = data.is_deep(len(dataset.examples))
+    results = list(_check_images(dataset, Checker(pixels, kept, deep)))
     images = tuple(item for item in results if isinstance(item, AuditedImage))
     problems = tuple(item for item in results if isinstance(item, Problem))
-    deep = data.is_deep(len(dataset.examples))
     near = tuple(find_near_pairs([image.quality for image in images], data.near_distance, deep=deep))
     findings = [*_find_problems(dataset, problems, data), *_find_in_images(dataset, images, near, pixels, data)]
     return Audit(images, problems, near, tuple(sorted(findings, key=lambda finding: finding.level)))

@@ -45,7 +45,7 @@ def _audit(arguments: argparse.Namespace) -> None:
     dataset = ingest(arguments.dataset, recipe.data)
     spec = input_spec(recipe)
     pixels = Pixels(dataset.source, spec, cache_bytes=0)
-    found = audit(dataset, pixels, recipe.data, open_facts(arguments.runs_dir, recipe, spec))
+    found = audit(dataset, pixels, recipe.data, open_facts(arguments.runs_dir, recipe, spec, len(dataset.examples)))
     folder = new_folder(arguments.runs_dir / name)
     write_audit(folder, dataset, found, pixels)
     print(audit_table(dataset, found))

@@ -94,15 +94,16 @@ def rim_cells() -> NDArray[np.bool_]:
 _RIM = rim_cells()
 
 
-def read_facts(file: bytes, header: ImageHeader, pixels: NDArray[np.uint8]) -> ImageFacts:
+def read_facts(file: bytes, header: ImageHeader, pixels: NDArray[np.uint8] | None) -> ImageFacts:
     """Read the facts of one image.
 
     Args:
         file: its bytes.
         header: of the file.
-        pixels: decoded, uint8, shape (height, width, channels), 1 or 3 channels.
+        pixels: decoded, uint8, shape (height, width, channels), 1 or 3 channels; None leaves the picture's facts empty.
     """
-    return ImageFacts(len(file), *_read_container(file, header), *_measure_picture(pixels))
+    container = _read_container(file, header)
+    return ImageFacts(len(file), *container, *(((), (), ()) if pixels is None else _measure_picture(pixels)))
 
 
 def _read_container(file: bytes, header: ImageHeader) -> tuple[int, str, int, str, tuple[str, ...], str, str, str, str]:

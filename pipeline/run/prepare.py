@@ -72,9 +72,10 @@ def input_spec(recipe: Recipe) -> InputSpec:
     return InputSpec(size, size, channels, color, resize=model.resize, fit=model.fit, crop_fraction=model.crop_fraction)
 
 
-def open_facts(runs_dir: Path, recipe: Recipe, spec: InputSpec) -> FactStore:
-    """Return the store of what audits of images have measured for one input."""
-    return FactStore(runs_dir / FOLDER, define_facts(spec), max_bytes=int(recipe.cache.max_gb * 1e9))
+def open_facts(runs_dir: Path, recipe: Recipe, spec: InputSpec, num_files: int) -> FactStore:
+    """Return the store of what audits of so many images have measured for one input."""
+    definition = define_facts(spec, deep=recipe.data.is_deep(num_files))
+    return FactStore(runs_dir / FOLDER, definition, max_bytes=int(recipe.cache.max_gb * 1e9))
 
 
 def prepare_images(dataset: Dataset, recipe: Recipe, spec: InputSpec, folder: Path) -> Images:
@@ -86,7 +87,7 @@ def prepare_images(dataset: Dataset, recipe: Recipe, spec: InputSpec, folder: Pa
     """
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
     pixels = Pixels(dataset.source, spec, cache_bytes=int(recipe.cache.memory_gb * 1e9))
-    found = audit(dataset, pixels, recipe.data, open_facts(folder.parent.parent, recipe, spec))
+    found = audit(dataset, pixels, recipe.data, open_facts(folder.parent.parent, recipe, spec, len(dataset.examples)))
     write_audit(folder, dataset, found, pixels)
     for finding in found.findings:
         if finding.level == "warning":
