@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -57,6 +57,14 @@ class Evidence:
     def validation(self) -> NDArray[np.bool_]:
         """True for validation images, shape (images,)."""
         return np.array([row.split == "val" for row in self.rows], np.bool_)
+
+    def without(self, paths: Collection[str]) -> NDArray[np.intp]:
+        """Return the positions of the images that are not among `paths`."""
+        return np.flatnonzero([row.path not in paths for row in self.rows])
+
+    def at(self, positions: NDArray[np.intp]) -> Evidence:
+        """Return the images at some positions."""
+        return Evidence(tuple(self.rows[i] for i in positions), self.targets[positions])
 
 
 @dataclass(frozen=True)
@@ -122,16 +130,13 @@ class Equivalence:
         )
 
 
-def choose_evidence(
-    manifest: Manifest, labels: Sequence[str], *, seed: int, without: frozenset[str] = frozenset()
-) -> Evidence:
+def choose_evidence(manifest: Manifest, labels: Sequence[str], *, seed: int) -> Evidence:
     """Choose validation images, and training images to fill them up, by seed.
 
     Args:
         manifest: of the run.
         labels: class ids in index order.
         seed: of the choice.
-        without: paths of training images that calibrated a precision or chose its layers.
 
     Returns:
         At most MAX_IMAGES.
@@ -139,7 +144,7 @@ def choose_evidence(
     rng = np.random.default_rng(seed)
     rows: list[ManifestRow] = []
     for split in ("val", "train"):
-        found = [row for row in manifest.of(split) if row.path not in without]
+        found = manifest.of(split)
         order = rng.permutation(len(found))[: MAX_IMAGES - len(rows)]
         rows += [found[i] for i in np.sort(order)]
     index = {label: i for i, label in enumerate(labels)}

@@ -7,7 +7,7 @@ strays. Later pipeline/publishing/verify_published.py compares with the probabil
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from contract.predictions import check_probabilities
 from engine.engine import Arrays, Engine, Runtime
 from engine.errors import EngineError, UnreadableError
 from engine.loading import load_engine, run_warmup_records
-from engine.precision import FLOAT32
+from engine.precision import FLOAT32, INT8
 from engine.runtime import find_runtimes, reference_runtime
 from pipeline.data.pixels import Pixels
 from pipeline.errors import VerificationError
@@ -129,13 +129,22 @@ class PrecisionJudge:
         evidence: the images.
         limits: what may change.
         allows: whether a precision may be served by default; others get no verdict.
+        calibration: paths of images that the int8 model was made by, which say nothing of it.
     """
 
-    def __init__(self, pixels: Pixels, evidence: Evidence, limits: Limits, allows: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        pixels: Pixels,
+        evidence: Evidence,
+        limits: Limits,
+        allows: Callable[[str], bool],
+        calibration: Collection[str] = (),
+    ) -> None:
         self._pixels = pixels
         self._evidence = evidence
         self._limits = limits
         self._allows = allows
+        self._calibration = frozenset(calibration)
         self._float32: dict[str, NDArray[np.float32]] = {}
         self.found: list[Equivalence] = []
 
@@ -153,8 +162,9 @@ class PrecisionJudge:
         if engine.precision == FLOAT32:
             self._float32[engine.name] = received
             return
-        expected = self._float32[engine.name]
-        self.found.append(judge(engine.name, engine.precision, self._evidence, expected, received, self._limits))
+        used = self._evidence.without(self._calibration if engine.precision == INT8 else ())
+        evidence, expected = self._evidence.at(used), self._float32[engine.name][used]
+        self.found.append(judge(engine.name, engine.precision, evidence, expected, received[used], self._limits))
 
 
 def predict(engine: Engine, images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -122,10 +122,12 @@ def _faster_precisions(images: Images, recipe: Recipe) -> FasterPrecisions:
     """Return how precisions beside float32 are made and judged; an int8 model only where it can be judged."""
     manifest, seed = images.manifest, recipe.train.seed
     calibration = choose_calibration(manifest, seed=seed) if _wants_int8(recipe) else []
-    evidence = choose_evidence(manifest, images.dataset.labels, seed=seed, without=frozenset(calibration))
+    evidence = choose_evidence(manifest, images.dataset.labels, seed=seed)
+    if len(evidence.without(calibration)) < MIN_IMAGES:
+        calibration = []
     limits = Limits(recipe.export.tolerance, recipe.evaluate.gate.metric, recipe.evaluate.gate.margin)
-    judge = PrecisionJudge(images.pixels, evidence, limits, recipe.export.allows)
-    return FasterPrecisions(judge, images.pixels, calibration if len(evidence.rows) >= MIN_IMAGES else [])
+    judge = PrecisionJudge(images.pixels, evidence, limits, recipe.export.allows, calibration)
+    return FasterPrecisions(judge, images.pixels, calibration)
 
 
 def _wants_int8(recipe: Recipe) -> bool:

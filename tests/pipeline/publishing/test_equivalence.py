@@ -158,13 +158,15 @@ def test_evidence_is_validation_first_then_training_by_seed() -> None:
     """Never test images, never those that calibrated; the same seed chooses the same."""
     rows = [*(row(i, "val") for i in range(300)), *(row(i, "train", "b") for i in range(4000)), row(0, "test")]
     manifest, without = Manifest(tuple(rows)), frozenset(f"train/{i:05}.png" for i in range(64))
-    found = choose_evidence(manifest, ["a", "b"], seed=1, without=without)
+    found = choose_evidence(manifest, ["a", "b"], seed=1)
     assert len(found.rows) == MAX_IMAGES
     assert int(found.validation.sum()) == 300
     assert found.targets.tolist() == [0] * 300 + [1] * 1700
-    assert not without & {chosen.path for chosen in found.rows}
-    assert found.rows == choose_evidence(manifest, ["a", "b"], seed=1, without=without).rows
-    assert found.rows != choose_evidence(manifest, ["a", "b"], seed=2, without=without).rows
+    assert found.rows == choose_evidence(manifest, ["a", "b"], seed=1).rows
+    assert found.rows != choose_evidence(manifest, ["a", "b"], seed=2).rows
+    others = found.at(found.without(without))
+    assert {chosen.path for chosen in others.rows} == {chosen.path for chosen in found.rows} - without
+    assert len(others.rows) == len(others.targets) < MAX_IMAGES
 
 
 def test_more_validation_images_than_needed_leave_no_training_images() -> None:
