@@ -26,7 +26,7 @@ class Graph:
     """A signature as an `openvino.Model`.
 
     Args:
-        model: may be compiled any number of times; whoever reshapes it does that to a clone.
+        model: may be compiled any number of times; only a clone of it may be reshaped.
         weights: the file that the model's weights are mapped from, which may have been removed; None if they are in
             memory.
     """

@@ -11,8 +11,7 @@ import json
 import logging
 import os
 import secrets
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, fields
 from functools import cache
@@ -27,6 +26,7 @@ from contract.model import InputSpec
 from contract.regular import read_regular
 from pipeline.data.image_quality import AuditedImage
 from pipeline.run_warnings import Weight, warn
+from pipeline.segments import list_segments
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,6 @@ _DEFINITION = 1  # counted up when facts of the same name and type are measured 
 _PACKAGES = ("pillow", "numpy", "pi-heif", "pydicom")  # whose versions may change pixels or facts
 _OWN = frozenset({"example", "sha256"})  # fields of an audited image that are no facts of its content
 _SEGMENT_IMAGES = 2000  # written at once, and lost by a kill
-_ABANDONED_S = 3600.0  # a file under a temporary name that old belongs to no running process
 
 
 class FactStore:
@@ -127,15 +126,13 @@ class FactStore:
 
     def _make_room(self, size: int) -> bool:
         """Delete the longest unused segments until `size` bytes more fit; return whether they do."""
-        files = sorted(_files(self._folder))
-        excess = sum(length for _, length, _ in files) + size - self._max_bytes
-        abandoned = time.time() - _ABANDONED_S
-        for changed, length, path in files:
+        total, free = list_segments(self._folder, ".jsonl", self._used)
+        excess = total + size - self._max_bytes
+        for length, path in free:
             if excess <= 0:
                 break
-            if path not in self._used and (path.suffix == ".jsonl" or changed < abandoned):
-                path.unlink(missing_ok=True)
-                excess -= length
+            path.unlink(missing_ok=True)
+            excess -= length
         return excess <= 0
 
 
@@ -184,13 +181,3 @@ def _version(package: str) -> str | None:
         return package_version(package)
     except PackageNotFoundError:
         return None
-
-
-def _files(folder: Path) -> Iterator[tuple[float, int, Path]]:
-    """Yield (time of last use, bytes, path) of every file."""
-    for path in folder.glob("*/*"):
-        try:
-            stat = path.stat()
-        except FileNotFoundError:
-            continue  # another run made room meanwhile
-        yield stat.st_mtime, stat.st_size, path

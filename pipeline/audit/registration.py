@@ -33,7 +33,7 @@ _FEWEST_BLOCKS = 4  # with detail, to tell anything
 
 @dataclass(frozen=True)
 class Alignment:
-    """How pairs were aligned.
+    """The alignments of pairs.
 
     Attributes:
         same: whether each pair shows the same, shape (pairs,).

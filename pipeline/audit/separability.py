@@ -38,7 +38,7 @@ class Feature:
 
 @dataclass(frozen=True)
 class Separation:
-    """How well facts tell the classes, or one class from the others.
+    """The accuracy by which facts tell the classes, or one class from the others.
 
     Attributes:
         accuracy: balanced accuracy on images of groups that the classifier has not seen.

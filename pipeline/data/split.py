@@ -52,7 +52,7 @@ class Manifest:
 
     @property
     def validates_on_test(self) -> bool:
-        """Whether the test images are the validation images too, so that they are no honest test."""
+        """True if the test images are the validation images too, so that they are no honest test."""
         return not any(row.split == "val" for row in self.rows)
 
     def of(self, split: Split) -> list[ManifestRow]:

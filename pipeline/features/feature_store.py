@@ -13,8 +13,7 @@ import io
 import logging
 import os
 import secrets
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,12 @@ from numpy.typing import NDArray
 
 from pipeline.errors import CacheError
 from pipeline.run_warnings import Weight, warn
+from pipeline.segments import list_segments
 
 log = logging.getLogger(__name__)
 
 FOLDER = Path(".cache") / "features"  # below the folder of runs
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_ABANDONED_S = 3600.0  # a file under a temporary name that old belongs to no running process
 
 
 class FeatureStore:
@@ -76,17 +75,11 @@ class FeatureStore:
         Returns:
             Whether they fit; if they do not, nothing is deleted.
         """
-        files = list(_files(self._folder))
-        excess = sum(size for _, size, _ in files) + self.size_of(count) - self._max_bytes
-        abandoned = time.time() - _ABANDONED_S
-        free = [
-            (changed, size, path)
-            for changed, size, path in files
-            if path not in self._used and (path.suffix == ".npy" or changed < abandoned)
-        ]
-        if excess > sum(size for _, size, _ in free):
+        total, free = list_segments(self._folder, ".npy", self._used)
+        excess = total + self.size_of(count) - self._max_bytes
+        if excess > sum(size for size, _ in free):
             return False
-        for _, size, path in sorted(free):
+        for size, path in free:
             if excess <= 0:
                 break
             path.unlink(missing_ok=True)
@@ -144,16 +137,6 @@ class FeatureStore:
             "Stored features are kept for the next run of the command; make room, or choose another --runs-dir, or "
             "--set cache.features=false"
         )
-
-
-def _files(folder: Path) -> Iterator[tuple[float, int, Path]]:
-    """Yield (time of last use, bytes, path) of every file."""
-    for path in folder.glob("*/*"):
-        try:
-            stat = path.stat()
-        except FileNotFoundError:
-            continue  # another run made room meanwhile
-        yield stat.st_mtime, stat.st_size, path
 
 
 def make_key(image_sha256: str, view: str) -> str:

@@ -81,16 +81,16 @@ class Backbone:
 
     @property
     def imagenet(self) -> bool:
-        """Whether ImageNet weights are published for it."""
+        """True if ImageNet weights are published for it."""
         return self.weights is not None
 
     @property
     def repeats_grey(self) -> bool:
-        """Whether it takes grey images by repeating their channel: ImageNet networks are made for three."""
+        """True if it takes grey images by repeating their channel: ImageNet networks are made for three."""
         return self.imagenet and self.build_on is not None
 
     def takes(self, channels: int) -> bool:
-        """Whether images may have so many channels."""
+        """Return whether images may have so many channels."""
         return channels == 3 or not self.imagenet or self.repeats_grey
 
     def preprocess(self, images: Any) -> Any:

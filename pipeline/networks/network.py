@@ -60,7 +60,7 @@ class Classifier:
 
     @property
     def embedding_dimension(self) -> int:
-        """How many numbers the pooled features of an image are."""
+        """The number of pooled features of an image."""
         return int(self.feature_map.shape[-1])
 
     @property

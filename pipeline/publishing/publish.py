@@ -67,21 +67,6 @@ class Artifact:
 
 
 @dataclass(frozen=True)
-class FasterPrecisions:
-    """The precisions beside float32 that a version may be served at.
-
-    Attributes:
-        judge: says which of them are equivalent to float32.
-        pixels: decodes the images.
-        calibration: paths of the training images by which the int8 model is made; none: no such model.
-    """
-
-    judge: PrecisionJudge
-    pixels: Pixels
-    calibration: Sequence[str]
-
-
-@dataclass(frozen=True)
 class TestImages:
     """Test images to verify an export with, and the Keras model's probabilities of them.
 
@@ -99,7 +84,7 @@ class TestImages:
 def publish(
     artifact: Artifact,
     expected: TestImages,
-    precisions: FasterPrecisions,
+    precisions: PrecisionJudge,
     contender: Contender,
     gatekeeper: Gatekeeper,
 ) -> Published:
@@ -108,7 +93,7 @@ def publish(
     Args:
         artifact: the classifier.
         expected: its test images with their probabilities.
-        precisions: what it may be served at beside float32.
+        precisions: judges what it may be served at beside float32, and has the images that an int8 model is made by.
         contender: its data for the gate.
         gatekeeper: decides whether the version becomes live; has the store.
 
@@ -121,9 +106,7 @@ def publish(
         export_saved_model(artifact.classifier, contract, directory)
         write_warmup_records(directory / WARMUP_FILE, build_warmup_requests(contract))
         _make_int8(directory, precisions)
-        verification = verify(
-            directory, contract, expected.pixels, expected.paths, expected.probabilities, precisions.judge
-        )
+        verification = verify(directory, contract, expected.pixels, expected.paths, expected.probabilities, precisions)
         if not verification.allows(INT8):
             remove_int8(directory)
         shutil.copyfile(artifact.report, directory / REPORT_FILE)
@@ -131,7 +114,7 @@ def publish(
         return Published(version, verification, outcome)
 
 
-def _make_int8(directory: Path, precisions: FasterPrecisions) -> None:
+def _make_int8(directory: Path, precisions: PrecisionJudge) -> None:
     """Make the int8 model; a version without one is published all the same."""
     if not precisions.calibration:
         return

@@ -7,7 +7,7 @@ strays. Later pipeline/publishing/verify_published.py compares with the probabil
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -129,7 +129,8 @@ class PrecisionJudge:
         evidence: the images.
         limits: what may change.
         allows: whether a precision may be served by default; others get no verdict.
-        calibration: paths of images that the int8 model was made by, which say nothing of it.
+        calibration: paths of the training images by which an int8 model is made, which say nothing of it; none: no such
+            model is made.
     """
 
     def __init__(
@@ -138,13 +139,13 @@ class PrecisionJudge:
         evidence: Evidence,
         limits: Limits,
         allows: Callable[[str], bool],
-        calibration: Collection[str] = (),
+        calibration: Sequence[str] = (),
     ) -> None:
-        self._pixels = pixels
+        self.pixels = pixels
         self._evidence = evidence
         self._limits = limits
         self._allows = allows
-        self._calibration = frozenset(calibration)
+        self.calibration = calibration
         self._float32: dict[str, NDArray[np.float32]] = {}
         self.found: list[Equivalence] = []
 
@@ -158,11 +159,11 @@ class PrecisionJudge:
                 self.found.append(too_few(engine.name, engine.precision, self._evidence))
             return
         paths = [row.path for row in self._evidence.rows]
-        received = np.concatenate(self._pixels.map(lambda images: predict(engine, images), paths))
+        received = np.concatenate(self.pixels.map(lambda images: predict(engine, images), paths))
         if engine.precision == FLOAT32:
             self._float32[engine.name] = received
             return
-        used = self._evidence.without(self._calibration if engine.precision == INT8 else ())
+        used = self._evidence.without(self.calibration if engine.precision == INT8 else ())
         evidence, expected = self._evidence.at(used), self._float32[engine.name][used]
         self.found.append(judge(engine.name, engine.precision, evidence, expected, received[used], self._limits))
 

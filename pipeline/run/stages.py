@@ -18,7 +18,7 @@ from pipeline.networks.network import Classifier
 from pipeline.networks.weights import Weights
 from pipeline.publishing.equivalence import MIN_IMAGES, Limits, choose_evidence
 from pipeline.publishing.gate import Contender, Gatekeeper
-from pipeline.publishing.publish import Artifact, FasterPrecisions, Published, TestImages, publish
+from pipeline.publishing.publish import Artifact, Published, TestImages, publish
 from pipeline.publishing.quantize import can_quantize, choose_calibration
 from pipeline.publishing.verify import PrecisionJudge
 from pipeline.recipe.recipe import Recipe
@@ -112,22 +112,21 @@ def publish_run(facts: RunFacts, report: Path, gatekeeper: Gatekeeper) -> Publis
     return publish(
         Artifact(facts.name, facts.trained.classifier, facts.contract(), report),
         TestImages(images.pixels, [row.path for row in _test_rows(images)], expected),
-        _faster_precisions(images, facts.recipe),
+        _precision_judge(images, facts.recipe),
         Contender(labels, images.manifest, facts.weights, source, expected, measured.faults),
         gatekeeper,
     )
 
 
-def _faster_precisions(images: Images, recipe: Recipe) -> FasterPrecisions:
-    """Return how precisions beside float32 are made and judged; an int8 model only where it can be judged."""
+def _precision_judge(images: Images, recipe: Recipe) -> PrecisionJudge:
+    """Return the judge of precisions beside float32; an int8 model only where it can be judged."""
     manifest, seed = images.manifest, recipe.train.seed
     calibration = choose_calibration(manifest, seed=seed) if _wants_int8(recipe) else []
     evidence = choose_evidence(manifest, images.dataset.labels, seed=seed)
     if len(evidence.without(calibration)) < MIN_IMAGES:
         calibration = []
     limits = Limits(recipe.export.tolerance, recipe.evaluate.gate.metric, recipe.evaluate.gate.margin)
-    judge = PrecisionJudge(images.pixels, evidence, limits, recipe.export.allows, calibration)
-    return FasterPrecisions(judge, images.pixels, calibration)
+    return PrecisionJudge(images.pixels, evidence, limits, recipe.export.allows, calibration)
 
 
 def _wants_int8(recipe: Recipe) -> bool:

@@ -27,7 +27,7 @@ def backbone_of(settings: Model) -> Backbone:
 
 
 def is_own(settings: Model) -> bool:
-    """Whether a recipe's network is the user's own."""
+    """Return whether a recipe's network is the user's own."""
     return settings.layers is not None or settings.own_file is not None
 
 
