@@ -30,11 +30,11 @@ def ask(client: TestClient, colour: str = "red", **params: Any) -> tuple[int, in
     return 200, body["model"]["version"], body["predictions"][0]["top"][0]["id"]
 
 
-def wait_for_label(client: TestClient, label: str, version: int) -> None:
-    """Wait until the gateway has read from the index that a label stands for a version."""
+def wait_for_label(client: TestClient, label: str, version: int, *, model: str = NAME) -> None:
+    """Wait until the gateway has read from the index that a model's label stands for a version."""
     deadline = time.monotonic() + 120
     accept = {"accept": "application/vnd.fovea+json"}
-    while client.get(f"/v1/models/{NAME}", headers=accept).json()["labels"].get(label) != version:
+    while client.get(f"/v1/models/{model}", headers=accept).json().get("labels", {}).get(label) != version:
         if time.monotonic() > deadline:
             raise TimeoutError(label)
         time.sleep(0.01)
@@ -135,6 +135,7 @@ def test_model_with_a_candidate_alone_answers_when_asked_for_it(
     """Whatever the route, a request that names no version is 404 with the command; the other model serves."""
     backend.versions["shapes", 1] = scripted("embedding")
     publish_empty(index, "shapes", live=False)
+    wait_for_label(client, "candidate", 1, model="shapes")
     red = {"content": encode("red"), "params": {"model": "shapes"}}
     tensor = {"name": "images", "shape": [1], "datatype": "BYTES", "data": [""]}
     refused = [
@@ -169,6 +170,7 @@ def test_model_with_a_candidate_alone_answers_when_asked_for_it(
     )
 
     index.promote("shapes")
+    wait_for_label(client, "live", 1, model="shapes")
     assert (200, 1, "red") == ask(client, model="shapes")
 
 
