@@ -30,9 +30,13 @@ LABELS = ("blue", "green", "red")
 NETWORKS = {
     "straight": ["model.backbone=MnistCNN", "model.input_size=28", "data.color=grey"],
     "residual": ["model.backbone=ResNet", "model.input_size=32"],
-    "branches": ["model.backbone=GoogLeNet", "model.input_size=32"],
-    "depthwise": ["model.backbone=MobileNetV2", "model.input_size=32"],
-    "nested": ["model.backbone=ConvNeXtTiny", "model.input_size=32"],
+    "branches": ["model.backbone=GoogLeNet", "model.input_size=32", "model.last_layer=concatenate_1"],
+    "depthwise": ["model.backbone=MobileNetV2", "model.input_size=32", "model.last_layer=block_4_add"],
+    "nested": [
+        "model.backbone=ConvNeXtTiny",
+        "model.input_size=32",
+        "model.last_layer=convnext_tiny_stage_1_block_0_identity",
+    ],
 }
 
 
