@@ -32,7 +32,7 @@ class ContractCache:
         if fetch is not None and fetch.done() and not fetch.cancelled() and fetch.exception() is None:
             return fetch.result()
         if fetch is None:
-            # Everybody's answer: it belongs to no request's log lines and spans, and has no request's deadline.
+            # Requests share this answer: it carries no request's log fields, span or deadline.
             fetch = asyncio.create_task(self._backend.describe(name, version), context=contextvars.Context())
             self._fetches[key] = fetch
             fetch.add_done_callback(lambda done: self._forget_failure(key, done))

@@ -146,7 +146,7 @@ class Batcher:
             self._last_wait.cancel()
             self._last_wait = None
         waiting, self._waiting = self._waiting, []
-        # Everybody's call: it belongs to no request's log lines and spans, and ends early only if all have left.
+        # Requests share this call: it carries no request's log fields or span, and is cancelled once all have left.
         call = asyncio.create_task(self._call(waiting), context=contextvars.Context())
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
