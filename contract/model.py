@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
+from contract.drift_baseline import DriftBaseline, read_drift_baseline
 from contract.errors import ContractError
 from contract.novelty import NoveltyCheck, read_novelty_check
 
@@ -146,6 +147,7 @@ class ModelContract:
         embedding_dimension: numbers in a vector of the `embed` signature, or None when there is none.
         operating_points: thresholds, possibly none.
         novelty: the check for images unlike the training images, or None.
+        drift_baseline: the answers on the test images, or None.
         sha256: "sha256:<hex>" over the canonical JSON; the contract hash in replies.
     """
 
@@ -159,6 +161,7 @@ class ModelContract:
     sha256: str
     novelty: NoveltyCheck | None = field(default=None, repr=False, compare=False)
     embedding_dimension: int | None = None
+    drift_baseline: DriftBaseline | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> ModelContract:
@@ -210,6 +213,7 @@ class ModelContract:
             sha256=_hash(document),
             novelty=read_novelty_check(document.get("baseline"), spec.channels),
             embedding_dimension=_read_dimension(document.get("embedding")),
+            drift_baseline=read_drift_baseline(document.get("drift_baseline")),
         )
 
     def to_json(self) -> str:

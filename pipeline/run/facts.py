@@ -8,7 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from contract.drift_baseline import DriftBaseline
 from contract.model import InputSpec, Label, ModelContract, build_document
+from contract.novelty import WARNING
 from pipeline.evaluation.evaluate import Evaluation, contract_points
 from pipeline.evaluation.novelty import FittedNoveltyCheck
 from pipeline.metrics.document import format_document
@@ -135,9 +139,25 @@ class RunFacts:
             tolerance=self.recipe.export.tolerance,
             operating_points=contract_points(evaluation.operating_points),
             baseline=novelty.document() if novelty else None,
+            drift_baseline=self._drift_baseline(),
             provenance=self._provenance(),
         )
         return ModelContract.from_document(document)
+
+    def _drift_baseline(self) -> dict[str, Any] | None:
+        """Return the served answers on the test images, as the contract holds them; None without test images."""
+        evaluation, novelty = self.measured.evaluation, self.measured.novelty
+        images, labels = len(evaluation.served), self.images.dataset.labels
+        if not images:
+            return None
+        counts = np.bincount(evaluation.served.argmax(axis=1), minlength=len(labels))
+        alarms = {WARNING: round(novelty.alarms / novelty.test, 6)} if novelty and novelty.test else {}
+        return DriftBaseline(
+            images,
+            {label: round(int(count) / images, 6) for label, count in zip(labels, counts, strict=True)},
+            round(float(evaluation.served.max(axis=1).mean(dtype=np.float64)), 6),
+            alarms,
+        ).document()
 
     def write(self, folder: Path, published: Published) -> None:
         """Write metrics.json."""

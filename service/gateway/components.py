@@ -24,6 +24,7 @@ from service.gateway.records.audit_log import AuditLog
 from service.gateway.records.feedback import FeedbackDesk
 from service.gateway.records.feedback_store import FeedbackStore
 from service.gateway.telemetry.metrics import Metrics
+from service.gateway.telemetry.model_gauges import StoreGauges, VersionGauges
 from service.gateway.telemetry.tracing import Tracing, carry_context
 
 
@@ -60,7 +61,9 @@ def build_components(settings: Settings) -> Components:
     catalog = build_catalog(settings, backend)
     contracts = ContractCache(backend)
     metrics = Metrics(None if tracing is None else tracing.tracer)
-    metrics.show_models(lambda: {(n, str(v), c.sha256): 1 for (n, v), c in contracts.known().items()})
+    metrics.show(VersionGauges(contracts.known, catalog.live))
+    if settings.models_dir is not None:
+        metrics.show(StoreGauges(settings.models_dir))
     admission = Admission(
         max_working=settings.max_concurrency,
         max_waiting=settings.max_queue,
@@ -107,7 +110,7 @@ def build_components(settings: Settings) -> Components:
         feedback=FeedbackDesk(
             _open_feedback(settings), catalog, contracts=contracts, decoder=decoder, max_pixels=settings.max_pixels
         ),
-        audit=_open_audit(settings),
+        audit=_open_audit(settings, metrics),
         tracing=tracing,
     )
 
@@ -120,10 +123,10 @@ def _open_feedback(settings: Settings) -> FeedbackStore | None:
     return store
 
 
-def _open_audit(settings: Settings) -> AuditLog | None:
+def _open_audit(settings: Settings, metrics: Metrics) -> AuditLog | None:
     if settings.audit_log is None:
         return None
-    audit = AuditLog(settings.audit_log, fsync=settings.audit_fsync == "always")
+    audit = AuditLog(settings.audit_log, fsync=settings.audit_fsync == "always", on_failure=metrics.count_audit_failure)
     audit.open()
     return audit
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from engine.errors import EngineError
 from service.modelserver.serving.scheduling import BatchRecord, ModelQueue
@@ -45,6 +45,7 @@ class Metrics:
         self._info = Gauge(
             _PREFIX + "model_info", "1: it is loaded", (*_VERSION, "engine", "precision", "streams", "max_batch"), **own
         )
+        ProcessCollector(registry=self.registry)
 
     @contextlib.contextmanager
     def call(self) -> Iterator[CallLabels]:

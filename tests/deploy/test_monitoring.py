@@ -121,9 +121,18 @@ def monitored(tmp_path: Path, store: ModelStore, start_modelserver: StartModelSe
 
 
 def dashboard_queries() -> dict[str, list[str]]:
-    """The queries of every panel, by its title."""
-    panels = json.loads(DASHBOARD.read_text())["panels"]
-    return {panel["title"]: [one["expr"] for one in panel["targets"]] for panel in panels if "targets" in panel}
+    """The queries of every panel and annotation, by its title, for all models and versions."""
+    document = json.loads(DASHBOARD.read_text())
+    queries = {panel["title"]: panel["targets"] for panel in document["panels"] if "targets" in panel}
+    queries |= {found["name"]: [found] for found in document["annotations"]["list"]}
+    variables = {"$" + found["name"]: found["allValue"] for found in document["templating"]["list"]}
+
+    def fill(query: str) -> str:
+        for name, value in {**variables, "$__rate_interval": "1m"}.items():
+            query = query.replace(name, value)
+        return query.removesuffix(" > 0")  # Grafana draws an annotation for each result; here 0 is one too
+
+    return {title: [fill(one["expr"]) for one in found] for title, found in queries.items()}
 
 
 @needs_prometheus
@@ -148,14 +157,19 @@ def test_every_alert_has_a_history_that_fires_it() -> None:
     assert set(shipped) == set(tried)
 
 
+def test_every_alert_has_a_runbook() -> None:
+    """Each `runbook_url` is a section of a page, by the anchor that Markdown makes of its heading."""
+    rules = (DEPLOY / "prometheus" / "alerts.yml").read_text()
+    linked = re.findall(r'runbook_url: "docs/runbooks.md#(\w+)"', rules)
+    headings = re.findall(r"^## (\w+)$", (ROOT / "docs" / "runbooks.md").read_text(), re.MULTILINE)
+    assert re.findall(r"- alert: (\w+)", rules) == headings
+    assert [heading.lower() for heading in headings] == linked
+
+
 @needs_prometheus
 def test_dashboard_shows_and_alerts_fire(monitored: Monitored) -> None:
     """Every query of the dashboard returns data while all is well; each fault then makes its alerts fire."""
-    queries = [
-        (title, query.replace("$__rate_interval", "1m"))
-        for title, found in dashboard_queries().items()
-        for query in found
-    ]
+    queries = [(title, query) for title, found in dashboard_queries().items() for query in found]
 
     def silent() -> list[tuple[str, str]]:
         assert predict(monitored.url, encode("red")).status_code == 200

@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.recipe.recipe import load_recipe
 from service.gateway.telemetry.metrics import Metrics
+from service.gateway.telemetry.model_gauges import StoreGauges, VersionGauges
 from tests.docs.blocks import DOCS, read_blocks
 from tests.docs.conftest import NewReader, write_image_set
 from tests.docs.reader import LANGUAGES, Reader
@@ -133,7 +134,8 @@ def test_table_of_metrics_is_the_gateways() -> None:
     """Every metric that the gateway has of its own, and none that it has not."""
     named = set(re.findall(r"`(fovea_\w+)`", (DOCS / "watch.md").read_text()))
     metrics = Metrics()
-    metrics.show_models(dict)
+    metrics.show(VersionGauges(dict, dict))
+    metrics.show(StoreGauges(DOCS))
     families = [family for family in metrics.registry.collect() if family.name.startswith("fovea_")]
 
     assert {f"{family.name}_total" if family.type == "counter" else family.name for family in families} == named

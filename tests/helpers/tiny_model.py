@@ -17,7 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.drift_baseline import DriftBaseline
 from contract.model import InputSpec, Label, ModelContract, build_document, canonical_json
+from contract.novelty import WARNING
 from contract.store import CONTRACT_FILE, WARMUP_FILE, ModelStore
 from engine.warmup import build_warmup_request, write_warmup_records
 
@@ -59,7 +61,17 @@ def build_contract(variant: Variant) -> ModelContract:
     labels = [Label(colour, colour.capitalize()) for colour in variant.labels]
     spec = InputSpec(height=variant.size, width=variant.size)
     fields = {"embedding": {"dimension": DIMENSION}} if variant.has_embeddings else {}
-    document = build_document(labels, spec, saliency="cam", temperature=1.0, tolerance=0.02, **fields)
+    shares = {colour: 1 / len(labels) for colour in variant.labels}
+    baseline = DriftBaseline(30, shares, mean_probability=0.9, warning_shares={WARNING: 0.1})
+    document = build_document(
+        labels,
+        spec,
+        saliency="cam",
+        temperature=1.0,
+        tolerance=0.02,
+        drift_baseline=baseline.document(),
+        **fields,
+    )
     return ModelContract.from_document(document)
 
 

@@ -75,6 +75,9 @@ class Catalog(Protocol):
     def unpromoted(self) -> Mapping[str, int]:
         """Return the models without a live version, and the candidate of each."""
 
+    def live(self) -> Mapping[str, int]:
+        """Return the live version of each model, as last read; from any thread."""
+
     def describe_nothing(self) -> str:
         """Return the next step, or the awaited event, while no model is served."""
 
@@ -128,6 +131,10 @@ class StoreCatalog:
         """Return the models without a live version, and the candidate of each."""
         self._read(self._poll_s)
         return self._unpromoted
+
+    def live(self) -> Mapping[str, int]:
+        """Return the live version of each model, as last read; from any thread."""
+        return {name: entry.live for name, entry in self._index.items() if entry.live is not None}
 
     def describe_nothing(self) -> str:
         """Return the next step, or the awaited event, while no model is served."""
@@ -224,6 +231,10 @@ class NamedCatalog:
     def unpromoted(self) -> Mapping[str, int]:
         """Return nothing: without a store, a version that is ready is live."""
         return {}
+
+    def live(self) -> Mapping[str, int]:
+        """Return the newest AVAILABLE version of each model, as last asked; from any thread."""
+        return {name: version for name, (_, version) in list(self._newest.items()) if version is not None}
 
     def describe_nothing(self) -> str:
         """Return the next step while no model is served."""

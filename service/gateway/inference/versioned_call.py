@@ -91,7 +91,7 @@ class VersionedCall:
         spec = served.contract.input
         with self._batcher.request(name, version if is_pinned else None, spec, signature) as batched:
             batches = await task.images.batches(spec)
-            with self._metrics.stage("model"):
+            with self._metrics.stage("model"), self._metrics.version(name, version):
                 replies = await self._call(served, batches, task, batched, is_pinned=is_pinned)
         answered = replies[0].version
         if answered != version:  # the images were prepared for another version than the model server chose

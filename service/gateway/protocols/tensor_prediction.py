@@ -186,7 +186,7 @@ class TensorPredictor:
         name, version, inputs = await self._prepare(context, request, choice, in_thread=in_thread)
         signature = request.signature or DEFAULT_SIGNATURE
         try:
-            with self._metrics.stage("model"):
+            with self._metrics.stage("model"), self._metrics.version(name, version):
                 outputs = await self._backend.run(
                     name, signature, version=version, inputs=inputs, deadline=context.deadline
                 )

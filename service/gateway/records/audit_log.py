@@ -35,11 +35,13 @@ class AuditLog:
     Args:
         path: the file; made if it is absent, readable by its owner only.
         fsync: whether an answer waits until its line is on the disk, not only with the operating system.
+        on_failure: called for each line that cannot be written.
     """
 
-    def __init__(self, path: Path, *, fsync: bool) -> None:
+    def __init__(self, path: Path, *, fsync: bool, on_failure: Callable[[], object] = lambda: None) -> None:
         self._path = path
         self._fsync = fsync
+        self._on_failure = on_failure
         self._handle = -1
         self._pending: list[tuple[dict[str, Any], Build, asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
@@ -95,6 +97,8 @@ class AuditLog:
                 # Every waiting caller gets the error.
                 (error,) = await asyncio.gather(asyncio.to_thread(self._append, entries), return_exceptions=True)
                 for _, _, written in batch:
+                    if error is not None:
+                        self._on_failure()
                     if not written.done():  # a client that left has cancelled it
                         written.set_result(None) if error is None else written.set_exception(error)
         finally:

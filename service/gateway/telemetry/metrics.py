@@ -7,8 +7,8 @@ of the served versions; nothing that a client sends becomes a label.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import (
@@ -23,18 +23,19 @@ from prometheus_client import (
 )
 
 from contract.predictions import Prediction
-from service.gateway.context.errors import RefusedImageError
-from service.gateway.telemetry.model_info import ModelInfo
+from service.gateway.context.errors import GatewayError, RefusedImageError
 from service.gateway.telemetry.tracing import start_span
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
+    from prometheus_client.registry import Collector
 
 # Otherwise each counter and histogram has a further gauge, the time of its first update.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _PROBABILITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0)
+_SHED_REASONS = ("queue_full", "too_many_bytes")
 _STAGES = (
     "Time of one stage of a prediction: read (the body), decode (to pixels), queue (for a place), model (the model "
     "server), encode (the reply)."
@@ -48,6 +49,10 @@ class Ranked(Protocol):
     def top(self) -> Sequence[Prediction]:
         """The most probable classes, best first."""
 
+    @property
+    def warnings(self) -> Sequence[str]:
+        """Codes of the warnings about the image."""
+
 
 class Metrics:
     """The gateway's counters, gauges and histograms; to be updated from the event loop only.
@@ -60,18 +65,44 @@ class Metrics:
         self._tracer = tracer
         self.registry = CollectorRegistry()
         registry = self.registry
-        by_class = ("model", "version", "label")
+        by_version = ("model", "version")
         self._requests = Counter("fovea_requests", "Requests answered.", ("route", "method", "code"), registry=registry)
         self._received = Counter("fovea_received_bytes", "Bytes of request bodies.", ("route",), registry=registry)
         self._sent = Counter("fovea_sent_bytes", "Bytes of reply bodies.", ("route",), registry=registry)
         self._shed = Counter(
             "fovea_shed", "Requests refused because there was too much to do.", ("reason",), registry=registry
         )
+        for reason in _SHED_REASONS:  # from 0 on: a rate needs two samples
+            self._shed.labels(reason)
         self._images = Counter(
             "fovea_images", 'Images, by outcome: "ok" or the error.', ("outcome",), registry=registry
         )
         self._predictions = Counter(
-            "fovea_predictions", "Images by the class that was found most probable.", by_class, registry=registry
+            "fovea_predictions",
+            "Images by the class that was found most probable.",
+            (*by_version, "label"),
+            registry=registry,
+        )
+        self._warnings = Counter(
+            "fovea_warnings", "Classified images with a warning.", (*by_version, "warning"), registry=registry
+        )
+        self._model_requests = Counter(
+            "fovea_model_requests",
+            'Requests that reached the model server, by version and outcome: "ok" or the error.',
+            (*by_version, "code"),
+            registry=registry,
+        )
+        self._model_seconds = Histogram(
+            "fovea_model_seconds",
+            "Time that a request waits for the model server, by the version that answers.",
+            by_version,
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._audit_failures = Counter(
+            "fovea_audit_log_failures",
+            "Requests that failed because the audit log cannot be written.",
+            registry=registry,
         )
         self._request_seconds = Histogram(
             "fovea_request_seconds",
@@ -84,7 +115,7 @@ class Metrics:
         self._confidence = Histogram(
             "fovea_confidence",
             "Probability of the class that was found most probable.",
-            ("model", "version"),
+            by_version,
             buckets=_PROBABILITIES,
             registry=registry,
         )
@@ -115,6 +146,27 @@ class Metrics:
         span = None if self._tracer is None else start_span(self._tracer, name)
         return Stage(self._stage_seconds.labels(name), span)
 
+    @contextmanager
+    def version(self, model: str, version: int) -> Iterator[None]:
+        """Time the model server's work for a request and count its outcome: a context manager.
+
+        Args:
+            model: name of a loaded model.
+            version: a version of it that the model server has, so that clients cannot make up label values.
+        """
+        start = time.perf_counter()
+        try:
+            yield
+        except GatewayError as err:
+            self._model_requests.labels(model, version, err.code).inc()
+            raise
+        self._model_requests.labels(model, version, "ok").inc()
+        self._model_seconds.labels(model, version).observe(time.perf_counter() - start)
+
+    def count_audit_failure(self) -> None:
+        """Count a request that failed because the audit log cannot be written."""
+        self._audit_failures.inc()
+
     def count_answer(self, model: str, version: int, *, entries: Sequence[Ranked | RefusedImageError]) -> None:
         """Count the images of one answer."""
         for entry in entries:
@@ -125,6 +177,8 @@ class Metrics:
                 self._images.labels("ok").inc()
                 self._predictions.labels(model, version, best.id).inc()
                 self._confidence.labels(model, version).observe(best.probability)
+                for warning in entry.warnings:
+                    self._warnings.labels(model, version, warning).inc()
 
     def count_images(self, entries: Sequence[object]) -> None:
         """Count the images of an answer that names no classes."""
@@ -137,14 +191,9 @@ class Metrics:
             if isinstance(entry, RefusedImageError):
                 self._images.labels(entry.code).inc()
 
-    def show_models(self, read: Callable[[], Mapping[tuple[str, ...], float]]) -> None:
-        """Show the loaded versions.
-
-        Args:
-            read: returns 1 for each (model, version, contract hash). Engine and precision are in the model server's
-                own metrics, by model and version; only the catalog knows them.
-        """
-        self.registry.register(ModelInfo(read))
+    def show(self, collector: Collector) -> None:
+        """Show gauges that are read when metrics are read."""
+        self.registry.register(collector)
 
     def set_ready(self, ready: bool) -> None:
         """Say whether the gateway is ready."""

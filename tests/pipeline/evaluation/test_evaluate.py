@@ -84,6 +84,20 @@ def test_reported_predictions_are_the_served_ones(result: RunResult) -> None:
     assert np.abs(reported - served(result)).max() < 1e-6
 
 
+def test_drift_baseline_in_the_contract_is_of_the_served_model(result: RunResult) -> None:
+    """Shares of classes and mean confidence are those of the SavedModel on the test images."""
+    baseline = ModelContract.from_json((result.directory / CONTRACT_FILE).read_text()).drift_baseline
+    probabilities = served(result)
+    classes = probabilities.argmax(axis=1).tolist()
+
+    assert baseline is not None
+    assert len(probabilities) == baseline.images
+    assert {c: classes.count(i) / len(classes) for i, c in enumerate(COLORS)} == pytest.approx(
+        baseline.class_shares, abs=1e-6
+    )
+    assert probabilities.max(axis=1).mean() == pytest.approx(baseline.mean_probability, abs=1e-5)
+
+
 def test_operating_points_in_the_contract_hold_for_the_served_model(result: RunResult) -> None:
     """Each point's rates are those of the SavedModel on the test images, at the contract's threshold."""
     contract = ModelContract.from_json((result.directory / CONTRACT_FILE).read_text())

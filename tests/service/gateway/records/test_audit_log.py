@@ -176,6 +176,7 @@ def test_full_disk_leaves_no_half_line(audited: TestClient, log: Path, monkeypat
     answered = audited.post("/v1/predict", content=encode("red"))
 
     assert (503, 200) == (refused.status_code, answered.status_code)
+    assert "fovea_audit_log_failures_total 1.0" in audited.get("/metrics").text
     assert log.read_bytes().startswith(before)
     assert 2 == len(lines(log))
 

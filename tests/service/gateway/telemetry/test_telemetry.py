@@ -5,21 +5,26 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shutil
 import sys
 import time
 from typing import Any
 
+import grpc
 import httpx2
+import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
+from contract.model import ModelContract
+from contract.novelty import STATISTICS, WARNING, NoveltyCheck
 from contract.store import ModelStore
 from service.key import main
 from service.logs import JsonFormatter, TextFormatter
 from tests.helpers.gateway_process import fetch
 from tests.helpers.pictures import encode
-from tests.helpers.scripted_backend import ScriptedBackend
+from tests.helpers.scripted_backend import ScriptedBackend, ScriptedVersion
 from tests.service.conftest import StartProcess
 from tests.service.gateway.conftest import StartGateway, wait_until_ready
 
@@ -50,6 +55,53 @@ def test_prediction_is_counted_in_every_way(client: TestClient) -> None:
     assert {1} == {values["fovea_stage_seconds_count", stage] for stage in ("read", "decode", "encode")}
 
 
+def test_failures_and_warnings_are_counted_by_version(
+    client: TestClient, backend: ScriptedBackend, start_gateway: StartGateway
+) -> None:
+    """Requests that no version answered count for none."""
+    version = backend.versions["colours", 1]
+    for fault in (None, grpc.StatusCode.RESOURCE_EXHAUSTED):
+        version.fault = fault
+        client.post("/v1/predict", content=encode("red"))
+        client.post("/v1/explain", content=encode("red"))
+    client.post("/v1/predict?version=2", content=encode("red"))
+    client.post("/v1/predict", content=b"no picture")
+    values = samples(client.get("/metrics").text)
+
+    counted = {key[1:]: value for key, value in values.items() if key[0] == "fovea_model_requests_total"}
+    assert {("ok", "colours", "1"): 2, ("overloaded", "colours", "1"): 2} == counted
+    assert 2 == values["fovea_model_seconds_count", "colours", "1"]
+
+
+def test_images_unlike_the_training_images_are_counted(
+    start_gateway: StartGateway, backend: ScriptedBackend, index: ModelStore
+) -> None:
+    """Their share is what drift shows in first."""
+    statistics = len(STATISTICS[3])
+    check = NoveltyCheck(np.zeros(statistics, np.float32), np.eye(statistics, dtype=np.float32), 1e-6)
+    document = {**backend.versions["colours", 1].contract.document, "baseline": check.document()}
+    backend.versions["colours", 1] = ScriptedVersion(ModelContract.from_document(document))
+    client = start_gateway(backend=backend.address, models_dir=index.root)
+    wait_until_ready(client)
+    client.post("/v1/predict", content=encode("red"))
+    values = samples(client.get("/metrics").text)
+
+    assert 1 == values["fovea_warnings_total", "colours", "1", WARNING]
+
+
+def test_baseline_of_drift_is_shown(client: TestClient, index: ModelStore) -> None:
+    """Answers on the test images, the live version, and the disk of the store."""
+    values = samples(client.get("/metrics").text)
+
+    shares = {key[1]: value for key, value in values.items() if key[0] == "fovea_baseline_class_share"}
+    assert dict.fromkeys(("blue", "green", "red"), pytest.approx(1 / 3)) == shares
+    assert pytest.approx(0.9) == values["fovea_baseline_confidence", "colours", "1"]
+    assert pytest.approx(0.1) == values["fovea_baseline_warning_share", "colours", "1", WARNING]
+    assert 1 == values["fovea_live_version", "colours"]
+    assert shutil.disk_usage(index.root).total == values["fovea_store_size_bytes",]
+    assert 0 < values["fovea_store_free_bytes",] <= values["fovea_store_size_bytes",]
+
+
 def test_clients_cannot_make_series(client: TestClient) -> None:
     """Models, versions, labels, paths and methods that do not exist leave no trace."""
     before = len(samples(client.get("/metrics").text))
@@ -61,7 +113,7 @@ def test_clients_cannot_make_series(client: TestClient) -> None:
     text = client.get("/metrics").text
 
     assert "nvented" not in text
-    assert "77" not in re.sub(r"(?m) [0-9.e+-]+$", "", text)
+    assert '"77' not in re.sub(r"(?m) [0-9.e+-]+$", "", text)
     assert len(samples(text)) - before < 120  # the routes' own: buckets, codes, bytes
 
 
