@@ -16,7 +16,7 @@ MEASURED := tests/contract tests/service
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve test test-fast test-all test-docker coverage lint format bench lock clean
+.PHONY: help venv demo serve test test-fast test-all test-docker coverage docs lint format bench lock clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1 #/p' Makefile | column -t -s '#'
@@ -45,6 +45,11 @@ coverage: venv  ## branch coverage of contract/ and service/ by their own tests,
 
 test-docker: venv  ## the tests of images and compose, on the Docker engine that DOCKER_HOST or the default socket reaches
 	$(PYTEST) -m docker
+
+docs: venv  ## the documentation site in build/site, with search; a broken link fails it
+	@test -x build/docs-venv/bin/mkdocs || { $(PY) -m venv build/docs-venv && \
+	  build/docs-venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/docs/requirements.lock; }
+	NO_MKDOCS_2_WARNING=1 build/docs-venv/bin/mkdocs build --strict --quiet --config-file deploy/docs/mkdocs.yml
 
 lint: venv  ## ruff, mypy, import-linter
 	$(VENV)/bin/ruff check

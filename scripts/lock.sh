@@ -10,12 +10,13 @@ cd "$(dirname "$0")/.."
 compile() {
     output=$1
     shift
-    uv pip compile pyproject.toml "$@" --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+    uv pip compile "$@" --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
         --no-strip-extras --quiet --output-file "$output"
     echo "$output: $(grep -c '==' "$output") packages"
 }
 
-compile requirements.lock --all-extras "$@"
-compile requirements-gateway.lock --extra gateway --constraint requirements.lock "$@"
-compile requirements-modelserver.lock --extra modelserver --constraint requirements.lock "$@"
-compile requirements-pipeline.lock --extra pipeline --extra int8 --extra tensorflow --constraint requirements.lock "$@"
+compile requirements.lock pyproject.toml --all-extras "$@"
+compile requirements-gateway.lock pyproject.toml --extra gateway --constraint requirements.lock "$@"
+compile requirements-modelserver.lock pyproject.toml --extra modelserver --constraint requirements.lock "$@"
+compile requirements-pipeline.lock pyproject.toml --extra pipeline --extra int8 --extra tensorflow --constraint requirements.lock "$@"
+compile deploy/docs/requirements.lock --group docs "$@"
