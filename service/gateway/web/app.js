@@ -6,10 +6,11 @@ import { Card } from "./card.js";
 import { Intake } from "./intake.js";
 import { Keys } from "./keys.js";
 import { Models } from "./models.js";
+import { Overview } from "./overview.js";
 import { Queue } from "./queue.js";
 import { Service } from "./service.js";
 import { saveTable } from "./table.js";
-import { count, describeFailure, percent, sentence, withCode } from "./words.js";
+import { count, describeFailure, describeWarning, percent, sentence, withCode } from "./words.js";
 
 const AT_ONCE = 2;
 const MAX_CARDS = 200;
@@ -22,13 +23,14 @@ const api = new Api(keys);
 const service = new Service(api);
 const models = new Models(api);
 const queue = new Queue(AT_ONCE);
+const overview = new Overview();
 const cards = new Set();
 
 /** Put new images first on the page, in their own order, and send them. */
 function addImages(files) {
   const room = Math.max(0, MAX_CARDS - cards.size);
   const added = files.slice(0, room).map(({ file, name }) => new Card(file, name));
-  part("cards").prepend(...added.map((card) => card.element));
+  overview.add(added);
   for (const card of added) addCard(card);
   showNote(
     files.length <= room
@@ -44,17 +46,21 @@ function addCard(card) {
   card.addEventListener("again", () => classifyLater(card));
   card.addEventListener("explain", () => queue.add(() => explain(card), { signal: card.signal, first: true }));
   card.addEventListener("remove", () => {
-    const next = card.element.nextElementSibling ?? card.element.previousElementSibling;
-    removeCard(card);
-    (next?.querySelector(".remove") ?? part("choose")).focus();
+    card.remove();
+    cards.delete(card);
+    showSummary();
+    overview.remove(card);
   });
   classifyLater(card);
 }
 
-function removeCard(card) {
-  card.remove();
-  cards.delete(card);
-  showSummary();
+/** Show the heat map of every image that has one, or hide them. */
+function toggleMaps() {
+  const opens = part("all-maps").getAttribute("aria-pressed") !== "true";
+  part("all-maps").setAttribute("aria-pressed", opens);
+  for (const card of cards) {
+    if (card.canExplain) card.openMap(opens);
+  }
 }
 
 function classifyLater(card) {
@@ -114,10 +120,12 @@ async function explain(card) {
 
 /** Tell screen readers. */
 function announce({ name, state, result, error }) {
-  part("announcer").textContent =
-    state === "done"
-      ? `${name}: most probable ${result.entry.top[0].label}, ${percent(result.entry.top[0].probability)}`
-      : `${name}: ${describeFailure(error)}`;
+  part("announcer").textContent = `${name}: ${state === "done" ? describeAnswer(result.entry) : describeFailure(error)}`;
+}
+
+function describeAnswer({ warnings, top: [best] }) {
+  const titles = warnings.map((code) => `${describeWarning(code).title}; `);
+  return `${titles.join("")}most probable ${best.label}, ${percent(best.probability)}`;
 }
 
 function showSummary() {
@@ -127,6 +135,8 @@ function showSummary() {
   part("results").hidden = cards.size === 0;
   document.body.classList.toggle("has-results", cards.size > 0);
   part("save").disabled = waiting === cards.size;
+  part("all-maps").hidden = [...cards].filter((card) => card.canExplain).length < 2;
+  if (cards.size === 0) part("all-maps").setAttribute("aria-pressed", "false");
   part("summary").textContent = [
     count(cards.size, "image"),
     waiting > 0 ? `${waiting} to go` : "",
@@ -178,8 +188,12 @@ keys.addEventListener("change", () => {
 part("forget-key").addEventListener("click", () => keys.forget());
 part("enter-key").addEventListener("click", () => keys.ask(keys.current));
 part("save").addEventListener("click", () => saveTable([...cards]));
+part("all-maps").addEventListener("click", toggleMaps);
 part("clear").addEventListener("click", () => {
-  for (const card of cards) removeCard(card);
+  for (const card of cards) card.remove();
+  cards.clear();
+  overview.clear();
+  showSummary();
   part("choose").focus();
 });
 part("forget-key").hidden = keys.current === null;

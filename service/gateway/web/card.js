@@ -1,7 +1,15 @@
 // One image on the page: its picture, what the model says of it, where the model looked, or why there is no answer.
 
 import { drawFile, paintHeat } from "./picture.js";
-import { describeDecision, describeFailure, describeRest, describeWarning, percent, sentence } from "./words.js";
+import {
+  describeDecision,
+  describeFailure,
+  describeRest,
+  describeWarning,
+  isDistrusted,
+  percent,
+  sentence,
+} from "./words.js";
 
 const FINAL = [400, 413, 415, 422]; // the same image would be refused again
 
@@ -33,7 +41,7 @@ export class Card extends EventTarget {
       this.#part("name").focus(); // the button is about to go
       this.dispatchEvent(new Event("again"));
     });
-    this.#part("explain").addEventListener("click", () => this.#startExplaining());
+    this.#part("explain").addEventListener("click", () => this.openMap(!this.isMapOpen));
     this.#part("heat-class").addEventListener("change", () => this.#askForMap());
     this.#part("strength").addEventListener("input", () => this.#blend());
     cards += 1;
@@ -60,9 +68,18 @@ export class Card extends EventTarget {
     return this.#part("heat-class").value;
   }
 
+  get isMapOpen() {
+    return this.#part("explain").getAttribute("aria-expanded") === "true";
+  }
+
+  /** Whether the version that answered draws heat maps. */
+  get canExplain() {
+    return this.state === "done" && !this.#part("explain").hidden;
+  }
+
   /** Return whether the heat map of a class is still wanted: it may have been hidden, or another class chosen. */
   wantsMap(classId) {
-    return this.#part("explain").getAttribute("aria-expanded") === "true" && this.chosenClass === classId;
+    return this.isMapOpen && this.chosenClass === classId;
   }
 
   /** Wait until the picture is drawn; returns whether this browser can show it. */
@@ -100,7 +117,8 @@ export class Card extends EventTarget {
     this.result = { model: reply.model, entry, contract, requestId: reply.request_id };
     const [best] = entry.top;
     this.#part("top-label").textContent = best.label;
-    this.#part("warnings").replaceChildren(...entry.warnings.map((code) => textElement("li", describeWarning(code))));
+    this.#element.dataset.distrusted = isDistrusted(entry);
+    this.#part("warnings").replaceChildren(...entry.warnings.map(warning));
     this.#part("decision").replaceChildren(...(entry.decision ?? []).map(decision));
     this.#part("bars").replaceChildren(...entry.top.map(bar));
     const numRest = contract === null ? 0 : contract.labels.length - entry.top.length;
@@ -147,6 +165,25 @@ export class Card extends EventTarget {
     this.#showHeatTools();
   }
 
+  /** Draw the picture, and the heat map over it, as large as a canvas allows. */
+  paintThumbnail(canvas) {
+    const context = canvas.getContext("2d");
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    const picture = this.#part("picture");
+    if (picture.hidden || (this.#size === null && !this.isMapOpen)) return;
+    const scale = Math.min(canvas.width / picture.width, canvas.height / picture.height);
+    const [width, height] = [picture.width * scale, picture.height * scale];
+    const area = [(canvas.width - width) / 2, (canvas.height - height) / 2, width, height];
+    const heat = this.#part("heat");
+    context.filter = heat.hidden ? "none" : "grayscale(100%)";
+    context.drawImage(picture, ...area);
+    context.filter = "none";
+    if (heat.hidden) return;
+    context.globalAlpha = 0.7;
+    context.drawImage(heat, ...area);
+    context.globalAlpha = 1;
+  }
+
   /** Say why there is no map. */
   showMapError(error) {
     this.#element.removeAttribute("aria-busy");
@@ -159,8 +196,9 @@ export class Card extends EventTarget {
     this.#showPicture();
   }
 
-  #startExplaining() {
-    const opens = this.#part("explain").getAttribute("aria-expanded") !== "true";
+  /** Ask for the heat map, or hide it. */
+  openMap(opens) {
+    if (opens === this.isMapOpen) return;
     this.#part("explain").setAttribute("aria-expanded", opens);
     this.#part("explain").textContent = opens ? "Hide heat map" : "Show heat map";
     if (opens) this.#askForMap();
@@ -174,12 +212,14 @@ export class Card extends EventTarget {
   #showPicture() {
     this.#part("picture").hidden = this.#size === null;
     this.#part("no-picture").hidden = this.#size !== null;
+    this.dispatchEvent(new Event("picture"));
   }
 
   #showHeatTools() {
     this.#element.removeAttribute("aria-busy");
     this.#part("heat-error").hidden = true;
     this.#part("heat-tools").hidden = false;
+    this.dispatchEvent(new Event("picture"));
   }
 
   #askForMap() {
@@ -225,6 +265,13 @@ function bar({ label, probability }) {
   value.value = probability;
   value.title = String(probability);
   item.append(textElement("span", label), value, track);
+  return item;
+}
+
+function warning(code) {
+  const { title, text } = describeWarning(code);
+  const item = document.createElement("li");
+  item.append(textElement("strong", title), textElement("span", text));
   return item;
 }
 

@@ -1,8 +1,11 @@
 // What the page says, in words: warnings, failures, numbers.
 
+const UNLIKE = "unlike_training_images";
 const WARNINGS = {
-  unlike_training_images:
-    "This picture is unlike the images that the model was trained on. Its answer says nothing about such a picture.",
+  [UNLIKE]: {
+    title: "Unlike the training images",
+    text: "This picture is unlike the images that the model was trained on. Its answer says nothing about such a picture.",
+  },
 };
 
 const FAILURES = {
@@ -39,9 +42,15 @@ const BY_STATUS = {
   504: "The model took too long",
 };
 
-/** Return a warning's code as a sentence; one that this page does not know is shown as it is. */
+/** Return a warning's title and sentence; a code that this page does not know is shown as it is. */
 export function describeWarning(code) {
-  return WARNINGS[code] ?? `Warning of the service: ${String(code).replaceAll("_", " ")}.`;
+  const words = String(code).replaceAll("_", " ");
+  return WARNINGS[code] ?? { title: "Warning", text: `Warning of the service: ${words}.` };
+}
+
+/** Return whether an answer's class and probabilities say nothing about its image. */
+export function isDistrusted({ warnings }) {
+  return warnings.includes(UNLIKE);
 }
 
 /** Return the title of a failure. */

@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, expect
 
 from contract.model import ModelContract
 from contract.novelty import NoveltyCheck
@@ -248,7 +248,34 @@ def test_labels_decisions_and_warnings_are_text(
         )
     )
     expect(card.locator(".warnings li")).to_contain_text("unlike the images that the model was trained on")
+    # The warning is the headline: it stands above the class, in the largest type, and the answer is grey.
+    warning, answer = card.locator(".warnings strong"), card.locator(".top-label")
+    expect(warning).to_have_text("Unlike the training images")
+    assert vertical_place(warning) < vertical_place(answer)
+    sizes = [font_size(card.locator(place).first) for place in (".top-label", ".bars data", ".bars span")]
+    assert font_size(warning) > 1.4 * max(sizes)
+    assert [color_of(answer)] == [color_of(place) for place in card.locator(".bars li").all()[:1]]
+    red, green, blue, *_ = card.locator(".track span").first.evaluate(CHANNELS)
+    assert max(red, green, blue) - min(red, green, blue) < 40
     expect(visitor.page.locator("#about-list")).to_contain_text(hostile)
+
+
+CHANNELS = "(e) => getComputedStyle(e).backgroundColor.match(/[0-9.]+/g).map(Number)"
+
+
+def font_size(place: Locator) -> float:
+    """Return the size of an element's type in CSS pixels."""
+    return float(place.evaluate("(e) => parseFloat(getComputedStyle(e).fontSize)"))
+
+
+def color_of(place: Locator) -> str:
+    """Return the colour of an element's type."""
+    return str(place.evaluate("(e) => getComputedStyle(e).color"))
+
+
+def vertical_place(place: Locator) -> float:
+    """Return the distance of an element from the top of the window."""
+    return float(place.evaluate("(e) => e.getBoundingClientRect().top"))
 
 
 def test_no_more_than_two_images_are_sent_at_once(running: Scripted, open_page: OpenPage) -> None:
