@@ -184,6 +184,6 @@ class RunFacts:
             "dataset_sha256": self.images.manifest.sha256,
             "backbone": backbone_of(self.recipe.model).name,
             "keras_model_sha256": hashlib.sha256(self.trained.file.read_bytes()).hexdigest(),
-            "metrics": {key: test[key] for key in ("images", *metric_names("contract"))},
+            "metrics": {key: test[key] for key in ("images", "accuracy_interval", *metric_names("contract"))},
             **({} if source is None else {"network_sha256": source}),
         }

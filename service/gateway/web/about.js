@@ -3,35 +3,46 @@
 import { list, percent } from "./words.js";
 
 /** Show a contract's facts, or nothing. */
-export function showAbout(name, contract) {
+export function showAbout(name, contract, hash) {
   const place = document.getElementById("about");
   place.hidden = contract === null;
   if (contract === null) return;
-  const entries = facts(contract).filter(([, value]) => value);
-  const rows = entries.map(([term, value]) => {
-    const [pair, dt, dd] = ["div", "dt", "dd"].map((name) => document.createElement(name));
-    dt.textContent = term;
-    dd.textContent = value;
-    pair.append(dt, dd);
-    return pair;
-  });
-  document.getElementById("about-list").replaceChildren(...rows);
+  document.getElementById("about-list").replaceChildren(...pairs(facts(contract)));
+  document.getElementById("about-details").replaceChildren(...pairs(details(contract, hash)));
   place.querySelector("summary").textContent = `About ${name}`;
 }
 
-function facts({ labels, input, provenance, operating_points: points, saliency }) {
-  const { metrics, created, dataset, backbone } = provenance ?? {}; // an imported model has less to tell
-  const color = input.color === "grey" ? "grey" : "colour";
+function pairs(entries) {
+  return entries
+    .filter(([, value]) => value)
+    .map(([term, value]) => {
+      const [pair, dt, dd] = ["div", "dt", "dd"].map((name) => document.createElement(name));
+      dt.textContent = term;
+      dd.textContent = value;
+      pair.append(dt, dd);
+      return pair;
+    });
+}
+
+function facts({ labels, provenance, operating_points: points, saliency }) {
+  const { metrics, created, dataset } = provenance ?? {}; // an imported model has less to tell
   return [
     ["Classes", labels.length > 12 ? String(labels.length) : list(labels.map((label) => label.name))],
     ["Trained on", dataset],
     ["Accuracy", measured(metrics ?? {})],
     ["Other metrics", others(metrics ?? {})],
-    ["Network", backbone],
-    ["Sees", `${input.width} × ${input.height} pixels in ${color}`],
     ["Thresholds", list((points ?? []).map(({ label, threshold }) => `${label} from ${percent(threshold)}`))],
     ["Heat maps", saliency ? "" : "none"],
     ["Made", created ? new Date(created).toLocaleDateString(undefined, { dateStyle: "long" }) : ""],
+  ];
+}
+
+function details({ input, provenance }, hash) {
+  const color = input.color === "grey" ? "grey" : "colour";
+  return [
+    ["Network", provenance?.backbone],
+    ["Sees", `${input.width} × ${input.height} pixels in ${color}`],
+    ["Contract", hash],
   ];
 }
 
@@ -40,7 +51,9 @@ function others({ accuracy, images, ...metrics }) {
   return numbers.map(([name, value]) => `${name.replaceAll("_", " ")} ${value.toFixed(3)}`).join(", ");
 }
 
-function measured({ accuracy, images }) {
+/** Return the accuracy with the test images and, where the contract has it, the 95 % interval. */
+function measured({ accuracy, images, accuracy_interval: interval }) {
   if (typeof accuracy !== "number") return "";
-  return `${percent(accuracy)}${images ? ` of ${images} test images` : ""}`;
+  const range = Array.isArray(interval) ? `, 95 % interval ${interval.map(percent).join(" to ")}` : "";
+  return `${percent(accuracy)}${images ? ` of ${images} test images` : ""}${range}`;
 }

@@ -27,10 +27,14 @@ export class Api {
     return { ready: reply.ok, body: await reply.json() };
   }
 
-  /** Return a model's description, as /v1/models/{model} has it; throws a ServiceError of status 401 without a key. */
-  async describe(model) {
+  /**
+   * Return a model's description, of the live version or of that with a role; throws a ServiceError of status 401
+   * without a key.
+   */
+  async describe(model, role = "live") {
     const accept = "application/vnd.fovea+json"; // by default it is TensorFlow Serving's status alone
-    const reply = await this.#send(`v1/models/${encodeURIComponent(model)}`, { accept });
+    const path = role === "live" ? "" : `/labels/${role}`;
+    const reply = await this.#send(`v1/models/${encodeURIComponent(model)}${path}`, { accept });
     if (!reply.ok) throw await errorOf(reply);
     return reply.json();
   }

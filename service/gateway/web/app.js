@@ -45,6 +45,7 @@ function addCard(card) {
   card.addEventListener("state", showSummary);
   card.addEventListener("again", () => classifyLater(card));
   card.addEventListener("explain", () => queue.add(() => explain(card), { signal: card.signal, first: true }));
+  card.addEventListener("compare", () => queue.add(() => compare(card), { signal: card.signal, first: true }));
   card.addEventListener("remove", () => {
     card.remove();
     cards.delete(card);
@@ -71,11 +72,13 @@ function classifyLater(card) {
 async function classify(card) {
   const query = {};
   if (models.chosen !== null) query.model = models.chosen;
+  if (models.role !== "live") query.label = models.role;
   if (models.contract !== null) query.top = Math.min(MAX_CLASSES, models.contract.labels.length);
   card.showSending();
   try {
     const reply = await predict(card, query);
     card.showResult(reply, models.contractOf(reply.model));
+    card.offerComparison(models.rolesOf(reply.model.name).length > 1);
     announce(card);
   } catch (error) {
     if (card.signal.aborted) return;
@@ -116,6 +119,23 @@ async function explain(card) {
   } catch (error) {
     if (!card.signal.aborted && card.wantsMap(classId)) card.showMapError(error);
   }
+}
+
+/** Ask each version of the card's model, one after the other. */
+async function compare(card) {
+  const { name } = card.result.model;
+  card.showComparing();
+  const answers = [];
+  for (const { role, version } of models.rolesOf(name)) {
+    try {
+      const reply = await api.predict(card.file, { model: name, version, top: 1 }, { signal: card.signal });
+      answers.push({ role, version, reply });
+    } catch (error) {
+      if (card.signal.aborted) return;
+      answers.push({ role, version, error });
+    }
+  }
+  card.showComparison(answers);
 }
 
 /** Tell screen readers. */
@@ -170,7 +190,10 @@ function showService() {
 
 function showModel() {
   hide(part("key-needed"), !models.keyNeeded);
-  showAbout(models.chosen, models.contract);
+  showAbout(models.chosen, models.contract, models.hash);
+  for (const card of cards) {
+    if (card.state === "done") card.offerComparison(models.rolesOf(card.result.model.name).length > 1);
+  }
 }
 
 /** Hide or show an element; a keyboard that was in it goes on at the page's first control. */
@@ -180,6 +203,7 @@ function hide(element, hidden) {
 }
 
 service.addEventListener("change", showService);
+service.addEventListener("asked", () => models.refresh());
 models.addEventListener("change", showModel);
 keys.addEventListener("change", () => {
   hide(part("forget-key"), keys.current === null);

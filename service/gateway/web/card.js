@@ -1,5 +1,6 @@
 // One image on the page: its picture, what the model says of it, where the model looked, or why there is no answer.
 
+import { showComparison } from "./comparison.js";
 import { drawFile, paintHeat } from "./picture.js";
 import {
   describeDecision,
@@ -43,6 +44,7 @@ export class Card extends EventTarget {
     });
     this.#part("explain").addEventListener("click", () => this.openMap(!this.isMapOpen));
     this.#part("heat-class").addEventListener("change", () => this.#askForMap());
+    this.#part("compare").addEventListener("click", () => this.dispatchEvent(new Event("compare")));
     this.#part("strength").addEventListener("input", () => this.#blend());
     cards += 1;
     this.#link("class-label", "heat-class");
@@ -124,12 +126,31 @@ export class Card extends EventTarget {
     const numRest = contract === null ? 0 : contract.labels.length - entry.top.length;
     this.#part("more-classes").hidden = numRest === 0;
     this.#part("more-classes").textContent = describeRest(numRest);
-    const { name, version, contract: hash } = reply.model;
-    this.#part("origin").textContent = `Model ${name}, version ${version}, contract ${hash.replace("sha256:", "").slice(0, 8)}`;
-    this.#part("origin").title = hash;
+    const { name, version } = reply.model;
+    this.#part("origin").textContent = `Model ${name}, version ${version}`;
     this.#part("heat-class").replaceChildren(...entry.top.map(({ id, label }) => new Option(label, id)));
     this.#part("explain").hidden = contract !== null && !contract.saliency;
     this.#become("done");
+  }
+
+  /** Offer the comparison of versions where there are several. */
+  offerComparison(several) {
+    this.#part("compare").hidden = !several;
+  }
+
+  /** Show that versions are asked. */
+  showComparing() {
+    this.#part("compare").disabled = true;
+    this.#part("compare-state").hidden = false;
+    this.#part("compare-state").textContent = "Asking each version";
+  }
+
+  /** Show each version's answer; see comparison.js. */
+  showComparison(answers) {
+    this.#part("compare").disabled = false;
+    this.#part("compare-state").hidden = true;
+    this.#part("versions").hidden = false;
+    showComparison(this.#part("versions-rows"), answers);
   }
 
   /** Show why there is no answer. */

@@ -32,6 +32,7 @@ export class Service extends EventTarget {
     } catch {
       this.#become({ state: "unreachable", code: "", message: "", models: {} });
     }
+    this.dispatchEvent(new Event("asked"));
     clearTimeout(this.#timer);
     if (!document.hidden) this.#timer = setTimeout(() => this.refresh(), this.state === "ready" ? READY_MS : WAITING_MS);
   }

@@ -291,3 +291,41 @@ def test_no_more_than_two_images_are_sent_at_once(running: Scripted, open_page: 
         visitor.expect_answer(f"{i}.png", "Red")
 
     assert 4 == len([request for request in visitor.requests if "/v1/predict" in request.url])
+
+
+def test_versions_are_chosen_and_compared_on_one_picture(
+    start_process: StartProcess, backend: ScriptedBackend, index: ModelStore, open_page: OpenPage
+) -> None:
+    """The candidate answers when it is chosen; a card asks each version, and marks another class."""
+    document = dict(backend.versions["colours", 1].contract.document)
+    document["provenance"] = {"metrics": {"accuracy": 0.9, "accuracy_interval": [0.85, 0.94], "images": 120}}
+    document["input"] = {**document["input"], "width": 8}
+    always_green = np.array([[0.1, 0.8, 0.1]], np.float32)
+    backend.versions["colours", 2] = ScriptedVersion(
+        ModelContract.from_document(document), answer=lambda images: always_green.repeat(len(images), 0)
+    )
+    publish_empty(index, live=False)
+    arguments = ["gateway", f"--models-dir={index.root}", f"--backend={backend.address}", "--port=0"]
+    visitor = open_page(start_process(*arguments).wait_for_url())
+    page = visitor.page
+    expect(page.get_by_label("Version", exact=True).locator("option")).to_have_text(
+        ["live, version 1", "candidate, version 2"]
+    )
+    page.get_by_label("Version", exact=True).select_option("candidate")
+    about = page.locator("#about-list")
+    expect(about).to_contain_text("90.0 % of 120 test images, 95 % interval 85.0 % to 94.0 %")
+    expect(about).not_to_contain_text("pixels")
+    expect(page.locator("#about-details")).to_be_hidden()
+    page.locator("#about .more summary").click()
+    expect(page.locator("#about-details")).to_contain_text("8 × 16 pixels in colour")
+    expect(page.locator("#about-details")).to_contain_text("sha256:")
+    visitor.choose([("eye.png", encode("blue"))])
+    card = visitor.expect_answer("eye.png", "Green")
+    expect(card.locator(".origin")).to_have_text("Model colours, version 2")
+
+    card.get_by_role("button", name="Compare versions").click()
+    rows = card.locator(".versions-rows tr")
+    expect(rows).to_have_count(2)
+    expect(rows.locator("th")).to_have_text(["live, version 1", "candidate, version 2"])
+    expect(rows.locator("td:nth-child(2)")).to_have_text(["Blue", "Green"])
+    expect(rows.nth(1)).to_contain_text("Another class")
