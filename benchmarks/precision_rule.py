@@ -32,7 +32,7 @@ from engine.loading import load_engine
 from engine.precision import FLOAT32
 from engine.runtime import preferred_runtime
 from pipeline.data.split import ManifestRow
-from pipeline.publishing.equivalence import MAX_CHANGED, Evidence, Limits, judge
+from pipeline.publishing.precisions.equivalence import MAX_CHANGED, Evidence, Limits, judge
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")  # Debian's dataset-fashion-mnist
 DRAWS = {"quick": 20, "standard": 200, "full": 1000}

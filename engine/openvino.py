@@ -24,7 +24,7 @@ from contract.store import CONTRACT_FILE, INT8_FILE
 from contract.tensors import types_pb2
 from engine.engine import Arrays, Engine, LoadSettings, Runtime
 from engine.errors import ModelLoadError, RunError, UnreadableError
-from engine.int8_files import check_int8_files
+from engine.kept import check_int8_files
 from engine.memory import return_freed_memory
 from engine.openvino_graph import Graph, identify_file, read_graph
 from engine.precision import AUTO, FLOAT32, INT8, choose_precision

@@ -137,6 +137,13 @@ COMMANDS = {
             "fovea import saved_model --name cells --labels labels.txt",
         ),
         _pipeline(
+            "quantize",
+            _VERSIONS,
+            "publish a version again with an int8 model that proves equivalent",
+            "fovea quantize cells",
+            "fovea quantize cells --images pictures",
+        ),
+        _pipeline(
             "imagenet",
             _VERSIONS,
             "publish a 1000-class ImageNet network of Keras's with its labels",

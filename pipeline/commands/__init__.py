@@ -14,6 +14,7 @@ MODULES = {
     "weights": "weights",
     "imagenet": "imagenet",
     "import": "imports",
+    "quantize": "quantize",
     "evaluate": "evaluate",
     "compare": "evaluate",
     "score": "score",

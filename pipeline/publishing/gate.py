@@ -162,12 +162,16 @@ class Gatekeeper:
         self._runs_dir = runs_dir
         self._force = force
 
-    def judge(self, name: str, contender: Contender | None) -> tuple[ModelEntry, GateOutcome]:
+    def judge(
+        self, name: str, contender: Contender | None, *, copy_of: int | None = None
+    ) -> tuple[ModelEntry, GateOutcome]:
         """Look for faults, and compare a contender with the live version and the anchor.
 
         Args:
             name: the model.
             contender: None for a version of which no training and test images are known, such as an imported one.
+            copy_of: the version whose SavedModel the new one has; None if it is a new one. A copy of the live version
+                passes: at float32 it answers the same, and faster precisions are judged by themselves.
 
         Returns:
             The roles by which was judged, for `ModelStore.publish`, and the outcome.
@@ -175,6 +179,11 @@ class Gatekeeper:
         entry = self.store.read_index().get(name, ModelEntry())
         if entry.live is None:
             outcome = self._outcome("first", "there was no live version")
+        elif copy_of == entry.live:
+            return entry, self._outcome("passed", f"the network of live version {copy_of}", live_version=copy_of)
+        elif copy_of is not None:
+            reason = f"the network of version {copy_of}, which is not live"
+            return entry, self._outcome("skipped", reason, live_version=entry.live)
         else:
             outcome = self._judge_by_live(name, entry.live, contender)
             if outcome.verdict == "passed" and contender is not None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from contract.model import Fit, InputSpec, Label, ModelContract, Resize, build_document
 from contract.store import WARMUP_FILE, check_name
+from engine.kept import build_synthetic_images
 from engine.warmup import write_warmup_records
 from pipeline.errors import RecipeError, WeightsError
 from pipeline.networks.backbone import Backbone
@@ -28,7 +29,6 @@ from pipeline.publishing.gate import Gatekeeper, GateOutcome
 from pipeline.publishing.label_files import read_labels
 from pipeline.publishing.libraries import library_versions
 from pipeline.publishing.publish import build_warmup_requests, publish_judged
-from pipeline.publishing.synthetic import build_synthetic_images
 from pipeline.publishing.verify import verify_alone
 from pipeline.recipe.preprocessing_settings import Preprocessing
 from pipeline.recipe.recipe import Export

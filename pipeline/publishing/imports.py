@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from contract.model import Color, Fit, InputSpec, Label, ModelContract, Resize, build_document
 from contract.store import CONTRACT_FILE, WARMUP_FILE, check_name
 from engine.errors import EngineError
+from engine.kept import build_synthetic_images
 from engine.runtime import reference_runtime
 from engine.saved_model import GRAPH_FILE, read_signatures
 from engine.warmup import write_warmup_records
@@ -40,7 +41,6 @@ from pipeline.publishing.gate import Gatekeeper, GateOutcome
 from pipeline.publishing.label_files import number_labels, read_labels
 from pipeline.publishing.model_files import Original, open_original, restore_as_constants
 from pipeline.publishing.publish import build_warmup_requests, publish_judged
-from pipeline.publishing.synthetic import build_synthetic_images
 from pipeline.publishing.verify import Verification, open_engine, verify_alone
 from pipeline.recipe.preprocessing_settings import Preprocessing
 

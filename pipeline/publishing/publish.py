@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,19 +16,16 @@ from numpy.typing import NDArray
 from contract.errors import LiveChangedError
 from contract.model import ModelContract
 from contract.store import REPORT_FILE, VERIFICATION_FILE, WARMUP_FILE
+from engine.kept import build_synthetic_images
 from engine.precision import INT8
 from engine.warmup import build_warmup_request, write_warmup_records
 from pipeline.data.pixels import Pixels
-from pipeline.errors import QuantizationError
 from pipeline.networks.network import Classifier
 from pipeline.publishing.export import export_saved_model
 from pipeline.publishing.gate import Contender, Gatekeeper, GateOutcome
-from pipeline.publishing.quantize import int8_document, quantize, remove_int8
-from pipeline.publishing.synthetic import build_synthetic_images
-from pipeline.publishing.verify import PrecisionJudge, Verification, verify
-from pipeline.run_warnings import Weight, warn
-
-log = logging.getLogger(__name__)
+from pipeline.publishing.precisions.int8 import int8_document, remove_int8
+from pipeline.publishing.precisions.judge import PrecisionJudge
+from pipeline.publishing.verify import Verification, verify
 
 _ATTEMPTS = 9  # each fails only where another process published in between
 
@@ -105,7 +101,7 @@ def publish(
     with gatekeeper.store.staging() as directory:
         export_saved_model(artifact.classifier, contract, directory)
         write_warmup_records(directory / WARMUP_FILE, build_warmup_requests(contract))
-        _make_int8(directory, precisions)
+        precisions.make_int8(directory)
         verification = verify(directory, contract, expected.pixels, expected.paths, expected.probabilities, precisions)
         if not verification.allows(INT8):
             remove_int8(directory)
@@ -114,18 +110,14 @@ def publish(
         return Published(version, verification, outcome)
 
 
-def _make_int8(directory: Path, precisions: PrecisionJudge) -> None:
-    """Make the int8 model; a version without one is published all the same."""
-    if not precisions.calibration:
-        return
-    try:
-        quantize(directory, precisions.pixels, precisions.calibration)
-    except QuantizationError as err:
-        warn(log, Weight.SPEED, "No int8 model: %s.", err)
-
-
 def publish_judged(
-    directory: Path, name: str, verification: Verification, gatekeeper: Gatekeeper, contender: Contender | None
+    directory: Path,
+    name: str,
+    verification: Verification,
+    gatekeeper: Gatekeeper,
+    contender: Contender | None,
+    *,
+    copy_of: int | None = None,
 ) -> tuple[int, GateOutcome]:
     """Ask the gate, write verification.json and publish; ask again when another version became live meanwhile.
 
@@ -135,21 +127,29 @@ def publish_judged(
         verification: that passed.
         gatekeeper: decides, and has the store.
         contender: None for a version of which no training and test images are known.
+        copy_of: the version whose SavedModel this one has; None if it is a new one.
 
     Returns:
         The version's number and the gate's outcome.
     """
     for _ in range(_ATTEMPTS):
         with contextlib.suppress(LiveChangedError):
-            return _publish_once(directory, name, verification, gatekeeper, contender)
-    return _publish_once(directory, name, verification, gatekeeper, contender)
+            return _publish_once(directory, name, verification, gatekeeper, contender, copy_of)
+    return _publish_once(directory, name, verification, gatekeeper, contender, copy_of)
 
 
 def _publish_once(
-    directory: Path, name: str, verification: Verification, gatekeeper: Gatekeeper, contender: Contender | None
+    directory: Path,
+    name: str,
+    verification: Verification,
+    gatekeeper: Gatekeeper,
+    contender: Contender | None,
+    copy_of: int | None,
 ) -> tuple[int, GateOutcome]:
-    entry, outcome = gatekeeper.judge(name, contender)
-    document = {**verification.document(), **int8_document(directory), "gate": outcome.document()}
+    entry, outcome = gatekeeper.judge(name, contender, copy_of=copy_of)
+    int8 = int8_document(directory, verification.floating_point)
+    origin = {} if copy_of is None else {"copy_of": copy_of}
+    document = {**verification.document(), **int8, **origin, "gate": outcome.document()}
     (directory / VERIFICATION_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     version = gatekeeper.store.publish(name, directory, live=outcome.becomes_live, judged_against=entry)
     return version, outcome

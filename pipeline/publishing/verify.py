@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +20,17 @@ from contract.model import ModelContract
 from contract.predictions import check_probabilities
 from engine.engine import Arrays, Engine, Runtime
 from engine.errors import EngineError, UnreadableError
+from engine.kept import KeptOutputs, build_synthetic_images
 from engine.loading import load_engine, run_warmup_records
-from engine.precision import FLOAT32, INT8
+from engine.precision import FLOAT32
 from engine.runtime import find_runtimes, reference_runtime
 from pipeline.data.pixels import Pixels
 from pipeline.errors import VerificationError
-from pipeline.publishing.equivalence import MIN_IMAGES, Equivalence, Evidence, Limits, judge, too_few
-from pipeline.publishing.synthetic import build_synthetic_images
+from pipeline.publishing.precisions.equivalence import Equivalence
 from pipeline.run_warnings import Weight, warn
+
+if TYPE_CHECKING:  # it runs engines by this module
+    from pipeline.publishing.precisions.judge import PrecisionJudge
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +87,8 @@ class Verification:
         embedding_deviations: from `embeddings`, one for each other engine and precision.
         equivalences: of each precision of this machine that is faster than float32; None where no images are known
             to judge by.
+        floating_point: layers that the int8 model leaves in floating point, as they hurt.
+        kept: probabilities of the synthetic images at each precision that is faster than float32.
     """
 
     deviations: list[Deviation]
@@ -91,6 +96,8 @@ class Verification:
     embeddings: NDArray[np.float32] | None = None
     embedding_deviations: list[EmbeddingDeviation] = field(default_factory=list)
     equivalences: list[Equivalence] | None = None
+    floating_point: tuple[str, ...] = ()
+    kept: list[KeptOutputs] = field(default_factory=list)
 
     def allows(self, precision: str) -> bool:
         """Return whether a precision is equivalent to float32 on an engine of this machine."""
@@ -98,7 +105,9 @@ class Verification:
 
     def document(self) -> dict[str, Any]:
         """Return what verification.json holds of it."""
-        synthetic = {"probabilities": _to_lists(self.synthetic)}
+        synthetic: dict[str, Any] = {"probabilities": _to_lists(self.synthetic)}
+        if self.kept:
+            synthetic["precisions"] = [outputs.document() for outputs in self.kept]
         embeddings: dict[str, Any] = {}
         if self.embeddings is not None:
             synthetic["embeddings"] = _to_lists(self.embeddings[:NUM_RECORDED])
@@ -119,53 +128,6 @@ class Verification:
 def _to_lists(rows: NDArray[np.float32]) -> list[list[float]]:
     """Return rows with float32's shortest digits."""
     return [[float(str(value)) for value in row] for row in rows]
-
-
-class PrecisionJudge:
-    """Compares each faster precision of a runtime with the same runtime at float32.
-
-    Args:
-        pixels: decodes the images.
-        evidence: the images.
-        limits: what may change.
-        allows: whether a precision may be served by default; others get no verdict.
-        calibration: paths of the training images by which an int8 model is made, which say nothing of it; none: no such
-            model is made.
-    """
-
-    def __init__(
-        self,
-        pixels: Pixels,
-        evidence: Evidence,
-        limits: Limits,
-        allows: Callable[[str], bool],
-        calibration: Sequence[str] = (),
-    ) -> None:
-        self.pixels = pixels
-        self._evidence = evidence
-        self._limits = limits
-        self._allows = allows
-        self.calibration = calibration
-        self._float32: dict[str, NDArray[np.float32]] = {}
-        self.found: list[Equivalence] = []
-
-    def see(self, engine: Engine, directory: Path) -> None:
-        """Run the images on an engine of a folder; a runtime's float32 comes before its faster precisions."""
-        (runtime,) = find_runtimes(engine.name)
-        if not self._allows(engine.precision) or len(runtime.precisions(directory)) == 1:
-            return
-        if len(self._evidence.rows) < MIN_IMAGES:
-            if engine.precision != FLOAT32:
-                self.found.append(too_few(engine.name, engine.precision, self._evidence))
-            return
-        paths = [row.path for row in self._evidence.rows]
-        received = np.concatenate(self.pixels.map(lambda images: predict(engine, images), paths))
-        if engine.precision == FLOAT32:
-            self._float32[engine.name] = received
-            return
-        used = self._evidence.without(self.calibration if engine.precision == INT8 else ())
-        evidence, expected = self._evidence.at(used), self._float32[engine.name][used]
-        self.found.append(judge(engine.name, engine.precision, evidence, expected, received[used], self._limits))
 
 
 def predict(engine: Engine, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -205,27 +167,36 @@ def verify(
         return deviation
 
     verification = check_engines(directory, contract, compare_images, strict=True)
-    return verification if precisions is None else replace(verification, equivalences=precisions.found)
+    return verification if precisions is None else precisions.add_to(verification)
 
 
-def verify_alone(directory: Path, contract: ModelContract, expected: NDArray[np.float32] | None = None) -> Verification:
-    """Check a model of which no images are known, such as an imported one.
+def verify_alone(
+    directory: Path,
+    contract: ModelContract,
+    expected: NDArray[np.float32] | None = None,
+    precisions: PrecisionJudge | None = None,
+) -> Verification:
+    """Check a model of which no test images are known, such as an imported one.
 
     Args:
         directory: the SavedModel.
         contract: expected from `describe`.
         expected: probabilities of the synthetic images, float32, shape (images, classes); None if they are unknown.
+        precisions: judges the precisions faster than float32, where there are images to judge by.
 
     Raises:
         VerificationError: as `verify`; that OpenVINO cannot read the model is no more than a warning.
     """
 
     def measure(engine: Engine, synthetic: NDArray[np.float32]) -> Deviation | None:
+        if precisions is not None:
+            precisions.see(engine, directory)
         if expected is None or engine.precision != FLOAT32:  # a few synthetic images say too little of a faster one
             return None
         return compare(engine, synthetic, expected, what="the copy, against the original")
 
-    return check_engines(directory, contract, measure)
+    verification = check_engines(directory, contract, measure)
+    return verification if precisions is None else precisions.add_to(verification)
 
 
 def check_engines(
@@ -248,7 +219,7 @@ def check_engines(
     """
     reference: NDArray[np.float32] | None = None
     embeddings: NDArray[np.float32] | None = None
-    deviations, embedding_deviations = [], []
+    deviations, embedding_deviations, kept = [], [], []
     for engine in open_engines(directory, strict=strict):
         try:
             synthetic = check_signatures(engine, contract)
@@ -268,9 +239,11 @@ def check_engines(
         if reference is None:
             reference, embeddings = synthetic, embedded
         deviations += [] if deviation is None else [deviation]
+        if engine.precision != FLOAT32:
+            kept.append(KeptOutputs(engine.name, engine.precision, contract.tolerance, synthetic))
     if reference is None:
         raise VerificationError("expected an engine that can load the model. Received: none")
-    return Verification(deviations, reference, embeddings, embedding_deviations)
+    return Verification(deviations, reference, embeddings, embedding_deviations, kept=kept)
 
 
 def open_engines(directory: Path, *, strict: bool = False) -> Iterator[Engine]:

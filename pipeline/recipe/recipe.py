@@ -43,10 +43,13 @@ class Export(SettingsBase):
         precisions: those that may be served by default where they prove equivalent to float32, which is always among
             them; int8 is a model of its own, which NNCF makes. "auto": all, int8 where NNCF is installed.
         tolerance: how far a faster precision may move the probabilities of 95 % of the images.
+        int8_minutes: in which layers that hurt are looked for, where the plain int8 model is not equivalent; 0: no
+            search.
     """
 
     tolerance: Fraction = 0.02
     precisions: Literal["auto"] | list[ServedPrecision] = "auto"
+    int8_minutes: Annotated[float, Field(ge=0.0, le=1440.0)] = 10.0
 
     def allows(self, precision: str) -> bool:
         """Return whether a precision may be served by default."""

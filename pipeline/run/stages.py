@@ -16,11 +16,11 @@ from pipeline.evaluation.novelty import fit_to_images
 from pipeline.metrics.table import Predictions
 from pipeline.networks.network import Classifier
 from pipeline.networks.weights import Weights
-from pipeline.publishing.equivalence import MIN_IMAGES, Limits, choose_evidence
 from pipeline.publishing.gate import Contender, Gatekeeper
+from pipeline.publishing.precisions.equivalence import Limits, choose_evidence
+from pipeline.publishing.precisions.int8 import can_quantize, choose_int8_images
+from pipeline.publishing.precisions.judge import PrecisionJudge
 from pipeline.publishing.publish import Artifact, Published, TestImages, publish
-from pipeline.publishing.quantize import can_quantize, choose_calibration
-from pipeline.publishing.verify import PrecisionJudge
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.training_settings import Model, Train
 from pipeline.report.pictures import draw_pictures
@@ -120,13 +120,13 @@ def publish_run(facts: RunFacts, report: Path, gatekeeper: Gatekeeper) -> Publis
 
 def _precision_judge(images: Images, recipe: Recipe) -> PrecisionJudge:
     """Return the judge of precisions beside float32; an int8 model only where it can be judged."""
-    manifest, seed = images.manifest, recipe.train.seed
-    calibration = choose_calibration(manifest, seed=seed) if _wants_int8(recipe) else []
+    manifest, seed, export = images.manifest, recipe.train.seed, recipe.export
     evidence = choose_evidence(manifest, images.dataset.labels, seed=seed)
-    if len(evidence.without(calibration)) < MIN_IMAGES:
-        calibration = []
-    limits = Limits(recipe.export.tolerance, recipe.evaluate.gate.metric, recipe.evaluate.gate.margin)
-    return PrecisionJudge(images.pixels, evidence, limits, recipe.export.allows, calibration)
+    training = [row.path for row in manifest.of("train")] if _wants_int8(recipe) else []
+    int8 = choose_int8_images(training, seed=seed, is_enough=evidence.is_enough_without)
+    limits = Limits(export.tolerance, recipe.evaluate.gate.metric, recipe.evaluate.gate.margin)
+    budget_s = 60 * export.int8_minutes
+    return PrecisionJudge(images.pixels, evidence, limits, export.allows, int8, budget_s=budget_s)
 
 
 def _wants_int8(recipe: Recipe) -> bool:

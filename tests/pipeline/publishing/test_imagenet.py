@@ -15,6 +15,7 @@ from contract.image import decode_image
 from contract.model import ModelContract
 from contract.predictions import decode_predictions
 from contract.store import VERIFICATION_FILE, ModelStore
+from engine.kept import build_synthetic_images
 from engine.loading import load_engine
 from pipeline.__main__ import main
 from pipeline.networks.backbone import preprocess
@@ -22,7 +23,6 @@ from pipeline.networks.backbones import BACKBONES, find_backbone
 from pipeline.networks.imagenet_files import CLASS_INDEX
 from pipeline.networks.weights import Weights
 from pipeline.publishing.imagenet import build_imagenet_classifier
-from pipeline.publishing.synthetic import build_synthetic_images
 from service.client import FoveaClient
 from tests.helpers.gateway_process import ServiceProcess
 from tests.helpers.pictures import encode

@@ -15,13 +15,13 @@ import tensorflow as tf
 from contract.errors import StoreError
 from contract.model import InputSpec, Label, ModelContract, build_document
 from contract.store import CONTRACT_FILE, VERIFICATION_FILE, WARMUP_FILE, ModelStore
+from engine.kept import build_synthetic_images
 from engine.runtime import RUNTIMES
 from engine.warmup import build_warmup_request, write_warmup_records
 from pipeline.__main__ import main
 from pipeline.data.ingest import FolderSource
 from pipeline.data.pixels import Pixels
 from pipeline.errors import VerificationError
-from pipeline.publishing.synthetic import build_synthetic_images
 from pipeline.publishing.verify import Verification, open_engines, verify, verify_alone
 from tests.helpers.halving_runtime import FILE
 from tests.helpers.versions import ColorSet

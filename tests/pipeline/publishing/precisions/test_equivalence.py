@@ -1,4 +1,4 @@
-"""pipeline/publishing/equivalence.py: each condition of the rule for faster precisions, at its limit and beyond."""
+"""precisions/equivalence.py: each condition of the rule for faster precisions, at its limit and beyond."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.data.split import Manifest, ManifestRow
-from pipeline.publishing.equivalence import (
+from pipeline.publishing.precisions.equivalence import (
     MAX_IMAGES,
     Equivalence,
     Evidence,
@@ -175,3 +175,29 @@ def test_more_validation_images_than_needed_leave_no_training_images() -> None:
     found = choose_evidence(manifest, ["a", "b"], seed=0)
     assert len(found.rows) == int(found.validation.sum()) == MAX_IMAGES
     assert 900 < int(found.targets.sum()) < 1100
+
+
+@pytest.mark.parametrize(
+    ("after", "equivalent"),
+    [
+        pytest.param(0.9, True, id="the same"),
+        pytest.param(0.889, True, id="within the tolerance"),
+        pytest.param(0.84, False, id="beyond it"),
+    ],
+)
+def test_images_without_labels_are_judged_by_divergence(after: float, equivalent: bool) -> None:
+    """No validation, no metric; the document says that there were no labels."""
+    unlabelled = Evidence(evidence(400).rows, None)
+    before = answers(np.full(400, 0.9))
+    found = judge("openvino", "int8", unlabelled, before, answers(np.full(400, after)), LIMITS)
+    assert (found.equivalent, found.labelled, found.log_loss_rise_bound, found.value) == (equivalent, False, None, None)
+    assert found.divergence == pytest.approx(0.9 * np.log(0.9 / after) + 0.1 * np.log(0.1 / (1 - after)), abs=1e-6)
+    assert not equivalent or found.words.endswith("judged without labels")
+
+
+def test_a_certain_answer_that_spreads_diverges() -> None:
+    """(d) without labels: within the tolerance, but the log loss may rise by more than 0.01 nats."""
+    before, after = answers(np.full(400, 0.9999)), answers(np.full(400, 0.98))
+    found = judge("openvino", "int8", Evidence(evidence(400).rows, None), before, after, LIMITS)
+    assert found.deviation_95 < 0.02
+    assert [reason.startswith("the mean divergence from float32 is") for reason in found.reasons] == [True]

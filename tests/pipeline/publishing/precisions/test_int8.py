@@ -1,4 +1,4 @@
-"""pipeline/publishing/quantize.py: an int8 model beside a SavedModel, and what the engine makes of it."""
+"""pipeline/publishing/precisions/int8.py: an int8 model beside a SavedModel, and what the engine makes of it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from contract.model import InputSpec
@@ -18,14 +19,15 @@ from engine.loading import allowed_precisions, load_engine
 from engine.precision import INT8
 from pipeline.data.folder_source import FolderSource
 from pipeline.data.pixels import Pixels
-from pipeline.data.split import Manifest, ManifestRow
 from pipeline.errors import QuantizationError
-from pipeline.publishing.quantize import (
+from pipeline.publishing.precisions.int8 import (
     NUM_CALIBRATION,
+    Int8Images,
     can_quantize,
-    choose_calibration,
+    choose_int8_images,
     int8_document,
     quantize,
+    quantize_partly,
     remove_int8,
 )
 from tests.helpers.tiny_model import build_image
@@ -126,8 +128,8 @@ def test_without_nncf_the_extra_is_named(
     monkeypatch: pytest.MonkeyPatch, pixels: Pixels, tiny_models: dict[str, Path]
 ) -> None:
     """The package is an extra; nothing is written without it."""
-    monkeypatch.setattr("pipeline.publishing.quantize.can_quantize", lambda: False)
-    with pytest.raises(QuantizationError, match="install Fovea's extra 'int8'"):
+    monkeypatch.setattr("pipeline.publishing.precisions.int8.can_quantize", lambda: False)
+    with pytest.raises(QuantizationError, match=r"which is not installed: pip install 'fovea-serving\[int8\]'"):
         quantize(tiny_models["plain"], pixels, PATHS)
     assert not (tiny_models["plain"] / INT8_FILE).exists()
 
@@ -146,14 +148,68 @@ def test_the_package_that_reports_usage_is_never_imported(quantised: Path) -> No
     assert "openvino_telemetry" not in sys.modules
 
 
-def test_calibration_is_chosen_from_training_images_by_seed() -> None:
-    """At most NUM_CALIBRATION, in the manifest's order; never a test image."""
-    rows = [ManifestRow(f"{i:03}", "", "a", str(i), "train" if i < 500 else "test") for i in range(600)]
-    chosen = choose_calibration(Manifest(tuple(rows)), seed=3)
-    assert len(chosen) == NUM_CALIBRATION
-    assert chosen == sorted(chosen) == choose_calibration(Manifest(tuple(rows)), seed=3)
-    assert max(chosen) < "500"
-    assert chosen != choose_calibration(Manifest(tuple(rows)), seed=4)
+@needs_nncf
+def test_layers_that_hurt_stay_in_floating_point(quantised: Path, pixels: Pixels, tmp_path: Path) -> None:
+    """With a tolerance that the plain model does not keep: it names the layers, and the new model moves less."""
+    directory = tmp_path / "1"
+    shutil.copytree(quantised, directory)
+    images = pixels.batch(PATHS[1::2])
+    before = run_at(directory, INT8, images)
+    layers = quantize_partly(
+        directory, pixels, Int8Images(tuple(PATHS[::2]), tuple(PATHS[1::2])), tolerance=1e-4, budget_s=600
+    )
+    expected, after = run_at(directory, "float32", images), run_at(directory, INT8, images)
+    assert layers
+    assert np.abs(after - expected).max() < np.abs(before - expected).max()
+    assert int8_document(directory, layers)["int8"]["floating_point"] == list(layers)
+
+
+@needs_nncf
+def test_a_search_without_time_leaves_no_model(quantised: Path, pixels: Pixels, tmp_path: Path) -> None:
+    """The budget is over before the layers are ranked: the reason names it, the SavedModel stays."""
+    directory = tmp_path / "1"
+    shutil.copytree(quantised, directory)
+    images = Int8Images(tuple(PATHS[::2]), tuple(PATHS[1::2]))
+    with pytest.raises(QuantizationError, match="was stopped after 0 s"):
+        quantize_partly(directory, pixels, images, tolerance=1e-4, budget_s=0.0)
+    assert not (directory / INT8_FILE).parent.exists()
+    run_at(directory, "float32", pixels.batch(PATHS[:1]))
+
+
+def run_at(directory: Path, precision: str, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the probabilities of images."""
+    engine = load_engine(directory, engine="openvino", precision=precision)
+    try:
+        return np.array(engine.run("serving_default", {"images": images})["probabilities"])
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize(
+    ("images", "expected"),
+    [
+        pytest.param(1000, (64, 128), id="enough for all"),
+        pytest.param(299 + 64 + 64, (64, 64), id="fewer to tune by"),
+        pytest.param(299 + 64 + 32, (64, 32), id="the fewest to tune by"),
+        pytest.param(299 + 64 + 31, (64, 0), id="none to tune by"),
+        pytest.param(299 + 64, (64, 0), id="just enough to judge by"),
+        pytest.param(299 + 63, (0, 0), id="too few"),
+        pytest.param(0, (0, 0), id="none"),
+    ],
+)
+def test_what_makes_the_model_leaves_enough_to_judge_by(images: int, expected: tuple[int, int]) -> None:
+    """No image does two of the three; the same seed chooses the same images."""
+    paths = [f"{i:04}" for i in range(images)]
+
+    def choose(seed: int) -> Int8Images:
+        return choose_int8_images(paths, seed=seed, is_enough=lambda used: len({*paths} - {*used}) >= 299)
+
+    chosen = choose(3)
+    assert (len(chosen.calibration), len(chosen.tuning)) == expected
+    assert not {*chosen.calibration} & {*chosen.tuning}
+    assert len({*chosen.calibration}) in (0, NUM_CALIBRATION)
+    assert chosen == choose(3)
+    assert chosen == Int8Images() or chosen != choose(4)
 
 
 def test_the_int8_model_is_removed_whole(quantised: Path, tmp_path: Path) -> None:

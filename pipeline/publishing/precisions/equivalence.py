@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -47,11 +47,11 @@ class Evidence:
 
     Attributes:
         rows: validation images, then training images.
-        targets: their class indices, shape (images,).
+        targets: their class indices, shape (images,); None where they are not known.
     """
 
     rows: tuple[ManifestRow, ...]
-    targets: NDArray[np.int64]
+    targets: NDArray[np.int64] | None
 
     @property
     def validation(self) -> NDArray[np.bool_]:
@@ -62,9 +62,14 @@ class Evidence:
         """Return the positions of the images that are not among `paths`."""
         return np.flatnonzero([row.path not in paths for row in self.rows])
 
+    def is_enough_without(self, paths: Iterable[str]) -> bool:
+        """Return whether the images that are not among `paths` are enough to judge by."""
+        return len(self.without(frozenset(paths))) >= MIN_IMAGES
+
     def at(self, positions: NDArray[np.intp]) -> Evidence:
         """Return the images at some positions."""
-        return Evidence(tuple(self.rows[i] for i in positions), self.targets[positions])
+        targets = None if self.targets is None else self.targets[positions]
+        return Evidence(tuple(self.rows[i] for i in positions), targets)
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,10 @@ class Equivalence:
         value: the same at the faster precision.
         float32_calibration_error: expected calibration error on validation images, reported only.
         calibration_error: the same at the faster precision.
+        labelled: whether classes of images were known. Without them the mean divergence from float32's probabilities is
+            judged in place of log loss and metric: the rise of the log loss that there is if those are right.
+        divergence: Kullback and Leibler's, mean over the images, nats.
+        divergence_bound: its upper bound.
     """
 
     engine: str
@@ -112,6 +121,9 @@ class Equivalence:
     value: float | None = None
     float32_calibration_error: float | None = None
     calibration_error: float | None = None
+    labelled: bool = True
+    divergence: float | None = None
+    divergence_bound: float | None = None
 
     def document(self) -> dict[str, Any]:
         """Return what verification.json holds: numbers of six significant digits."""
@@ -124,10 +136,13 @@ class Equivalence:
         """The outcome in a line."""
         if not self.equivalent:
             return f"not equivalent to float32: {'; '.join(self.reasons)}"
-        return (
+        changed = (
             f"equivalent to float32: {self.changed_predictions} of {self.images} predictions changed (at most "
-            f"{self.changed_bound:.2%}), {self.changed_in_validation} of {self.validation_images} in validation"
+            f"{self.changed_bound:.2%})"
         )
+        if not self.labelled:
+            return f"{changed}; judged without labels"
+        return f"{changed}, {self.changed_in_validation} of {self.validation_images} in validation"
 
 
 def choose_evidence(manifest: Manifest, labels: Sequence[str], *, seed: int) -> Evidence:
@@ -193,8 +208,11 @@ def judge(
     if deviation > limits.tolerance + _LAST_BITS:
         reasons.append(f"{MOVED:.0%} of images move by up to {deviation:.3g}; the tolerance is {limits.tolerance:g}")
     figures: dict[str, Any] = {}
-    if validation.any():
-        figures, more = _judge_validation(evidence, expected, received, limits)
+    if evidence.targets is None:
+        figures, more = _judge_divergence(evidence, expected, received)
+        reasons += more
+    elif validation.any():
+        figures, more = _judge_validation(evidence, evidence.targets, expected, received, limits)
         reasons += more
     else:
         reasons.append("there are no validation images")
@@ -217,7 +235,8 @@ def judge(
 
 def too_few(engine: str, precision: str, evidence: Evidence) -> Equivalence:
     """Return the verdict on a model with fewer than MIN_IMAGES images to judge by."""
-    reason = f"expected at least {MIN_IMAGES} validation and training images. Received: {len(evidence.rows)}"
+    kinds = "images" if evidence.targets is None else "validation and training images"
+    reason = f"expected at least {MIN_IMAGES} {kinds}. Received: {len(evidence.rows)}"
     return Equivalence(engine, precision, False, (reason,), len(evidence.rows), int(evidence.validation.sum()))
 
 
@@ -231,12 +250,33 @@ def changed_bound(changed: int, images: int) -> float:
     return 1.0 if changed >= images else float(beta.ppf(LEVEL, changed + 1, images - changed))
 
 
+def _judge_divergence(
+    evidence: Evidence, expected: NDArray[np.float32], received: NDArray[np.float32]
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the figures of images without labels, and what speaks against the precision."""
+    before, after = (np.maximum(values.astype(np.float64), _LEAST) for values in (expected, received))
+    divergences = (before * (np.log(before) - np.log(after))).sum(axis=1)
+    bound = _upper_bound(divergences, GroupBootstrap([row.group for row in evidence.rows]))
+    reasons = []
+    if bound is None or bound > MAX_LOG_LOSS_RISE:
+        shown = "unknown, as all images are of one group" if bound is None else f"at most {bound:.3g}"
+        reasons.append(
+            f"the mean divergence from float32 is {divergences.mean():.3g}, {shown} with {LEVEL:.0%} confidence; the "
+            f"limit is {MAX_LOG_LOSS_RISE:g}"
+        )
+    return {"labelled": False, "divergence": float(divergences.mean()), "divergence_bound": bound}, reasons
+
+
 def _judge_validation(
-    evidence: Evidence, expected: NDArray[np.float32], received: NDArray[np.float32], limits: Limits
+    evidence: Evidence,
+    classes: NDArray[np.int64],
+    expected: NDArray[np.float32],
+    received: NDArray[np.float32],
+    limits: Limits,
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the figures of the validation images, and what speaks against the precision."""
     chosen, reasons = np.flatnonzero(evidence.validation), []
-    targets = evidence.targets[chosen]
+    targets = classes[chosen]
     before, after = Predictions(expected[chosen], targets), Predictions(received[chosen], targets)
     rises = _log_losses(after) - _log_losses(before)
     groups = GroupBootstrap([evidence.rows[i].group for i in chosen])
