@@ -23,8 +23,8 @@ from contract.errors import StoreError
 from contract.store import CONTAINER_ROOT, ModelStore
 from service.child import Child
 from service.container import IMAGE, NETWORKS, ContainerError, Placement, ServingContainer
+from service.gateway.context.backend_targets import MAX_SOCKET_PATH_BYTES
 from service.gateway.context.settings import (
-    MAX_SOCKET_PATH_BYTES,
     Settings,
     SettingsError,
     describe_flags,

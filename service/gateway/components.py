@@ -9,14 +9,17 @@ from fastapi import Depends, FastAPI, Request
 
 from contract.store import ModelStore
 from service.gateway.backend.backend import Backend
+from service.gateway.backend.model_server import ModelServer
+from service.gateway.backend.pool import ServerPool
 from service.gateway.bodies.json_bodies import JsonBodies
+from service.gateway.context.backend_targets import endpoints_of
 from service.gateway.context.settings import Settings
 from service.gateway.http.admission import Admission
 from service.gateway.images.decoding import Decoder
 from service.gateway.inference.contracts import ContractCache
 from service.gateway.inference.micro_batching import MicroBatcher
 from service.gateway.inference.readiness import Readiness
-from service.gateway.inference.version_resolution import Catalog, NamedCatalog, StoreCatalog
+from service.gateway.inference.version_resolution import Catalog, NamedCatalog, StoreCatalog, TakenOver
 from service.gateway.inference.versioned_call import VersionedCall
 from service.gateway.protocols.signatures import SignatureCache
 from service.gateway.protocols.tensor_prediction import TensorPredictor
@@ -25,6 +28,7 @@ from service.gateway.records.feedback import FeedbackDesk
 from service.gateway.records.feedback_store import FeedbackStore
 from service.gateway.telemetry.metrics import Metrics
 from service.gateway.telemetry.model_gauges import StoreGauges, VersionGauges
+from service.gateway.telemetry.server_info import ServerInfo
 from service.gateway.telemetry.tracing import Tracing, carry_context
 
 
@@ -34,7 +38,7 @@ class Components:
 
     settings: Settings
     admission: Admission
-    backend: Backend
+    backend: ModelServer
     catalog: Catalog
     contracts: ContractCache
     decoder: Decoder
@@ -57,10 +61,21 @@ def build_components(settings: Settings) -> Components:
     """
     tracing = None if settings.otlp_endpoint is None else Tracing(settings.otlp_endpoint)
     metadata = None if tracing is None else carry_context
-    backend = Backend(settings.backend, timeout_s=settings.predict_timeout_s, metadata=metadata)
-    catalog = build_catalog(settings, backend)
-    contracts = ContractCache(backend)
     metrics = Metrics(None if tracing is None else tracing.tracer)
+    backend: ModelServer
+    if endpoints := endpoints_of(settings.backend):
+        pool = backend = ServerPool(
+            endpoints,
+            timeout_s=settings.predict_timeout_s,
+            metadata=metadata,
+            quorum_wait_s=settings.quorum_wait_s,
+        )
+        metrics.show(ServerInfo(pool.figures))
+        catalog = build_catalog(settings, backend, has_taken_over=pool.has_taken_over)
+    else:
+        backend = Backend(settings.backend, timeout_s=settings.predict_timeout_s, metadata=metadata)
+        catalog = build_catalog(settings, backend)
+    contracts = ContractCache(backend)
     metrics.show(VersionGauges(contracts.known, catalog.live))
     if settings.models_dir is not None:
         metrics.show(StoreGauges(settings.models_dir))
@@ -131,11 +146,11 @@ def _open_audit(settings: Settings, metrics: Metrics) -> AuditLog | None:
     return audit
 
 
-def build_catalog(settings: Settings, backend: Backend) -> Catalog:
+def build_catalog(settings: Settings, backend: ModelServer, *, has_taken_over: TakenOver | None = None) -> Catalog:
     """Return the catalogue that the settings ask for: the store's index, or names."""
     if settings.models_dir is not None:
-        return StoreCatalog(ModelStore(settings.models_dir), poll_s=settings.poll_s)
-    return NamedCatalog(settings.models, backend, poll_s=settings.poll_s)
+        return StoreCatalog(ModelStore(settings.models_dir), poll_s=settings.poll_s, has_taken_over=has_taken_over)
+    return NamedCatalog(settings.models, backend, poll_s=settings.poll_s, has_taken_over=has_taken_over)
 
 
 def components_of(app: FastAPI) -> Components:

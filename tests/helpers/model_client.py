@@ -21,7 +21,11 @@ from contract.tensors import (
 )
 
 AVAILABLE, END = 30, 50
-_CHANNEL_OPTIONS = (("grpc.max_receive_message_length", 256 << 20), ("grpc.max_send_message_length", 256 << 20))
+_CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", 256 << 20),
+    ("grpc.max_send_message_length", 256 << 20),
+    ("grpc.enable_http_proxy", 0),
+)
 
 
 def build_request(

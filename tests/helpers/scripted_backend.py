@@ -13,6 +13,8 @@ from typing import Any
 
 import grpc
 import numpy as np
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health import HealthServicer
 from numpy.typing import NDArray
 
 from contract.model import ModelContract
@@ -98,9 +100,11 @@ class ScriptedBackend:
     """The server; use it in a `with`.
 
     Args:
-        socket_path: where it listens.
+        where: a socket's path, or host:port, whose port may be 0.
 
     Attributes:
+        address: where it listens, once it has started.
+        health: its grpc.health.v1, if it has one.
         versions: what it serves, by name and version; change it at any time.
         predictions: (name, version asked for or None, number of images) of each `serving_default` call.
         descriptions: (name, version) of each `describe` call.
@@ -111,8 +115,9 @@ class ScriptedBackend:
         status_fault: status that GetModelStatus ends with.
     """
 
-    def __init__(self, socket_path: Path) -> None:
-        self.address = f"unix:{socket_path}"
+    def __init__(self, where: Path | str) -> None:
+        self.address = where if isinstance(where, str) else f"unix:{where}"
+        self.health: HealthServicer | None = None
         self.versions: dict[tuple[str, int], ScriptedVersion] = {}
         self.predictions: list[tuple[str, int | None, int]] = []
         self.descriptions: list[tuple[str, int]] = []
@@ -133,11 +138,19 @@ class ScriptedBackend:
 
     def start(self) -> None:
         """Listen."""
-        options = (("grpc.max_receive_message_length", 256 << 20), ("grpc.max_send_message_length", 256 << 20))
+        options = (
+            ("grpc.max_receive_message_length", 256 << 20),
+            ("grpc.max_send_message_length", 256 << 20),
+            ("grpc.so_reuseport", 0),
+        )
         self._server = grpc.server(ThreadPoolExecutor(16), options=options)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(self, self._server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(self, self._server)
-        self._server.add_insecure_port(self.address)
+        if self.health is not None:
+            health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
+        port = self._server.add_insecure_port(self.address)
+        if not self.address.startswith("unix:"):
+            self.address = f"{self.address.rpartition(':')[0]}:{port}"
         self._server.start()
 
     def stop(self) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
 import numpy as np
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from numpy.typing import NDArray
 
 from contract.errors import ContractError, TensorError
@@ -49,6 +50,8 @@ _CHANNEL_OPTIONS: Final = (
 _CLIENTS_FAULT: Final = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE)
 _PREDICT: Final = "/tensorflow.serving.PredictionService/Predict"
 
+Metadata = Callable[[], Sequence[tuple[str, str]]]
+
 
 @dataclass(frozen=True, slots=True)
 class ModelReply:
@@ -85,31 +88,47 @@ class Backend:
         address: host:port, or unix:/path.
         timeout_s: longest wait for one reply, seconds.
         metadata: returns gRPC metadata for the call that is made now; None for none.
+        tries: most calls for one Predict.
+        options: of the channel, beside those that every channel has.
+        on_change: called when the state of the connection has changed.
 
     Attributes:
         generation: grows whenever the connection is lost; facts about versions are stale then.
+        state: of the connection.
     """
 
     def __init__(
-        self, address: str, *, timeout_s: float, metadata: Callable[[], Sequence[tuple[str, str]]] | None = None
+        self,
+        address: str,
+        *,
+        timeout_s: float,
+        metadata: Metadata | None = None,
+        tries: int = MAX_TRIES,
+        options: Sequence[tuple[str, int]] = (),
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.generation = 0
+        self.state = grpc.ChannelConnectivity.IDLE
         self._metadata = metadata
         self._address = address
         self._timeout_s = timeout_s
+        self._tries = tries
+        self._options = options
+        self._on_change = on_change
         self._retries = RetryBudget()
         self._channel: Any = None
         self._watch: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Start connecting; call it in the event loop that will use the backend."""
-        self._channel = grpc.aio.insecure_channel(self._address, options=_CHANNEL_OPTIONS)
+        self._channel = grpc.aio.insecure_channel(self._address, options=(*_CHANNEL_OPTIONS, *self._options))
         # Requests are serialised already.
         self._predict_call = self._channel.unary_unary(
             _PREDICT, response_deserializer=predict_pb2.PredictResponse.FromString
         )
         self._metadata_call = prediction_service_pb2_grpc.PredictionServiceStub(self._channel).GetModelMetadata
         self._status = model_service_pb2_grpc.ModelServiceStub(self._channel)
+        self._health = health_pb2_grpc.HealthStub(self._channel)
         self._watch = asyncio.create_task(self._watch_connection())
 
     async def close(self) -> None:
@@ -210,7 +229,7 @@ class Backend:
         reply.metadata["signature_def"].Unpack(signatures)
         return dict(signatures.signature_def)
 
-    async def status(self, name: str) -> tuple[VersionStatus, ...]:
+    async def status(self, name: str, *, deadline: float | None = None) -> tuple[VersionStatus, ...]:
         """Return the state of every version that the model server knows, newest first.
 
         Raises:
@@ -218,12 +237,21 @@ class Backend:
             GatewayError: if the model server fails, by `call_errors`.
         """
         request = get_model_status_pb2.GetModelStatusRequest(model_spec=model_pb2.ModelSpec(name=name))
-        reply = await self._call(self._status.GetModelStatus, request)
+        reply = await self._call(self._status.GetModelStatus, request, deadline=deadline)
         found = [
             VersionStatus(int(item.version), _state_name(item.state), _code_name(item.status.error_code))
             for item in reply.model_version_status
         ]
         return tuple(sorted(found, key=lambda status: -status.version))
+
+    async def watch_health(self) -> AsyncIterator[bool]:
+        """Yield whether the model server wants calls, once it is connected and after each change, until it stops.
+
+        Raises:
+            grpc.aio.AioRpcError: if the connection is lost; UNIMPLEMENTED if it has no grpc.health.v1.
+        """
+        async for reply in self._health.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True):
+            yield reply.status == health_pb2.HealthCheckResponse.SERVING
 
     async def _predict(
         self,
@@ -239,7 +267,7 @@ class Backend:
         encode = encode_string_request if has_strings else encode_predict_request
         request = encode(name, signature, version=version, inputs=inputs, outputs=outputs)
         self._retries.count_call()
-        reply = await self._call(self._predict_call, request, tries=MAX_TRIES, deadline=deadline)
+        reply = await self._call(self._predict_call, request, tries=self._tries, deadline=deadline)
         if version is not None and reply.model_spec.version.value != version:
             raise BrokenContractError(
                 f"expected an answer of {name}/{version}. Received: version {reply.model_spec.version.value}"
@@ -258,8 +286,10 @@ class Backend:
         while state is not grpc.ChannelConnectivity.SHUTDOWN:
             await self._channel.wait_for_state_change(state)
             previous, state = state, self._channel.get_state(try_to_connect=True)
+            self.state = state
             if previous is grpc.ChannelConnectivity.READY:
                 self.generation += 1
+            self._on_change()
 
 
 def _check_rows(name: str, alias: str, array: NDArray[Any], *, num_images: int) -> None:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from contract.image import MAX_PIXELS
 from contract.store import NAME_PATTERN
+from service.gateway.context.backend_targets import check_target
 from service.gateway.context.origins import clean_origin
 from service.gateway.context.prefixes import clean_prefix
 
@@ -25,10 +26,8 @@ PREFIX = "FOVEA_"
 # Variables of the same prefix that other parts of the project read; docker-compose.yml documents them.
 FOREIGN_VARIABLES = frozenset({"FOVEA_DATA", "FOVEA_UID", "FOVEA_GID"})
 MOST_IMAGES = 4096  # in one request, whatever is set
-MAX_SOCKET_PATH_BYTES = 107  # sun_path of sockaddr_un on Linux, less its closing zero
 
 _RATE = re.compile(r"([1-9][0-9]{0,5})/(second|minute|hour|day)")
-_HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
 
 
 class SettingsError(Exception):
@@ -51,7 +50,18 @@ class Settings(BaseModel):
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one")
     listen_fd: int | None = Field(None, ge=3, description="inherited listening socket, instead of host and port")
-    backend: str = Field("127.0.0.1:8500", description="model server: host:port, or unix:/path of its socket")
+    backend: str = Field(
+        "127.0.0.1:8500",
+        description="model server: host:port, or unix:/path of its socket; several: dns:///host:port, whose addresses "
+        "are looked up again every 2 s, or ipv4:host:port,host:port",
+    )
+    quorum_wait_s: float = Field(
+        120.0,
+        ge=0,
+        le=86400,
+        description="with several model servers, longest wait after the first one has a new version until it answers: "
+        "it does when 80 % of them have it, seconds",
+    )
     models_dir: Path | None = Field(None, description="model store whose index names the served versions")
     models: tuple[str, ...] = Field(
         (), description="names to serve when there is no access to the store, separated by commas"
@@ -176,15 +186,7 @@ class Settings(BaseModel):
     @field_validator("backend")
     @classmethod
     def _check_backend(cls, value: str) -> str:
-        if value.startswith("unix:"):
-            path = value.removeprefix("unix:")
-            if not path or len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
-                raise ValueError(f"expected unix: and a path of 1 to {MAX_SOCKET_PATH_BYTES} bytes")
-            return value
-        match = _HOST_PORT.fullmatch(value)
-        if not match or not 1 <= int(match[2]) <= 65535:
-            raise ValueError("expected host:port or unix:/path")
-        return value
+        return check_target(value)
 
     @property
     def needs_key(self) -> bool:

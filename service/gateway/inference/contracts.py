@@ -7,7 +7,7 @@ import contextvars
 from collections.abc import Collection
 
 from contract.model import ModelContract
-from service.gateway.backend.backend import Backend
+from service.gateway.backend.model_server import ModelServer
 
 Key = tuple[str, int]
 
@@ -15,7 +15,7 @@ Key = tuple[str, int]
 class ContractCache:
     """The contracts of loaded versions, by name and version."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: ModelServer) -> None:
         self._backend = backend
         self._generation = backend.generation
         self._fetches: dict[Key, asyncio.Task[ModelContract]] = {}

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.model import InputSpec
-from service.gateway.backend.backend import Backend, ModelReply
+from service.gateway.backend.backend import ModelReply
+from service.gateway.backend.model_server import ModelServer
 from service.gateway.inference.signature import IMAGES, Signature
 
 MAX_WAIT_S: Final = 0.01  # about the time of decoding a photograph; slower ones are not waited for
@@ -45,7 +46,7 @@ class MicroBatcher:
     """
 
     def __init__(
-        self, backend: Backend, *, max_batch: int, is_enabled: bool = True, max_wait_s: float = MAX_WAIT_S
+        self, backend: ModelServer, *, max_batch: int, is_enabled: bool = True, max_wait_s: float = MAX_WAIT_S
     ) -> None:
         self._backend = backend
         self._max_requests = min(MAX_BATCHED, max_batch) if is_enabled else 1

@@ -11,7 +11,8 @@ import numpy as np
 
 from contract.errors import ContractError
 from contract.predictions import decode_predictions
-from service.gateway.backend.backend import AVAILABLE, Backend, VersionStatus
+from service.gateway.backend.backend import AVAILABLE, VersionStatus
+from service.gateway.backend.model_server import ModelServer
 from service.gateway.context.errors import (
     BrokenContractError,
     DrainingError,
@@ -68,7 +69,7 @@ class Readiness:
         waiting_for: the error of `/readyz`; None when ready.
     """
 
-    def __init__(self, backend: Backend, catalog: Catalog, *, contracts: ContractCache, metrics: Metrics) -> None:
+    def __init__(self, backend: ModelServer, catalog: Catalog, *, contracts: ContractCache, metrics: Metrics) -> None:
         self.models: dict[str, int] = {}
         self.pending: dict[str, str] = {}
         self.failed: dict[str, str] = {}

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from contract.commands import spell_command
 from contract.errors import StoreError
 from contract.store import ROLES, Index, ModelStore
-from service.gateway.backend.backend import AVAILABLE, Backend
+from service.gateway.backend.backend import AVAILABLE
+from service.gateway.backend.model_server import ModelServer
 from service.gateway.context.errors import (
     InvalidValueError,
     LabelNotFoundError,
@@ -31,6 +32,9 @@ logger = logging.getLogger("fovea.catalog")
 INITIALISING = (
     "no model to serve yet: the store's first model is being trained (docker compose logs seed); it is then picked up"
 )
+# Tells whether a version of a model may answer requests that name none; None where every version may at once.
+TakenOver = Callable[[str, int], Awaitable[bool]]
+
 _MISS_REREAD_S = 0.05  # how soon after a reading a request for something unknown may cause another
 
 
@@ -111,11 +115,13 @@ class StoreCatalog:
     Args:
         store: the store; only read.
         poll_s: how long one reading of the index is used, seconds.
+        has_taken_over: see `TakenOver`.
     """
 
-    def __init__(self, store: ModelStore, *, poll_s: float) -> None:
+    def __init__(self, store: ModelStore, *, poll_s: float, has_taken_over: TakenOver | None = None) -> None:
         self._store = store
         self._poll_s = poll_s
+        self._has_taken_over = has_taken_over
         self._index: Index = {}
         self._names: tuple[str, ...] = ()
         self._unpromoted: Mapping[str, int] = {}
@@ -173,12 +179,14 @@ class StoreCatalog:
             raise NoLiveVersionError(_explain_no_live_version(name, roles["candidate"]))
         if label not in roles:
             raise LabelNotFoundError(f"{name} has no version labelled {label!r}. Labels: {', '.join(roles)}")
-        versions = [roles[label]]
+        versions: list[int | None] = [roles[label]]
         if label == "live":
             # Versions may be published faster than they load: then neither live nor previous is there yet.
-            fallbacks = (roles.get("previous"), self._answering.get(name))
-            versions += [version for version in fallbacks if version is not None]
-        return Target(name, tuple(dict.fromkeys(versions)))
+            previous, answering = roles.get("previous"), self._answering.get(name)
+            versions = [roles[label], previous, answering]
+            if choice.label is None and not await self._may_answer(name, roles[label]):
+                versions = [answering, previous, roles[label]]
+        return Target(name, tuple(dict.fromkeys(version for version in versions if version is not None)))
 
     def invalidate(self, name: str) -> None:
         """Read the index again at the next question, unless it was read just now."""
@@ -187,6 +195,9 @@ class StoreCatalog:
     def record_answering(self, name: str, version: int) -> None:
         """Note which version answers requests that name none; see `Catalog`."""
         self._answering[name] = version
+
+    async def _may_answer(self, name: str, version: int) -> bool:
+        return self._has_taken_over is None or await self._has_taken_over(name, version)
 
     def _knows(self, name: str) -> bool:
         return name in self.names() or name in self._unpromoted
@@ -216,12 +227,21 @@ class NamedCatalog:
         names: the models.
         backend: the model server to ask.
         poll_s: how long one answer of the model server is used, seconds.
+        has_taken_over: see `TakenOver`.
     """
 
-    def __init__(self, names: tuple[str, ...], backend: Backend, *, poll_s: float) -> None:
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        backend: ModelServer,
+        *,
+        poll_s: float,
+        has_taken_over: TakenOver | None = None,
+    ) -> None:
         self._names = tuple(sorted(names))
         self._backend = backend
         self._poll_s = poll_s
+        self._has_taken_over = has_taken_over
         self._newest: dict[str, tuple[float, int | None]] = {}
 
     def names(self) -> tuple[str, ...]:
@@ -281,7 +301,12 @@ class NamedCatalog:
             statuses = await self._backend.status(name)
         except NotLoadedError:
             return None
-        return next((status.version for status in statuses if status.state == AVAILABLE), None)
+        available = [status.version for status in statuses if status.state == AVAILABLE]
+        if self._has_taken_over is not None:
+            for version in available:
+                if await self._has_taken_over(name, version):
+                    return version
+        return next(iter(available), None)
 
 
 def _choose_name(choice: Choice, catalog: Catalog) -> str:

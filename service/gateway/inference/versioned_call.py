@@ -10,7 +10,8 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from service.gateway.backend.backend import Backend, ModelReply
+from service.gateway.backend.backend import ModelReply
+from service.gateway.backend.model_server import ModelServer
 from service.gateway.context.request_context import RequestContext
 from service.gateway.images.decoding import Decoder
 from service.gateway.images.image_batches import ImageBatches
@@ -41,7 +42,7 @@ class VersionedCall:
 
     def __init__(
         self,
-        backend: Backend,
+        backend: ModelServer,
         catalog: Catalog,
         *,
         contracts: ContractCache,

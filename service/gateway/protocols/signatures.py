@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from contract.tensors import read_shape
-from service.gateway.backend.backend import Backend
+from service.gateway.backend.model_server import ModelServer
 from service.gateway.protocols.tensor_json import TensorSpec
 
 _MAX_REMEMBERED = 64  # versions
@@ -15,7 +15,7 @@ _MAX_REMEMBERED = 64  # versions
 class SignatureCache:
     """The SignatureDef messages of versions, by name and version."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: ModelServer) -> None:
         self._backend = backend
         self._generation = backend.generation
         self._known: dict[tuple[str, int], Mapping[str, Any]] = {}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from contract.model import InputSpec
 from contract.tensors import types_pb2
-from service.gateway.backend.backend import Backend
+from service.gateway.backend.model_server import ModelServer
 from service.gateway.bodies.json_bodies import INLINE_BYTES, JsonBodies
 from service.gateway.bodies.json_document import B64, Load, echo
 from service.gateway.context.errors import (
@@ -134,7 +134,7 @@ class TensorPredictor:
 
     def __init__(
         self,
-        backend: Backend,
+        backend: ModelServer,
         catalog: Catalog,
         *,
         contracts: ContractCache,

@@ -46,7 +46,21 @@ def test_names_are_separated_by_commas() -> None:
     assert ("a", "b-2") == load_settings([], {"FOVEA_MODELS": "a, b-2,a,"}).models
 
 
-@pytest.mark.parametrize("backend", ["unix:/tmp/x.sock", "modelserver:8500", "127.0.0.1:1", "[::1]:8500"])
+@pytest.mark.parametrize(
+    "backend",
+    [
+        "unix:/tmp/x.sock",
+        "modelserver:8500",
+        "127.0.0.1:1",
+        "[::1]:8500",
+        "dns:8500",
+        "dns:///modelserver:8500",
+        "dns:modelserver:8500",
+        "ipv4:10.0.0.4:8500",
+        "ipv4:a:8500,b:8501",
+        "ipv6:[::1]:8500,[::2]:8500",
+    ],
+)
 def test_backend_is_an_address_or_a_socket(backend: str) -> None:
     """Addresses that gRPC can connect to are taken."""
     assert backend == load_settings(["--backend", backend, *STORE], {}).backend
@@ -68,6 +82,18 @@ def test_backend_is_an_address_or_a_socket(backend: str) -> None:
         pytest.param(STORE, {"FOVEA_PORT": "http"}, "FOVEA_PORT: ", id="variable-type"),
         pytest.param(["--predict-timeout-s", "0", *STORE], {}, "--predict-timeout-s: ", id="zero"),
         pytest.param(["--backend", "nowhere", *STORE], {}, "--backend: expected host:port", id="backend"),
+        pytest.param(["--backend", "dns:///host", *STORE], {}, "--backend: expected host:port", id="name-without-port"),
+        pytest.param(["--backend", "dns:///a:1,b:1", *STORE], {}, "--backend: expected one name", id="several-names"),
+        pytest.param(["--backend", "dns://10.0.0.1/a:1", *STORE], {}, "--backend: expected dns:///", id="name-server"),
+        pytest.param(["--backend", "ipv4:", *STORE], {}, "--backend: expected host:port", id="empty-list"),
+        pytest.param(["--backend", "ipv4:a:1,", *STORE], {}, "--backend: expected host:port", id="empty-in-list"),
+        pytest.param(["--backend", "ipv4:a:1,b:70000", *STORE], {}, "--backend: expected host:port", id="list-port"),
+        pytest.param(
+            ["--backend", "ipv4:" + ",".join(f"a{n}:1" for n in range(257)), *STORE],
+            {},
+            "--backend: expected at most 256 addresses",
+            id="list-too-long",
+        ),
         pytest.param(["--backend", "host:0", *STORE], {}, "--backend: expected host:port", id="backend-port"),
         pytest.param(["--backend", "unix:" + "x" * 108, *STORE], {}, "--backend: expected unix:", id="socket-too-long"),
         pytest.param(["--models", "a b"], {}, "--models: expected names", id="name"),
