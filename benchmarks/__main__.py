@@ -3,7 +3,7 @@
 Each benchmark is a module here with `run() -> dict`, which measures whole commands, several times where it is short.
 Without names those of serving run, which takes an hour; `all` takes hours. They are never part of the tests. Those
 whose `run` takes a size can be run at `--size quick` (to see that they work: the numbers are only printed), `standard`
-or `full`.
+or `full`. `python -m benchmarks capacity --rate 10000` measures nothing: it computes from the results.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from os import cpu_count
 from pathlib import Path
 from typing import Any
 
+from benchmarks.capacity.__main__ import main as compute_capacity
 from benchmarks.report.__main__ import write_report
 
 HERE = Path(__file__).parent
@@ -29,6 +30,8 @@ NAMES = sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswi
 
 def main() -> int:
     """Run the named benchmarks and write what they measured."""
+    if sys.argv[1:2] == ["capacity"]:
+        return compute_capacity(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure this machine.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(["all", *NAMES]))
     parser.add_argument("--size", choices=SIZES, default="standard", help="how long and how often to measure")

@@ -184,7 +184,8 @@ class StoreCatalog:
             # Versions may be published faster than they load: then neither live nor previous is there yet.
             previous, answering = roles.get("previous"), self._answering.get(name)
             versions = [roles[label], previous, answering]
-            if choice.label is None and not await self._may_answer(name, roles[label]):
+            has_taken_over = self._has_taken_over if choice.label is None else None
+            if has_taken_over is not None and not await has_taken_over(name, roles[label]):
                 versions = [answering, previous, roles[label]]
         return Target(name, tuple(dict.fromkeys(version for version in versions if version is not None)))
 
@@ -195,9 +196,6 @@ class StoreCatalog:
     def record_answering(self, name: str, version: int) -> None:
         """Note which version answers requests that name none; see `Catalog`."""
         self._answering[name] = version
-
-    async def _may_answer(self, name: str, version: int) -> bool:
-        return self._has_taken_over is None or await self._has_taken_over(name, version)
 
     def _knows(self, name: str) -> bool:
         return name in self.names() or name in self._unpromoted

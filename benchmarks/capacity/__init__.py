@@ -1,0 +1,1 @@
+"""Computes the pods that a rate takes, from measured costs."""
