@@ -113,13 +113,15 @@ def _search(folder: Path, settings: Sequence[str]) -> dict[str, Any]:
     from pipeline.recipe.recipe import load_recipe
     from pipeline.run.label_search import search_labels
     from pipeline.run.prepare import input_spec, prepare_images
-    from pipeline.run.stages import train_network
+    from pipeline.run.stages import build_network, train_network
 
     recipe = load_recipe("demo", [*SETTINGS[1::2], *settings])
     spec, run_folder = input_spec(recipe), folder / "runs" / "glaucoma" / "run"
     run_folder.mkdir(parents=True)
-    images = prepare_images(ingest(folder / "set", recipe.data), recipe, spec, run_folder)
-    trained = train_network(images, Weights("none", None), spec, recipe, run_folder)
+    dataset = ingest(folder / "set", recipe.data)
+    classifier = build_network(recipe.model, Weights("none", None), spec, dataset.labels, recipe.train)
+    images = prepare_images(dataset, recipe, spec, run_folder)
+    trained = train_network(classifier, images, recipe, run_folder)
     start = time.monotonic()
     search = search_labels(trained.classifier, images, recipe, run_folder)
     seconds = time.monotonic() - start

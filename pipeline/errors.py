@@ -48,6 +48,10 @@ class LostImageError(DatasetError):
     """An image that was read before cannot be read any more, such as on a share that went away."""
 
 
+class WorkerError(PipelineError):
+    """A process that a command has started ended before its work was done."""
+
+
 class RecipeError(PipelineError):
     """The recipe names an unknown key or holds a value out of range."""
 

@@ -9,30 +9,27 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
-from os import cpu_count
-from typing import Any
 
-from contract.errors import ImageError
-from contract.image import decode_image, read_header
 from pipeline.audit.fact_store import FactStore
 from pipeline.audit.findings import Finding, Level, counted, each
 from pipeline.audit.leakage import find_copies, find_near_copies, find_split_groups
+from pipeline.audit.measuring import FileMeasure, Measured, Measurer, Refused, num_processes
 from pipeline.audit.name_groups import NameRule, suggest_rule
 from pipeline.audit.near_copies import find_near_pairs
 from pipeline.audit.quality import find_quality
 from pipeline.audit.shortcuts import find_shortcuts
 from pipeline.data.groups import NearPair, group_images, is_grouped
-from pipeline.data.image_facts import read_facts
 from pipeline.data.image_files import describe_counts
-from pipeline.data.image_quality import AuditedImage, measure_quality
+from pipeline.data.image_quality import AuditedImage
 from pipeline.data.ingest import Dataset, Example
 from pipeline.data.map_batches import map_batches
-from pipeline.data.pixels import Pixels, without_enlarging
+from pipeline.data.pixels import Pixels
 from pipeline.errors import DatasetError, list_names
 from pipeline.progress import progress_bar
 from pipeline.recipe.data_settings import Data
 
-_AT_ONCE = 4  # images that a thread takes at a time
+_AT_ONCE = 8  # images that a thread takes at a time
+_THREADS = 2  # for each process: one reads while the other waits for it
 _SHOWN = 20  # problems named in an error; all of them are in the run's audit.json
 _IMBALANCE = 5  # times as many images in the largest class as in the smallest
 # What people keep beside images; anything else that is no image may be one in a format that is not read.
@@ -80,45 +77,45 @@ class Audit:
         return [finding.line for finding in self.findings if finding.level == level]
 
 
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """A file whose facts are not kept."""
+
+    example: Example
+    sha256: str
+    content: bytes
+
+
 @dataclass(frozen=True)
 class Checker:
-    """Reads and hashes images, and decodes and measures those without kept facts; decoded ones stay in `pixels`.
-
-    A picture that is smaller than the input is measured in its own size: enlarging it tells nothing more. Its borders
-    and colours are measured where the audit is deep.
-    """
+    """Reads and hashes images; those without kept facts are measured, and their decoded pixels stay in `pixels`."""
 
     pixels: Pixels
     kept: FactStore | None
-    deep: bool
+    measure: Measurer
 
     def __call__(self, examples: Sequence[Example]) -> list[AuditedImage | Problem]:
         """Return each image measured, or the reason why it cannot be used."""
-        return [self._check(example) for example in examples]
+        files = [self._read(example) for example in examples]
+        new = [file for file in files if isinstance(file, NewFile)]
+        measured = iter(self.measure([file.content for file in new]) if new else ())
+        return [self._take(file, next(measured)) if isinstance(file, NewFile) else file for file in files]
 
-    def _check(self, example: Example) -> AuditedImage | Problem:
+    def _read(self, example: Example) -> AuditedImage | Problem | NewFile:
         try:
-            file = self.pixels.source.read(example.path)
-            sha256 = hashlib.sha256(file).hexdigest()
-            facts = self.kept.find(sha256) if self.kept else None
-            return AuditedImage(example, sha256, **(facts or self._measure(example.path, file)))
-        except ImageError as err:
-            return Problem(example.path, err.code, str(err))
+            content = self.pixels.source.read(example.path)
         except OSError as err:
             return Problem(example.path, "unreadable_file", err.strerror or str(err))
+        sha256 = hashlib.sha256(content).hexdigest()
+        facts = self.kept.find(sha256) if self.kept else None
+        return AuditedImage(example, sha256, **facts) if facts else NewFile(example, sha256, content)
 
-    def _measure(self, path: str, file: bytes) -> dict[str, Any]:
-        """Return the facts of an image by their field of AuditedImage."""
-        spec = self.pixels.spec
-        header = read_header(file, decoder=spec.decoder)
-        smaller = without_enlarging(spec, *header.upright_size)
-        decoded = decode_image(file, smaller)
-        if smaller == spec:
-            self.pixels.keep(path, decoded)
-        return {
-            "quality": measure_quality(header, decoded),
-            "facts": read_facts(file, header, decoded if self.deep else None),
-        }
+    def _take(self, file: NewFile, measured: Measured | Refused) -> AuditedImage | Problem:
+        if isinstance(measured, Refused):
+            return Problem(file.example.path, measured.code, measured.message)
+        if measured.pixels is not None:
+            self.pixels.keep(file.example.path, measured.pixels)
+        return AuditedImage(file.example, file.sha256, measured.quality, measured.facts)
 
 
 def audit(dataset: Dataset, pixels: Pixels, data: Data, kept: FactStore | None = None) -> Audit:
@@ -134,7 +131,8 @@ def audit(dataset: Dataset, pixels: Pixels, data: Data, kept: FactStore | None =
         DatasetError: if the recipe's group rule does not match an image.
     """
     deep = data.is_deep(len(dataset.examples))
-    results = list(_check_images(dataset, Checker(pixels, kept, deep)))
+    with Measurer(FileMeasure(pixels.spec, deep=deep, returns_pixels=pixels.has_room)) as measurer:
+        results = list(_check_images(dataset, Checker(pixels, kept, measurer)))
     images = tuple(item for item in results if isinstance(item, AuditedImage))
     problems = tuple(item for item in results if isinstance(item, Problem))
     near = tuple(find_near_pairs([image.quality for image in images], data.near_distance, deep=deep))
@@ -143,14 +141,16 @@ def audit(dataset: Dataset, pixels: Pixels, data: Data, kept: FactStore | None =
 
 
 def _check_images(dataset: Dataset, checker: Checker) -> Iterator[AuditedImage | Problem]:
-    with ThreadPoolExecutor(cpu_count()) as pool:
-        checked = chain.from_iterable(map_batches(checker, dataset.examples, pool, size=_AT_ONCE))
-        for result in progress_bar(checked, total=len(dataset.examples), what="Reading", unit="image"):
-            if checker.kept and isinstance(result, AuditedImage):
-                checker.kept.add(result)
-            yield result
-    if checker.kept:
-        checker.kept.flush()
+    try:
+        with ThreadPoolExecutor(_THREADS * num_processes()) as pool:
+            checked = chain.from_iterable(map_batches(checker, dataset.examples, pool, size=_AT_ONCE))
+            for result in progress_bar(checked, total=len(dataset.examples), what="Reading", unit="image"):
+                if checker.kept and isinstance(result, AuditedImage):
+                    checker.kept.add(result)
+                yield result
+    finally:
+        if checker.kept:
+            checker.kept.flush()
 
 
 def check_audit(found: Audit, labels: Sequence[str], data: Data) -> None:

@@ -80,6 +80,11 @@ class Pixels:
                 self._cache[path] = image
         return image
 
+    @property
+    def has_room(self) -> bool:
+        """Whether some image may still be kept."""
+        return self._free > 0
+
     def batch(self, paths: Sequence[str]) -> NDArray[np.uint8]:
         """Return several images, uint8, shape (batch, height, width, channels)."""
         return np.stack(self._decode(paths))

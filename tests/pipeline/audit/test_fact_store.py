@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-import pipeline.audit.audit as audit_module
 from contract.model import InputSpec
 from pipeline.__main__ import main
+from pipeline.audit import measuring
 from pipeline.audit.audit import Audit, audit
 from pipeline.audit.fact_store import FactStore, define_facts
 from pipeline.data.ingest import ingest
@@ -28,8 +28,8 @@ SPEC = InputSpec(64, 64, 3, "rgb")
 def fixture_decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The files that the audit decodes, as they come."""
     files: list[bytes] = []
-    decode = audit_module.decode_image
-    monkeypatch.setattr(audit_module, "decode_image", lambda file, spec: files.append(file) or decode(file, spec))
+    decode = measuring.decode_image
+    monkeypatch.setattr(measuring, "decode_image", lambda file, spec: files.append(file) or decode(file, spec))
     return files
 
 
@@ -244,13 +244,13 @@ def test_small_pictures_are_not_enlarged(
 def test_the_audit_measures_small_pictures_in_their_own_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures of 28 x 20 pixels are decoded to 28 x 20 without a recipe, whose input is 224 x 224."""
     shapes: set[tuple[int, ...]] = set()
-    decode = audit_module.decode_image
+    decode = measuring.decode_image
 
     def noting(file: bytes, spec: InputSpec) -> object:
         shapes.add(spec.shape)
         return decode(file, spec)
 
-    monkeypatch.setattr(audit_module, "decode_image", noting)
+    monkeypatch.setattr(measuring, "decode_image", noting)
     files = {
         f"{label}/{i}.png": encoded(photograph(hash_of("", label, i)).resize((28, 20)))
         for label in "ab"
