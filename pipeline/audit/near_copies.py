@@ -1,21 +1,28 @@
-"""Finds images that look the same without being the same: near copies by their hashes, and changed ones."""
+"""Finds images that look the same without being the same: near copies by their hashes, and changed ones.
+
+Two hashes that differ in at most d bits are equal in at least one of d + 1 bands of bits (pigeonhole; multi-index
+hashing, Norouzi, Punjani and Fleet 2012, arXiv:1307.2982). So only images that share a whole band are compared. The
+bits are shuffled first, the same way every time: neighbouring bits of a perceptual hash agree too often in images of
+one kind, and a band of them would hold the whole set.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.audit.changed_copies import describe_brightness, find_changed_copies
-from pipeline.audit.duplicates import near_pairs
 from pipeline.audit.quality import FLAT
 from pipeline.audit.registration import shrink
 from pipeline.audit.thumbnail_spectra import HASH_BYTES, hash_pictures, stack_thumbnails
 from pipeline.data.groups import NearPair
 from pipeline.data.image_quality import ImageQuality
 
+_BLOCK = 1 << 16  # pairs compared at a time: bounds memory when very many images share a band
 Stack = tuple[NDArray[np.intp], NDArray[np.uint8]]  # places in a list, and pictures of one side
 
 
@@ -74,3 +81,56 @@ def _find_changed(stacks: Sequence[Stack]) -> Iterator[tuple[int, int, str]]:
             if copy.first < len(places):  # the others are found in their own size
                 first, second = sorted((int(everywhere[copy.first]), int(everywhere[copy.second])))
                 yield first, second, copy.kind
+
+
+def near_pairs(fingerprints: Sequence[bytes], max_distance: int) -> list[NearPair]:
+    """Return the pairs whose hashes differ in at most `max_distance` bits, sorted.
+
+    Images with one and the same hash are chained, not paired each with each: a thousand equal images make 999 pairs.
+
+    Args:
+        fingerprints: hashes of one length, a multiple of 8 bytes.
+        max_distance: bits, at least 0.
+    """
+    if not fingerprints:
+        return []
+    hashes = np.frombuffer(b"".join(fingerprints), np.uint8).reshape(len(fingerprints), -1)
+    unique, position = np.unique(hashes, axis=0, return_inverse=True)
+    order = np.argsort(position.ravel(), kind="stable")
+    first_of = order[np.searchsorted(position.ravel()[order], np.arange(len(unique)))]
+    found = {(int(first_of[a]), int(first_of[b])): distance for a, b, distance in _close(unique, max_distance)}
+    for one, other in pairwise(order):
+        if position.ravel()[one] == position.ravel()[other]:
+            found[int(one), int(other)] = 0
+    return sorted(
+        (NearPair(min(pair), max(pair), distance) for pair, distance in found.items()),
+        key=lambda pair: (pair.first, pair.second),
+    )
+
+
+def _close(hashes: NDArray[np.uint8], max_distance: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (row, row, distance) of different hashes at most `max_distance` apart; a pair may come twice."""
+    words = hashes.view(np.uint64)
+    for one, other in _sharing_a_band(hashes, max_distance + 1):
+        for start in range(0, len(one), _BLOCK):
+            a, b = one[start : start + _BLOCK], other[start : start + _BLOCK]
+            distances = np.bitwise_count(words[a] ^ words[b]).sum(axis=1, dtype=np.int64)
+            for found in np.flatnonzero(distances <= max_distance):
+                yield int(a[found]), int(b[found]), int(distances[found])
+
+
+def _sharing_a_band(hashes: NDArray[np.uint8], num_bands: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Yield pairs of rows that agree in a band of bits, as two arrays, band by band."""
+    bits = np.unpackbits(hashes, axis=1)
+    shuffled = bits[:, np.random.default_rng(0).permutation(bits.shape[1])]
+    for band in np.array_split(shuffled, num_bands, axis=1):
+        packed = np.packbits(band, axis=1)
+        keys = np.ascontiguousarray(packed).view(np.dtype((np.void, packed.shape[1]))).ravel()
+        order = np.argsort(keys, kind="stable")
+        keys = keys[order]
+        # Equal keys are neighbours now: compare each with the next, the next but one, ... until none is equal.
+        here, step = np.arange(len(keys)), 1
+        while len(here := here[here + step < len(keys)]):
+            here = here[keys[here] == keys[here + step]]
+            yield order[here], order[here + step]
+            step += 1

@@ -1,11 +1,11 @@
-"""pipeline/audit/duplicates.py: the pairs that comparing every image with every other would find."""
+"""pipeline/audit/near_copies.py, its hashes: the pairs that comparing every image with every other would find."""
 
 import itertools
 
 import numpy as np
 import pytest
 
-from pipeline.audit.duplicates import near_pairs
+from pipeline.audit.near_copies import near_pairs
 from pipeline.data.groups import NearPair, join
 
 
