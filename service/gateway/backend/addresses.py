@@ -39,7 +39,7 @@ class AddressBook:
             return frozenset({_join(host, port)})
         try:
             infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as err:
+        except (OSError, UnicodeError) as err:  # UnicodeError: what is no name at all, such as a..b
             if endpoint not in self._failed:
                 self._failed.add(endpoint)
                 logger.warning("%s cannot be looked up (%s); it is tried again", host, err)

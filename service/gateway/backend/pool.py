@@ -108,9 +108,10 @@ class ServerPool:
         """Run a signature on images; without a version, the newest one that has taken over answers."""
         if version is None:
             version = await self._newest(name)
+        end = self._limit(deadline)
 
         def infer(server: Backend) -> Awaitable[ModelReply]:
-            return server.infer(name, signature, inputs, outputs=outputs, version=version, deadline=deadline)
+            return server.infer(name, signature, inputs, outputs=outputs, version=version, deadline=end)
 
         return await self._call(name, version, infer, num_images=len(inputs["images"]))
 
@@ -128,15 +129,17 @@ class ServerPool:
         deadline: float | None = None,
     ) -> dict[str, NDArray[Any]]:
         """Run any signature on a client's own numbers and return all its outputs by name."""
+        end = self._limit(deadline)
 
         def run(server: Backend) -> Awaitable[dict[str, NDArray[Any]]]:
-            return server.run(name, signature, version=version, inputs=inputs, deadline=deadline)
+            return server.run(name, signature, version=version, inputs=inputs, deadline=end)
 
         return await self._call(name, version, run)
 
     async def signatures(self, name: str, version: int, *, deadline: float | None = None) -> dict[str, Any]:
         """Return a version's SignatureDef messages by signature name."""
-        return await self._call(name, version, lambda server: server.signatures(name, version, deadline=deadline))
+        end = self._limit(deadline)
+        return await self._call(name, version, lambda server: server.signatures(name, version, deadline=end))
 
     async def status(self, name: str) -> tuple[VersionStatus, ...]:
         """Return the best state that any server has each version in, newest first.
@@ -164,11 +167,17 @@ class ServerPool:
         await self._know(name)
         ready = [server for server in self._servers.values() if server.has_any(name)]
         num_with = sum(server.has(name, version) for server in ready)
-        return self._rollout.judge(name, version, num_with=num_with, num_ready=len(ready))
+        num_expected = sum(server.is_expected for server in self._servers.values())
+        return self._rollout.judge(name, version, num_with=num_with, num_ready=len(ready) + num_expected)
 
     def figures(self) -> Iterable[ServerFigures]:
         """Return the metrics of each server; from any thread."""
         return [server.figures() for server in list(self._servers.values())]
+
+    def _limit(self, deadline: float | None) -> float:
+        """Return when a call ends at the latest, however many servers are asked."""
+        end = time.monotonic() + self._timeout_s
+        return end if deadline is None else min(end, deadline)
 
     async def _newest(self, name: str) -> int:
         """Return the newest version that has taken over, else the newest that is loaded.

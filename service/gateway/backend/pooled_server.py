@@ -25,6 +25,8 @@ _POLL_TIMEOUT_S: Final = 5.0
 _MAX_SILENT_POLLS: Final = 2
 _FIRST_PAUSE_S: Final = 0.5  # that a failing server is left out; doubled each time
 _LONGEST_PAUSE_S: Final = 15.0
+_EXPECTED_S: Final = 10.0  # a new server that has not told its versions yet counts for a quorum this long,
+_EXPECTED_AFTER_FAILURE_S: Final = 3.0  # or this long if it could not be connected
 _HEALTH_PAUSE_S: Final = 1.0
 _NO_HEALTH_PAUSE_S: Final = 15.0
 # A new connection to the same address is a new one, not the one that hangs.
@@ -70,6 +72,8 @@ class PooledServer:
         self._generation = 0
         self._versions: dict[str, dict[int, VersionStatus]] = {}
         self._is_serving = True
+        self._added_at = time.monotonic()
+        self._has_told = False
         self._silent_polls = 0
         self._pause_s = _FIRST_PAUSE_S
         self._left_out_until = 0.0
@@ -132,6 +136,12 @@ class PooledServer:
     def is_silent(self) -> bool:
         """True if it is connected, and has not answered for its versions for a while."""
         return self._silent_polls >= _MAX_SILENT_POLLS
+
+    @property
+    def is_expected(self) -> bool:
+        """True for a new server that has not told its versions yet and may do so soon."""
+        wait_s = _EXPECTED_AFTER_FAILURE_S if self.has_failed else _EXPECTED_S
+        return not self._has_told and time.monotonic() - self._added_at < wait_s
 
     def knows(self, name: str) -> bool:
         """Say whether it has answered for a model's versions since it was connected."""
@@ -208,6 +218,7 @@ class PooledServer:
             return
         if connection == self.connection:
             self._silent_polls = 0
+            self._has_told = True
             self._versions[name] = {status.version: status for status in found}
 
     def figures(self) -> ServerFigures:

@@ -36,7 +36,7 @@ class Rollout:
             name: the model.
             version: that is to answer.
             num_with: servers that have it loaded.
-            num_ready: servers that have any version of the model loaded.
+            num_ready: servers that have any version of the model loaded, and new ones that have not told yet.
         """
         if self.is_settled(name, version):
             return True

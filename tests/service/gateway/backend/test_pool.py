@@ -133,11 +133,37 @@ def test_quorum_is_not_waited_for_without_end(
     assert f"{NAME} version 2 answers: 1 of 3 model servers have it" in caplog.messages
 
 
+def test_gateway_that_starts_in_between_waits_for_the_quorum_too(
+    start_gateway: StartGateway, servers: list[ScriptedBackend], index: ModelStore
+) -> None:
+    """The server that answers first does not decide for those that have not answered yet."""
+    servers[0].versions[NAME, 2] = scripted("permuted")
+    publish_live(index)
+    gateway = start_gateway(backend=several(servers), models_dir=index.root, quorum_wait_s=3600)
+
+    assert {1} == {ask(gateway) for _ in range(20)}
+
+
+def test_server_that_is_away_holds_no_version(
+    start_gateway: StartGateway, servers: list[ScriptedBackend], index: ModelStore
+) -> None:
+    """A gateway that starts while one of the servers is down takes the live version that all others have."""
+    for server in servers:
+        server.versions[NAME, 2] = scripted("permuted")
+    publish_live(index)
+    servers[1].stop()
+    gateway = start_gateway(backend=several(servers), models_dir=index.root, quorum_wait_s=3600)
+    wait_until_ready(gateway)
+    wait_for(lambda: ask(gateway) == 2)
+
+
 def test_names_alone_have_a_quorum_too(start_gateway: StartGateway, servers: list[ScriptedBackend]) -> None:
     """Without a store, the newest version that enough servers have loaded answers."""
-    servers[0].versions[NAME, 2] = scripted("permuted")
     gateway = start_gateway(backend=several(servers), models=(NAME,), quorum_wait_s=3600)
     wait_until_ready(gateway)
+    wait_for(lambda: up(gateway) == {server.address: 1.0 for server in servers})
+    servers[0].versions[NAME, 2] = scripted("permuted")
+    wait_for(lambda: "".join(samples(gateway, "fovea_model_server_version")).count('version="2"') == 1)
     early = {ask(gateway) for _ in range(10)}
     for server in servers[1:]:
         server.versions[NAME, 2] = scripted("permuted")
@@ -333,3 +359,47 @@ def test_metrics_count_each_servers_calls(gateway: TestClient, servers: list[Scr
     assert calls[f'{{outcome="model_server_unreachable",server="{servers[2].address}"}}'] >= 1
     assert all(calls[f'{{outcome="ok",server="{server.address}"}}'] >= 1 for server in servers[:2])
     assert {f'{{model="{NAME}",server="{server.address}",version="1"}}' for server in servers} == set(versions)
+
+
+def test_time_limit_is_for_all_servers_together(
+    start_gateway: StartGateway, servers: list[ScriptedBackend], index: ModelStore
+) -> None:
+    """Servers that fail late do not add up: there is one answer within FOVEA_PREDICT_TIMEOUT_S."""
+    gateway = start_gateway(backend=several(servers), models_dir=index.root, predict_timeout_s=2)
+    wait_until_ready(gateway)
+    for server in servers:
+        server.versions[NAME, 1] = scripted(delay_s=1.2, fault=grpc.StatusCode.UNAVAILABLE)
+    reply = gateway.post("/v1/predict", content=encode("red"))
+
+    assert (504, "deadline_exceeded") == (reply.status_code, reply.json()["error"]["code"])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), id="no-answer"),
+        pytest.param(UnicodeError("label empty or too long"), id="no-name"),
+    ],
+)
+def test_name_without_addresses_is_waited_for(
+    start_gateway: StartGateway,
+    index: ModelStore,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+) -> None:
+    """The log has one line, /readyz and requests say that no server can be reached."""
+    tries = []
+
+    def fail(host: Any, *args: Any, **kwargs: Any) -> Any:
+        tries.append(host)
+        raise error
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    gateway = start_gateway(backend="dns:///a..b:8500", models_dir=index.root)
+    reply = gateway.post("/v1/predict", content=encode("red"))
+    wait_for(lambda: len(tries) >= 2)
+
+    assert (503, "model_server_unreachable") == (reply.status_code, reply.json()["error"]["code"])
+    assert 503 == gateway.get("/readyz").status_code
+    assert 1 == sum("a..b cannot be looked up" in message for message in caplog.messages)
