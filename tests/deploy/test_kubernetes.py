@@ -277,6 +277,8 @@ def test_servers_scale_spread_and_survive_drains(overlay: str, name: str) -> Non
         assert labels.items() <= template["metadata"]["labels"].items()
     zones = {c["topologyKey"]: c["whenUnsatisfiable"] for c in template["spec"]["topologySpreadConstraints"]}
     assert "ScheduleAnyway" == zones["topology.kubernetes.io/zone"]
+    restarting = [container.get(probe, {}) for probe in ("startupProbe", "livenessProbe")]
+    assert not any("grpc" in probe or probe.get("httpGet", {}).get("path") == "/readyz" for probe in restarting)
     assert {"cpu", "memory"} <= container["resources"]["requests"].keys() & container["resources"]["limits"].keys()
     assert all(m.get("readOnly") for m in container["volumeMounts"] if m["mountPath"] != "/tmp")
 
