@@ -32,6 +32,7 @@ from service.gateway.routes import (
     openapi,
     page,
     predict,
+    review,
     tensorflow,
 )
 from service.gateway.telemetry.tracing import TraceRequests
@@ -49,7 +50,7 @@ _NO_TELEMETRY: Any = {
     "auto_configure": False,
 }
 
-_ROUTES = (predict, explain, embed, tensorflow, open_inference, feedback, models, health, openapi, page)
+_ROUTES = (predict, explain, embed, tensorflow, open_inference, feedback, review, models, health, openapi, page)
 
 
 def create_app(settings: Settings, components: Components | None = None) -> FastAPI:

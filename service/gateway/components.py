@@ -133,7 +133,7 @@ def build_components(settings: Settings) -> Components:
 def _open_feedback(settings: Settings) -> FeedbackStore | None:
     if settings.feedback_dir is None:
         return None
-    store = FeedbackStore(settings.feedback_dir, days=settings.feedback_days)
+    store = FeedbackStore(settings.feedback_dir, days=settings.feedback_days, max_images=settings.feedback_max_images)
     store.open()
     return store
 

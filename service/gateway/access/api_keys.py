@@ -26,7 +26,7 @@ from contract.index import NAME_PATTERN
 
 logger = logging.getLogger("fovea.keys")
 
-Right = Literal["predict", "feedback", "metrics"]
+Right = Literal["predict", "feedback", "review", "metrics"]
 RIGHTS: tuple[Right, ...] = get_args(Right)
 PREFIX = "fovea_"  # so that scanners of source code and logs can tell a key that got away
 

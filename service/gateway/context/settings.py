@@ -125,6 +125,7 @@ class Settings(BaseModel):
         None, description="folder for labelled images that /v1/feedback takes; without it none are taken"
     )
     feedback_days: int = Field(365, ge=1, le=36500, description="how long they are kept, days")
+    feedback_max_images: int = Field(100_000, ge=1, description="images in that folder; further ones are refused")
     audit_log: Path | None = Field(
         None, description="file to which every answer adds a line: who, when, which version, image hash, result"
     )

@@ -9,7 +9,9 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from service.gateway.context.deadlines import MAX_TIMEOUT_S
+from service.gateway.documentation.code_samples import build_samples
 from service.gateway.documentation.error_responses import text_error_replies
+from service.gateway.documentation.groups import GROUPS
 from service.gateway.http.access import OPEN_PATHS
 from service.gateway.http.error_formats import has_text_errors
 
@@ -119,15 +121,17 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
     for name in _VALIDATION_SCHEMAS:
         schemas.pop(name, None)
     document["components"]["securitySchemes"] = _SECURITY_SCHEMES
-    for path, operation in _operations(document):
+    document["tags"] = GROUPS
+    for path, method, operation in _operations(document):
         _complete_operation(path, operation)
+        operation["x-codeSamples"] = build_samples(method, path, operation)
     return document
 
 
-def _operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for path, methods in document["paths"].items():
-        for operation in methods.values():
-            yield path, operation
+        for method, operation in methods.items():
+            yield path, method.upper(), operation
 
 
 def _complete_operation(path: str, operation: dict[str, Any]) -> None:

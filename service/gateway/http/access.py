@@ -19,11 +19,11 @@ from service.gateway.context.settings import Settings
 from service.gateway.http.error_replies import error_reply
 from service.gateway.telemetry.logs import HEALTH_PATHS, QUIET_ROUTES
 
-OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/favicon.ico"}) | HEALTH_PATHS
+OPEN_PATHS = frozenset({"/", "/docs", "/review", "/openapi.json", "/favicon.ico"}) | HEALTH_PATHS
 OPEN_PREFIXES = ("/web/",)  # the page's own files
 _HEADER = b"x-api-key"
 _BEARER = b"bearer "
-_RIGHTS: dict[str, Right] = {"/metrics": "metrics", "/v1/feedback": "feedback"}
+_RIGHTS: dict[str, Right] = {"/metrics": "metrics", "/v1/feedback": "feedback", "/v1/review": "review"}
 _MAX_KEY_BYTES = 256
 
 

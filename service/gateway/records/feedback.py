@@ -22,7 +22,7 @@ from service.gateway.images.uploads import Form
 from service.gateway.inference.contracts import ContractCache
 from service.gateway.inference.version_resolution import Catalog, Choice
 from service.gateway.records.clean_images import clean_image
-from service.gateway.records.feedback_store import Feedback, FeedbackStore, is_folder_name
+from service.gateway.records.feedback_store import NO_LABEL, Feedback, FeedbackStore, is_folder_name
 
 logger = logging.getLogger("fovea.feedback")
 
@@ -56,6 +56,28 @@ class FeedbackForm(BaseModel):
 
 
 FIELDS = frozenset(FeedbackForm.model_fields)
+
+
+class QueueForm(BaseModel):
+    """The texts of a form that queues an image without a label for review."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    consent: Literal["true"] = Field(
+        description="true: the person who may consent agrees that the image is kept and used for training."
+    )
+    model: str | None = Field(
+        None, min_length=1, max_length=64, description="The model; may be left out when exactly one is served."
+    )
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _drop_empty(cls, value: object) -> object:
+        return None if value == "" else value
+
+
+QUEUE_FIELDS = frozenset(QueueForm.model_fields)
+Texts = TypeVar("Texts", FeedbackForm, QueueForm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,19 +144,31 @@ class FeedbackDesk:
             RefusedImageError: if the image cannot be decoded.
             GatewayError: if the model is not known or the store fails.
         """
-        store, texts = self.check_open(), _parse(form.texts)
-        target = await self._catalog.resolve(Choice(texts.model, texts.version))
-        version = target.versions[0]
-        contract = await self._contracts.fetch(target.name, version)
-        feedback = Feedback(
-            model=target.name,
-            version=version,
-            contract=contract.sha256,
-            label=_find_label(texts.label, contract),
-            request_id=texts.request_id,
-            note=texts.note,
-            key=context.key,
+        texts = _parse(form.texts, FeedbackForm)
+        name, version, contract = await self._find_version(Choice(texts.model, texts.version))
+        label = find_label(texts.label, contract)
+        return await self._keep(
+            form,
+            Feedback(name, version, contract.sha256, label, texts.request_id, texts.note, context.key),
+            contract,
+            context,
         )
+
+    async def queue(self, form: Form, context: RequestContext) -> Kept:
+        """Keep an image without a label until a reviewer gives it one; arguments and errors as `keep`."""
+        texts = _parse(form.texts, QueueForm)
+        name, version, contract = await self._find_version(Choice(texts.model))
+        feedback = Feedback(name, version, contract.sha256, NO_LABEL, None, None, context.key)
+        return await self._keep(form, feedback, contract, context)
+
+    async def _find_version(self, choice: Choice) -> tuple[str, int, ModelContract]:
+        self.check_open()
+        target = await self._catalog.resolve(choice)
+        version = target.versions[0]
+        return target.name, version, await self._contracts.fetch(target.name, version)
+
+    async def _keep(self, form: Form, feedback: Feedback, contract: ModelContract, context: RequestContext) -> Kept:
+        store = self.check_open()
 
         def work() -> str:
             data, spec = form.uploads[0].data, contract.input
@@ -145,7 +179,7 @@ class FeedbackDesk:
                 raise RefusedImageError(err) from err
             return store.add(image, feedback)
 
-        return Kept(await self._run(work, caller=context.caller), feedback, contract)
+        return Kept(await self.run(work, caller=context.caller), feedback, contract)
 
     async def delete(self, feedback_id: str) -> None:
         """Delete an image and its row.
@@ -155,7 +189,7 @@ class FeedbackDesk:
             StorageError: if it cannot be deleted.
         """
         store = self.check_open()
-        await self._run(lambda: store.delete(feedback_id))
+        await self.run(lambda: store.delete(feedback_id))
 
     async def watch(self) -> None:
         """Delete expired images at intervals, until cancelled."""
@@ -164,7 +198,7 @@ class FeedbackDesk:
         while True:
             await asyncio.sleep(_PURGE_INTERVAL_S)
             try:
-                num_deleted = await self._run(self._store.purge)
+                num_deleted = await self.run(self._store.purge)
             except StorageError:
                 logger.exception("feedback that is too old could not be deleted")
             else:
@@ -174,19 +208,20 @@ class FeedbackDesk:
         """Stop the thread after its current job."""
         self._turns.close(wait=True)
 
-    async def _run(self, work: Callable[[], T], *, caller: str = ANONYMOUS) -> T:
+    async def run(self, work: Callable[[], T], *, caller: str = ANONYMOUS) -> T:
+        """Run work on the store in the desk's thread, callers in turns."""
         return await self._turns.submit(lambda _: work(), caller=caller)
 
 
-def _parse(texts: dict[str, str]) -> FeedbackForm:
+def _parse(texts: dict[str, str], form: type[Texts]) -> Texts:
     try:
-        return FeedbackForm.model_validate(texts)
+        return form.model_validate(texts)
     except ValidationError as err:
         error = err.errors(include_url=False, include_input=False)[0]
         raise InvalidValueError(f"{error['loc'][0]}: {error['msg']}") from err
 
 
-def _find_label(text: str, contract: ModelContract) -> str:
+def find_label(text: str, contract: ModelContract) -> str:
     """Return the id of the class that a text names, by id or else by a name that is the only one of its kind."""
     ids = [label.id for label in contract.labels]
     named = [label.id for label in contract.labels if label.name == text]

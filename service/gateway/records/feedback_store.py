@@ -1,7 +1,8 @@
 """Images that people have labelled, in a folder that `python -m pipeline run FOLDER/<model>` takes as it is.
 
     <folder>/<model>/<label>/<id>.jpg      the picture, without metadata
-    <folder>/index.sqlite3                 the rows: label, request, note, key, time
+    <folder>/.unlabelled/<model>/<id>.jpg  a picture that waits for its label
+    <folder>/index.sqlite3                 the rows: label, request, note, key, time; what a model said of the picture
 
 Image and row appear and go together: the file is renamed into place inside the transaction that writes its row, and
 leftovers of a killed process are removed at the next start. Files are readable by their owner only.
@@ -26,6 +27,8 @@ from service.gateway.records.clean_images import CleanImage
 
 INDEX = "index.sqlite3"
 _INCOMING = ".incoming"
+UNLABELLED = ".unlabelled"
+NO_LABEL = ""  # of a row whose picture waits for its label
 _FILE_NAME = re.compile(r"[0-9a-f]{32}\.(jpg|png)")
 # Names that the pipeline does not read as classes.
 _RESERVED = frozenset({"train", "training", "val", "valid", "validation", "test", "testing", "__macosx"})
@@ -35,6 +38,12 @@ CREATE TABLE IF NOT EXISTS feedback (
     id TEXT PRIMARY KEY, created REAL NOT NULL, model TEXT NOT NULL, version INTEGER NOT NULL, contract TEXT NOT NULL,
     label TEXT NOT NULL, file TEXT NOT NULL, sha256 TEXT NOT NULL, request_id TEXT, note TEXT, key TEXT,
     consent INTEGER NOT NULL CHECK (consent = 1), UNIQUE (model, sha256)
+) STRICT
+"""
+_JUDGEMENTS = """
+CREATE TABLE IF NOT EXISTS review (
+    id TEXT PRIMARY KEY, reviewed INTEGER NOT NULL DEFAULT 0, predicted TEXT, probability REAL, margin REAL,
+    label_probability REAL, warnings TEXT NOT NULL DEFAULT ''
 ) STRICT
 """
 
@@ -47,7 +56,7 @@ class Feedback:
         model: the model that the image was sent to.
         version: the version whose labels were looked at.
         contract: hash of its contract.
-        label: id of the true class, one of the contract's.
+        label: id of the true class, one of the contract's; NO_LABEL of a picture that waits for it.
         request_id: of the prediction that this is about; None if it is not known.
         note: free text; None if there is none.
         key: name of the API key; None without one.
@@ -79,11 +88,13 @@ class FeedbackStore:
     Args:
         root: the folder; made by `open`.
         days: how long images are kept.
+        max_images: that are kept; further ones are refused.
     """
 
-    def __init__(self, root: Path, *, days: int) -> None:
+    def __init__(self, root: Path, *, days: int, max_images: int = 100_000) -> None:
         self._root = root
         self._days = days
+        self._max_images = max_images
 
     def open(self) -> None:
         """Make the folder, remove leftovers of a killed process, delete expired images.
@@ -96,18 +107,21 @@ class FeedbackStore:
             (self._root / _INCOMING).mkdir(exist_ok=True, mode=0o700)
             with self._transaction() as index:
                 index.execute(_SCHEMA)
+                index.execute(_JUDGEMENTS)
                 self._repair(index)
         self.purge()
 
     def add(self, image: CleanImage, feedback: Feedback) -> str:
         """Keep an image; return its id. The same image with the same label is kept once.
 
+        An image that waited for its label gets it; one that is kept with a label is not queued again.
+
         Raises:
-            ConflictError: if the model's folder has the image under another label.
+            ConflictError: if the model's folder has the image under another label, or the folder is full.
             StorageError: if it cannot be written.
         """
         digest, new = hashlib.sha256(image.data).hexdigest(), uuid.uuid4().hex
-        file = Path(feedback.model, feedback.label, new + image.suffix)
+        file = _place(feedback.model, feedback.label, new + image.suffix)
         with _storage_errors():
             incoming = self._write(image.data, self._root / _INCOMING / file.name)
             try:
@@ -116,16 +130,88 @@ class FeedbackStore:
                         "SELECT id, label FROM feedback WHERE model = ? AND sha256 = ?", (feedback.model, digest)
                     ).fetchone()
                     if known is None:
+                        self._check_room(index)
                         self._insert(index, new, feedback=feedback, file=file, digest=digest)
                         self._move(incoming, self._root / file)
                         return new
             finally:
                 incoming.unlink(missing_ok=True)
-        if known[1] != feedback.label:
+        if known[1] == NO_LABEL and feedback.label != NO_LABEL:
+            self.relabel(known[0], feedback.label, reviewed=False)
+        elif feedback.label not in (known[1], NO_LABEL):
             raise ConflictError(
                 f"this image is kept with the label {known[1]!r} already, under the id {known[0]}: delete that first"
             )
         return str(known[0])
+
+    def relabel(self, feedback_id: str, label: str, *, reviewed: bool = True) -> None:
+        """Give an image a label, or another one, and note whether a reviewer did.
+
+        Raises:
+            FeedbackNotFoundError: if there is no such id.
+            StorageError: if it cannot be written.
+        """
+        with _storage_errors():
+            old = self._move_to_label(feedback_id, label, reviewed=reviewed)
+            if old is not None and old.is_file():
+                old.unlink()
+                sync_directory(old.parent)
+                self._remove_empty(old.parent)
+
+    def _move_to_label(self, feedback_id: str, label: str, *, reviewed: bool) -> Path | None:
+        """Copy an image into its class's folder inside the transaction; return the file that is left to remove."""
+        with self._transaction() as index:
+            row = index.execute("SELECT model, label, file FROM feedback WHERE id = ?", (feedback_id,)).fetchone()
+            if row is None:
+                raise _not_found()
+            index.execute(
+                "INSERT INTO review (id, reviewed) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET reviewed = ?",
+                (feedback_id, reviewed, reviewed),
+            )
+            if row[1] == label:
+                return None
+            old = self._root / row[2]
+            file = _place(row[0], label, old.name)
+            incoming = self._write(old.read_bytes(), self._root / _INCOMING / old.name)
+            try:
+                self._move(incoming, self._root / file)
+            finally:
+                incoming.unlink(missing_ok=True)
+            values = (label, file.as_posix(), feedback_id)
+            index.execute("UPDATE feedback SET label = ?, file = ? WHERE id = ?", values)
+            return old
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Give the index to a reader; what it writes is kept too.
+
+        Raises:
+            StorageError: if the index cannot be read.
+        """
+        with _storage_errors(), self._transaction() as index:
+            yield index
+
+    def read_image(self, feedback_id: str) -> CleanImage:
+        """Return an image that is kept.
+
+        Raises:
+            FeedbackNotFoundError: if there is no such id.
+            StorageError: if it cannot be read.
+        """
+        with _storage_errors(), self._transaction() as index:
+            row = index.execute("SELECT file FROM feedback WHERE id = ?", (feedback_id,)).fetchone()
+            if row is None:
+                raise _not_found()
+            path = self._root / row[0]
+            return CleanImage(path.read_bytes(), path.suffix)
+
+    def _check_room(self, index: sqlite3.Connection) -> None:
+        number = index.execute("SELECT COUNT(*) FROM feedback").fetchone()[0]
+        if number >= self._max_images:
+            raise ConflictError(
+                f"the folder for feedback has {number:,} images; the limit is {self._max_images:,} "
+                "(FOVEA_FEEDBACK_MAX_IMAGES): delete some on the page /review"
+            )
 
     def delete(self, feedback_id: str) -> None:
         """Delete an image and everything known of it.
@@ -139,7 +225,7 @@ class FeedbackStore:
             if row is not None:
                 self._remove(index, [row])
         if row is None:
-            raise FeedbackNotFoundError("no feedback is kept under this id")
+            raise _not_found()
 
     def purge(self) -> int:
         """Delete images that are older than the retention; return their number.
@@ -212,6 +298,7 @@ class FeedbackStore:
                 sync_directory(path.parent)
                 self._remove_empty(path.parent)
             index.execute("DELETE FROM feedback WHERE id = ?", (feedback_id,))
+            index.execute("DELETE FROM review WHERE id = ?", (feedback_id,))
 
     def _remove_empty(self, folder: Path) -> None:
         """Remove a class's folder that is empty: to the pipeline it would be a class without images."""
@@ -229,6 +316,15 @@ class FeedbackStore:
                 self._remove_empty(path.parent)
         for path in (self._root / _INCOMING).iterdir():
             path.unlink()
+
+
+def _place(model: str, label: str, name: str) -> Path:
+    """Return a file's path below the folder."""
+    return Path(UNLABELLED, model, name) if label == NO_LABEL else Path(model, label, name)
+
+
+def _not_found() -> FeedbackNotFoundError:
+    return FeedbackNotFoundError("no feedback is kept under this id")
 
 
 @contextlib.contextmanager

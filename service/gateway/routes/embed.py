@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query, Request, Response
 from service.gateway.components import Wired
 from service.gateway.context.errors import RefusedImageError
 from service.gateway.documentation.error_responses import error_replies
+from service.gateway.documentation.groups import FOVEA
 from service.gateway.documentation.schemas import EmbedReply, VersionQuery
 from service.gateway.http.content_negotiation import prefers, read_accept
 from service.gateway.http.json_response import JsonResponse
@@ -37,7 +38,7 @@ _SAMPLES = (
 @router.post(
     "/v1/embed",
     summary="Turn images into vectors",
-    tags=["prediction"],
+    tags=[FOVEA],
     response_model=EmbedReply,
     responses={
         200: {

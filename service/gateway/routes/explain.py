@@ -11,6 +11,7 @@ from contract.heatmap import draw_heatmap, encode_png
 from service.gateway.components import Wired
 from service.gateway.context.errors import InvalidValueError, RefusedImageError
 from service.gateway.documentation.error_responses import error_replies
+from service.gateway.documentation.groups import FOVEA
 from service.gateway.documentation.schemas import ExplainQuery, ExplainReply
 from service.gateway.http.content_negotiation import prefers, read_accept
 from service.gateway.http.json_response import JsonResponse
@@ -33,7 +34,7 @@ _SAMPLES = (
 @router.post(
     "/v1/explain",
     summary="Explain a class",
-    tags=["prediction"],
+    tags=[FOVEA],
     response_model=ExplainReply,
     responses={
         200: {

@@ -8,15 +8,17 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, Field
 
+from service.gateway.access.same_site import check_site
 from service.gateway.components import Wired
-from service.gateway.context.errors import ForbiddenError
 from service.gateway.context.request_context import context_of
 from service.gateway.documentation.error_responses import error_replies
+from service.gateway.documentation.groups import FOVEA
 from service.gateway.images.uploads import FIELD, Form, UploadLimits, read_form
 from service.gateway.records.audit_log import hash_bytes
 from service.gateway.records.feedback import FIELDS, FeedbackForm, Kept
+from service.gateway.routes.review import judge
 
-router = APIRouter(tags=["feedback"])
+router = APIRouter(tags=[FOVEA])
 
 _SAMPLE = (
     "curl -F file=@eye.jpg -F label=glaucoma -F consent=true -F request_id=4ca9fa8e5632407d895c9c25feb437b6 "
@@ -62,11 +64,12 @@ async def give_feedback(request: Request, wired: Wired) -> FeedbackReply:
     or after the days that the service keeps feedback.
     """
     wired.feedback.check_open()
-    _check_site(request)
+    check_site(request)
     context = context_of(request.scope)
     limits = UploadLimits(wired.settings.max_body_bytes, 1)
     form = await read_form(request, context, limits, fields=FIELDS)
     kept = await wired.feedback.keep(form, context)
+    await judge(wired, context, kept, form)
     if wired.audit is not None:
         await wired.audit.record(context, "feedback", partial(_describe_kept, kept, form))
     return FeedbackReply(id=kept.id, model=kept.feedback.model, label=kept.feedback.label, request_id=context.id)
@@ -86,7 +89,7 @@ async def delete_feedback(
 ) -> None:
     """Delete an image and everything that is known of it."""
     wired.feedback.check_open()
-    _check_site(request)
+    check_site(request)
     await wired.feedback.delete(feedback_id)
     if wired.audit is not None:
         await wired.audit.record(context_of(request.scope), "delete_feedback", lambda: {"feedback": feedback_id})
@@ -101,11 +104,3 @@ def _describe_kept(kept: Kept, form: Form) -> dict[str, Any]:
         "images": [{"sha256": hash_bytes(form.uploads[0].data), "label": given.label}],
         "feedback": kept.id,
     }
-
-
-def _check_site(request: Request) -> None:
-    """Refuse requests from pages of other sites: without keys, they could fill the training set."""
-    if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-        raise ForbiddenError(
-            "feedback is refused from pages of other sites; send it from this service's page or from a program"
-        )

@@ -8,9 +8,10 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from service.gateway.components import Wired
 from service.gateway.context.errors import NotFoundError, NotReadyError
 from service.gateway.documentation.error_responses import error_replies
+from service.gateway.documentation.groups import ADMINISTRATION
 from service.gateway.documentation.schemas import HealthReply, ReadyReply
 
-router = APIRouter(tags=["operation"])
+router = APIRouter(tags=[ADMINISTRATION])
 
 
 @router.get("/healthz", summary="Is the process alive?")

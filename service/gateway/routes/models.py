@@ -23,6 +23,7 @@ from service.gateway.context.errors import (
     VersionNotFoundError,
 )
 from service.gateway.documentation.error_responses import error_replies
+from service.gateway.documentation.groups import FOVEA
 from service.gateway.documentation.schemas import (
     LoadStatus,
     ModelReply,
@@ -35,7 +36,7 @@ from service.gateway.documentation.schemas import (
 from service.gateway.http.content_negotiation import prefers, read_accept
 from service.gateway.http.json_response import JsonResponse
 
-router = APIRouter(tags=["models"])
+router = APIRouter(tags=[FOVEA])
 
 Model = Annotated[str, Path(max_length=64, description="The model's name.", examples=["glaucoma"])]
 _NUMBER: dict[str, Any] = {"pattern": "^[1-9][0-9]{0,17}$"}  # checked by hand: a GET of 1:predict is not a wrong number

@@ -14,6 +14,7 @@ from service.gateway.backend.backend import AVAILABLE
 from service.gateway.components import Wired
 from service.gateway.context.errors import InvalidArgumentError, VersionNotFoundError
 from service.gateway.documentation.error_responses import text_error_replies
+from service.gateway.documentation.groups import OPEN_INFERENCE
 from service.gateway.inference.fallback_versions import missing_version
 from service.gateway.inference.version_resolution import Choice
 from service.gateway.protocols.open_inference import (
@@ -33,7 +34,7 @@ from service.gateway.routes.health import report_readiness
 from service.gateway.routes.request_schemas import EXAMPLE_B64, inline_schema
 from service.gateway.routes.tensors import answer_tensors
 
-router = APIRouter(tags=["open inference protocol"])
+router = APIRouter(tags=[OPEN_INFERENCE])
 
 
 class ServerLive(BaseModel):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 
+from service.gateway.components import Wired
 from service.gateway.context.errors import NotFoundError
 from service.gateway.context.prefixes import link_root
 from service.gateway.web.swagger_ui import SWAGGER_UI_FILES, load_swagger_ui
@@ -22,6 +24,18 @@ async def show_page(request: Request) -> Response:
 async def show_docs(request: Request) -> Response:
     """Return the page of the API: Swagger UI, from this origin."""
     return _reply(request, load_web_files()["docs.html"])
+
+
+@router.get("/review")
+async def show_review(request: Request) -> Response:
+    """Return the page that reviews kept images; its contents come from /v1/review, which may need a key."""
+    return _reply(request, load_web_files()["review.html"])
+
+
+@router.get("/web/features.json")
+async def send_features(wired: Wired) -> JSONResponse:
+    """Return which parts of the page this gateway has use for."""
+    return JSONResponse({"feedback": wired.settings.feedback_dir is not None}, headers={"cache-control": "no-cache"})
 
 
 @router.get("/web/{name}")

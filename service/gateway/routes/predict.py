@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from service.gateway.components import Wired
 from service.gateway.documentation.error_responses import error_replies
+from service.gateway.documentation.groups import FOVEA
 from service.gateway.documentation.schemas import PredictQuery, PredictReply
 from service.gateway.http.json_response import JsonResponse
 from service.gateway.inference.prediction import PredictSignature
@@ -26,7 +27,7 @@ _SAMPLES = (
 @router.post(
     "/v1/predict",
     summary="Classify images",
-    tags=["prediction"],
+    tags=[FOVEA],
     response_model=PredictReply,
     responses=error_replies(400, 404, 413, 415, 422, 502, 503, 504),
     openapi_extra=image_body(_SAMPLES),

@@ -12,6 +12,7 @@ from google.protobuf.json_format import MessageToDict
 from contract.tensors import get_model_metadata_pb2
 from service.gateway.components import Wired
 from service.gateway.context.errors import InvalidArgumentError
+from service.gateway.documentation.groups import TENSORFLOW_SERVING
 from service.gateway.http.json_response import JsonResponse
 from service.gateway.inference.version_resolution import Choice
 from service.gateway.protocols.tensorflow_rest import parse_request
@@ -21,7 +22,7 @@ from service.gateway.routes.tensors import answer_tensors
 _MAX_VERSION = 2**63 - 1
 
 
-router = APIRouter(tags=["tensorflow serving"])
+router = APIRouter(tags=[TENSORFLOW_SERVING])
 
 _DIGITS: dict[str, Any] = {"pattern": "^[0-9]+$"}  # checked by hand: the error is TensorFlow Serving's
 Model = Annotated[str, Path(description="The model's name.", examples=["glaucoma"])]

@@ -54,6 +54,59 @@ export class Api {
     return (await this.#post("v1/explain", file, query, { ...options, accept: "image/png" })).blob();
   }
 
+  /** Return which parts of the page this service has use for. */
+  async features() {
+    const reply = await fetch(new URL("web/features.json", ROOT), { cache: "no-store" });
+    return reply.ok ? reply.json() : {};
+  }
+
+  /** Give an image's true class, with consent; its name is not sent. */
+  async giveFeedback(file, texts, options) {
+    return (await this.#post("v1/feedback", formOf(file, texts), {}, options)).json();
+  }
+
+  /** Take an image's feedback back. */
+  async deleteFeedback(id, options) {
+    await this.#ask(`v1/feedback/${encodeURIComponent(id)}`, { ...options, method: "DELETE" });
+  }
+
+  /** Queue an image without a label for review. */
+  async queueReview(file, texts, options) {
+    return (await this.#post("v1/review", formOf(file, texts), {}, options)).json();
+  }
+
+  /** Return a part of the review. */
+  async review(query) {
+    return (await this.#ask(`v1/review?${new URLSearchParams(query)}`, {})).json();
+  }
+
+  /** Return the picture of an image in the review. */
+  async reviewImage(id, options) {
+    return (await this.#ask(`v1/review/${encodeURIComponent(id)}/image`, { ...options, accept: "image/*" })).blob();
+  }
+
+  /** Accept or correct the label of an image in the review. */
+  async decideReview(id, label) {
+    const body = new Blob([JSON.stringify({ label })], { type: "application/json" });
+    await this.#ask(`v1/review/${encodeURIComponent(id)}`, { method: "PUT", body, isFile: false });
+  }
+
+  /** Delete an image of the review. */
+  async deleteReview(id) {
+    await this.#ask(`v1/review/${encodeURIComponent(id)}`, { method: "DELETE" });
+  }
+
+  /** Send a request; a missing key is asked for. */
+  async #ask(address, options) {
+    for (;;) {
+      const sent = this.#keys.current;
+      const reply = await this.#send(address, options);
+      if (reply.ok) return reply;
+      const error = await errorOf(reply);
+      if (error.status !== 401 || !(await this.#keys.ask(sent))) throw error;
+    }
+  }
+
   /**
    * Post a file; a busy service is tried again when it says so, a missing key is asked for.
    *
@@ -74,10 +127,10 @@ export class Api {
     }
   }
 
-  async #send(address, { method = "GET", body = null, accept = "application/json", signal = null }) {
+  async #send(address, { method = "GET", body = null, accept = "application/json", signal = null, isFile = true }) {
     const headers = { accept };
     // A file that is no image must be refused as a file, not read as what its type says, JSON for example.
-    if (body !== null) headers["content-type"] = body.type.startsWith("image/") ? body.type : "application/octet-stream";
+    if (body instanceof Blob && isFile) headers["content-type"] = body.type.startsWith("image/") ? body.type : "application/octet-stream";
     if (this.#keys.current !== null) headers["x-api-key"] = this.#keys.current;
     const limit = AbortSignal.timeout(TIMEOUT_MS);
     try {
@@ -100,12 +153,21 @@ async function explainFailure(error, body) {
   if (error.name === "TimeoutError") {
     return new ServiceError(`The service did not answer within ${TIMEOUT_MS / 1000} seconds.`, { code: "no_answer" });
   }
-  if (body !== null && !(await isReadable(body))) {
+  const files = body instanceof FormData ? [body.get("file")] : [body].filter(Boolean);
+  if (files.length > 0 && !(await isReadable(files[0]))) {
     return new ServiceError("It was moved, changed or removed after it was chosen, or is a folder.", {
       code: "unreadable_file",
     });
   }
   return new ServiceError("The network or the service is down. The image was not classified.", { code: "unreachable" });
+}
+
+/** Return a form with an image without its name, and texts. */
+function formOf(file, texts) {
+  const form = new FormData();
+  form.append("file", file, "image");
+  for (const [name, value] of Object.entries(texts)) form.append(name, value);
+  return form;
 }
 
 async function isReadable(file) {

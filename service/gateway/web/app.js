@@ -46,6 +46,8 @@ function addCard(card) {
   card.addEventListener("again", () => classifyLater(card));
   card.addEventListener("explain", () => queue.add(() => explain(card), { signal: card.signal, first: true }));
   card.addEventListener("compare", () => queue.add(() => compare(card), { signal: card.signal, first: true }));
+  card.addEventListener("correct", () => correct(card));
+  card.addEventListener("undo", () => takeBack(card));
   card.addEventListener("remove", () => {
     card.remove();
     cards.delete(card);
@@ -118,6 +120,27 @@ async function explain(card) {
     }
   } catch (error) {
     if (!card.signal.aborted && card.wantsMap(classId)) card.showMapError(error);
+  }
+}
+
+/** Send the class that the user says is right. */
+async function correct(card) {
+  const { model, requestId } = card.result;
+  const texts = { label: card.rightClass, consent: "true", model: model.name, version: model.version };
+  try {
+    const kept = await api.giveFeedback(card.file, { ...texts, request_id: requestId }, { signal: card.signal });
+    card.showCorrection("Kept for review and the next training.", kept.id);
+  } catch (error) {
+    if (!card.signal.aborted) card.showCorrection(`Not kept. ${sentence(error.message)}`, null);
+  }
+}
+
+async function takeBack(card) {
+  try {
+    await api.deleteFeedback(card.feedbackId, { signal: card.signal });
+    card.showCorrection("Taken back.", null);
+  } catch (error) {
+    if (!card.signal.aborted) card.showCorrection(`Not taken back. ${sentence(error.message)}`, card.feedbackId);
   }
 }
 
@@ -222,4 +245,11 @@ part("clear").addEventListener("click", () => {
 });
 part("forget-key").hidden = keys.current === null;
 new Intake(addImages);
+api
+  .features()
+  .then(({ feedback }) => {
+    document.body.dataset.feedback = feedback === true;
+    part("review-link").hidden = feedback !== true;
+  })
+  .catch(() => {}); // the state in the head says that the service does not answer
 service.refresh();

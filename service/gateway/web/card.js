@@ -44,11 +44,15 @@ export class Card extends EventTarget {
     });
     this.#part("explain").addEventListener("click", () => this.openMap(!this.isMapOpen));
     this.#part("heat-class").addEventListener("change", () => this.#askForMap());
+    this.#part("send-correction").addEventListener("click", () => this.#sendCorrection());
+    this.#part("undo-correction").addEventListener("click", () => this.dispatchEvent(new Event("undo")));
     this.#part("compare").addEventListener("click", () => this.dispatchEvent(new Event("compare")));
     this.#part("strength").addEventListener("input", () => this.#blend());
     cards += 1;
     this.#link("class-label", "heat-class");
     this.#link("strength-label", "strength");
+    this.#link("right-class-label", "right-class");
+    this.#link("consent-label", "consent-box");
     this.#drawn = this.#draw();
   }
 
@@ -130,7 +134,32 @@ export class Card extends EventTarget {
     this.#part("origin").textContent = `Model ${name}, version ${version}`;
     this.#part("heat-class").replaceChildren(...entry.top.map(({ id, label }) => new Option(label, id)));
     this.#part("explain").hidden = contract !== null && !contract.saliency;
+    const classes = contract?.labels.map(({ id, name }) => ({ id, label: name })) ?? entry.top;
+    this.#part("right-class").replaceChildren(...classes.map(({ id, label }) => new Option(label, id)));
+    this.#part("right-class").value = entry.top[0].id;
+    this.showCorrection("", null);
     this.#become("done");
+  }
+
+  /** The id of the class that the user says is right. */
+  get rightClass() {
+    return this.#part("right-class").value;
+  }
+
+  /** The id under which the service keeps the correction, null if it keeps none. */
+  feedbackId = null;
+
+  /**
+   * Show what became of a correction.
+   *
+   * @param {string} text
+   * @param {string | null} id under which it is kept; null if it is not
+   */
+  showCorrection(text, id) {
+    this.feedbackId = id;
+    this.#part("correction-state").textContent = text;
+    for (const name of ["send-correction", "right-class", "consent-box"]) this.#part(name).disabled = id !== null;
+    this.#part("undo-correction").hidden = id === null;
   }
 
   /** Offer the comparison of versions where there are several. */
@@ -228,6 +257,13 @@ export class Card extends EventTarget {
       this.#part("picture").style.filter = "";
       this.#showPicture();
     }
+  }
+
+  #sendCorrection() {
+    if (!this.#part("consent-box").checked) {
+      this.showCorrection("Consent is needed: tick the box.", null);
+      this.#part("consent-box").focus();
+    } else this.dispatchEvent(new Event("correct"));
   }
 
   #showPicture() {

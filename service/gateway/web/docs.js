@@ -2,6 +2,7 @@
 
 import { drawFile } from "./picture.js";
 
+const SAMPLE_ADDRESS = "http://127.0.0.1:8000"; // of documentation/code_samples.py
 const link = document.getElementById("openapi");
 
 followColorScheme();
@@ -29,10 +30,13 @@ async function start() {
 function prepare(document) {
   // The paths start where the description lies, also behind a proxy that hides its prefix from the gateway.
   document.servers ??= [{ url: new URL(".", link.href).pathname }];
+  const root = new URL(".", link.href).href.replace(/\/$/, "");
   for (const operation of Object.values(document.paths).flatMap((methods) => Object.values(methods))) {
-    for (const { source } of operation["x-codeSamples"] ?? []) {
-      operation.description += `\n\n\`\`\`\n${source}\n\`\`\``;
-    }
+    const samples = (operation["x-codeSamples"] ?? []).map(({ lang, source }) => ({
+      lang: lang === "Shell" ? "curl" : lang,
+      source: source.replaceAll(SAMPLE_ADDRESS, root),
+    }));
+    operation.description = `${operation.description ?? ""}\n\n\`\`\`samples\n${JSON.stringify(samples)}\n\`\`\``;
     for (const parameter of operation.parameters ?? []) {
       if (!parameter.required) delete parameter.example; // Swagger UI would send it
     }
@@ -48,9 +52,48 @@ function StrictPolicy({ React }) {
     element("div", { className: `markdown ${className}` }, ...split(source ?? "").map(drawBlock));
 
   const drawBlock = (block) =>
-    block.startsWith("```")
+    block.startsWith("```samples")
+      ? element(Samples, { samples: JSON.parse(block.replace(/^```samples\n|\n```$/g, "")) })
+      : block.startsWith("```")
       ? element("pre", null, element("code", null, block.replace(/^```\w*\n|\n```$/g, "")))
       : element("p", null, ...block.split(/`([^`]+)`/).map((part, at) => (at % 2 ? element("code", null, part) : part)));
+
+  const Samples = ({ samples }) => {
+    const languages = [...new Set(samples.map(({ lang }) => lang))];
+    const [chosen, choose] = React.useState(languages[0]);
+    const [copied, setCopied] = React.useState("");
+    const buttons = languages.map((lang) =>
+      element("button", { key: lang, type: "button", "aria-pressed": lang === chosen, onClick: () => choose(lang) }, lang),
+    );
+    const copy = async (source, target) => {
+      try {
+        await navigator.clipboard.writeText(source);
+        setCopied(source);
+      } catch {
+        getSelection().selectAllChildren(target); // no clipboard without HTTPS: the text is ready for Ctrl+C
+      }
+    };
+    const blocks = samples
+      .filter(({ lang }) => lang === chosen)
+      .map(({ source }) =>
+        element(
+          "div",
+          { key: source, className: "sample" },
+          element("pre", null, element("code", null, source)),
+          element(
+            "button",
+            { type: "button", onClick: (event) => copy(source, event.currentTarget.previousSibling) },
+            copied === source ? "Copied" : "Copy",
+          ),
+        ),
+      );
+    return element(
+      "div",
+      { className: "samples" },
+      element("div", { className: "languages", role: "group", "aria-label": "Language of the sample" }, ...buttons),
+      ...blocks,
+    );
+  };
 
   const Picture = ({ file }) => {
     const canvas = React.useRef(null);

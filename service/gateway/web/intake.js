@@ -9,8 +9,7 @@ export class Intake {
   /** @param {(files: {file: File, name: string}[]) => void} take gets what comes in */
   constructor(take) {
     this.#take = take;
-    for (const id of ["choose", "photograph"]) {
-      const input = document.getElementById(id);
+    for (const input of ["choose", "photograph", "folder"].map((id) => document.getElementById(id)).filter(Boolean)) {
       input.addEventListener("change", () => {
         this.#give([...input.files]);
         input.value = ""; // so that the same file can be chosen again

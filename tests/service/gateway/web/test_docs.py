@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import threading
 from collections.abc import Iterator
@@ -22,9 +23,9 @@ from tests.helpers.scripted_backend import ScriptedBackend
 from tests.service.conftest import StartProcess
 from tests.service.gateway.web.visit import OpenPage, Visitor
 
-PREDICT = "#operations-prediction-predict_v1_predict_post"
-EXPLAIN = "#operations-prediction-explain_v1_explain_post"
-MODELS = "#operations-models-list_models_v1_models_get"
+PREDICT = "#operations-Fovea-predict_v1_predict_post"
+EXPLAIN = "#operations-Fovea-explain_v1_explain_post"
+MODELS = "#operations-Fovea-list_models_v1_models_get"
 IMAGE = {"name": "eye.png", "mimeType": "image/png", "buffer": encode("red")}
 
 
@@ -96,11 +97,39 @@ def test_descriptions_have_code_samples_and_error_codes(open_page: OpenPage, url
     description = operation.locator(".opblock-description")
 
     expect(description.locator("p code", has_text="error")).to_have_text("error")
-    expect(description.locator("pre").first).to_have_text(
-        "curl --data-binary @eye.jpg http://127.0.0.1:8000/v1/predict"
-    )
+    expect(description.locator("pre").first).to_have_text(f"curl --data-binary @eye.jpg {url}/v1/predict")
     expect(description).not_to_contain_text("`")
     expect(operation.get_by_role("option", name="unsupported_image")).to_have_count(1)
+
+
+def test_operations_are_grouped_and_classifying_comes_first(open_page: OpenPage, url: str) -> None:
+    """Fovea's own, TensorFlow Serving's, those of the Open Inference Protocol, administration."""
+    page = open_page(f"{url}/docs").page
+    expect(page.locator(".opblock-tag a")).to_have_text(
+        ["Fovea", "TensorFlow Serving", "Open Inference", "Administration"]
+    )
+    expect(page.locator(".opblock .opblock-summary-path").first).to_have_attribute("data-path", "/v1/predict")
+
+
+def test_samples_in_three_languages_are_copied(open_page: OpenPage, url: str) -> None:
+    """Each runs as it stands: the address is this service's."""
+    visitor = open_page(f"{url}/docs", permissions=["clipboard-read", "clipboard-write"])
+    page, operation = visitor.page, visitor.page.locator(MODELS)
+    operation.locator(".opblock-summary-control").click()
+    copied = {}
+    for language in ("curl", "Python", "JavaScript"):
+        operation.get_by_role("button", name=language, exact=True).click()
+        operation.get_by_role("button", name="Copy").click()
+        expect(operation.get_by_role("button", name="Copied")).to_be_visible()
+        copied[language] = str(page.evaluate("navigator.clipboard.readText()"))
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(copied["Python"], {})
+    asked = page.evaluate(f"async () => {{ {copied['JavaScript'].replace('console.log(', 'return (')} }}")
+
+    assert f"curl {url}/v1/models" == copied["curl"]
+    assert ["colours"] == [model["name"] for model in json.loads(printed.getvalue())["models"]]
+    assert json.loads(printed.getvalue()) == json.loads(asked)
 
 
 def test_an_image_is_sent_from_the_page(open_page: OpenPage, url: str) -> None:
