@@ -65,12 +65,14 @@ class Audit:
         problems: the others.
         near: pairs of `images` that look the same without being the same, by position.
         findings: all that there is to say, errors first.
+        deep: whether the expensive searches were made.
     """
 
     images: tuple[AuditedImage, ...]
     problems: tuple[Problem, ...]
     near: tuple[NearPair, ...]
     findings: tuple[Finding, ...]
+    deep: bool = True
 
     def lines(self, level: Level) -> list[str]:
         """Return the findings of one level, a line each."""
@@ -137,7 +139,7 @@ def audit(dataset: Dataset, pixels: Pixels, data: Data, kept: FactStore | None =
     problems = tuple(item for item in results if isinstance(item, Problem))
     near = tuple(find_near_pairs([image.quality for image in images], data.near_distance, deep=deep))
     findings = [*_find_problems(dataset, problems, data), *_find_in_images(dataset, images, near, pixels, data)]
-    return Audit(images, problems, near, tuple(sorted(findings, key=lambda finding: finding.level)))
+    return Audit(images, problems, near, tuple(sorted(findings, key=lambda finding: finding.level)), deep)
 
 
 def _check_images(dataset: Dataset, checker: Checker) -> Iterator[AuditedImage | Problem]:

@@ -17,6 +17,8 @@ from PIL import Image
 from contract.errors import ImageError
 from pipeline.audit.audit import Audit
 from pipeline.audit.findings import Finding
+from pipeline.audit.gallery.checks import answer_checks
+from pipeline.audit.gallery.contact_sheets import draw_contact_sheets
 from pipeline.data.ingest import Dataset, Source, describe_reading
 from pipeline.data.pixels import Pixels
 from pipeline.errors import DatasetError
@@ -49,7 +51,14 @@ def write_audit(folder: Path, dataset: Dataset, found: Audit, pixels: Pixels) ->
     shown = [{"finding": finding, "entries": _entries(finding, pixels, reasons)} for finding in found.findings]
     cut = {split: _cut(counts) for split, counts in document["classes"].items()}
     html = environment.get_template("audit.html.j2").render(
-        document, shown=shown, thumbnail=THUMBNAIL, labels=dataset.labels, num_columns=_CLASSES, cut=cut
+        document,
+        shown=shown,
+        thumbnail=THUMBNAIL,
+        labels=dataset.labels,
+        num_columns=_CLASSES,
+        cut=cut,
+        checks=answer_checks(found.findings, deep=found.deep),
+        sheets=draw_contact_sheets(dataset.labels, [image.example for image in found.images], pixels),
     )
     (folder / "audit.html").write_text(html, encoding="utf-8")
 

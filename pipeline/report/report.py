@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from pipeline.data.split import ManifestRow
 from pipeline.evaluation.calibration import MIN_CALIBRATION_IMAGES
 from pipeline.evaluation.positive_class import SPECIFICITIES
 from pipeline.metrics.document import read_cells, reorder_counts
 from pipeline.metrics.table import Format, metrics_in
+from pipeline.report.contents import add_contents
+from pipeline.report.environment import FILTERS, build_environment
 from pipeline.report.figures import (
     MAX_CURVES,
     draw_learning_curve,
@@ -31,14 +32,6 @@ from pipeline.report.statements import describe_augmentation, describe_held_back
 _MAX_MATRIX = 15  # classes; of more, the pairs that are confused most
 _MAX_CONFUSED = 20
 _MAX_ROWS = 50  # classes in a table
-_NO_BREAK = "\N{NO-BREAK SPACE}"
-_FILTERS: dict[str, Callable[[Any], str]] = {
-    "percent": lambda value: "-" if value is None else f"{100 * value:.1f}{_NO_BREAK}%",
-    "percents": lambda value: "" if value is None else f"{100 * value[0]:.1f} to {100 * value[1]:.1f}{_NO_BREAK}%",
-    "decimals": lambda value: "-" if value is None else f"{value:.3f}",
-    "interval": lambda value: "-" if value is None else f"{value[0]:.3f} to {value[1]:.3f}",
-    "number": lambda value: f"{value:.3g}",
-}
 _INTERVALS: dict[Format, str] = {"percent": "percents", "decimals": "interval", "number": "interval"}
 _WITHHELD = "A warning names images or groups; it is in the run's own report."
 
@@ -88,36 +81,32 @@ def write_report(
         pictures: None for the copy that leaves with the model.
         drawing: of the network; None for the copy that leaves with the model.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=select_autoescape(default=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= _FILTERS
     document = in_declared_order(document)
-    html = environment.get_template("report.html.j2").render(
-        document,
-        figures=_draw(document),
-        shown=document["labels"][:_MAX_ROWS],
-        in_shown={
-            split: sum(counts.get(label, 0) for label in document["labels"][:_MAX_ROWS])
-            for split, counts in document["splits"].items()
-        },
-        left_out=max(0, len(document["labels"]) - _MAX_ROWS),
-        pictures=pictures,
-        drawing=None if drawing is None else svg_uri(drawing.svg),
-        curves_left_out=max(0, len(document["test"]["curves"]) - MAX_CURVES),
-        augmentation=describe_augmentation(document["recipe"]),
-        held_back=describe_held_back(document),
-        confused=_most_confused(document["labels"], document["test"]),
-        specificities=SPECIFICITIES,
-        headline=_headline(document["test"]),
-        undefined_classes=[label for label in document["labels"] if not document["card"]["definitions"].get(label)],
-        calibrated=document["calibration"]["fitted_on_images"] >= MIN_CALIBRATION_IMAGES,
+    html = (
+        build_environment()
+        .get_template("report.html.j2")
+        .render(
+            document,
+            figures=_draw(document),
+            shown=document["labels"][:_MAX_ROWS],
+            in_shown={
+                split: sum(counts.get(label, 0) for label in document["labels"][:_MAX_ROWS])
+                for split, counts in document["splits"].items()
+            },
+            left_out=max(0, len(document["labels"]) - _MAX_ROWS),
+            pictures=pictures,
+            drawing=None if drawing is None else svg_uri(drawing.svg),
+            curves_left_out=max(0, len(document["test"]["curves"]) - MAX_CURVES),
+            augmentation=describe_augmentation(document["recipe"]),
+            held_back=describe_held_back(document),
+            confused=_most_confused(document["labels"], document["test"]),
+            specificities=SPECIFICITIES,
+            headline=_headline(document["test"]),
+            undefined_classes=[label for label in document["labels"] if not document["card"]["definitions"].get(label)],
+            calibrated=document["calibration"]["fitted_on_images"] >= MIN_CALIBRATION_IMAGES,
+        )
     )
-    path.write_text(html, encoding="utf-8")
+    path.write_text(add_contents(html), encoding="utf-8")
 
 
 def in_declared_order(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,9 +138,9 @@ def _headline(test: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Return value, title and note of each metric at the top; the note of one with an interval is the interval."""
     rows = []
     for metric in metrics_in("report"):
-        interval = _FILTERS[_INTERVALS[metric.format]](test[f"{metric.name}_interval"]) if metric.per_image else None
+        interval = FILTERS[_INTERVALS[metric.format]](test[f"{metric.name}_interval"]) if metric.per_image else None
         note = metric.note if interval is None else interval
-        rows.append((_FILTERS[metric.format](test[metric.name]), metric.title, note))
+        rows.append((FILTERS[metric.format](test[metric.name]), metric.title, note))
     return rows
 
 

@@ -35,7 +35,7 @@ from pipeline.run.facts import RunFacts
 from pipeline.run.label_search import LabelSearch, search_labels
 from pipeline.run.prepare import Images, input_spec, prepare_images
 from pipeline.run.resume import RunRecord, check_same, check_unfinished, read_record
-from pipeline.run.stages import build_network, measure_network, publish_run, report_run, train_network
+from pipeline.run.stages import build_network, describe_outcome, measure_network, publish_run, report_run, train_network
 from pipeline.run.unchanged import Unchanged, find_unchanged
 from pipeline.run_folder import claimed, new_folder
 from pipeline.run_warnings import RunWarning, collect_warnings
@@ -263,6 +263,7 @@ def _do_stages(job: _Job, start: _Start, folder: Path) -> RunResult:
         gatekeeper = Gatekeeper(recipe.evaluate.gate, job.store, job.runs_dir, force=job.force)
         published = publish_run(facts, report, gatekeeper)
     facts.write(folder, published)
+    describe_outcome(facts, folder, published, job.store)
     return RunResult(
         name=job.name,
         version=published.version,

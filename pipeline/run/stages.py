@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from contract.model import InputSpec
+from contract.store import ModelStore
 from engine.precision import INT8
 from pipeline.audit.findings import describe_allowed
 from pipeline.data.split import ManifestRow
@@ -23,6 +24,7 @@ from pipeline.publishing.precisions.judge import PrecisionJudge
 from pipeline.publishing.publish import Artifact, Published, TestImages, publish
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.training_settings import Model, Train
+from pipeline.report.outcome import write_outcome
 from pipeline.report.pictures import draw_pictures
 from pipeline.report.report import write_reports
 from pipeline.run.facts import Measured, RunFacts, Trained
@@ -102,6 +104,21 @@ def report_run(facts: RunFacts, folder: Path) -> Path:
         wrong_labels=facts.wrong_labels.found if facts.wrong_labels else None,
     )
     return write_reports(folder, facts.document(), pictures, images.manifest.rows)
+
+
+def describe_outcome(facts: RunFacts, folder: Path, published: Published, store: ModelStore) -> None:
+    """Write into the run's own report what became of its version."""
+    roles = store.read_index()[facts.name]
+    write_outcome(
+        folder / "report.html",
+        facts.name,
+        published.version,
+        verification={**published.verification.document(), "gate": published.gate.document()},
+        equivalences=[
+            f"{found.precision} on {found.engine}: {found.words}" for found in published.verification.equivalences or ()
+        ],
+        roles=roles,
+    )
 
 
 def publish_run(facts: RunFacts, report: Path, gatekeeper: Gatekeeper) -> Published:

@@ -170,7 +170,7 @@ class FeedbackStore:
             )
             if row[1] == label:
                 return None
-            old = self._root / row[2]
+            old = self._root / str(row[2])
             file = _place(row[0], label, old.name)
             incoming = self._write(old.read_bytes(), self._root / _INCOMING / old.name)
             try:

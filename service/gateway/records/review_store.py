@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from service.gateway.records.feedback_store import NO_LABEL, FeedbackStore
@@ -149,7 +149,7 @@ def list_entries(
             values,
         ).fetchall()
         total = _count(index, where, values)
-        counts = {name: _count(index, condition, values) for name, condition in _STATES.items()}
+        counts = {str(name): _count(index, condition, values) for name, condition in _STATES.items()}
     return Page([_entry(row) for row in rows], total, counts)
 
 
@@ -160,10 +160,13 @@ def find_model(store: FeedbackStore, feedback_id: str) -> str | None:
     return None if row is None else str(row[0])
 
 
+_NAMES = tuple(field.name for field in fields(Entry))  # of _COLUMNS
+
+
 def _count(index: sqlite3.Connection, where: str, values: dict[str, Any]) -> int:
     return int(index.execute(f"SELECT COUNT(*) FROM {_JOINED} WHERE {where}", values).fetchone()[0])
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
-    start, reviewed, (*model, warnings, disagreement, uncertainty) = row[:8], bool(row[8]), row[9:]
-    return Entry(*start, reviewed, *model, tuple(warnings.split()), disagreement, uncertainty)
+    values = dict(zip(_NAMES, row, strict=True))
+    return Entry(**{**values, "reviewed": bool(values["reviewed"]), "warnings": tuple(values["warnings"].split())})

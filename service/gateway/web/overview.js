@@ -9,7 +9,7 @@ export class Overview {
   #rows = new Map(); // of each card
   #list = []; // cards, the newest batch first
   #filter = "all";
-  #chosen = null; // "cards" or "table" once the user has chosen
+  #chosen = null; // "cards" or "table" once the user has chosen or there are many
   #opened = null;
   #planned = false;
 
@@ -27,6 +27,7 @@ export class Overview {
   /** Show new cards before the others, in their own order. */
   add(cards) {
     this.#list.unshift(...cards);
+    if (this.#list.length > FEW) this.#chosen ??= "table"; // and stays one when images are removed
     place("cards").prepend(...cards.map((card) => card.element));
     for (const card of cards) {
       const row = new Row(card, () => this.#open(card));
@@ -66,7 +67,7 @@ export class Overview {
   }
 
   get #isTable() {
-    return (this.#chosen ?? (this.#list.length > FEW ? "table" : "cards")) === "table";
+    return this.#chosen === "table";
   }
 
   /** The cards that pass the filter, in the chosen order. */

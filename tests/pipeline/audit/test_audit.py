@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,10 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
 from contract.model import InputSpec
 from pipeline.__main__ import main
+from pipeline.audit import gallery
 from pipeline.audit.audit import Audit, audit, check_audit
+from pipeline.audit.findings import Finding
+from pipeline.audit.gallery.checks import CHECKS, answer_checks
 from pipeline.data.ingest import ingest
 from pipeline.data.pixels import Pixels
 from pipeline.errors import DatasetError
@@ -284,6 +288,25 @@ def test_command_writes_json_and_a_gallery(command: tuple[int, Path]) -> None:
     assert "expected JPEG, PNG" in html  # why there is no picture of the text file
     assert html.count('src="data:image/jpeg;base64,') >= 5
     assert "http" not in html
+    assert '<a href="#two_labels">Two labels</a>: ' in html
+    assert "Files hold one image" in html
+    assert "No image has two labels" not in html
+    sheets = dict(re.findall(r"<figcaption><b>(\w)</b>: (\d+) of", html))
+    assert ["a", "b"] == list(sheets)
+
+
+def test_every_finding_belongs_to_a_check() -> None:
+    """A new code gets a line in the list of checks; one that has none is shown all the same."""
+    sources = " ".join(path.read_text() for path in Path(gallery.__file__).parents[1].glob("*.py"))
+    written = {code for check in CHECKS for code in check.codes}
+    given = set(re.findall(r'Finding\(\s*"?\w*"?,?\s*"([a-z_]+)"', sources))
+    unknown = Finding("warning", "new_code", "Something")
+    results = answer_checks([unknown], deep=False)
+
+    assert {"unreadable", "imbalance", "mixed_modes"} <= given <= written
+    assert all(f'"{code}"' in sources for code in written)
+    assert (unknown,) == results[0].findings
+    assert ["Borders and colours give no class away"] == [r.check.title for r in results if not r.is_asked]
 
 
 def test_quarantine_copies_and_never_deletes(command: tuple[int, Path]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from contract.index import ModelEntry
 from pipeline.data.split import ManifestRow
 from pipeline.errors import RecipeError
 from pipeline.evaluation.bootstrap import GroupBootstrap
@@ -24,6 +25,7 @@ from pipeline.recipe.evaluate_settings import Card, Evaluate, check_classes
 from pipeline.recipe.recipe import Model, Recipe, load_recipe
 from pipeline.report.architecture import describe_network
 from pipeline.report.card import NOT_A_DEVICE, read_card
+from pipeline.report.outcome import write_outcome
 from pipeline.report.pictures import FeatureMaps, Pictures, WorstImage, WrongLabel
 from pipeline.report.report import without_names, write_report, write_reports
 from tests.helpers.browser import CHROMIUM, measure_page, run_chromium, serve_folder
@@ -132,10 +134,15 @@ class _Parser(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.addresses: list[str] = []
+        self.ids: list[str] = []
+        self.anchors: list[str] = []
         self.text = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data")]
+        found = [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data")]
+        self.addresses += [address for address in found if not address.startswith("#")]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        self.anchors += [address.removeprefix("#") for address in found if address.startswith("#")]
 
     def handle_data(self, data: str) -> None:
         self.text += data
@@ -176,6 +183,56 @@ def test_report_shows_the_numbers(folder: Path, name: str) -> None:
     for words in ("Trying things.", "as drawn", "Finding glaucoma", "glaucoma + suspect", "Quadratic kappa", "0.41"):
         assert words in text
     assert "undecodable image: 2" in text
+
+
+@pytest.mark.parametrize("name", ["report.html", "report-aggregates.html"])
+def test_contents_lead_to_every_section(folder: Path, name: str) -> None:
+    """In their order, each once."""
+    page = parsed(folder / name)
+
+    assert page.anchors == page.ids
+    assert len(set(page.ids)) == len(page.ids) > 10
+    assert "gate-parity-and-what-is-live" in page.ids
+
+
+def test_worst_images_say_wrong_or_unsure(folder: Path) -> None:
+    """The fixture's are wrong."""
+    text = (folder / "report.html").read_text()
+
+    assert 12 == text.count('<span class="call wrong">wrong</span>')
+    assert "<summary>All settings</summary>" in text
+
+
+def test_outcome_has_the_gate_and_the_parity_check(tmp_path: Path) -> None:
+    """With their figures, and what is live; a second writing replaces the first."""
+    (tmp_path / "recipe.yaml").write_text("train: {epochs: 2}\n")
+    write_reports(tmp_path, document(LABELS), pictures(), ROWS)
+    anchors = parsed(tmp_path / "report.html").anchors
+    gate = {
+        "verdict": "passed", "reason": "better <b>by</b> far", "forced": False, "metric": "balanced_accuracy",
+        "margin": 0.02, "images": 120, "groups": 40, "value": 0.9, "live_version": 2, "live_value": 0.85,
+        "gain": 0.05, "interval": (0.01, 0.09), "evidence": "not worse", "anchor": None, "published_as": "live",
+    }  # fmt: skip
+    deviation = {"engine": "openvino", "precision": "float32", "images": 120, "max_deviation": 3e-7}
+    verification = {"gate": gate, "deviations": [deviation], "max_deviation": 1e-4}
+    for version in (3, 4):
+        write_outcome(
+            tmp_path / "report.html",
+            "eyes",
+            version,
+            verification=verification,
+            equivalences=["bf16 on openvino: equivalent"],
+            roles=ModelEntry(live=version, previous=2, highest=version),
+        )
+    page = parsed(tmp_path / "report.html")
+    text = " ".join(page.text.split())
+
+    assert anchors == page.anchors == page.ids
+    assert "Version 4 was published as live" in text
+    assert "version 4 was live, version 2 the previous one" in text
+    assert "Version 3" not in text
+    for words in ("better <b>by</b> far", "0.900", "0.850", "+0.050", "0.010 to 0.090", "3.0e-07", "bf16 on openvino"):
+        assert words in text
 
 
 @pytest.mark.parametrize("medical", [False, True])

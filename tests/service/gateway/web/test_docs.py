@@ -119,7 +119,7 @@ def test_samples_in_three_languages_are_copied(open_page: OpenPage, url: str) ->
     copied = {}
     for language in ("curl", "Python", "JavaScript"):
         operation.get_by_role("button", name=language, exact=True).click()
-        operation.get_by_role("button", name="Copy").click()
+        operation.get_by_role("button", name="Copy", exact=True).click()
         expect(operation.get_by_role("button", name="Copied")).to_be_visible()
         copied[language] = str(page.evaluate("navigator.clipboard.readText()"))
     printed = io.StringIO()

@@ -133,6 +133,9 @@ def test_everything_can_be_done_with_a_keyboard(visitor: Visitor) -> None:
     page = visitor.page
     choosers: list[FileChooser] = []
     page.on("filechooser", lambda chooser: choosers.append(chooser))
+    expect(page.get_by_label("Version", exact=True)).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(page.get_by_label("Version", exact=True)).to_be_focused()
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="API")).to_be_focused()
     page.keyboard.press("Tab")
