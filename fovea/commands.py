@@ -95,6 +95,14 @@ COMMANDS = {
         ),
         _pipeline("models", _VERSIONS, "list the versions in the store and their roles", "fovea models", extras=()),
         _pipeline(
+            "runs",
+            _VERSIONS,
+            "write a page of all runs and versions, to sort and to compare",
+            "fovea runs",
+            "fovea runs --out runs.html --open",
+            extras=WITHOUT_TENSORFLOW,
+        ),
+        _pipeline(
             "promote",
             _VERSIONS,
             "make the candidate, or a version by its number, live",

@@ -21,6 +21,7 @@ MODULES = {
     "show": "show",
     "verify": "verify",
     "models": "models",
+    "runs": "runs",
     "promote": "models",
     "rollback": "models",
     "prune": "prune",

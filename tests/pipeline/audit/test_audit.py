@@ -299,7 +299,7 @@ def test_every_finding_belongs_to_a_check() -> None:
     """A new code gets a line in the list of checks; one that has none is shown all the same."""
     sources = " ".join(path.read_text() for path in Path(gallery.__file__).parents[1].glob("*.py"))
     written = {code for check in CHECKS for code in check.codes}
-    given = set(re.findall(r'Finding\(\s*"?\w*"?,?\s*"([a-z_]+)"', sources))
+    given = set(re.findall(r'Finding\((?:"\w+"|level), "([a-z_]+)"', sources))
     unknown = Finding("warning", "new_code", "Something")
     results = answer_checks([unknown], deep=False)
 
