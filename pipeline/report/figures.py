@@ -14,7 +14,7 @@ from typing import Any
 # Okabe and Ito's colours, told apart by colour-blind readers; line styles tell them apart on grey paper.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 STYLES = ("-", "--", "-.", ":")
-_SIZE = (3.5, 2.9)  # inches at 96 pixels: 336 pixels wide, so that 9 point text stays 9 point on a phone
+_SIZE = (5.0, 3.1)  # inches at 96 pixels: 480 pixels wide, readable on a phone and as wide as a page
 MAX_CURVES = 20  # classes with a curve of their own
 _GRID = 101  # places of an averaged curve
 _NAME_WIDTH = 16  # of a class in a legend, in Latin letters
