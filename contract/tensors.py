@@ -30,6 +30,9 @@ tensor_pb2: Final[Any] = _STUBS["tensor_pb2"]
 tensor_shape_pb2: Final[Any] = _STUBS["tensor_shape_pb2"]
 types_pb2: Final[Any] = _STUBS["types_pb2"]
 
+PRECISION_KEY: Final = "fovea-precision"  # in the trailing metadata of Predict's replies
+FLOAT32: Final = "float32"  # of a model server that does not say, as TensorFlow Serving
+
 # DataType -> (numpy dtype, the TensorProto field that holds its values when tensor_content does not)
 _NUMERIC: Final[dict[int, tuple[np.dtype[Any], str]]] = {
     types_pb2.DT_FLOAT: (np.dtype(np.float32), "float_val"),

@@ -94,6 +94,10 @@ class Engine(abc.ABC):
             RunError: if the runtime fails.
         """
 
+    def precision_of(self, signature: str) -> str:
+        """Return the precision at which a signature is computed, where it is another than the model's."""
+        return self.precision
+
     def trim(self) -> None:  # noqa: B027 - most runtimes have nothing to give back
         """Give memory that loading and warming up took back to the machine; runs go on meanwhile."""
 

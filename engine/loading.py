@@ -54,18 +54,33 @@ def list_precisions(engine: str) -> tuple[str, ...]:
     return find_runtimes(engine)[0].precisions()
 
 
-def allowed_precisions(directory: Path, engine: str = AUTO) -> tuple[str, ...]:
-    """Return float32 and the precisions of this machine that a version's verification allows, on the first runtime.
+def offered_precisions(directory: Path, engine: str = AUTO) -> tuple[str, ...]:
+    """Return float32 and the faster precisions of this machine for a version, on the first runtime that reads it.
 
     Args:
         directory: the version's folder.
         engine: as `load_engine` takes it.
     """
-    runtime = next((runtime for runtime in find_runtimes(engine) if runtime.reads(directory)), None)
+    runtime = _first_runtime(directory, engine)
+    return (FLOAT32,) if runtime is None else runtime.precisions(directory)
+
+
+def allowed_precisions(directory: Path, engine: str = AUTO) -> tuple[str, ...]:
+    """Return those of `offered_precisions` that the version's verification allows.
+
+    Args:
+        directory: the version's folder.
+        engine: as `load_engine` takes it.
+    """
+    runtime = _first_runtime(directory, engine)
     if runtime is None:
         return (FLOAT32,)
     offered = runtime.precisions(directory)[1:]
     return (FLOAT32, *verified_precisions(directory, engine=runtime.name, offered=offered))
+
+
+def _first_runtime(directory: Path, engine: str) -> Runtime | None:
+    return next((runtime for runtime in find_runtimes(engine) if runtime.reads(directory)), None)
 
 
 def load_engine(

@@ -101,6 +101,11 @@ class OpenVINOEngine(Engine):
             compiled.trim()
         return_freed_memory()
 
+    def precision_of(self, signature: str) -> str:
+        """Return the model's precision; float32 for signatures that the int8 model lacks, but for `describe`."""
+        is_other = signature not in (DEFAULT_SIGNATURE, "describe")
+        return FLOAT32 if is_other and self.precision == INT8 else self.precision
+
     def execute(self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
         """Run a signature, which is compiled at its first run."""
         if self._is_described(signature):

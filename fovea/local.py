@@ -83,7 +83,7 @@ class Model:
         if top < 1:
             raise ValueError(f"top: expected at least 1. Received: {top}")
         entries = self._answer(images, functools.partial(self._classify, top=top))
-        document = {**self._describe(), "predictions": entries}
+        document = {**self._describe("serving_default"), "predictions": entries}
         return PredictResult(**parse_answer(document), predictions=tuple(map(parse_prediction, entries)))
 
     def embed(self, images: Image | list[Image] | tuple[Image, ...]) -> EmbedResult:
@@ -100,11 +100,12 @@ class Model:
             raise ValueError(f"{self.name} version {self.version} has no embeddings; train or publish it again")
         entries = self._answer(images, self._embed)
         dimension = self.contract.embedding_dimension
-        return parse_embed_result({**self._describe(), "dimension": dimension, "embeddings": entries})
+        return parse_embed_result({**self._describe("embed"), "dimension": dimension, "embeddings": entries})
 
-    def _describe(self) -> dict[str, Any]:
+    def _describe(self, signature: str) -> dict[str, Any]:
         """Return what every reply of the service says."""
-        model = model_document(self.name, self.version, self.contract)
+        precision = self._engine.precision_of(signature)
+        model = model_document(self.name, self.version, self.contract, precision)
         return {"model": model, "request_id": uuid.uuid4().hex}
 
     def _answer(

@@ -141,6 +141,11 @@ class Answer:
     request_id: str
     document: Mapping[str, Any]
 
+    @property
+    def precision(self) -> str:
+        """The precision that answered, such as "float32" or "int8"."""
+        return str(self.document["model"].get("precision", "float32"))
+
 
 @dataclass(frozen=True, slots=True)
 class PredictResult(Answer):

@@ -15,7 +15,7 @@ import numpy as np
 
 from contract.image import decode_image
 from contract.model import InputSpec, Label, ModelContract, build_document
-from contract.store import WARMUP_FILE
+from contract.store import VERIFICATION_FILE, WARMUP_FILE, ModelStore
 from engine.warmup import write_warmup_records
 from pipeline.networks.backbone import LOGITS, preprocess
 from pipeline.networks.backbones import find_backbone
@@ -85,3 +85,5 @@ def _publish(classifier: Classifier, spec: InputSpec, folder: Path, name: str) -
     command = [sys.executable, "-m", "pipeline", "import", str(directory), "--name", name]
     command += [f"--models-dir={folder / 'models'}", f"--runs-dir={folder / 'runs'}"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=_PUBLISH_TIMEOUT_S)
+    # A server pins --precision only where a verification allows it, or where there is none.
+    (ModelStore(folder / "models").version_path(name, 1) / VERIFICATION_FILE).unlink()

@@ -76,7 +76,7 @@ def build_components(settings: Settings) -> Components:
         backend = Backend(settings.backend, timeout_s=settings.predict_timeout_s, metadata=metadata)
         catalog = build_catalog(settings, backend)
     contracts = ContractCache(backend)
-    metrics.show(VersionGauges(contracts.known, catalog.live))
+    metrics.show(VersionGauges(contracts.known, catalog.live, lambda: dict(backend.precisions)))
     if settings.models_dir is not None:
         metrics.show(StoreGauges(settings.models_dir))
     admission = Admission(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from contract.errors import TensorError
 from contract.tensors import (
+    PRECISION_KEY,
     encode_tensor,
     encode_typed_tensor,
     get_model_metadata_pb2,
@@ -51,6 +52,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
             running = queue.submit_checked(call, caller=context.peer(), timeout_s=context.time_remaining())
             # gRPC cancels this coroutine when the caller leaves or its deadline passes; that takes the call out.
             outputs = await asyncio.wrap_future(running)
+        context.set_trailing_metadata(((PRECISION_KEY, queue.engine.precision_of(call.signature)),))
         return predict_pb2.PredictResponse(
             model_spec=build_model_spec(version, call.signature),
             outputs={name: self._encode_output(name, array) for name, array in outputs.items()},

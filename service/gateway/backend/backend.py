@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from contract.errors import ContractError, TensorError
 from contract.model import ModelContract
 from contract.tensors import (
+    FLOAT32,
+    PRECISION_KEY,
     decode_tensor,
     encode_predict_request,
     encode_string_request,
@@ -48,6 +50,7 @@ _CHANNEL_OPTIONS: Final = (
 )
 # Codes that a client's own numbers can cause; for numbers that the gateway prepared they are a broken contract.
 _CLIENTS_FAULT: Final = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE)
+_TELLING: Final = ("serving_default", "describe")  # signatures whose replies say at which precision a version predicts
 _PREDICT: Final = "/tensorflow.serving.PredictionService/Predict"
 
 Metadata = Callable[[], Sequence[tuple[str, str]]]
@@ -60,10 +63,25 @@ class ModelReply:
     Attributes:
         version: the version that really answered.
         outputs: floating-point arrays by name; the first axis is the images', other axes are not checked yet.
+        precision: that they were computed at; float32 where the model server does not say, as TensorFlow Serving.
     """
 
     version: int
     outputs: Mapping[str, NDArray[np.floating]]
+    precision: str = FLOAT32
+
+
+@dataclass(frozen=True, slots=True)
+class TensorOutputs:
+    """The model server's answer about tensors.
+
+    Attributes:
+        outputs: arrays by name.
+        precision: that they were computed at.
+    """
+
+    outputs: Mapping[str, NDArray[Any]]
+    precision: str = FLOAT32
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +113,7 @@ class Backend:
     Attributes:
         generation: grows whenever the connection is lost; facts about versions are stale then.
         state: of the connection.
+        precisions: at which versions predict, by name and version, as their last answer said.
     """
 
     def __init__(
@@ -109,6 +128,7 @@ class Backend:
     ) -> None:
         self.generation = 0
         self.state = grpc.ChannelConnectivity.IDLE
+        self.precisions: dict[tuple[str, int], str] = {}
         self._metadata = metadata
         self._address = address
         self._timeout_s = timeout_s
@@ -165,11 +185,13 @@ class Backend:
             BrokenContractError: if the reply lacks an output or a row of it, or another version answered.
             GatewayError: if the model server fails, by `call_errors`.
         """
-        reply = await self._predict(name, signature, version=version, inputs=inputs, outputs=outputs, deadline=deadline)
+        reply, precision = await self._predict(
+            name, signature, version=version, inputs=inputs, outputs=outputs, deadline=deadline
+        )
         found = {alias: _read_output(reply, alias) for alias in outputs}
         for alias, array in found.items():
             _check_rows(name, alias, array, num_images=len(inputs["images"]))
-        return ModelReply(int(reply.model_spec.version.value), found)
+        return ModelReply(int(reply.model_spec.version.value), found, precision)
 
     async def describe(self, name: str, version: int) -> ModelContract:
         """Return a version's contract, as the model itself tells it.
@@ -180,7 +202,7 @@ class Backend:
             GatewayError: if the model server fails, by `call_errors`.
         """
         row = np.zeros(1, dtype=np.int32)
-        reply = await self._predict(name, "describe", version=version, inputs={"row": row}, outputs=["contract"])
+        reply, _ = await self._predict(name, "describe", version=version, inputs={"row": row}, outputs=["contract"])
         texts = _read_output(reply, "contract").reshape(-1).tolist()
         if len(texts) != 1 or not isinstance(texts[0], bytes):
             raise BrokenContractError(f"{name}/{version}: `describe` gave {len(texts)} values; one text is expected")
@@ -197,7 +219,7 @@ class Backend:
         version: int,
         inputs: Mapping[str, NDArray[Any]],
         deadline: float | None = None,
-    ) -> dict[str, NDArray[Any]]:
+    ) -> TensorOutputs:
         """Run any signature on a client's own numbers and return all its outputs by name.
 
         Raises:
@@ -206,13 +228,15 @@ class Backend:
             GatewayError: if the model server fails, by `call_errors`.
         """
         try:
-            reply = await self._predict(name, signature, version=version, inputs=inputs, outputs=(), deadline=deadline)
+            reply, precision = await self._predict(
+                name, signature, version=version, inputs=inputs, outputs=(), deadline=deadline
+            )
         except BrokenContractError as err:
             cause = err.__cause__
             if isinstance(cause, grpc.aio.AioRpcError) and cause.code() in _CLIENTS_FAULT:
                 raise InvalidArgumentError(f"the model refused the inputs of {signature!r}") from cause
             raise
-        return {alias: _read_output(reply, alias) for alias in reply.outputs}
+        return TensorOutputs({alias: _read_output(reply, alias) for alias in reply.outputs}, precision)
 
     async def signatures(self, name: str, version: int, *, deadline: float | None = None) -> dict[str, Any]:
         """Return a version's SignatureDef messages by signature name.
@@ -262,17 +286,28 @@ class Backend:
         inputs: Mapping[str, NDArray[Any]],
         outputs: Sequence[str],
         deadline: float | None = None,
-    ) -> Any:
+    ) -> tuple[Any, str]:
+        """Return the reply, and the precision that it says."""
         has_strings = any(array.dtype.kind == "O" for array in inputs.values())
         encode = encode_string_request if has_strings else encode_predict_request
         request = encode(name, signature, version=version, inputs=inputs, outputs=outputs)
         self._retries.count_call()
-        reply = await self._call(self._predict_call, request, tries=self._tries, deadline=deadline)
+        reply, precision = await self._call(self._predict_once, request, tries=self._tries, deadline=deadline)
         if version is not None and reply.model_spec.version.value != version:
             raise BrokenContractError(
                 f"expected an answer of {name}/{version}. Received: version {reply.model_spec.version.value}"
             )
-        return reply
+        if signature in _TELLING:
+            self.precisions[name, int(reply.model_spec.version.value)] = precision
+        return reply, precision
+
+    async def _predict_once(self, request: bytes, **options: Any) -> tuple[Any, str]:
+        made = self._predict_call(request, **options)
+        reply = await made
+        for key, value in await made.trailing_metadata() or ():
+            if key == PRECISION_KEY:
+                return reply, value
+        return reply, FLOAT32
 
     def _call(self, method: Any, request: Any, *, tries: int = 1, deadline: float | None = None) -> Awaitable[Any]:
         if self._metadata is not None:

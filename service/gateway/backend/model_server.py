@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from contract.model import ModelContract
-from service.gateway.backend.backend import ModelReply, VersionStatus
+from service.gateway.backend.backend import ModelReply, TensorOutputs, VersionStatus
 
 
 class ModelServer(Protocol):
@@ -17,6 +17,10 @@ class ModelServer(Protocol):
     @property
     def generation(self) -> int:
         """Grows when what is known of versions is stale."""
+
+    @property
+    def precisions(self) -> Mapping[tuple[str, int], str]:
+        """At which versions predict, by name and version, as last answers said; of several servers joined by "+"."""
 
     async def open(self) -> None:
         """Start connecting."""
@@ -47,7 +51,7 @@ class ModelServer(Protocol):
         version: int,
         inputs: Mapping[str, NDArray[Any]],
         deadline: float | None = None,
-    ) -> dict[str, NDArray[Any]]:
+    ) -> TensorOutputs:
         """Run any signature on a client's own numbers."""
 
     async def signatures(self, name: str, version: int, *, deadline: float | None = None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from contract.model import ModelContract
 from service.gateway.backend.addresses import AddressBook
-from service.gateway.backend.backend import AVAILABLE, Backend, Metadata, ModelReply, VersionStatus
+from service.gateway.backend.backend import AVAILABLE, Backend, Metadata, ModelReply, TensorOutputs, VersionStatus
 from service.gateway.backend.pooled_server import PooledServer
 from service.gateway.backend.retries import FIRST_PAUSE_S, MAX_TRIES, RetryBudget
 from service.gateway.backend.rollout import Rollout
@@ -82,6 +82,15 @@ class ServerPool:
         self._first_look = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def precisions(self) -> dict[tuple[str, int], str]:
+        """At which versions predict, as the last answer of each server said; where they differ, joined by "+"."""
+        found: dict[tuple[str, int], set[str]] = {}
+        for server in list(self._servers.values()):
+            for key, precision in server.precisions.items():
+                found.setdefault(key, set()).add(precision)
+        return {key: "+".join(sorted(precisions)) for key, precisions in found.items()}
+
     async def open(self) -> None:
         """Start looking up and connecting; call it in the event loop that will use the pool."""
         self._start(self._follow_addresses())
@@ -127,11 +136,11 @@ class ServerPool:
         version: int,
         inputs: Mapping[str, NDArray[Any]],
         deadline: float | None = None,
-    ) -> dict[str, NDArray[Any]]:
+    ) -> TensorOutputs:
         """Run any signature on a client's own numbers and return all its outputs by name."""
         end = self._limit(deadline)
 
-        def run(server: Backend) -> Awaitable[dict[str, NDArray[Any]]]:
+        def run(server: Backend) -> Awaitable[TensorOutputs]:
             return server.run(name, signature, version=version, inputs=inputs, deadline=end)
 
         return await self._call(name, version, run)

@@ -83,6 +83,11 @@ class PooledServer:
         self._idle = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
+    @property
+    def precisions(self) -> Mapping[tuple[str, int], str]:
+        """At which versions predict here."""
+        return dict(self._backend.precisions)
+
     async def open(self) -> None:
         """Start connecting, and follow health and versions."""
         await self._backend.open()

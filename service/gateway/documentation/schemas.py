@@ -57,6 +57,7 @@ class ModelRef(BaseModel):
     name: str
     version: int
     contract: str = Field(description="Hash of the version's contract: labels, input, provenance.")
+    precision: str = Field(default="float32", description="Of the arithmetic that answered: float32, bfloat16, int8.")
 
 
 class ClassProbability(BaseModel):
@@ -110,7 +111,7 @@ class PredictReply(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
             "example": {
-                "model": {"name": "glaucoma", "version": 3, "contract": _SHA},
+                "model": {"name": "glaucoma", "version": 3, "contract": _SHA, "precision": "int8"},
                 "predictions": [{"name": "eye.jpg", "top": _PREDICTIONS, "warnings": []}],
                 "request_id": "4bf92f3577b34da6a3ce929d0e0e4736",
             }
@@ -145,7 +146,7 @@ class ExplainReply(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
             "example": {
-                "model": {"name": "glaucoma", "version": 3, "contract": _SHA},
+                "model": {"name": "glaucoma", "version": 3, "contract": _SHA, "precision": "int8"},
                 "explanations": [
                     {
                         "name": "eye.jpg",
@@ -182,7 +183,7 @@ class EmbedReply(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
             "example": {
-                "model": {"name": "glaucoma", "version": 3, "contract": _SHA},
+                "model": {"name": "glaucoma", "version": 3, "contract": _SHA, "precision": "int8"},
                 "dimension": 4,
                 "embeddings": [{"name": "eye.jpg", "embedding": [0.0, 1.25, 0.0371, 0.5], "warnings": []}],
                 "request_id": "4bf92f3577b34da6a3ce929d0e0e4736",
@@ -216,6 +217,9 @@ class VersionState(VersionStatusEntry):
 
     labels: list[str] = Field(description="live, previous, candidate: which of them this version is.")
     contract: str | None = Field(default=None, description="Hash of the contract; null while it is not loaded.")
+    precision: str | None = Field(
+        default=None, description="That it predicts at, such as int8; null until it has answered."
+    )
 
 
 class ModelStatusReply(BaseModel):
@@ -249,6 +253,7 @@ class ModelReply(BaseModel):
                         "status": {"error_code": "OK", "error_message": ""},
                         "labels": ["live"],
                         "contract": _SHA,
+                        "precision": "int8",
                     }
                 ],
                 "contract": {

@@ -27,6 +27,7 @@ _EXPOSED = (
     "ETag",
     "X-Model-Name",
     "X-Model-Version",
+    "X-Model-Precision",
     "X-Class-Index",
     "X-Embedding-Shape",
     "Inference-Header-Content-Length",

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from contract.model import ModelContract
 from contract.predictions import Decision, Prediction
+from contract.tensors import FLOAT32
 from service.gateway.context.errors import RefusedImageError
 
 T = TypeVar("T")
@@ -69,9 +70,11 @@ class Answer(Generic[T]):
         version: the version that answered.
         contract: that version's contract.
         entries: for each image its result, or why it was refused.
+        precision: that it was computed at, such as "float32".
     """
 
     name: str
     version: int
     contract: ModelContract
     entries: list[T | RefusedImageError]
+    precision: str = FLOAT32

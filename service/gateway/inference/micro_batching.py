@@ -171,7 +171,7 @@ class Batcher:
         for row, (_, future) in enumerate(waiting):
             if not future.done():
                 rows = {alias: array[row : row + 1] for alias, array in reply.outputs.items()}
-                future.set_result(ModelReply(reply.version, rows))
+                future.set_result(ModelReply(reply.version, rows, reply.precision))
 
 
 class BatchedRequest:

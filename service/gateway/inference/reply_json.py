@@ -55,9 +55,9 @@ def embed_reply(answer: Answer[Embedded], names: Sequence[str], request_id: str)
     return dump_arrays({"model": model, "dimension": dimension, "embeddings": entries, "request_id": request_id})
 
 
-def model_document(name: str, version: int, contract: ModelContract) -> dict[str, Any]:
-    """Return the model that answered."""
-    return {"name": name, "version": version, "contract": contract.sha256}
+def model_document(name: str, version: int, contract: ModelContract, precision: str) -> dict[str, Any]:
+    """Return the model that answered, and the precision that it was computed at."""
+    return {"name": name, "version": version, "contract": contract.sha256, "precision": precision}
 
 
 def refused_entry(name: str, err: RefusedImageError) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def _explained_entry(name: str, entry: Explanation) -> dict[str, Any]:
 
 
 def _model_of(answer: Answer[Any]) -> dict[str, Any]:
-    return model_document(answer.name, answer.version, answer.contract)
+    return model_document(answer.name, answer.version, answer.contract, answer.precision)
 
 
 def _class_document(item: Prediction) -> dict[str, Any]:

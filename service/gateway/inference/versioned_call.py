@@ -101,7 +101,8 @@ class VersionedCall:
         entries: list[T] = []
         for batch, reply in zip(batches, replies, strict=True):
             entries += signature.decode(served, batch, reply.outputs)
-        return Answer(name, version, served.contract, task.images.merge(entries))
+        precision = "+".join(sorted({reply.precision for reply in replies}))  # several only if servers share an address
+        return Answer(name, version, served.contract, task.images.merge(entries), precision)
 
     async def _call(
         self,

@@ -111,11 +111,13 @@ class RestAnswer:
         name: the model.
         version: the version that answered.
         reply: the reply's body.
+        precision: that it was computed at.
     """
 
     name: str
     version: int
     reply: TensorReply
+    precision: str
 
 
 class TensorPredictor:
@@ -187,7 +189,7 @@ class TensorPredictor:
         signature = request.signature or DEFAULT_SIGNATURE
         try:
             with self._metrics.stage("model"), self._metrics.version(name, version):
-                outputs = await self._backend.run(
+                found = await self._backend.run(
                     name, signature, version=version, inputs=inputs, deadline=context.deadline
                 )
         except NotLoadedError:
@@ -195,8 +197,10 @@ class TensorPredictor:
             raise
         with self._metrics.stage("encode"):
             labels = await self._class_names(name, version) if request.wants_labels else ()
-            reply = await asyncio.to_thread(request.dump, name, version, outputs, labels=labels, request_id=context.id)
-        return RestAnswer(name, version, reply)
+            reply = await asyncio.to_thread(
+                request.dump, name, version, found.outputs, labels=labels, request_id=context.id
+            )
+        return RestAnswer(name, version, reply, found.precision)
 
     async def describe(self, choice: Choice) -> tuple[str, int, dict[str, Any]]:
         """Return the model, the version and its SignatureDef messages by signature name."""

@@ -139,7 +139,13 @@ def describe_answer(
         {"sha256": hash_bytes(upload.data), **_describe_entry(entry)}
         for upload, entry in zip(uploads, answer.entries, strict=True)
     ]
-    return {"model": answer.name, "version": answer.version, "contract": answer.contract.sha256, "images": images}
+    return {
+        "model": answer.name,
+        "version": answer.version,
+        "contract": answer.contract.sha256,
+        "precision": answer.precision,
+        "images": images,
+    }
 
 
 def describe_bodies(fields: Mapping[str, Any], *, body: bytes, reply: bytes) -> dict[str, Any]:

@@ -95,6 +95,7 @@ def _bytes_reply(answer: Answer[Embedded]) -> Response:
     headers = {
         "x-model-name": answer.name,
         "x-model-version": str(answer.version),
+        "x-model-precision": answer.precision,
         _SHAPE: ",".join(str(size) for size in stacked.shape),
         **_VARY,
     }

@@ -80,6 +80,7 @@ async def _picture_reply(answer: Answer[Explanation]) -> Response:
     headers = {
         "x-model-name": answer.name,
         "x-model-version": str(answer.version),
+        "x-model-precision": answer.precision,
         "x-class-index": str(entry.explained.index),
         "vary": "accept",
     }

@@ -163,9 +163,8 @@ async def _build_document(
         with contextlib.suppress(GatewayError):  # the states say why there is none
             found = await wired.contracts.fetch(name, version)
             contract = dict(found.document)
-            states = [
-                s.model_copy(update={"contract": found.sha256}) if s.version == str(version) else s for s in states
-            ]
+            known = {"contract": found.sha256, "precision": wired.backend.precisions.get((name, version))}
+            states = [s.model_copy(update=known) if s.version == str(version) else s for s in states]
     return ModelReply(name=name, labels=labels, model_version_status=states, contract=contract)
 
 
@@ -194,4 +193,5 @@ def _build_state(wired: Components, name: str, *, status: VersionStatus, labels:
         ),
         labels=[label for label, version in labels.items() if version == status.version],
         contract=None if contract is None else contract.sha256,
+        precision=None if contract is None else wired.backend.precisions.get((name, status.version)),
     )

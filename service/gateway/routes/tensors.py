@@ -42,8 +42,18 @@ async def answer_tensors(
     reply = answer.reply
     if wired.audit is not None:
         contract = wired.contracts.peek(answer.name, answer.version)
-        fields = {"model": answer.name, "version": answer.version, "contract": contract and contract.sha256}
+        fields = {
+            "model": answer.name,
+            "version": answer.version,
+            "contract": contract and contract.sha256,
+            "precision": answer.precision,
+        }
         hashed = partial(describe_bodies, fields, body=body, reply=reply.content)
         await wired.audit.record(context, action, hashed)
-    headers = {"x-model-name": answer.name, "x-model-version": str(answer.version), **reply.headers}
+    headers = {
+        "x-model-name": answer.name,
+        "x-model-version": str(answer.version),
+        "x-model-precision": answer.precision,
+        **reply.headers,
+    }
     return Response(reply.content, headers=headers, media_type=reply.media_type)

@@ -20,17 +20,28 @@ class VersionGauges(Collector):
     Args:
         contracts: returns the contracts of the loaded versions, by model and version.
         live: returns the live version of each model.
+        precisions: returns the precisions that versions answer at, by model and version.
     """
 
     def __init__(
-        self, contracts: Callable[[], Mapping[tuple[str, int], ModelContract]], live: Callable[[], Mapping[str, int]]
+        self,
+        contracts: Callable[[], Mapping[tuple[str, int], ModelContract]],
+        live: Callable[[], Mapping[str, int]],
+        precisions: Callable[[], Mapping[tuple[str, int], str]] = dict,
     ) -> None:
         self._contracts = contracts
         self._live = live
+        self._precisions = precisions
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Return the gauges as they are now."""
         info = GaugeMetricFamily("fovea_model_info", "1 for a version that answers.", labels=(*_BY_VERSION, "contract"))
+        precision = GaugeMetricFamily(
+            "fovea_model_precision",
+            "1 for the precision that a version last predicted at.",
+            labels=(*_BY_VERSION, "precision"),
+        )
+        precisions = self._precisions()
         shares = GaugeMetricFamily(
             "fovea_baseline_class_share",
             "Share of the test images in which a class was most probable, 0 to 1.",
@@ -49,6 +60,8 @@ class VersionGauges(Collector):
         for (name, number), contract in self._contracts().items():
             version = (name, str(number))
             info.add_metric((*version, contract.sha256), 1)
+            if (name, number) in precisions:
+                precision.add_metric((*version, precisions[name, number]), 1)
             baseline = contract.drift_baseline
             if baseline is None:  # an imported model
                 continue
@@ -60,7 +73,7 @@ class VersionGauges(Collector):
         live = GaugeMetricFamily("fovea_live_version", "Number of the live version.", labels=("model",))
         for name, number in self._live().items():
             live.add_metric((name,), number)
-        yield from (info, live, shares, confidence, warnings)
+        yield from (info, precision, live, shares, confidence, warnings)
 
 
 class StoreGauges(Collector):

@@ -2,13 +2,13 @@
 
 import { list, percent } from "./words.js";
 
-/** Show a contract's facts, or nothing. */
-export function showAbout(name, contract, hash) {
+/** Show a contract's facts and the precision that answers, or nothing. */
+export function showAbout(name, contract, hash, precision) {
   const place = document.getElementById("about");
   place.hidden = contract === null;
   if (contract === null) return;
   document.getElementById("about-list").replaceChildren(...pairs(facts(contract)));
-  document.getElementById("about-details").replaceChildren(...pairs(details(contract, hash)));
+  document.getElementById("about-details").replaceChildren(...pairs(details(contract, hash, precision)));
   place.querySelector("summary").textContent = `About ${name}`;
 }
 
@@ -37,11 +37,12 @@ function facts({ labels, provenance, operating_points: points, saliency }) {
   ];
 }
 
-function details({ input, provenance }, hash) {
+function details({ input, provenance }, hash, precision) {
   const color = input.color === "grey" ? "grey" : "colour";
   return [
     ["Network", provenance?.backbone],
     ["Sees", `${input.width} × ${input.height} pixels in ${color}`],
+    ["Computed at", precision],
     ["Contract", hash],
   ];
 }

@@ -47,6 +47,11 @@ export class Models extends EventTarget {
     return this.#known(this.chosen, this.#version)?.sha256 ?? "";
   }
 
+  /** The precision that it predicts at, "" while it is not known. */
+  get precision() {
+    return this.#known(this.chosen, this.#version)?.precision ?? "";
+  }
+
   /** Return a model's versions, each with its role: the live one first. */
   rolesOf(name) {
     const labels = this.#roles.get(name) ?? {};
@@ -110,7 +115,7 @@ export class Models extends EventTarget {
     this.#roles.set(name, labels);
     const state = states.find(({ version }) => Number(version) === labels[role]);
     if (contract === null || state === undefined) return;
-    this.#contracts.set(`${name} ${labels[role]}`, { sha256: state.contract, document: contract });
+    this.#contracts.set(`${name} ${labels[role]}`, { sha256: state.contract, document: contract, precision: state.precision });
   }
 
   get #version() {

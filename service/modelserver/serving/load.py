@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.engine import Engine
+from engine.kept import OutputsDifferError, check_kept_outputs
 from engine.loading import import_runtime, load_engine
 from engine.precision import AUTO
-from service.modelserver.serving.precisions import PrecisionChooser
+from service.modelserver.serving.precisions import PrecisionChooser, check_pinned
 from service.modelserver.serving.scheduling import BatchRecord, ModelQueue, Plan, Scheduler
 from service.modelserver.serving.tuning import Tuner, warm_up_batches
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +64,10 @@ class ModelLoader:
         """
         _import_runtime(self._settings.engine)
         may_stream = 1 not in (self._settings.num_streams, self._scheduler.num_cores)
-        load = functools.partial(self._load_engine, directory, self._choose_precision(directory))
         with contextlib.ExitStack() as loaded:
-            engine = first = load(1, single_row=may_stream)
+            precision, first = self._load_first(directory, single_row=may_stream)
             loaded.callback(first.close)
+            engine, load = first, functools.partial(self._load_engine, directory, precision)
             may_stream = may_stream and first.has_streams
             plan = self._plan(directory, first, load if may_stream else None)
             if may_stream:
@@ -81,11 +85,36 @@ class ModelLoader:
             first.close()
         return ModelQueue(self._scheduler, engine, plan, observe, lone_engine=lone_engine)
 
-    def _choose_precision(self, directory: Path) -> str:
-        if self._settings.precision != AUTO:
-            return self._settings.precision
+    def _load_first(self, directory: Path, *, single_row: bool) -> tuple[str, Engine]:
+        """Return the precision to serve a model at, and an engine of it whose outputs are those that were verified.
+
+        Raises:
+            ModelLoadError: if it cannot be loaded, or not at the precision that the settings pin.
+        """
+        differing: set[str] = set()
+        while True:
+            precision = self._choose_precision(directory, differing)
+            engine = self._load_engine(directory, precision, 1, single_row=single_row)
+            try:
+                check_kept_outputs(engine, directory)
+                return precision, engine
+            except OutputsDifferError as err:
+                engine.close()
+                if self._settings.precision != AUTO or engine.precision in differing:
+                    raise
+                logger.warning("%s: %s is not used: %s", directory, engine.precision, err)
+                differing.add(engine.precision)
+            except BaseException:
+                engine.close()
+                raise
+
+    def _choose_precision(self, directory: Path, differing: Collection[str]) -> str:
+        pinned = self._settings.precision
+        if pinned != AUTO:
+            check_pinned(directory, self._settings.engine, pinned)
+            return pinned
         load = functools.partial(self._load_engine, directory, num_streams=1, single_row=True, warm_up=False)
-        return self._chooser.choose(directory, load)
+        return self._chooser.choose(directory, load, without=differing)
 
     def _load_engine(
         self, directory: Path, precision: str, num_streams: int, *, single_row: bool = False, warm_up: bool = True

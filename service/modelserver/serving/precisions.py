@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
+from contract.store import VERIFICATION_FILE
 from engine.engine import Engine
-from engine.errors import EngineError
-from engine.loading import allowed_precisions
+from engine.errors import EngineError, ModelLoadError
+from engine.kept import check_kept_outputs
+from engine.loading import allowed_precisions, offered_precisions
 from engine.precision import AUTO, FLOAT32
 from engine.saved_model import DEFAULT_SIGNATURE, read_signatures
 from service.modelserver.serving.tuning import build_inputs, is_measurable
@@ -35,19 +37,20 @@ class PrecisionChooser:
         self._is_busy = is_busy
         self._known: dict[tuple[bytes, ...], str] = {}
 
-    def choose(self, directory: Path, load: Callable[[str], Engine]) -> str:
+    def choose(self, directory: Path, load: Callable[[str], Engine], *, without: Collection[str] = ()) -> str:
         """Return the precision to load a model at; "auto" where nothing can be measured.
 
         Args:
             directory: the version's folder.
             load: loads it at a precision.
+            without: precisions that were found not to compute as they should.
 
         Raises:
             ModelLoadError: if its signatures cannot be read.
         """
-        allowed = allowed_precisions(directory, self._engine)
+        allowed = tuple(name for name in allowed_precisions(directory, self._engine) if name not in without)
         if len(allowed) == 1:
-            return AUTO
+            return FLOAT32 if without else AUTO
         signatures = read_signatures(directory)
         key = (
             *(signatures[name].SerializeToString(deterministic=True) for name in sorted(signatures)),
@@ -56,9 +59,29 @@ class PrecisionChooser:
         if key not in self._known:
             if self._is_busy():
                 logger.info("%s: precisions are not measured, others need the cores", directory)
-                return AUTO
+                return FLOAT32 if without else AUTO
             self._known[key] = _fastest(directory, allowed, load)
         return self._known[key]
+
+
+def check_pinned(directory: Path, engine: str, precision: str) -> None:
+    """Check that a version may be served at the precision that `--precision` pins.
+
+    A precision that the machine lacks is refused by the engine. Another program's model has no verification to ask.
+
+    Raises:
+        ModelLoadError: with the precisions that the version allows on this machine.
+    """
+    if precision not in offered_precisions(directory, engine) or not (directory / VERIFICATION_FILE).exists():
+        return
+    allowed = allowed_precisions(directory, engine)
+    if precision not in allowed:
+        name = f"{directory.parent.name}/{directory.name}"
+        raise ModelLoadError(
+            f"--precision: expected a precision that {name} allows by its verification: {', '.join(allowed)}. "
+            f"Received: {precision}; see docs/versions.md",
+            code="FAILED_PRECONDITION",
+        )
 
 
 def _fastest(directory: Path, precisions: tuple[str, ...], load: Callable[[str], Engine]) -> str:
@@ -69,8 +92,9 @@ def _fastest(directory: Path, precisions: tuple[str, ...], load: Callable[[str],
             with contextlib.closing(load(precision)) as engine:
                 if not is_measurable(engine):
                     return AUTO
+                check_kept_outputs(engine, directory)
                 seconds[precision] = _time_row(engine)
-        except EngineError as err:  # such as an int8 model whose files were changed
+        except EngineError as err:  # such as an int8 model whose files were changed, or that differs on this machine
             logger.warning("%s: %s is not used: %s", directory, precision, err)
     if not seconds:
         return AUTO

@@ -67,7 +67,7 @@ def test_line_says_who_what_and_with_which_result(
     assert line.pop("time").endswith("Z")
     assert {
         "action": "predict", "request_id": "id-42", "key": "clinic",
-        "model": "colours", "version": 1, "contract": reply["model"]["contract"],
+        "model": "colours", "version": 1, "contract": reply["model"]["contract"], "precision": "float32",
         "images": [
             {"sha256": hashlib.sha256(good).hexdigest(), "top": top, "warnings": reply["predictions"][0]["warnings"]},
             {"sha256": hashlib.sha256(bad).hexdigest(), "error": "undecodable_image"},

@@ -26,6 +26,7 @@ def test_model_is_described_with_states_labels_and_contract(client: TestClient, 
         "status": {"error_code": "OK", "error_message": ""},
         "labels": ["live"],
         "contract": contract.sha256,
+        "precision": "float32",
     }
     expected = {
         "name": "colours",

@@ -27,7 +27,12 @@ def test_reply_names_model_version_contract_and_classes(client: TestClient) -> N
 
     values = expected_probabilities(build_image("red", 16)[None], VARIANTS["plain"].labels)[0]
     expected = {
-        "model": {"name": "colours", "version": 1, "contract": build_contract(VARIANTS["plain"]).sha256},
+        "model": {
+            "name": "colours",
+            "version": 1,
+            "contract": build_contract(VARIANTS["plain"]).sha256,
+            "precision": "float32",
+        },
         "predictions": [
             {
                 "name": "image",

