@@ -36,8 +36,8 @@ def gather_runs(store: ModelStore, runs_dir: Path, page: Path) -> list[Entry]:
     found, published = [], set()
     for folder, document in _read_runs(runs_dir):
         name, version = str(document.get("name", folder.parent.name)), document.get("version")
-        there = name in index and version in store.read_versions(name)
-        roles = list(index[name].roles_of(version)) if there else []
+        there = isinstance(version, int) and name in index and version in store.read_versions(name)
+        roles = list(index[name].roles_of(int(version))) if there else []
         published.add((name, version))
         found.append(_describe_run(folder, document, page, roles, is_in_store=there))
     for name in sorted(index):

@@ -296,16 +296,17 @@ def test_both_clients_have_the_same_methods() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "low", "high"),
+    ("write", "low", "high"),
     [
-        ("7", 7, 7),
-        (format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True), 1, 3600),
-        (format_datetime(datetime.now(UTC) - timedelta(hours=1), usegmt=True), 0, 0),
+        (lambda: "7", 7, 7),
+        (lambda: format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True), 1, 3600),
+        (lambda: format_datetime(datetime.now(UTC) - timedelta(hours=1), usegmt=True), 0, 0),
     ],
     ids=["seconds", "date", "past"],
 )
-def test_retry_after_is_a_number_or_a_date(value: str, low: float, high: float) -> None:
+def test_retry_after_is_a_number_or_a_date(write: Callable[[], str], low: float, high: float) -> None:
     """Both forms of RFC 9110 are read."""
+    value = write()
     seconds = read_retry_after(httpx2.Response(503, headers={"Retry-After": value}))
 
     assert seconds is not None
