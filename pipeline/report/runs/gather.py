@@ -36,8 +36,10 @@ def gather_runs(store: ModelStore, runs_dir: Path, page: Path) -> list[Entry]:
     found, published = [], set()
     for folder, document in _read_runs(runs_dir):
         name, version = str(document.get("name", folder.parent.name)), document.get("version")
-        there = isinstance(version, int) and name in index and version in store.read_versions(name)
-        roles = list(index[name].roles_of(int(version))) if there else []
+        roles: list[str] = []
+        there = name in index and version in store.read_versions(name)
+        if there and isinstance(version, int):
+            roles = list(index[name].roles_of(version))
         published.add((name, version))
         found.append(_describe_run(folder, document, page, roles, is_in_store=there))
     for name in sorted(index):
