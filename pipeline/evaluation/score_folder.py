@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from contract.errors import ImageError
-from contract.predictions import decode_predictions
+from contract.model import Label
 from contract.store import ModelStore
 from engine.precision import AUTO
 from pipeline.data.folder_source import find_folders, list_files, read_head
@@ -42,6 +43,21 @@ class Scored:
     left_out: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The scores of one image.
+
+    Attributes:
+        path: below the folder.
+        probabilities: float32, shape (classes,); None with an error.
+        error: its code and message; "" without one.
+    """
+
+    path: str
+    probabilities: NDArray[np.float32] | None
+    error: str = ""
+
+
 def score_folder(
     store: ModelStore, name: str, version: int, *, folder: Path, out: Path, precision: str = AUTO
 ) -> Scored:
@@ -65,13 +81,9 @@ def score_folder(
     """
     if not folder.is_dir():
         raise DatasetError(f"{escape_name(str(folder))}: expected a folder of images. Received: no such folder")
-    left_out = _LeftOut()
+    left_out = LeftOut()
     total = sum(1 for _ in walk_images(folder, left_out))
-    if total == 0:
-        received = f"none; {left_out.line}" if left_out.line else "none"
-        raise DatasetError(
-            f"{escape_name(str(folder))}: expected images ({', '.join(sorted(IMAGE_SUFFIXES))}). Received: {received}"
-        )
+    refuse_empty(folder, total, left_out)
     unfinished = out.with_name(f".{out.name}.part")
     try:
         with (
@@ -88,7 +100,7 @@ def score_folder(
 
 
 @dataclass
-class _LeftOut:
+class LeftOut:
     """Files that are not scored.
 
     Attributes:
@@ -105,7 +117,20 @@ class _LeftOut:
         return f"left out, not images: {describe_counts(self.suffixes, self.advice)}" if self.suffixes else ""
 
 
-def walk_images(folder: Path, left_out: _LeftOut | None = None) -> Iterator[str]:
+def refuse_empty(folder: Path, num_images: int, left_out: LeftOut) -> None:
+    """Refuse a folder without images.
+
+    Raises:
+        DatasetError: naming the folder and what it holds instead.
+    """
+    if num_images == 0:
+        received = f"none; {left_out.line}" if left_out.line else "none"
+        raise DatasetError(
+            f"{escape_name(str(folder))}: expected images ({', '.join(sorted(IMAGE_SUFFIXES))}). Received: {received}"
+        )
+
+
+def walk_images(folder: Path, left_out: LeftOut | None = None) -> Iterator[str]:
     """Yield the paths of images below a folder, with forward slashes, sorted within each folder; hidden ones are not.
 
     An image is known by its suffix or its content. One folder's names are in memory at a time.
@@ -131,35 +156,52 @@ def walk_images(folder: Path, left_out: _LeftOut | None = None) -> Iterator[str]
 
 def _write_rows(file: Any, scorer: Scorer, folder: Path, total: int) -> Scored:
     writer = csv.writer(file)
-    labels = [label.id for label in scorer.contract.labels]
-    writer.writerow(["path", "id", "label", "probability", *(f"probability_{label}" for label in labels), "error"])
+    labels = scorer.contract.labels
+    writer.writerow(csv_header(labels))
     images = errors = 0
     with progress_bar(total=total, what="Scoring", unit="image") as bar:
         files = decode_files(
             lambda path: (folder / unescape_name(path)).read_bytes(), walk_images(folder), scorer.contract.input
         )
-        for rows in map_batches(partial(_score, scorer), files):
-            writer.writerows(rows)
-            bad = sum(1 for row in rows if row[-1])
+        for rows in map_batches(partial(score_batch, scorer), files):
+            writer.writerows(csv_row(row, labels) for row in rows)
+            bad = sum(1 for row in rows if row.error)
             images, errors = images + len(rows) - bad, errors + bad
             bar.update(len(rows))
     return Scored(images, errors, scorer.engine.precision)
 
 
-def _score(scorer: Scorer, batch: list[tuple[str, Decoded]]) -> list[list[str]]:
-    """Return one row an image, in order."""
+def score_batch(scorer: Scorer, batch: list[tuple[str, Decoded]]) -> list[Row]:
+    """Return one row an image, in order.
+
+    Args:
+        scorer: a loaded version.
+        batch: paths with their pixels, uint8, shape (height, width, channels), or with their errors.
+
+    Raises:
+        EngineError: if the model cannot be run.
+        VerificationError: if it breaks its contract.
+    """
     images = [decoded for _, decoded in batch if isinstance(decoded, np.ndarray)]
     probabilities = iter(scorer(np.stack(images)) if images else np.empty((0, 0), np.float32))
-    rows = []
-    for path, decoded in batch:
-        if isinstance(decoded, np.ndarray):
-            values = next(probabilities)
-            ((best,),) = decode_predictions(values[None], scorer.contract.labels, 1)
-            rows.append([path, best.id, best.label, *(str(v) for v in (values[best.index], *values)), ""])
-        else:
-            empty = [""] * (3 + len(scorer.contract.labels))
-            rows.append([path, *empty, _describe_error(decoded)])
-    return rows
+    return [
+        Row(path, next(probabilities)) if isinstance(decoded, np.ndarray) else Row(path, None, _describe_error(decoded))
+        for path, decoded in batch
+    ]
+
+
+def csv_header(labels: Sequence[Label]) -> list[str]:
+    """Return the columns of a CSV of scores."""
+    return ["path", "id", "label", "probability", *(f"probability_{label.id}" for label in labels), "error"]
+
+
+def csv_row(row: Row, labels: Sequence[Label]) -> list[str]:
+    """Return the line of one image."""
+    if row.probabilities is None:
+        return [row.path, *[""] * (3 + len(labels)), row.error]
+    best = int(row.probabilities.argmax())
+    values = (row.probabilities[best], *row.probabilities)
+    return [row.path, labels[best].id, labels[best].name, *map(str, values), ""]
 
 
 def _describe_error(error: ImageError | OSError) -> str:
