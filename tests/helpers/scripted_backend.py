@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from contract.model import ModelContract
 from contract.tensors import (
+    PRECISION_KEY,
     decode_tensor,
     encode_tensor,
     get_model_status_pb2,
@@ -46,6 +47,7 @@ class ScriptedVersion:
         delay_s: how long Predict takes, seconds.
         answer: images to the output `probabilities`; None computes what the tiny model would.
         claims: version number in its replies, if not its own.
+        precision: that its replies name; None names none, as TensorFlow Serving.
         on_predict: called as a Predict begins.
         saliency: images to the output `saliency`; unless said otherwise the mean of each quarter's brightness.
         embedding: images to the output `embedding`; unless said otherwise what the tiny model would compute.
@@ -61,6 +63,7 @@ class ScriptedVersion:
     delay_s: float = 0.0
     answer: Answer | None = None
     claims: int | None = None
+    precision: str | None = None
     on_predict: Callable[[], None] = field(default=lambda: None)
     saliency: Answer = field(default=lambda images: quarters(images))
     embedding: Answer = field(default=lambda images: expected_embeddings(images))
@@ -178,6 +181,8 @@ class ScriptedBackend:
                 outputs["saliency"] = behaviour.saliency(images)
             if request.model_spec.signature_name == "embed":
                 outputs["embedding"] = behaviour.embedding(images)
+        if behaviour.precision is not None:
+            context.set_trailing_metadata(((PRECISION_KEY, behaviour.precision),))
         reply = predict_pb2.PredictResponse()
         reply.model_spec.name = name
         reply.model_spec.version.value = version if behaviour.claims is None else behaviour.claims

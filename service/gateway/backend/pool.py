@@ -79,6 +79,7 @@ class ServerPool:
         self._connections: set[tuple[str, int, int]] = set()  # of the time when `generation` last grew
         self._asked: dict[str, float] = {}  # models, and when they were last asked for
         self._looks: dict[str, asyncio.Task[float]] = {}
+        self._mixed: dict[tuple[str, int], frozenset[str]] = {}  # the precisions of versions that were warned of
         self._first_look = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -324,10 +325,30 @@ class ServerPool:
         while True:
             try:
                 await self._apply(await self._book.look_up())
+                self._warn_of_precisions()
                 await asyncio.gather(*(s.reset() for s in self._silent_servers()))
             except Exception:  # to stop following would be worse than whatever this is
                 logger.exception("following the model servers failed; it is tried again")
             await asyncio.sleep(LOOK_UP_S)
+
+    def _warn_of_precisions(self) -> None:
+        """Log each version that servers answer in different precisions, once for each such mixture."""
+        found: dict[tuple[str, int], dict[str, list[str]]] = {}
+        for server in self._servers.values():
+            for (name, version), precision in server.precisions.items():
+                if server.has(name, version):
+                    found.setdefault((name, version), {}).setdefault(precision, []).append(server.address)
+        mixed = {key: servers for key, servers in found.items() if len(servers) > 1}
+        for (name, version), servers in mixed.items():
+            if self._mixed.get((name, version)) != servers.keys():
+                text = "; ".join(f"{precision} by {', '.join(servers[precision])}" for precision in sorted(servers))
+                logger.warning(
+                    "%s version %d is answered in different precisions: %s; give all model servers one --precision",
+                    name,
+                    version,
+                    text,
+                )
+        self._mixed = {key: frozenset(servers) for key, servers in mixed.items()}
 
     def _silent_servers(self) -> list[PooledServer]:
         """Return the servers that hang, unless all do: then the machine is slow, and calls may still be answered."""

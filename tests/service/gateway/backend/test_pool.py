@@ -361,6 +361,26 @@ def test_metrics_count_each_servers_calls(gateway: TestClient, servers: list[Scr
     assert {f'{{model="{NAME}",server="{server.address}",version="1"}}' for server in servers} == set(versions)
 
 
+def test_different_precisions_are_warned_of(
+    gateway: TestClient, servers: list[ScriptedBackend], caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line names version, precisions and servers; it is not repeated while they stay as they are."""
+    servers[2].versions[NAME, 1].precision = "bfloat16"
+    told = "colours version 1 is answered in different precisions: "
+
+    def warnings() -> list[str]:
+        return [message for message in caplog.messages if message.startswith(told)]
+
+    wait_for(lambda: ask(gateway) and warnings())
+    for server in servers[:2]:
+        server.versions[NAME, 1].precision = "bfloat16"
+    wait_for(lambda: ask(gateway) and gateway.app.state.components.backend.precisions[NAME, 1] == "bfloat16")
+
+    (line,) = warnings()
+    assert f"bfloat16 by {servers[2].address}" in line
+    assert any(f"float32 by {server.address}" in line for server in servers[:2])
+
+
 def test_time_limit_is_for_all_servers_together(
     start_gateway: StartGateway, servers: list[ScriptedBackend], index: ModelStore
 ) -> None:
