@@ -220,3 +220,20 @@ def test_the_int8_model_is_removed_whole(quantised: Path, tmp_path: Path) -> Non
     assert not (directory / INT8_FILE).parent.exists()
     assert int8_document(directory) == {}
     remove_int8(directory)
+
+
+@needs_nncf
+@pytest.mark.slow
+def test_a_version_with_int8_takes_less_than_half_as_much_again(tmp_path: Path) -> None:
+    """At most 1.45 times the weights, of a network with many small layers."""
+    from benchmarks.workload.versions import NETWORKS, write_version
+
+    side, channels, _ = NETWORKS["MobileNetV2"]
+    sizes = write_version("MobileNetV2", tmp_path / "1")
+    paths = [f"{i}.png" for i in range(4)]
+    rng = np.random.default_rng(7)
+    for path in paths:
+        Image.fromarray(rng.integers(0, 256, (side, side, channels), np.uint8)).save(tmp_path / path)
+    quantize(tmp_path / "1", Pixels(FolderSource(tmp_path), InputSpec(side, side)), paths)
+    files = (path for path in (tmp_path / "1").rglob("*") if path.is_file())
+    assert sizes["weights"] < sum(path.stat().st_size for path in files) <= 1.45 * sizes["weights"]
