@@ -128,6 +128,10 @@ def _cropped_at_edges(image: Image.Image, rng: np.random.Generator, *, share: fl
     return _encoded(image.crop(tuple(box)), "JPEG", quality=int(rng.integers(60, 96)))
 
 
+def _turned_and_cropped(how: Image.Transpose, image: Image.Image, rng: np.random.Generator) -> bytes:
+    return _cropped_at_edges(image.transpose(how), rng)
+
+
 def _brightened(low: float, high: float, image: Image.Image, rng: np.random.Generator) -> bytes:
     return _encoded(ImageEnhance.Brightness(image).enhance(rng.uniform(low, high)))
 
@@ -145,6 +149,8 @@ KINDS: Mapping[str, Callable[[Image.Image, np.random.Generator], bytes]] = {
     "cropped by up to 10 % at each edge": _cropped_at_edges,
     "cropped by 5 % at each edge": partial(_cropped_at_edges, share=0.05),
     "cropped by 10 % at each edge": partial(_cropped_at_edges, share=0.1),
+    "mirrored, cropped by up to 10 % at each edge": partial(_turned_and_cropped, TURN.FLIP_LEFT_RIGHT),
+    "turned by 90 degrees, cropped by up to 10 % at each edge": partial(_turned_and_cropped, TURN.ROTATE_90),
     "JPEG, quality 30": lambda image, _: _encoded(image, "JPEG", quality=30),
     "WebP, quality 60": lambda image, _: _encoded(image, "WEBP", quality=60),
     "half the size": lambda image, _: _encoded(image.resize((image.width // 2, image.height // 2)), "JPEG"),

@@ -1,8 +1,9 @@
 """Finds copies that were mirrored, turned by quarters, cropped by up to a tenth at each edge, or compressed hard.
 
-Descriptors of the whole set are correlated: each picture with all pictures in seven other orientations, and with
-windows of all pictures. The best candidates of each picture are aligned pixel by pixel, and only those that agree in
-every part are pairs. The work grows with the square of the number of images.
+Descriptors of the whole set are correlated: each picture with all pictures in seven other orientations, with windows
+of all pictures, and in sets of up to 2,000 with windows in the other orientations. The best candidates of each picture
+are aligned pixel by pixel, and only those that agree in every part are pairs. The work grows with the square of the
+number of images.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ _WINDOWS: tuple[Window, ...] = (
 )
 # Lowest correlations of candidates; copies have 0.99 and more, and 0.8 and more in a window.
 _ORIENTED, _CROPPED = 0.85, 0.8
+_BOTH = 2_000  # pictures, up to which those that were both turned and cropped are searched: 182 correlations with all
 _MOST = 8  # candidates of one picture, of each family
 _ROWS = 1024  # pictures correlated with all others at a time
 _PAIRS = 2048  # pairs aligned at a time: bounds memory
@@ -103,8 +105,11 @@ def find_changed_copies(pictures: NDArray[np.uint8]) -> list[ChangedCopy]:
     descriptors = Descriptors.of(pictures)
     found: dict[tuple[int, int], str] = {}
     # The first kind that holds is kept: a symmetrical picture is a plain copy before it is a mirrored one.
-    for kinds in (_cropped(pictures, descriptors), _oriented(pictures, descriptors)):
-        for pair in kinds:
+    kinds = [_cropped(pictures, descriptors), _oriented(pictures, descriptors)]
+    if len(pictures) <= _BOTH:
+        kinds.append(_oriented_and_cropped(pictures, descriptors))
+    for pairs in kinds:
+        for pair in pairs:
             found.setdefault((pair.first, pair.second), pair.kind)
     return [ChangedCopy(first, second, kind) for (first, second), kind in sorted(found.items())]
 
@@ -143,6 +148,25 @@ def _oriented(pictures: NDArray[np.uint8], descriptors: Descriptors) -> Iterator
         aligned = align(one.astype(np.float32), turned_back, whole_picture)
         for i in np.flatnonzero(aligned.same).tolist():
             yield _pair(pairs, i, _NAMES[pairs.change[i]], _describe_brightness(one[i], other[i]))
+
+
+def _oriented_and_cropped(pictures: NDArray[np.uint8], descriptors: Descriptors) -> Iterator[ChangedCopy]:
+    turned = [descriptors.oriented(orientation) for orientation in range(1, ORIENTATIONS)]
+    best = _no_candidates()
+    for number, window in enumerate(_WINDOWS[1:], 1):
+        parts = descriptors.cropped(window)
+        found = [
+            _correlate(parts, other, number * ORIENTATIONS + orientation, _CROPPED)
+            for orientation, other in enumerate(turned, 1)
+        ]
+        best = _best(best, _join(found))
+    for pairs in _chunks(best):
+        numbers, orientations = np.divmod(pairs.change, ORIENTATIONS)
+        one, other = pictures[pairs.first], pictures[pairs.second]
+        turned_back = orient(other.astype(np.float32), orientations)
+        aligned = align(one.astype(np.float32), turned_back, np.array(_WINDOWS, np.float32)[numbers])
+        for i in np.flatnonzero(aligned.same).tolist():
+            yield _pair(pairs, i, _NAMES[orientations[i]], "cropped")
 
 
 def _describe_brightness(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> str:

@@ -70,6 +70,21 @@ KINDS = [
         "mirrored, of another brightness",
         id="mirrored-darker",
     ),
+    pytest.param(
+        lambda image: cropped(0.1, 0.02, 0.03, 0.07)(image.transpose(TURN.FLIP_LEFT_RIGHT)),
+        "mirrored, cropped",
+        id="mirrored-cropped",
+    ),
+    pytest.param(
+        lambda image: cropped(0.04, 0.08, 0.06, 0.02)(image.transpose(TURN.ROTATE_180)),
+        "turned by 180 degrees, cropped",
+        id="180-cropped",
+    ),
+    pytest.param(
+        lambda image: cropped(0.08, 0.0, 0.05, 0.05)(image.transpose(TURN.ROTATE_90)),
+        "turned by 90 degrees, cropped",
+        id="90-cropped",
+    ),
 ]
 
 
