@@ -60,7 +60,7 @@ class Settings(BaseModel):
         ge=0,
         le=86400,
         description="with several model servers, longest wait after the first one has a new version until it answers: "
-        "it does when 80 % of them have it, seconds",
+        "it does when four fifths of them have it, seconds",
     )
     models_dir: Path | None = Field(None, description="model store whose index names the served versions")
     models: tuple[str, ...] = Field(
