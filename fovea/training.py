@@ -84,6 +84,7 @@ def train(
     settings: Mapping[str, Any] | None = None,
     force: bool = False,
     again: bool = False,
+    warm_start: bool = False,
     models_dir: str | Path = "models",
     runs_dir: str | Path = "runs",
 ) -> Training:
@@ -97,6 +98,7 @@ def train(
         force: make the version live whatever the gate says.
         again: train also if a version of this name was trained on the same images by the same recipe and seed; without
             it nothing is trained then, and that version is returned, with `new` False.
+        warm_start: start training from the live version's weights, for a quarter of the epochs.
         models_dir: the model store.
         runs_dir: where the run is recorded.
 
@@ -118,7 +120,8 @@ def train(
     from pipeline.run.run import RunResult, run
 
     location, store, runs = Path(dataset), ModelStore(Path(models_dir)), Path(runs_dir)
-    result = run(location, chosen, store, name=name or default_name(location), runs_dir=runs, force=force, again=again)
+    options = {"force": force, "again": again, "warm_start": warm_start}
+    result = run(location, chosen, store, name=name or default_name(location), runs_dir=runs, **options)
     if not isinstance(result, RunResult):
         return Training(
             name=result.name,

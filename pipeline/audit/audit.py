@@ -12,6 +12,7 @@ from itertools import chain
 
 from pipeline.audit.fact_store import FactStore
 from pipeline.audit.findings import Finding, Level, counted, each
+from pipeline.audit.kept_copies import KeptCopies
 from pipeline.audit.leakage import find_copies, find_near_copies, find_split_groups
 from pipeline.audit.measuring import FileMeasure, Measured, Measurer, Refused, num_processes
 from pipeline.audit.name_groups import NameRule, suggest_rule
@@ -120,7 +121,9 @@ class Checker:
         return AuditedImage(file.example, file.sha256, measured.quality, measured.facts)
 
 
-def audit(dataset: Dataset, pixels: Pixels, data: Data, kept: FactStore | None = None) -> Audit:
+def audit(
+    dataset: Dataset, pixels: Pixels, data: Data, kept: FactStore | None = None, copies: KeptCopies | None = None
+) -> Audit:
     """Read, hash, decode and measure every image of a set; decoded images stay in `pixels`.
 
     Args:
@@ -128,6 +131,7 @@ def audit(dataset: Dataset, pixels: Pixels, data: Data, kept: FactStore | None =
         pixels: decodes the images.
         data: the recipe's settings of the audit.
         kept: facts of images that were audited before, which are not decoded; gets those of new ones.
+        copies: earlier searches for changed copies; gets this one.
 
     Raises:
         DatasetError: if the recipe's group rule does not match an image.
@@ -137,7 +141,7 @@ def audit(dataset: Dataset, pixels: Pixels, data: Data, kept: FactStore | None =
         results = list(_check_images(dataset, Checker(pixels, kept, measurer)))
     images = tuple(item for item in results if isinstance(item, AuditedImage))
     problems = tuple(item for item in results if isinstance(item, Problem))
-    near = tuple(find_near_pairs([image.quality for image in images], data.near_distance, deep=deep))
+    near = tuple(find_near_pairs([image.quality for image in images], data.near_distance, deep=deep, kept=copies))
     findings = [*_find_problems(dataset, problems, data), *_find_in_images(dataset, images, near, pixels, data)]
     return Audit(images, problems, near, tuple(sorted(findings, key=lambda finding: finding.level)), deep)
 

@@ -3,7 +3,7 @@
 Descriptors of the whole set are correlated: each picture with all pictures in seven other orientations, with windows
 of all pictures, and in sets of up to 2,000 with windows in the other orientations. The best candidates of each picture
 are aligned pixel by pixel, and only those that agree in every part are pairs. The work grows with the square of the
-number of images.
+number of images; pictures that were compared with each other before are compared with new ones alone.
 """
 
 from __future__ import annotations
@@ -94,20 +94,21 @@ class _Candidates:
     correlation: Floats
 
 
-def find_changed_copies(pictures: NDArray[np.uint8]) -> list[ChangedCopy]:
+def find_changed_copies(descriptors: Descriptors, num_known: int = 0) -> list[ChangedCopy]:
     """Return the pairs, sorted, each once.
 
     Args:
-        pictures: grey levels, shape (pictures, side, side); the side is a power of 2, at least 16.
+        descriptors: of pictures whose side is a power of 2, at least 16.
+        num_known: how many of the first pictures have been compared with each other.
     """
-    if len(pictures) < 2:
+    pictures = descriptors.pictures
+    if len(pictures) < 2 or num_known == len(pictures):
         return []
-    descriptors = Descriptors.of(pictures)
     found: dict[tuple[int, int], str] = {}
     # The first kind that holds is kept: a symmetrical picture is a plain copy before it is a mirrored one.
-    kinds = [_cropped(pictures, descriptors), _oriented(pictures, descriptors)]
+    kinds = [_cropped(pictures, descriptors, num_known), _oriented(pictures, descriptors, num_known)]
     if len(pictures) <= _BOTH:
-        kinds.append(_oriented_and_cropped(pictures, descriptors))
+        kinds.append(_oriented_and_cropped(pictures, descriptors, num_known))
     for pairs in kinds:
         for pair in pairs:
             found.setdefault((pair.first, pair.second), pair.kind)
@@ -120,12 +121,15 @@ def describe_brightness(one: float, other: float) -> str:
     return "of another brightness" if high > _BRIGHTER * low else ""
 
 
-def _cropped(pictures: NDArray[np.uint8], descriptors: Descriptors) -> Iterator[ChangedCopy]:
+def _cropped(pictures: NDArray[np.uint8], descriptors: Descriptors, num_known: int) -> Iterator[ChangedCopy]:
     whole = descriptors.oriented(0)
     best = _no_candidates()
     for number, window in enumerate(_WINDOWS):
         parts = descriptors.cropped(window)
-        best = _best(best, _correlate(parts, whole, number, _CROPPED))
+        best = _best(best, _correlate(parts, whole, number, _CROPPED, start=num_known))
+        if num_known:
+            new = _correlate(parts[num_known:], whole[:num_known], number, _CROPPED, offset=num_known)
+            best = _best(best, new)
     for pairs in _chunks(best):
         windows = np.array(_WINDOWS, np.float32)[pairs.change]
         one, other = pictures[pairs.first], pictures[pairs.second]
@@ -135,12 +139,12 @@ def _cropped(pictures: NDArray[np.uint8], descriptors: Descriptors) -> Iterator[
             yield _pair(pairs, i, "cropped" if cropped[i] else _describe_brightness(one[i], other[i]))
 
 
-def _oriented(pictures: NDArray[np.uint8], descriptors: Descriptors) -> Iterator[ChangedCopy]:
+def _oriented(pictures: NDArray[np.uint8], descriptors: Descriptors, num_known: int) -> Iterator[ChangedCopy]:
     whole = descriptors.oriented(0)
     best = _no_candidates()
     for orientation in range(1, ORIENTATIONS):
         turned = descriptors.oriented(orientation)
-        best = _best(best, _correlate(whole, turned, orientation, _ORIENTED, once=True))
+        best = _best(best, _correlate(whole, turned, orientation, _ORIENTED, start=num_known, once=True))
     for pairs in _chunks(best):
         one, other = pictures[pairs.first], pictures[pairs.second]
         turned_back = orient(other.astype(np.float32), pairs.change)
@@ -150,16 +154,19 @@ def _oriented(pictures: NDArray[np.uint8], descriptors: Descriptors) -> Iterator
             yield _pair(pairs, i, _NAMES[pairs.change[i]], _describe_brightness(one[i], other[i]))
 
 
-def _oriented_and_cropped(pictures: NDArray[np.uint8], descriptors: Descriptors) -> Iterator[ChangedCopy]:
+def _oriented_and_cropped(
+    pictures: NDArray[np.uint8], descriptors: Descriptors, num_known: int
+) -> Iterator[ChangedCopy]:
     turned = [descriptors.oriented(orientation) for orientation in range(1, ORIENTATIONS)]
     best = _no_candidates()
     for number, window in enumerate(_WINDOWS[1:], 1):
         parts = descriptors.cropped(window)
-        found = [
-            _correlate(parts, other, number * ORIENTATIONS + orientation, _CROPPED)
-            for orientation, other in enumerate(turned, 1)
-        ]
-        best = _best(best, _join(found))
+        for orientation, other in enumerate(turned, 1):
+            change = number * ORIENTATIONS + orientation
+            best = _best(best, _correlate(parts, other, change, _CROPPED, start=num_known))
+            if num_known:
+                new = _correlate(parts[num_known:], other[:num_known], change, _CROPPED, offset=num_known)
+                best = _best(best, new)
     for pairs in _chunks(best):
         numbers, orientations = np.divmod(pairs.change, ORIENTATIONS)
         one, other = pictures[pairs.first], pictures[pairs.second]
@@ -178,7 +185,9 @@ def _pair(pairs: _Candidates, i: int, *kinds: str) -> ChangedCopy:
     return ChangedCopy(first, second, ", ".join(filter(None, kinds)))
 
 
-def _correlate(first: Floats, second: Floats, change: int, least: float, *, once: bool = False) -> _Candidates:
+def _correlate(
+    first: Floats, second: Floats, change: int, least: float, *, start: int = 0, offset: int = 0, once: bool = False
+) -> _Candidates:
     """Return the pairs of unlike rows that correlate by at least `least`, at most `_MOST` for a row of `second`.
 
     Args:
@@ -186,19 +195,22 @@ def _correlate(first: Floats, second: Floats, change: int, least: float, *, once
         second: as `first`, of changed pictures.
         change: its number.
         least: correlation.
+        start: the first row of `second` that is compared.
+        offset: the picture of the first row of `first`.
         once: leave out pairs whose `first` comes before `second`: the other order finds them.
     """
     parts = [_no_candidates()]
-    for start in range(0, len(second), _ROWS):
-        rows = second[start : start + _ROWS]
-        stop = start + len(rows)
+    for place in range(start, len(second), _ROWS):
+        rows = second[place : place + _ROWS]
+        stop = place + len(rows)
         sums = rows @ first[: stop if once else None].T
-        sums[np.arange(len(rows)), np.arange(start, stop)] = -1  # a picture and itself
+        if not offset:
+            sums[np.arange(len(rows)), np.arange(place, stop)] = -1  # a picture and itself
         if (sums >= least).sum() > _MOST * len(rows):
             crowd = np.partition(sums, -_MOST, axis=1)[:, -_MOST][:, None]
             sums[sums < crowd] = -1
         row, column = np.divmod(np.flatnonzero(sums >= least), sums.shape[1])
-        parts.append(_Candidates(column, row + start, np.full(len(row), change), sums[row, column]))
+        parts.append(_Candidates(column + offset, row + place, np.full(len(row), change), sums[row, column]))
     return _join(parts)
 
 

@@ -9,24 +9,28 @@ one kind, and a band of them would hold the whole set.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.audit.changed_copies import describe_brightness, find_changed_copies
+from pipeline.audit.kept_copies import KeptCopies, Search
 from pipeline.audit.quality import FLAT
 from pipeline.audit.registration import shrink
-from pipeline.audit.thumbnail_spectra import HASH_BYTES, hash_pictures, stack_thumbnails
+from pipeline.audit.thumbnail_spectra import HASH_BYTES, Descriptors, hash_pictures, stack_thumbnails
 from pipeline.data.groups import NearPair
 from pipeline.data.image_quality import ImageQuality
+from pipeline.progress import note
 
 _BLOCK = 1 << 16  # pairs compared at a time: bounds memory when very many images share a band
 Stack = tuple[NDArray[np.intp], NDArray[np.uint8]]  # places in a list, and pictures of one side
 
 
-def find_near_pairs(qualities: Sequence[ImageQuality], max_distance: int, *, deep: bool) -> list[NearPair]:
+def find_near_pairs(
+    qualities: Sequence[ImageQuality], max_distance: int, *, deep: bool, kept: KeptCopies | None = None
+) -> list[NearPair]:
     """Return the pairs of images that look the same, sorted; copies with the same pixels are no pairs.
 
     Images without detail all look the same and tell nothing.
@@ -36,6 +40,7 @@ def find_near_pairs(qualities: Sequence[ImageQuality], max_distance: int, *, dee
         max_distance: bits of their hashes in which near copies differ.
         deep: whether copies that were mirrored, turned or cropped are searched too; the work grows with the square of
             the number of images.
+        kept: earlier searches for changed copies, whose pictures are compared with new ones alone; gets this one.
     """
     shown = [i for i, quality in enumerate(qualities) if quality.contrast >= FLAT]
     if not shown:
@@ -49,7 +54,8 @@ def find_near_pairs(qualities: Sequence[ImageQuality], max_distance: int, *, dee
     for pair in near_pairs([digest.tobytes() for digest in hashes], max_distance):
         kind = describe_brightness(brightness[pair.first], brightness[pair.second])
         found[pair.first, pair.second] = NearPair(pair.first, pair.second, pair.distance, kind)
-    for first, second, kind in _find_changed(stacks) if deep else ():
+    keys = [qualities[i].pixels_sha256 for i in shown]
+    for first, second, kind in _find_changed(stacks, keys, kept) if deep else ():
         distance = int(np.bitwise_count(hashes[first] ^ hashes[second]).sum())
         found.setdefault((first, second), NearPair(first, second, distance, kind))
     pairs = [NearPair(shown[p.first], shown[p.second], p.distance, p.kind) for _, p in sorted(found.items())]
@@ -66,21 +72,57 @@ def _stack_by_side(thumbnails: Sequence[bytes]) -> list[Stack]:
     ]
 
 
-def _find_changed(stacks: Sequence[Stack]) -> Iterator[tuple[int, int, str]]:
+def _find_changed(
+    stacks: Sequence[Stack], keys: Sequence[str], kept: KeptCopies | None
+) -> Iterator[tuple[int, int, str]]:
     """Yield changed copies among pictures of each side, and between small pictures and the larger ones made as small.
 
     Args:
         stacks: places and pictures, as `_stack_by_side` gives them.
+        keys: of the pictures by place, equal for equal pictures.
+        kept: earlier searches.
     """
+    before = kept.find(keys) if kept else Search()
+    pairs: dict[tuple[str, str], str] = {}
+    bases, counts, num_known = {}, {}, 0
     for number, (places, pictures) in enumerate(stacks):
-        larger = stacks[number + 1 :]
-        side = pictures.shape[1]
+        side, larger = pictures.shape[1], stacks[number + 1 :]
         shrunk = [np.round(shrink(more.astype(np.float32), side)).astype(np.uint8) for _, more in larger]
         everywhere = np.concatenate([places, *(more for more, _ in larger)])
-        for copy in find_changed_copies(np.concatenate([pictures, *shrunk])):
-            if copy.first < len(places):  # the others are found in their own size
-                first, second = sorted((int(everywhere[copy.first]), int(everywhere[copy.second])))
-                yield first, second, copy.kind
+        basis = before.basis(side, len(everywhere))
+        known = np.array([basis is not None and keys[i] in before.keys for i in everywhere], np.bool_)
+        order = np.argsort(~known, kind="stable")
+        ordered = np.concatenate([pictures, *shrunk])[order]
+        own = np.isin(everywhere, places)[order]  # pairs of two larger ones are found in their own size
+        descriptors = Descriptors.of(ordered) if basis is None else Descriptors(ordered, basis)
+        for copy in find_changed_copies(descriptors, int(known.sum())):
+            if own[copy.first] or own[copy.second]:
+                one, other = (keys[everywhere[order[i]]] for i in (copy.first, copy.second))
+                pairs.setdefault((min(one, other), max(one, other)), copy.kind)
+        bases[side] = descriptors.basis
+        counts[side] = len(everywhere) if basis is None else before.counts[side]
+        num_known += int(known[: len(places)].sum())
+    present = frozenset(keys)
+    old = {pair: kind for pair, kind in before.pairs.items() if present.issuperset(pair)}
+    pairs = {**pairs, **old}
+    if kept:
+        note(f"Copies: {len(keys)} pictures, {num_known} of them compared with each other before")
+        if present != before.keys or any(basis is not before.bases.get(side) for side, basis in bases.items()):
+            kept.add(Search(present, pairs, bases, counts))
+    yield from _places_of(pairs, keys)
+
+
+def _places_of(pairs: Mapping[tuple[str, str], str], keys: Sequence[str]) -> Iterator[tuple[int, int, str]]:
+    """Yield pairs of places, the first before the second, of pairs of keys; equal pictures are not all paired."""
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, key in enumerate(keys):
+        places[key].append(place)
+    for (one, other), kind in pairs.items():
+        if one == other:
+            continue
+        (first, *equal), seconds = places[one], places[other]
+        for pair in [*((first, second) for second in seconds), *((place, seconds[0]) for place in equal)]:
+            yield min(pair), max(pair), kind
 
 
 def near_pairs(fingerprints: Sequence[bytes], max_distance: int) -> list[NearPair]:

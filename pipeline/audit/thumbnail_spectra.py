@@ -52,6 +52,19 @@ def orient(pictures: Floats, orientations: NDArray[np.intp]) -> Floats:
 
 
 @dataclass(frozen=True)
+class Basis:
+    """Statistics of a set of pictures that its descriptors are made with.
+
+    Attributes:
+        weights: of the frequencies, shape (_FREQUENCIES, _FREQUENCIES).
+        mean: of the set, as `weights`.
+    """
+
+    weights: Floats
+    mean: Floats
+
+
+@dataclass(frozen=True)
 class Descriptors:
     """Descriptors of unit length: copies correlate, whatever the brightness.
 
@@ -61,13 +74,11 @@ class Descriptors:
 
     Attributes:
         pictures: grey levels, shape (pictures, side, side).
-        weights: of the frequencies, shape (_FREQUENCIES, _FREQUENCIES).
-        mean: of the set, as `weights`.
+        basis: of the set, or of one that most of its pictures belong to.
     """
 
     pictures: NDArray[np.uint8]
-    weights: Floats
-    mean: Floats
+    basis: Basis
 
     @classmethod
     def of(cls, pictures: NDArray[np.uint8]) -> Descriptors:
@@ -82,7 +93,7 @@ class Descriptors:
         weighted = _unit(spectra * weights)
         mean = np.mean([_orient_spectra(weighted, number).mean(0) for number in range(ORIENTATIONS)], axis=0)
         shrunk = mean * (len(pictures) / (len(pictures) + _PRIOR))
-        return cls(pictures, weights, shrunk.astype(np.float32))
+        return cls(pictures, Basis(weights, shrunk.astype(np.float32)))
 
     def oriented(self, orientation: int) -> Floats:
         """Return the descriptors of the mirrored and turned pictures, shape (pictures, frequencies)."""
@@ -100,7 +111,7 @@ class Descriptors:
         found = np.empty((len(self.pictures), _FREQUENCIES**2), np.float32)
         for batch in _batches(len(self.pictures)):
             spectra = _spectra(self.pictures[batch], down, along)
-            weighted = _orient_spectra(_unit(spectra * self.weights), orientation) - self.mean
+            weighted = _orient_spectra(_unit(spectra * self.basis.weights), orientation) - self.basis.mean
             found[batch] = _unit(weighted).reshape(len(weighted), -1)
         return found
 

@@ -40,12 +40,13 @@ def _audit(arguments: argparse.Namespace) -> None:
     from pipeline.data.ingest import ingest
     from pipeline.data.pixels import Pixels
     from pipeline.data.split import earlier_sides, split_images
-    from pipeline.run.prepare import input_spec, open_facts
+    from pipeline.run.prepare import input_spec, open_caches
 
     dataset = ingest(arguments.dataset, recipe.data)
     spec = input_spec(recipe)
     pixels = Pixels(dataset.source, spec, cache_bytes=0)
-    found = audit(dataset, pixels, recipe.data, open_facts(arguments.runs_dir, recipe, spec, len(dataset.examples)))
+    facts, copies = open_caches(arguments.runs_dir, recipe, spec, len(dataset.examples))
+    found = audit(dataset, pixels, recipe.data, facts, copies)
     folder = new_folder(arguments.runs_dir / name)
     write_audit(folder, dataset, found, pixels)
     print(audit_table(dataset, found))

@@ -36,6 +36,12 @@ def add(commands: Any) -> None:
         help="train also when a version of this name was trained on the same images by the same recipe and seed; "
         "without it such a run publishes nothing and ends with status 0",
     )
+    run.add_argument(
+        "--warm-start",
+        action="store_true",
+        help="start training from the live version's weights, the same network for the same classes, and train it for "
+        "a quarter of the epochs",
+    )
     add_data_options(run)
     run.add_argument(
         "--resume", metavar="RUN", help="continue a stopped run of this name, by its id or latest, with its own recipe"
@@ -67,7 +73,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if stopped is not None:
         print_result(resume(stopped, store, location=arguments.dataset, recipe=recipe))
     elif recipe is not None:
-        options = {"force": arguments.force, "again": arguments.again}
+        options = {"force": arguments.force, "again": arguments.again, "warm_start": arguments.warm_start}
         result = run(arguments.dataset, recipe, store, name=name, runs_dir=runs_dir, **options)
         if isinstance(result, RunResult):
             print_result(result)

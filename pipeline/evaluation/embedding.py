@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -16,11 +15,10 @@ from pipeline.data.map_batches import BATCH, map_batches
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import ManifestRow
 from pipeline.features.features import FeatureExtractor
+from pipeline.features.frozen_backbone import FrozenBackbone
 from pipeline.features.frozen_network import FrozenNetwork
 from pipeline.networks.network import Classifier
-from pipeline.networks.splitting import split_before_head
 from pipeline.recipe.recipe import Recipe
-from pipeline.training.unfreezing import plan_stages
 
 KEPT, TRAINED = "kept features of the frozen backbone", "the trained network's embedding"
 _MAX_VIEWS = 8
@@ -43,7 +41,11 @@ class Embedded:
 
 
 def embed_images(
-    classifier: Classifier, rows: Sequence[ManifestRow], pixels: Pixels, recipe: Recipe, features: Path
+    classifier: Classifier,
+    rows: Sequence[ManifestRow],
+    pixels: Pixels,
+    recipe: Recipe,
+    frozen: FrozenBackbone | None,
 ) -> Embedded:
     """Return the embeddings of images: from kept features where the backbone never trained, else from the network.
 
@@ -52,25 +54,21 @@ def embed_images(
         rows: the images, at least one.
         pixels: decodes the images.
         recipe: augmentation and training.
-        features: the folder where features are kept.
+        frozen: the backbone, if it never trained and its features are kept.
     """
-    stages = plan_stages(classifier, recipe.train)
-    if recipe.cache.features and not any(stage.trainable for stage in stages):
-        kept = _read_kept(classifier, rows, pixels, recipe, features)
-        if kept is not None:
-            return kept
+    kept = None if frozen is None else _read_kept(classifier, rows, recipe, frozen.extractor)
+    if kept is not None:
+        return kept
     return _compute(classifier, rows, pixels, recipe)
 
 
 def _read_kept(
-    classifier: Classifier, rows: Sequence[ManifestRow], pixels: Pixels, recipe: Recipe, folder: Path
+    classifier: Classifier, rows: Sequence[ManifestRow], recipe: Recipe, extractor: FeatureExtractor
 ) -> Embedded | None:
     """Return embeddings from the views that training was shown; None where they cannot be kept.
 
     Those of the images that did not train, and so were not changed, are computed first.
     """
-    frozen = split_before_head(classifier).frozen
-    extractor = FeatureExtractor(frozen, classifier, pixels=pixels, recipe=recipe, folder=folder)
     count = recipe.augment.views
     views = extractor.views(rows, count)
     if not extractor.compute(views):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from pipeline.evaluation.metrics import measure
 from pipeline.evaluation.operating_points import choose_points
 from pipeline.evaluation.positive_class import measure_positive_class
 from pipeline.evaluation.ranking import draw_curves
+from pipeline.features.frozen_backbone import FrozenBackbone
 from pipeline.metrics.reliability import reliability
 from pipeline.metrics.table import Predictions
 from pipeline.networks.network import Classifier
@@ -44,6 +45,7 @@ class Evaluation:
         calibration: where the temperature comes from, reliability before and after.
         operating_points: as in metrics.json.
         warnings: on the validity of the numbers.
+        functions: the signatures that compute, by name, as they are exported.
     """
 
     temperature: float
@@ -54,6 +56,7 @@ class Evaluation:
     calibration: dict[str, Any]
     operating_points: list[dict[str, Any]]
     warnings: list[str]
+    functions: Mapping[str, Any] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         """Return what metrics.json holds."""
@@ -62,7 +65,12 @@ class Evaluation:
 
 
 def evaluate(
-    classifier: Classifier, manifest: Manifest, labels: Sequence[str], pixels: Pixels, settings: Evaluate
+    classifier: Classifier,
+    manifest: Manifest,
+    labels: Sequence[str],
+    pixels: Pixels,
+    settings: Evaluate,
+    frozen: FrozenBackbone | None = None,
 ) -> Evaluation:
     """Calibrate and choose thresholds on the validation images, measure on the test images.
 
@@ -72,13 +80,15 @@ def evaluate(
         labels: class names; position is the class index.
         pixels: decodes the images.
         settings: what to measure beside the usual.
+        frozen: has features of images that were computed before; None where the backbone has trained.
     """
     val_rows, test_rows = manifest.of("val"), manifest.of("test")
-    val_logits = compute_logits(classifier, val_rows, pixels)
+    val_logits = compute_logits(classifier, val_rows, pixels, frozen)
     val_targets, targets = targets_of(val_rows, labels), targets_of(test_rows, labels)
     temperature = fit_temperature(val_logits, val_targets)
-    logits = compute_logits(classifier, test_rows, pixels)
-    served = _served(classifier, test_rows, labels, pixels, temperature)
+    logits = compute_logits(classifier, test_rows, pixels, frozen)
+    functions = exported_functions(classifier, draft_contract(labels, pixels, temperature))
+    served = _served(functions["serving_default"], test_rows, pixels)
     groups = [row.group for row in test_rows]
     bootstrap = GroupBootstrap(groups)
     points, warnings = choose_points(
@@ -105,6 +115,7 @@ def evaluate(
         },
         operating_points=[point.document() for point in points],
         warnings=warnings,
+        functions=functions,
     )
 
 
@@ -114,8 +125,13 @@ def contract_points(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]
     return [{field: point[field] for field in fields} for point in points if point["sensitivity"] is not None]
 
 
-def compute_logits(classifier: Classifier, rows: Sequence[ManifestRow], pixels: Pixels) -> NDArray[np.float32]:
-    """Return the logits of images in order, float32, shape (images, classes)."""
+def compute_logits(
+    classifier: Classifier, rows: Sequence[ManifestRow], pixels: Pixels, frozen: FrozenBackbone | None = None
+) -> NDArray[np.float32]:
+    """Return Keras's logits of images in order, float32, shape (images, classes)."""
+    kept = None if frozen is None else frozen.logits(rows)
+    if kept is not None:
+        return kept
     model = keras.Model(classifier.model.input, classifier.logits)
 
     def compute(images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -146,11 +162,8 @@ def write_predictions(
             writer.writerow([row.path, row.label, labels[int(values.argmax())], *(str(v) for v in values)])
 
 
-def _served(
-    classifier: Classifier, rows: Sequence[ManifestRow], labels: Sequence[str], pixels: Pixels, temperature: float
-) -> NDArray[np.float32]:
+def _served(serve: Any, rows: Sequence[ManifestRow], pixels: Pixels) -> NDArray[np.float32]:
     """Return the exported float32 graph's probabilities of uint8 pixels, shape (images, classes)."""
-    serve = exported_functions(classifier, draft_contract(labels, pixels, temperature))["serving_default"]
 
     def answer(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return np.asarray(serve(images)["probabilities"], np.float32)

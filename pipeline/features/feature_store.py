@@ -16,7 +16,7 @@ import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,18 +39,27 @@ class FeatureStore:
         network: names the network and all that happens before it, such as a hash.
         shape: of one image's features.
         max_bytes: that `folder` may hold.
+        precision: of the numbers on disk, 2 or 4 bytes each.
 
     Attributes:
         network: as given.
     """
 
-    def __init__(self, folder: Path, network: str, *, shape: tuple[int, ...], max_bytes: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        network: str,
+        *,
+        shape: tuple[int, ...],
+        max_bytes: int,
+        precision: Literal["float16", "float32"] = "float16",
+    ) -> None:
         self.network = network
         self._folder = folder
         self._own = folder / network
-        self._record = np.dtype([("key", "S64"), ("features", "<f2", shape)])
+        self._record = np.dtype([("key", "S64"), ("features", np.dtype(precision).newbyteorder("<"), shape)])
         self._max_bytes = max_bytes
-        self._known: dict[bytes, NDArray[np.float16]] = {}
+        self._known: dict[bytes, NDArray[np.floating]] = {}
         self._used: set[Path] = set()
         for path in sorted(self._own.glob("*.npy")):
             self._open(path)
@@ -63,8 +72,8 @@ class FeatureStore:
         """Return the bytes that the features of `count` images take."""
         return count * self._record.itemsize
 
-    def batch(self, keys: Sequence[str]) -> NDArray[np.float16]:
-        """Return the features under some keys, float16, shape (batch, *shape)."""
+    def batch(self, keys: Sequence[str]) -> NDArray[Any]:
+        """Return the features under some keys, in the precision of the store, shape (batch, *shape)."""
         return np.stack([self._known[key.encode()] for key in keys])
 
     def make_room(self, count: int) -> bool:
@@ -86,12 +95,12 @@ class FeatureStore:
             excess -= size
         return True
 
-    def add(self, keys: Sequence[str], features: NDArray[np.float16]) -> None:
+    def add(self, keys: Sequence[str], features: NDArray[np.floating]) -> None:
         """Write a segment.
 
         Args:
             keys: from `make_key`.
-            features: float16, shape (batch, *shape).
+            features: shape (batch, *shape).
 
         Raises:
             CacheError: if the disk is full or cannot be written to; features added before stay.

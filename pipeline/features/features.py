@@ -57,6 +57,10 @@ class FeatureExtractor:
         recipe: augmentation, seed, limits.
         folder: of all features.
         base: computes the input of `network`, where that is another frozen network's features.
+
+    Attributes:
+        frozen: computes.
+        store: of the features.
     """
 
     def __init__(
@@ -75,15 +79,29 @@ class FeatureExtractor:
         self._augmentation = make_augmentation(recipe.augment, recipe.train.seed)
         self._base = base
         preprocessing = classifier.preprocessing if base is None else "none"
-        self._frozen = FrozenNetwork(network, preprocessing)
-        before = {
+        self.frozen = FrozenNetwork(network, preprocessing)
+        self._network = network
+        self._before: dict[str, Any] = {
             "preprocessing": describe_preprocessing(preprocessing),
             "input": pixels.spec.document(),
-            "runtime": self._frozen.runtime,
+            **({} if base is None else {"base": base.store.network}),
         }
-        name = hash_network(network, before if base is None else {**before, "base": base.store.network})
-        limit = int(recipe.cache.max_gb * 1e9)
-        self.store: FeatureStore = FeatureStore(folder, name, shape=tuple(network.output.shape[1:]), max_bytes=limit)
+        self._room: dict[str, Any] = {
+            "shape": tuple(network.output.shape[1:]),
+            "max_bytes": int(recipe.cache.max_gb * 1e9),
+        }
+        name = hash_network(network, {**self._before, "runtime": self.frozen.runtime})
+        self.store: FeatureStore = FeatureStore(folder, name, **self._room)
+
+    def exact_store(self, folder: Path, runtime: str) -> FeatureStore:
+        """Return the store of the same network's float32 features of unchanged images.
+
+        Args:
+            folder: of all features.
+            runtime: what computes them, in words that change when the features might.
+        """
+        name = hash_network(self._network, {**self._before, "runtime": runtime, "exact": True})
+        return FeatureStore(folder, name, **self._room, precision="float32")
 
     def views(self, rows: Sequence[ManifestRow], count: int) -> list[View]:
         """Return `count` views of each image, all of the first image first."""
@@ -137,7 +155,7 @@ class FeatureExtractor:
         """Return the features of views that have the same number."""
         padded = [*batch, *[batch[-1]] * (_BATCH - len(batch))]
         inputs = self._changed(padded) if self._base is None else self._base.store.batch([v.key for v in padded])
-        features = np.clip(self._frozen.compute(inputs), -_LARGEST, _LARGEST)
+        features = np.clip(self.frozen.compute(inputs), -_LARGEST, _LARGEST)
         return batch, features[: len(batch)].astype(np.float16)
 
     def _changed(self, views: Sequence[View]) -> Any:

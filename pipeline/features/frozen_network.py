@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,8 +34,19 @@ _CLOSE_ENOUGH = 0.02  # at faster precisions
 Compute = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
+class _Exported:
+    """The folder of a SavedModel, deleted with the networks that share it; None before it is written."""
+
+    folder: Path | None = None
+
+    def make(self) -> Path:
+        folder = tempfile.mkdtemp(prefix="fovea-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return Path(folder)
+
+
 class FrozenNetwork:
-    """A network that does not train.
+    """A network that does not train; its SavedModel is written once, at the first computation, and goes with it.
 
     Args:
         network: a Keras model from preprocessed images, or another frozen network's features, to features.
@@ -42,6 +55,7 @@ class FrozenNetwork:
 
     Attributes:
         runtime: what computes, in words that change when the features might.
+        runtime_name: of the preferred runtime alone.
     """
 
     def __init__(self, network: Any, preprocessing: Preprocessing, *, exact: bool = False) -> None:
@@ -50,8 +64,16 @@ class FrozenNetwork:
         # The faster ones first. Which of them is taken depends on the network, and so is always the same.
         self._runtime = preferred_runtime()
         self._precisions = (*(() if exact else self._runtime.precisions()[1:]), FLOAT32)
+        self.runtime_name = self._runtime.name
         self.runtime = f"{self._runtime.name} {runtime_version(self._runtime.name)} {self._precisions[0]}"
         self._compute: Compute | None = None
+        self._exported = _Exported()
+
+    def at_float32(self) -> FrozenNetwork:
+        """Return the same network in float32 alone; the two share the SavedModel."""
+        exact = FrozenNetwork(self._network, self._preprocessing, exact=True)
+        exact._exported = self._exported
+        return exact
 
     def compute(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
         """Return features, float32, shape (batch, *features).
@@ -67,32 +89,18 @@ class FrozenNetwork:
     def _choose(self, some: NDArray[np.float32]) -> Compute:
         """Return the fastest way to compute that agrees with Keras on some inputs."""
         expected = np.asarray(self._run_keras(some))
-        with tempfile.TemporaryDirectory(prefix="fovea-") as folder:
-            self._export(Path(folder))
-            for precision in self._precisions:
-                try:
-                    compute = Extractor(Path(folder), runtime=self._runtime.name, precision=precision)
-                    difference = _largest_difference(compute(some), expected)
-                except EngineError as err:
-                    warn(
-                        log,
-                        Weight.SPEED,
-                        "%s at %s cannot compute the features: %s",
-                        self._runtime.title,
-                        precision,
-                        err,
-                    )
-                    continue
-                if difference <= _CLOSE.get(precision, _CLOSE_ENOUGH):
-                    return compute
-                warn(
-                    log,
-                    Weight.SPEED,
-                    "%s at %s is not used for features: %.1e from Keras's",
-                    self._runtime.title,
-                    precision,
-                    difference,
-                )
+        folder, title = self._export(), self._runtime.title
+        for precision in self._precisions:
+            try:
+                compute = Extractor(folder, runtime=self._runtime.name, precision=precision)
+                difference = _largest_difference(compute(some), expected)
+            except EngineError as err:
+                warn(log, Weight.SPEED, "%s at %s cannot compute the features: %s", title, precision, err)
+                continue
+            if difference <= _CLOSE.get(precision, _CLOSE_ENOUGH):
+                return compute
+            text = "%s at %s is not used for features: %.1e from Keras's"
+            warn(log, Weight.SPEED, text, title, precision, difference)
         warn(log, Weight.SPEED, "Features are computed by Keras, which is slower")
         traced = tf.function(self._run_keras, autograph=False)
         return lambda values: np.asarray(traced(values))
@@ -100,7 +108,15 @@ class FrozenNetwork:
     def _run_keras(self, values: Any) -> Any:
         return self._network(preprocess(tf.convert_to_tensor(values), self._preprocessing), training=False)
 
-    def _export(self, directory: Path) -> None:
+    def _export(self) -> Path:
+        """Return the folder of the SavedModel, which is written at the first call."""
+        if self._exported.folder is None:
+            folder = self._exported.make()
+            self._write(folder)
+            self._exported.folder = folder
+        return self._exported.folder
+
+    def _write(self, directory: Path) -> None:
         spec = tf.TensorSpec([None, *self._network.input.shape[1:]], tf.float32, name="inputs")
         function = tf.function(lambda inputs: {"features": self._run_keras(inputs)}, [spec], autograph=False)
         module = tf.Module()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from pipeline.networks.network import Classifier
 from pipeline.networks.saved_model import exported_functions
 
 
-def export_saved_model(classifier: Classifier, contract: ModelContract, directory: Path) -> None:
+def export_saved_model(
+    classifier: Classifier, contract: ModelContract, directory: Path, functions: Mapping[str, Any] | None = None
+) -> None:
     """Write a SavedModel and its contract.
 
     Signatures (every input and output has the batch axis first):
@@ -30,11 +33,13 @@ def export_saved_model(classifier: Classifier, contract: ModelContract, director
         classifier: trained.
         contract: its input and temperature go into the graph, its JSON into `describe`.
         directory: exists; gets saved_model.pb, which holds the weights, and assets.extra/contract.json.
+        functions: of `exported_functions`, where they are there already: for a contract of this input and temperature.
     """
+    computing = functions or exported_functions(classifier, contract)
     tf.saved_model.save(
         tf.Module(),
         str(directory),
-        signatures={**exported_functions(classifier, contract), "describe": _describe(contract.to_json())},
+        signatures={**computing, "describe": _describe(contract.to_json())},
         # Gradient functions would be written for every op; some (EfficientNet's swish) cannot be.
         options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
     )

@@ -35,8 +35,9 @@ from pipeline.data.ingest import Source
 from pipeline.data.lineage import Seen, seen_by, seen_by_ancestors, seen_in
 from pipeline.data.split import Manifest, ManifestRow
 from pipeline.errors import PipelineError, list_names
+from pipeline.evaluation.kept_predictions import KeptPredictions
 from pipeline.evaluation.paired import Comparison, Evidence, compare_predictions
-from pipeline.evaluation.scorer import Scorer, predict_files, scorer_of
+from pipeline.evaluation.scorer import predict_files, scorer_of
 from pipeline.metrics.table import Predictions, find_metric
 from pipeline.recipe.gate_settings import MIN_IMAGES, Gate
 from pipeline.run_warnings import Weight, warn
@@ -273,9 +274,39 @@ class Gatekeeper:
                 images=len(rows),
             )
         targets = np.array([contender.labels.index(row.label) for row in rows], np.int64)
-        with scorer_of(self.store, name, version, precision=FLOAT32) as scorer:  # as the new version's are
-            probabilities = _predict_earlier(scorer, contender, rows)
+        probabilities = self._predict_earlier(name, version, contender, rows)
         return rows, Predictions(probabilities, targets), Predictions(contender.probabilities[chosen], targets)
+
+    def remember(self, name: str, version: int, contender: Contender, served: NDArray[np.float32] | None) -> None:
+        """Keep a published version's probabilities of its test images for the gates of later versions.
+
+        Args:
+            name: the model.
+            version: published.
+            contender: what it was.
+            served: by the preferred runtime at float32; None: they are not known.
+        """
+        if served is None:
+            return
+        try:
+            kept = KeptPredictions(self._runs_dir, self.store.version_path(name, version))
+        except (ContractError, OSError) as err:  # the version is published: the next gate runs it, or says why not
+            log.debug("%s/%d: predictions are not kept: %s", name, version, err)
+            return
+        kept.add(contender.manifest.of("test"), served)
+
+    def _predict_earlier(
+        self, name: str, version: int, contender: Contender, rows: Sequence[ManifestRow]
+    ) -> NDArray[np.float32]:
+        """Return an earlier version's probabilities, its columns in the contender's order of classes."""
+        kept = KeptPredictions(self._runs_dir, self.store.version_path(name, version))
+        probabilities = kept.find(rows)
+        if probabilities is None:
+            with scorer_of(self.store, name, version, precision=FLOAT32) as scorer:  # as the new version's are
+                probabilities = predict_files(scorer, contender.source.read, [row.path for row in rows])
+            kept.add(rows, probabilities)
+        order = [label.id for label in self.store.read_contract(name, version).labels]
+        return probabilities[:, [order.index(label) for label in contender.labels]]
 
     def _describe(self, compared: Comparison, title: str) -> str:
         settings = self._settings
@@ -320,10 +351,3 @@ def _unseen(manifest: Manifest, seen: Seen) -> tuple[list[int], list[ManifestRow
     """Return the test images that are in no `seen`: their positions among the test images, and their rows."""
     pairs = [(i, row) for i, row in enumerate(manifest.of("test")) if not seen.knows(row)]
     return [i for i, _ in pairs], [row for _, row in pairs]
-
-
-def _predict_earlier(scorer: Scorer, contender: Contender, rows: Sequence[ManifestRow]) -> NDArray[np.float32]:
-    """Return an earlier version's probabilities, its columns in the contender's order of classes."""
-    probabilities = predict_files(scorer, contender.source.read, [row.path for row in rows])
-    order = [label.id for label in scorer.contract.labels]
-    return probabilities[:, [order.index(label) for label in contender.labels]]

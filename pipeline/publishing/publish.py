@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,12 +54,14 @@ class Artifact:
         classifier: trained.
         contract: of the version.
         report: the HTML file that leaves with it.
+        functions: the signatures that compute, where they are there already, as `export_saved_model` takes them.
     """
 
     name: str
     classifier: Classifier
     contract: ModelContract
     report: Path
+    functions: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def publish(
     """
     contract = artifact.contract
     with gatekeeper.store.staging() as directory:
-        export_saved_model(artifact.classifier, contract, directory)
+        export_saved_model(artifact.classifier, contract, directory, artifact.functions)
         write_warmup_records(directory / WARMUP_FILE, build_warmup_requests(contract))
         precisions.make_int8(directory)
         verification = verify(directory, contract, expected.pixels, expected.paths, expected.probabilities, precisions)
@@ -107,6 +109,7 @@ def publish(
             remove_int8(directory)
         shutil.copyfile(artifact.report, directory / REPORT_FILE)
         version, outcome = publish_judged(directory, artifact.name, verification, gatekeeper, contender)
+        gatekeeper.remember(artifact.name, version, contender, verification.served)
         return Published(version, verification, outcome)
 
 

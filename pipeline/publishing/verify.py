@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from engine.errors import EngineError, UnreadableError
 from engine.kept import KeptOutputs, build_synthetic_images
 from engine.loading import load_engine, run_warmup_records
 from engine.precision import FLOAT32
-from engine.runtime import find_runtimes, reference_runtime
+from engine.runtime import find_runtimes, preferred_runtime, reference_runtime
 from pipeline.data.pixels import Pixels
 from pipeline.errors import VerificationError
 from pipeline.publishing.precisions.equivalence import Equivalence
@@ -89,6 +89,7 @@ class Verification:
             to judge by.
         floating_point: layers that the int8 model leaves in floating point, as they hurt.
         kept: probabilities of the synthetic images at each precision that is faster than float32.
+        served: probabilities of the real images on the preferred runtime at float32; None where it cannot read them.
     """
 
     deviations: list[Deviation]
@@ -98,6 +99,7 @@ class Verification:
     equivalences: list[Equivalence] | None = None
     floating_point: tuple[str, ...] = ()
     kept: list[KeptOutputs] = field(default_factory=list)
+    served: NDArray[np.float32] | None = None
 
     def allows(self, precision: str) -> bool:
         """Return whether a precision is equivalent to float32 on an engine of this machine."""
@@ -158,15 +160,19 @@ def verify(
             float32 or is not finite, a warm-up record fails, or a signature answers with a wrong shape, range or
             contract. A fault at a faster precision only excludes that precision.
     """
+    served: list[NDArray[np.float32]] = []
 
     def compare_images(engine: Engine, _: NDArray[np.float32]) -> Deviation:
-        received = pixels.map(lambda images: predict(engine, images), paths, size=_BATCH)
-        deviation = compare(engine, np.concatenate(received), expected, what="against the Keras model")
+        received = np.concatenate(pixels.map(lambda images: predict(engine, images), paths, size=_BATCH))
+        deviation = compare(engine, received, expected, what="against the Keras model")
+        if (engine.name, engine.precision) == (preferred_runtime().name, FLOAT32):
+            served.append(received)
         if precisions is not None:
             precisions.see(engine, directory)
         return deviation
 
     verification = check_engines(directory, contract, compare_images, strict=True)
+    verification = replace(verification, served=served[0] if served else None)
     return verification if precisions is None else precisions.add_to(verification)
 
 

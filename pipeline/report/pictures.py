@@ -15,10 +15,9 @@ from contract.heatmap import draw_heatmap
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import ManifestRow
 from pipeline.errors import LostImageError
-from pipeline.evaluation.evaluate import Evaluation, draft_contract
+from pipeline.evaluation.evaluate import Evaluation
 from pipeline.evaluation.label_errors import Found, LikelyError
 from pipeline.networks.network import Classifier
-from pipeline.networks.saved_model import exported_functions
 from pipeline.report.thumbnails import filter_pictures, jpeg_uri, png_uri, stretch, varied_channels
 
 TOP_LOSSES = 12
@@ -138,8 +137,7 @@ def _draw_images(
     images = pixels.batch([row.path for row in rows])
     maps: Sequence[Any] = [None] * len(rows)
     if classifier.explained:
-        explain = exported_functions(classifier, draft_contract(labels, pixels, evaluation.temperature))["explain"]
-        maps = explain(images, np.full(len(rows), -1, np.int32))["saliency"].numpy()
+        maps = evaluation.functions["explain"](images, np.full(len(rows), -1, np.int32))["saliency"].numpy()
     drawn = []
     for row, place, image, saliency in zip(rows, places, images, maps, strict=True):
         probabilities = evaluation.served[place]

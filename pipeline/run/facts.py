@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from contract.model import InputSpec, Label, ModelContract, build_document
 from contract.novelty import WARNING
 from pipeline.evaluation.evaluate import Evaluation, contract_points
 from pipeline.evaluation.novelty import FittedNoveltyCheck
+from pipeline.features.frozen_backbone import FrozenBackbone
 from pipeline.metrics.document import format_document
 from pipeline.metrics.table import metric_names
 from pipeline.networks.network import Classifier
@@ -29,6 +30,7 @@ from pipeline.run.prepare import Images
 from pipeline.training.train import History
 
 METRICS_FILE = "metrics.json"
+_LAST_BITS = 1e-6  # of a loss
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,39 @@ class Trained:
         classifier: with the weights of the best epoch.
         history: every epoch.
         file: the Keras model on disk.
+        frozen: the backbone, if it never trained and its features are kept.
+        started_from: NAME/VERSION of a warm start.
     """
 
     classifier: Classifier
     history: History
     file: Path
+    frozen: FrozenBackbone | None = None
+    started_from: str | None = None
+
+    def warm_start(self) -> dict[str, Any]:
+        """Return what metrics.json and the contract hold of a warm start; empty of other trainings."""
+        if self.started_from is None:
+            return {}
+        before, after = self.history.start, self.history.best
+        return {
+            "warm_start": {
+                "version": self.started_from,
+                "val_loss_before": before["val_loss"],
+                "val_loss": after["val_loss"],
+                "epochs": len(self.history.curves),
+            }
+        }
+
+    def warm_faults(self) -> list[str]:
+        """Return why a warm start is not taken, in words: it has made the validation loss worse."""
+        for facts in self.warm_start().values():
+            if not facts["val_loss"] <= facts["val_loss_before"] + _LAST_BITS:
+                return [
+                    f"after the warm start the validation loss is {facts['val_loss']:.4f}, and {facts['version']}, "
+                    f"that it started from, has {facts['val_loss_before']:.4f}"
+                ]
+        return []
 
 
 @dataclass(frozen=True)
@@ -116,7 +146,8 @@ class RunFacts:
                 *shift,
                 *evaluation.warnings,
             ],
-            "training": asdict(self.trained.history),
+            "training": self.trained.history.document(),
+            **self.trained.warm_start(),
             **evaluation.document(),
             "baseline": novelty.document() if novelty else None,
             "wrong_labels": self.wrong_labels.document() if self.wrong_labels else None,
@@ -186,4 +217,5 @@ class RunFacts:
             "keras_model_sha256": hashlib.sha256(self.trained.file.read_bytes()).hexdigest(),
             "metrics": {key: test[key] for key in ("images", "accuracy_interval", *metric_names("contract"))},
             **({} if source is None else {"network_sha256": source}),
+            **self.trained.warm_start(),
         }

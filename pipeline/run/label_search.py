@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.data.split import ManifestRow
 from pipeline.evaluation.embedding import embed_images
 from pipeline.evaluation.label_errors import FOLDS, Found, find_label_errors, write_label_errors
-from pipeline.features.feature_store import FOLDER
+from pipeline.features.frozen_backbone import FrozenBackbone
 from pipeline.metrics.label_search import describe_search
 from pipeline.networks.network import Classifier
 from pipeline.recipe.recipe import Recipe
@@ -59,7 +59,9 @@ class LabelSearch:
         }
 
 
-def search_labels(classifier: Classifier, images: Images, recipe: Recipe, folder: Path) -> LabelSearch | None:
+def search_labels(
+    classifier: Classifier, images: Images, recipe: Recipe, folder: Path, frozen: FrozenBackbone | None = None
+) -> LabelSearch | None:
     """Find images that are likely labelled wrong, and write them to a CSV in the run's folder.
 
     Args:
@@ -67,13 +69,14 @@ def search_labels(classifier: Classifier, images: Images, recipe: Recipe, folder
         images: after audit and split.
         recipe: augmentation and training.
         folder: the run's.
+        frozen: the backbone, if it never trained and its features are kept.
 
     Returns:
         None if the search failed, after a warning with the reason.
     """
     path = folder / WRONG_LABELS_FILE
     try:
-        search = _search(classifier, images, recipe, folder)
+        search = _search(classifier, images, recipe, frozen)
         write_label_errors(path, search.found)
     except Exception as err:  # noqa: BLE001 - the trained model is worth more than this list
         path.unlink(missing_ok=True)
@@ -84,13 +87,13 @@ def search_labels(classifier: Classifier, images: Images, recipe: Recipe, folder
     return search
 
 
-def _search(classifier: Classifier, images: Images, recipe: Recipe, folder: Path) -> LabelSearch:
+def _search(classifier: Classifier, images: Images, recipe: Recipe, frozen: FrozenBackbone | None) -> LabelSearch:
     rows = images.manifest.rows
     chosen = [
         *_choose([row for row in rows if row.split != "test"], _MAX_IMAGES),
         *_choose([row for row in rows if row.split == "test"], _MAX_TEST_IMAGES),
     ]
-    embedded = embed_images(classifier, chosen, images.pixels, recipe, folder.parent.parent / FOLDER)
+    embedded = embed_images(classifier, chosen, images.pixels, recipe, frozen)
     found = find_label_errors(chosen, embedded.values, images.dataset.labels)
     return LabelSearch(found, embedded.source, embedded.views)
 

@@ -10,9 +10,11 @@ from typing import Any
 import yaml
 
 from contract.model import InputSpec
+from pipeline.audit import kept_copies
 from pipeline.audit.audit import Audit, audit, check_audit
 from pipeline.audit.audit_record import write_audit
 from pipeline.audit.fact_store import FOLDER, FactStore, define_facts
+from pipeline.audit.kept_copies import KeptCopies
 from pipeline.data.ingest import Dataset
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest, earlier_sides, split_images, split_table, taken_from_test
@@ -72,10 +74,13 @@ def input_spec(recipe: Recipe) -> InputSpec:
     return InputSpec(size, size, channels, color, resize=model.resize, fit=model.fit, crop_fraction=model.crop_fraction)
 
 
-def open_facts(runs_dir: Path, recipe: Recipe, spec: InputSpec, num_files: int) -> FactStore:
-    """Return the store of what audits of so many images have measured for one input."""
-    definition = define_facts(spec, deep=recipe.data.is_deep(num_files))
-    return FactStore(runs_dir / FOLDER, definition, max_bytes=int(recipe.cache.max_gb * 1e9))
+def open_caches(runs_dir: Path, recipe: Recipe, spec: InputSpec, num_files: int) -> tuple[FactStore, KeptCopies]:
+    """Return what audits of so many images have measured for one input, and their searches for changed copies."""
+    definition, limit = define_facts(spec, deep=recipe.data.is_deep(num_files)), int(recipe.cache.max_gb * 1e9)
+    return (
+        FactStore(runs_dir / FOLDER, definition, max_bytes=limit),
+        KeptCopies(runs_dir / kept_copies.FOLDER, definition, max_bytes=limit),
+    )
 
 
 def prepare_images(dataset: Dataset, recipe: Recipe, spec: InputSpec, folder: Path) -> Images:
@@ -87,7 +92,8 @@ def prepare_images(dataset: Dataset, recipe: Recipe, spec: InputSpec, folder: Pa
     """
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
     pixels = Pixels(dataset.source, spec, cache_bytes=int(recipe.cache.memory_gb * 1e9))
-    found = audit(dataset, pixels, recipe.data, open_facts(folder.parent.parent, recipe, spec, len(dataset.examples)))
+    facts, copies = open_caches(folder.parent.parent, recipe, spec, len(dataset.examples))
+    found = audit(dataset, pixels, recipe.data, facts, copies)
     write_audit(folder, dataset, found, pixels)
     for finding in found.findings:
         if finding.level == "warning":

@@ -31,6 +31,7 @@ from pipeline.publishing.verify import Verification
 from pipeline.recipe.evaluate_settings import check_classes
 from pipeline.recipe.recipe import Recipe
 from pipeline.report.card import read_card
+from pipeline.run.algebra import single_threaded_algebra
 from pipeline.run.facts import RunFacts
 from pipeline.run.label_search import LabelSearch, search_labels
 from pipeline.run.prepare import Images, input_spec, prepare_images
@@ -40,6 +41,7 @@ from pipeline.run.unchanged import Unchanged, find_unchanged
 from pipeline.run_folder import claimed, new_folder
 from pipeline.run_warnings import RunWarning, collect_warnings
 from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.live_start import LiveStart, find_live
 from pipeline.training.warm_start import find_start
 
 log = logging.getLogger(__name__)
@@ -97,6 +99,7 @@ class _Job:
     runs_dir: Path
     force: bool
     again: bool
+    warm_start: bool = False
 
 
 def run(
@@ -108,6 +111,7 @@ def run(
     runs_dir: Path,
     force: bool = False,
     again: bool = False,
+    warm_start: bool = False,
 ) -> RunResult | Unchanged:
     """Train on a folder, zip or table of images and publish the result.
 
@@ -119,6 +123,7 @@ def run(
         runs_dir: where the run is recorded.
         force: make the version live whatever the gate says.
         again: train also if a version of this model was trained on the same images by the same recipe.
+        warm_start: start training from the live version's weights.
 
     Returns:
         The published version; without `again`, the version that training would only repeat, if there is one.
@@ -128,7 +133,7 @@ def run(
     """
     check_name(name)
     try:
-        return _carry_out(_Job(location, recipe, store, name, runs_dir, force, again))
+        return _carry_out(_Job(location, recipe, store, name, runs_dir, force, again, warm_start))
     except _RepetitionError as err:
         return err.unchanged
 
@@ -149,7 +154,8 @@ def resume(folder: Path, store: ModelStore, *, location: Path | None = None, rec
     record, started = read_record(folder)
     check_unfinished(folder, folder.parent.name, store)
     name, runs_dir = folder.parent.name, folder.parent.parent
-    job = _Job(location or Path(record.location), recipe or started, store, name, runs_dir, record.force, again=True)
+    where, how = location or Path(record.location), recipe or started
+    job = _Job(where, how, store, name, runs_dir, record.force, again=True, warm_start=record.warm_start)
     return _carry_out(job, folder)
 
 
@@ -162,6 +168,12 @@ class _Start:
     classifier: Classifier
     spec: InputSpec
     card: dict[str, Any]
+    live: LiveStart | None = None
+
+    @property
+    def started_from(self) -> str | None:
+        """NAME/VERSION of a warm start."""
+        return None if self.live is None else self.live.reference
 
 
 class _RepetitionError(Exception):
@@ -187,7 +199,7 @@ def _work_in_folder(job: _Job, stopped: Path | None) -> RunResult:
         check_same(stopped, job.recipe, start.weights.provenance)
     folder = stopped or new_folder(job.runs_dir / job.name)
     with claimed(folder):
-        RunRecord(os.path.realpath(job.location), start.weights.provenance, job.force).write(folder)
+        RunRecord(os.path.realpath(job.location), start.weights.provenance, job.force, job.warm_start).write(folder)
         keep_file(start.classifier.source, folder)
         try:
             with uncovered_interrupts():
@@ -224,24 +236,33 @@ def _look_up(job: _Job, stopped: Path | None) -> _Start:
     if stopped is not None:
         warn_if_changed(model, stopped)
         model = with_kept_file(model, stopped)
-    weights = find_start(model, job.store, job.runs_dir)
+    live = None
+    if job.warm_start:
+        live = find_live(model, spec, dataset.labels, name=job.name, store=job.store, runs_dir=job.runs_dir)
+    weights = find_start(model, job.store, job.runs_dir) if live is None else live.weights
     # Before the audit, which reads every image: a network that cannot be built is refused at once.
     classifier = build_network(model, weights, spec, dataset.labels, recipe.train)
-    return _Start(dataset, weights, classifier, spec, card)
+    return _Start(dataset, weights, classifier, spec, card, live)
 
 
 def _do_stages(job: _Job, start: _Start, folder: Path) -> RunResult:
-    recipe, spec, clock = job.recipe, start.spec, _Clock()
+    clock = _Clock()
     with clock.stage("audit"):
-        images = prepare_images(start.dataset, recipe, spec, folder)
+        images = prepare_images(start.dataset, job.recipe, start.spec, folder)
     if not job.again:
         _refuse_repetition(job, start, images)
+    with single_threaded_algebra():
+        return _train_and_publish(job, start, images, folder, clock)
+
+
+def _train_and_publish(job: _Job, start: _Start, images: Images, folder: Path, clock: _Clock) -> RunResult:
+    recipe, spec = job.recipe, start.spec
     with clock.stage("train"):
-        trained = train_network(start.classifier, images, recipe, folder)
+        trained = train_network(start.classifier, images, recipe, folder, start.started_from)
     with clock.stage("evaluate"):
         measured = measure_network(trained, images, recipe, folder)
     with clock.stage("labels"):
-        wrong_labels = search_labels(trained.classifier, images, recipe, folder)
+        wrong_labels = search_labels(trained.classifier, images, recipe, folder, trained.frozen)
     facts = RunFacts(
         name=job.name,
         run=folder.name,
@@ -283,7 +304,8 @@ def _refuse_repetition(job: _Job, start: _Start, images: Images) -> None:
         job.name,
         dataset_sha256=images.manifest.sha256,
         recipe=job.recipe,
-        weights=start.weights.provenance,
+        # A warm start on the images of the live version would only train it further.
+        weights=start.weights.provenance if start.live is None else start.live.trained_from,
     )
     if unchanged is not None:
         raise _RepetitionError(unchanged)

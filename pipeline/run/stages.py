@@ -6,21 +6,27 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from contract.model import InputSpec
 from contract.store import ModelStore
 from engine.precision import INT8
 from pipeline.audit.findings import describe_allowed
 from pipeline.data.split import ManifestRow
+from pipeline.evaluation.calibration import softmax
 from pipeline.evaluation.evaluate import evaluate, write_predictions
 from pipeline.evaluation.fitness import find_faults
 from pipeline.evaluation.novelty import fit_to_images
+from pipeline.features.feature_store import FOLDER
+from pipeline.features.frozen_backbone import FrozenBackbone
 from pipeline.metrics.table import Predictions
 from pipeline.networks.network import Classifier
 from pipeline.networks.weights import Weights
 from pipeline.publishing.gate import Contender, Gatekeeper
 from pipeline.publishing.precisions.equivalence import Limits, choose_evidence
 from pipeline.publishing.precisions.int8 import can_quantize, choose_int8_images
-from pipeline.publishing.precisions.judge import PrecisionJudge
+from pipeline.publishing.precisions.judge import PrecisionJudge, Reference
 from pipeline.publishing.publish import Artifact, Published, TestImages, publish
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.training_settings import Model, Train
@@ -32,7 +38,7 @@ from pipeline.run.prepare import Images
 from pipeline.run_warnings import Weight, warn
 from pipeline.training.checkpoint import save_model
 from pipeline.training.train import make_repeatable, train
-from pipeline.training.unfreezing import plan_stages
+from pipeline.training.unfreezing import freeze_backbone, plan_stages
 from pipeline.training.warm_start import MODEL_FILE, start_classifier
 
 log = logging.getLogger(__name__)
@@ -60,7 +66,9 @@ def build_network(
     return classifier
 
 
-def train_network(classifier: Classifier, images: Images, recipe: Recipe, folder: Path) -> Trained:
+def train_network(
+    classifier: Classifier, images: Images, recipe: Recipe, folder: Path, started_from: str | None = None
+) -> Trained:
     """Train a network and save it as a Keras model.
 
     Args:
@@ -68,17 +76,20 @@ def train_network(classifier: Classifier, images: Images, recipe: Recipe, folder
         images: after audit and split.
         recipe: training.
         folder: the run's; gets checkpoints, curves and the model.
+        started_from: NAME/VERSION of a warm start.
     """
     labels = images.dataset.labels
-    history = train(classifier, images.manifest, labels, images.pixels, recipe, folder)
+    frozen = freeze_backbone(classifier, images.pixels, recipe, folder.parent.parent / FOLDER)
+    is_warm = started_from is not None
+    history = train(classifier, images.manifest, labels, images.pixels, recipe, folder, frozen, warm_start=is_warm)
     save_model(classifier.model, folder / MODEL_FILE)
-    return Trained(classifier, history, folder / MODEL_FILE)
+    return Trained(classifier, history, folder / MODEL_FILE, frozen, started_from)
 
 
 def measure_network(trained: Trained, images: Images, recipe: Recipe, folder: Path) -> Measured:
     """Calibrate and evaluate a network, fit the novelty check, look for faults, and write predictions.csv."""
     labels = images.dataset.labels
-    evaluation = evaluate(trained.classifier, images.manifest, labels, images.pixels, recipe.evaluate)
+    evaluation = evaluate(trained.classifier, images.manifest, labels, images.pixels, recipe.evaluate, trained.frozen)
     for warning in evaluation.warnings:
         warn(log, Weight.EVALUATION, "%s", warning)
     write_predictions(folder / "predictions.csv", _test_rows(images), evaluation.served, labels)
@@ -86,6 +97,7 @@ def measure_network(trained: Trained, images: Images, recipe: Recipe, folder: Pa
     penalty = sum(float(loss) for loss in trained.classifier.model.losses)
     faults = find_faults(predictions, images.manifest, labels, trained.history.curves, recipe.train, penalty=penalty)
     faults += describe_allowed(images.found.findings)
+    faults += trained.warm_faults()
     novelty = fit_to_images(images.manifest, images.pixels)
     for warning in novelty.warnings if novelty else ():
         warn(log, Weight.FIGURES, "%s.", warning)
@@ -127,23 +139,37 @@ def publish_run(facts: RunFacts, report: Path, gatekeeper: Gatekeeper) -> Publis
     expected = measured.evaluation.expected
     labels, source = images.dataset.labels, images.dataset.source
     return publish(
-        Artifact(facts.name, facts.trained.classifier, facts.contract(), report),
+        Artifact(facts.name, facts.trained.classifier, facts.contract(), report, measured.evaluation.functions),
         TestImages(images.pixels, [row.path for row in _test_rows(images)], expected),
-        _precision_judge(images, facts.recipe),
+        _precision_judge(images, facts),
         Contender(labels, images.manifest, facts.weights, source, expected, measured.faults),
         gatekeeper,
     )
 
 
-def _precision_judge(images: Images, recipe: Recipe) -> PrecisionJudge:
+def _precision_judge(images: Images, facts: RunFacts) -> PrecisionJudge:
     """Return the judge of precisions beside float32; an int8 model only where it can be judged."""
-    manifest, seed, export = images.manifest, recipe.train.seed, recipe.export
+    recipe, manifest = facts.recipe, images.manifest
+    seed, export = recipe.train.seed, recipe.export
     evidence = choose_evidence(manifest, images.dataset.labels, seed=seed)
     training = [row.path for row in manifest.of("train")] if _wants_int8(recipe) else []
     int8 = choose_int8_images(training, seed=seed, is_enough=evidence.is_enough_without)
     limits = Limits(export.tolerance, recipe.evaluate.gate.metric, recipe.evaluate.gate.margin)
     budget_s = 60 * export.int8_minutes
-    return PrecisionJudge(images.pixels, evidence, limits, export.allows, int8, budget_s=budget_s)
+    reference = _float32_reference(facts.trained.frozen, facts.measured.evaluation.temperature)
+    return PrecisionJudge(images.pixels, evidence, limits, export.allows, int8, budget_s=budget_s, reference=reference)
+
+
+def _float32_reference(frozen: FrozenBackbone | None, temperature: float) -> Reference | None:
+    """Return what gives probabilities at float32 from kept features; None where the backbone has trained."""
+    if frozen is None:
+        return None
+
+    def predict(runtime: str, rows: Sequence[ManifestRow]) -> NDArray[np.float32] | None:
+        logits = frozen.engine_logits(rows) if runtime == frozen.runtime_name else None
+        return None if logits is None else softmax(logits, temperature)
+
+    return predict
 
 
 def _wants_int8(recipe: Recipe) -> bool:

@@ -47,6 +47,7 @@ class TrainingState:
         best: the record whose weights are kept; empty before the first epoch.
         stopping: how long the validation loss of this stage has not improved.
         plateau: of the plateau schedule in this stage.
+        start: validation loss and accuracy of the weights that a warm start began with; empty of other trainings.
     """
 
     stage: int = 0
@@ -56,6 +57,7 @@ class TrainingState:
     best: dict[str, Any] = field(default_factory=dict)
     stopping: Patience = field(default_factory=Patience)
     plateau: Plateau = field(default_factory=lambda: Plateau(Patience()))
+    start: dict[str, float] = field(default_factory=dict)
 
     def next_stage(self) -> None:
         """Go on to the start of the next stage."""

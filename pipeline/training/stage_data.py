@@ -13,6 +13,7 @@ from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest
 from pipeline.errors import PipelineError
 from pipeline.features.features import FeatureExtractor
+from pipeline.features.frozen_backbone import FrozenBackbone
 from pipeline.networks.network import Classifier
 from pipeline.networks.splitting import SplitNetwork, split_before_head, split_before_training, split_between
 from pipeline.recipe.recipe import Recipe
@@ -66,6 +67,7 @@ class StageData:
         pixels: decodes the images.
         recipe: batch size, augmentation, seed, cache.
         features: the folder where features are kept.
+        frozen: the backbone, where none of its layers trains in any stage.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class StageData:
         pixels: Pixels,
         recipe: Recipe,
         features: Path,
+        frozen: FrozenBackbone | None = None,
     ) -> None:
         self._classifier = classifier
         self._manifest = manifest
@@ -84,6 +87,7 @@ class StageData:
         self._pixels = pixels
         self._recipe = recipe
         self._features = features
+        self._frozen = frozen
         settings = recipe.train
         preprocessing = classifier.preprocessing
         self._training = Batches(
@@ -115,6 +119,8 @@ class StageData:
 
     def _of_head(self) -> Fitting | None:
         """Train the head alone; the features that a later stage needs are computed with the head's."""
+        if self._frozen is not None:
+            return self._of_features(self._frozen.split, extractor=self._frozen.extractor)
         whole = split_before_head(self._classifier)
         later = self._before_later_stage()
         on_the_way = later and self._of_features(split_between(later, whole), base=self._extractor(later.frozen))
@@ -130,10 +136,15 @@ class StageData:
         return split_before_training(self._classifier, stages[-1].trainable) if stages[-1].trainable else None
 
     def _of_features(
-        self, split: SplitNetwork, *, base: FeatureExtractor | None = None, turns: int = 1
+        self,
+        split: SplitNetwork,
+        *,
+        base: FeatureExtractor | None = None,
+        extractor: FeatureExtractor | None = None,
+        turns: int = 1,
     ) -> Fitting | None:
         recipe, batch_size = self._recipe, self._recipe.train.batch_size
-        extractor = self._extractor(split.frozen, base)
+        extractor = extractor or self._extractor(split.frozen, base)
         training = extractor.views(self._manifest.of("train"), recipe.augment.views)
         validation = extractor.views(self._manifest.of("val"), 1)
         if not extractor.compute([*training, *validation]):

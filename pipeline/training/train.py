@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,15 @@ import keras
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest
 from pipeline.features.feature_store import FOLDER
+from pipeline.features.frozen_backbone import FrozenBackbone
 from pipeline.networks.network import Classifier
 from pipeline.progress import progress_bar
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.training_settings import Train
 from pipeline.training.callbacks import EpochEnd, Logbook, Progress, TensorBoard
 from pipeline.training.checkpoint import BEST, Checkpoints, TrainingState, check_room, restore_optimizer
-from pipeline.training.optimization import compile_arguments, for_outputs, make_optimizer
+from pipeline.training.live_start import shorten
+from pipeline.training.optimization import compile_arguments, for_outputs, make_optimizer, of_first_output
 from pipeline.training.schedule import LearningRates
 from pipeline.training.stage_data import Fitting, StageData
 from pipeline.training.unfreezing import Stage, plan_stages, set_trainable
@@ -35,10 +37,16 @@ class History:
     Attributes:
         curves: one record an epoch, keys as in CURVES.
         best: the record of the epoch whose weights were kept.
+        start: validation loss and accuracy of the weights that a warm start began with; empty of other trainings.
     """
 
     curves: list[dict[str, Any]]
     best: dict[str, Any]
+    start: dict[str, float] = field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        """Return what metrics.json holds."""
+        return {"curves": self.curves, "best": self.best}
 
 
 def make_repeatable(seed: int) -> None:
@@ -53,7 +61,15 @@ def make_repeatable(seed: int) -> None:
 
 
 def train(
-    classifier: Classifier, manifest: Manifest, labels: Sequence[str], pixels: Pixels, recipe: Recipe, folder: Path
+    classifier: Classifier,
+    manifest: Manifest,
+    labels: Sequence[str],
+    pixels: Pixels,
+    recipe: Recipe,
+    folder: Path,
+    frozen: FrozenBackbone | None = None,
+    *,
+    warm_start: bool = False,
 ) -> History:
     """Train a classifier in place; it ends with the weights of the epoch that `train.weights_of` names.
 
@@ -66,6 +82,8 @@ def train(
         pixels: decodes the images.
         recipe: epochs, rates, augmentation, seed.
         folder: where checkpoints and curves.csv go.
+        frozen: the backbone, where none of its layers trains in any stage.
+        warm_start: whether the network is trained already: it is measured first, and trains for less.
 
     Raises:
         TrainingError: if the loss is not finite; the best checkpoint so far stays in `folder`.
@@ -73,13 +91,16 @@ def train(
         LostImageError: if an image cannot be read any more.
     """
     features = folder.parent.parent / FOLDER
-    stage_data = StageData(classifier, manifest, labels=labels, pixels=pixels, recipe=recipe, features=features)
+    stage_data = StageData(
+        classifier, manifest, labels=labels, pixels=pixels, recipe=recipe, features=features, frozen=frozen
+    )
     network = classifier.trained_model
     checkpoints = Checkpoints(folder)
     state, optimizer = checkpoints.load(network) or (TrainingState(), [])
     weights = _class_weights(manifest, labels) if recipe.train.class_weight == "balanced" else None
-    trainer = _Trainer(Logbook(folder, network, state, checkpoints), recipe.train, len(labels), weights)
+    trainer = _Trainer(Logbook(folder, network, state, checkpoints), recipe.train, len(labels), weights, warm_start)
     stages = plan_stages(classifier, recipe.train)
+    stages = shorten(stages) if warm_start else stages
     check_room(folder, network, max(_trained_bytes(classifier, stage) for stage in stages))
     while state.stage < len(stages):
         stage = stages[state.stage]
@@ -90,7 +111,7 @@ def train(
         optimizer = []
         state.next_stage()
         checkpoints.save(state, network)
-    return History(state.curves, state.best)
+    return History(state.curves, state.best, state.start)
 
 
 def _trained_bytes(classifier: Classifier, stage: Stage) -> int:
@@ -107,12 +128,14 @@ class _Trainer:
         settings: of the recipe.
         num_classes: how many there are.
         class_weights: by class index; None for equal ones.
+        warm_start: whether the weights before the first epoch are measured.
     """
 
     logbook: Logbook
     settings: Train
     num_classes: int
     class_weights: dict[int, float] | None
+    warm_start: bool = False
 
     def fit(self, fitting: Fitting, stage: Stage, optimizer_state: Sequence[Any]) -> None:
         """Train one stage from where the logbook's state stands.
@@ -131,6 +154,8 @@ class _Trainer:
         losses = compile_arguments(settings, self.num_classes, outputs=len(fitting.model.outputs))
         model.compile(optimizer=optimizer, **losses, jit_compile=False)
         restore_optimizer(optimizer, model.trainable_variables, optimizer_state)
+        if self.warm_start and not state.curves and not state.start:
+            state.start = self._measure(model, fitting)
         what = f"Training, {stage.name}"
         with progress_bar(total=(stage.epochs - state.epoch) * steps, what=what, unit="step") as bar:
             callbacks = [Progress(bar), LearningRates(stage, settings, steps, state.plateau)]
@@ -150,6 +175,14 @@ class _Trainer:
                     shuffle=False,
                     verbose=0,
                 )
+
+    def _measure(self, model: Any, fitting: Fitting) -> dict[str, float]:
+        """Return loss and accuracy on validation images."""
+        outputs = len(model.outputs)
+        with _own_failures(fitting):
+            logs = model.evaluate(for_outputs(fitting.validation.dataset(), outputs), return_dict=True, verbose=0)
+        figures = of_first_output(logs, model)
+        return {f"val_{name}": float(figures[name]) for name in ("loss", "accuracy")}
 
 
 @contextmanager

@@ -1,10 +1,14 @@
-"""Plans the stages of training, and unfreezes the blocks that train in each."""
+"""Plans the stages of training, and freezes and unfreezes the blocks that train in each."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from pipeline.data.pixels import Pixels
+from pipeline.features.frozen_backbone import FrozenBackbone
 from pipeline.networks.network import Classifier
+from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.training_settings import Train
 
 
@@ -44,3 +48,19 @@ def set_trainable(classifier: Classifier, stage: Stage) -> None:
     for layer in classifier.backbone_layers:
         # A layer that does not train also normalises by its stored statistics: Keras's own rule for batch norm.
         layer.trainable = layer.name in stage.trainable
+
+
+def freeze_backbone(classifier: Classifier, pixels: Pixels, recipe: Recipe, folder: Path) -> FrozenBackbone | None:
+    """Return the backbone of a run that keeps features and trains the head alone; None of any other run.
+
+    Args:
+        classifier: of the run.
+        pixels: decodes the images.
+        recipe: of the run.
+        folder: of all features.
+    """
+    if not recipe.cache.features or classifier.auxiliary:
+        return None
+    if any(stage.trainable for stage in plan_stages(classifier, recipe.train)):
+        return None
+    return FrozenBackbone(classifier, pixels, recipe, folder)

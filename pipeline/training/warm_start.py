@@ -44,10 +44,25 @@ def find_start(settings: Model, store: ModelStore, runs_dir: Path) -> Weights:
     names_version = slash and NAME_PATTERN.fullmatch(name) and NAME_PATTERN.fullmatch(version)
     if not names_version or Path(settings.weights).is_file():
         return find_weights(backbone_of(settings), settings.weights)
+    return find_earlier(store, runs_dir, settings.weights)
+
+
+def find_earlier(store: ModelStore, runs_dir: Path, reference: str, *, option: str = "model.weights") -> Weights:
+    """Find the Keras model that a version was exported from.
+
+    Args:
+        store: has the version.
+        runs_dir: has the version's run.
+        reference: NAME/VERSION, where VERSION may be a role.
+        option: that names the version, for messages.
+
+    Raises:
+        WeightsError: if it cannot be found, or does not match the version's contract.
+    """
     try:
-        return _find_earlier(store, runs_dir, settings.weights)
+        return _find_earlier(store, runs_dir, reference, option)
     except (StoreError, ValidationError, KeyError, OSError) as err:
-        raise WeightsError(f"model.weights: {settings.weights} cannot be gone on with: {err}") from err
+        raise WeightsError(f"{option}: {reference} cannot be gone on with: {err}") from err
 
 
 def start_classifier(settings: Model, weights: Weights, *, labels: Sequence[str], channels: int) -> Classifier:
@@ -121,13 +136,13 @@ def _count_arrays(file: Path) -> int:
     return len(found)
 
 
-def _find_earlier(store: ModelStore, runs_dir: Path, reference: str) -> Weights:
+def _find_earlier(store: ModelStore, runs_dir: Path, reference: str, option: str) -> Weights:
     name, version = store.resolve(reference)
     contract = store.read_contract(name, version)
     folder = find_run(store, runs_dir, name, version)
     if folder is None or not (folder / MODEL_FILE).is_file():
         raise WeightsError(
-            f"model.weights: {reference} was not trained here, or its run was deleted: expected {MODEL_FILE} of run "
+            f"{option}: {reference} was not trained here, or its run was deleted: expected {MODEL_FILE} of run "
             f"{contract.document['provenance'].get('run')} below {runs_dir / name}"
         )
     file = folder / MODEL_FILE
@@ -136,7 +151,7 @@ def _find_earlier(store: ModelStore, runs_dir: Path, reference: str) -> Weights:
     provenance = contract.document["provenance"]
     if sha256 != provenance["keras_model_sha256"]:
         raise WeightsError(
-            f"model.weights: {file} is not the model that {reference} was exported from: expected sha256 "
+            f"{option}: {file} is not the model that {reference} was exported from: expected sha256 "
             f"{provenance['keras_model_sha256']}. Received: {sha256}"
         )
     settings = with_kept_file(Model.model_validate(provenance["recipe"]["model"]), folder)

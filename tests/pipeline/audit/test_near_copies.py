@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from contract.image import ImageHeader
 from contract.model import InputSpec
 from pipeline.audit.audit import audit
 from pipeline.audit.audit_record import audit_document
+from pipeline.audit.kept_copies import KeptCopies
 from pipeline.audit.near_copies import find_near_pairs
 from pipeline.audit.thumbnail_spectra import hash_pictures, stack_thumbnails
 from pipeline.data.image_quality import ImageQuality, measure_quality
@@ -212,6 +214,58 @@ def test_a_symmetrical_picture_is_a_plain_copy() -> None:
     found = find_near_pairs([quality(image) for image in [*images, symmetrical, Image.open(buffer)]], 16, deep=True)
 
     assert [(20, 21, "")] == [(pair.first, pair.second, pair.kind) for pair in found]
+
+
+def test_only_new_pictures_are_compared_with_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """New copies of old and of new pictures are found, old pairs stay, and the result is that of one search."""
+    old = [photograph(seed) for seed in range(30)] + [photograph(3).transpose(TURN.FLIP_LEFT_RIGHT)]
+    new = [photograph(50), photograph(50).transpose(TURN.ROTATE_90), cropped(0.05, 0.0, 0.03, 0.05)(photograph(7))]
+    images = [new[0], *old, *new[1:]]
+    qualities = [quality(image) for image in images] + [quality(photograph(9), side=48)]
+    expected = find_near_pairs(qualities, 16, deep=True)
+    kept = KeptCopies(tmp_path, "definition", max_bytes=10**9)
+
+    before = find_near_pairs(qualities[1:32], 16, deep=True, kept=kept)
+    found = find_near_pairs(qualities, 16, deep=True, kept=kept)
+
+    assert [(3, 30, "mirrored")] == [(pair.first, pair.second, pair.kind) for pair in before]
+    assert {(0, 32), (4, 31), (8, 33)} <= {(pair.first, pair.second) for pair in found}
+    assert expected == found
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Copies: ")]
+    assert ["31 pictures, 0 of", "35 pictures, 31 of"] == [line.removeprefix("Copies: ")[:18].strip() for line in lines]
+
+    for path in tmp_path.rglob("*.search"):
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert expected == find_near_pairs(qualities, 16, deep=True, kept=kept)
+    other = KeptCopies(tmp_path, "another input", max_bytes=10**9)
+    assert expected == find_near_pairs(qualities, 16, deep=True, kept=other)
+    assert 2 == capsys.readouterr().err.count("35 pictures, 0 of them")
+
+
+def test_statistics_of_a_set_that_has_grown_by_a_third_are_made_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    qualities = [quality(photograph(seed)) for seed in range(40)]
+    kept = KeptCopies(tmp_path, "definition", max_bytes=10**9)
+
+    for count in (30, 40, 40, 35):
+        find_near_pairs(qualities[:count], 16, deep=True, kept=kept)
+
+    counts = re.findall(r"(\d+) of them", capsys.readouterr().err)
+    assert ["0", "30", "40", "35"] == counts
+
+    find_near_pairs([quality(photograph(seed)) for seed in range(60)], 16, deep=True, kept=kept)
+    assert "60 pictures, 0 of them" in capsys.readouterr().err
+
+
+def test_equal_pictures_do_not_multiply_pairs(tmp_path: Path) -> None:
+    """A picture that is there ten times and its mirror image, ten times too: each is in a pair."""
+    image, mirrored = quality(photograph(1)), quality(photograph(1).transpose(TURN.FLIP_LEFT_RIGHT))
+
+    found = find_near_pairs([*[image] * 10, *[mirrored] * 10, quality(photograph(2))], 16, deep=True)
+
+    assert set(range(20)) == {place for pair in found for place in (pair.first, pair.second)}
+    assert len(found) < 20
 
 
 def test_many_copies_of_one_picture_belong_together() -> None:
