@@ -73,7 +73,7 @@ def fixture_counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[int]]:
 
         monkeypatch.setattr(owner, method, counting)
 
-    count(Checker, "_measure", "measured", lambda *_: 1)
+    count(Checker, "_take", "measured", lambda *_: 1)
     count(FeatureExtractor, "_compute_batch", "embedded", lambda _, batch: len(batch))
     count(ExactFeatures, "_of_batch", "exact", lambda _, rows: len(rows))
     count(gate, "predict_files", "gate", lambda *arguments: len(arguments[-1]))
