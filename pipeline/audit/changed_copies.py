@@ -161,11 +161,11 @@ def _oriented_and_cropped(
     best = _no_candidates()
     for number, window in enumerate(_WINDOWS[1:], 1):
         parts = descriptors.cropped(window)
-        for orientation, other in enumerate(turned, 1):
+        for orientation, whole in enumerate(turned, 1):
             change = number * ORIENTATIONS + orientation
-            best = _best(best, _correlate(parts, other, change, _CROPPED, start=num_known))
+            best = _best(best, _correlate(parts, whole, change, _CROPPED, start=num_known))
             if num_known:
-                new = _correlate(parts[num_known:], other[:num_known], change, _CROPPED, offset=num_known)
+                new = _correlate(parts[num_known:], whole[:num_known], change, _CROPPED, offset=num_known)
                 best = _best(best, new)
     for pairs in _chunks(best):
         numbers, orientations = np.divmod(pairs.change, ORIENTATIONS)
