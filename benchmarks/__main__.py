@@ -4,6 +4,7 @@ Each benchmark is a module here with `run() -> dict`, which measures whole comma
 Without names those of serving run, which takes an hour; `all` takes hours. They are never part of the tests. Those
 whose `run` takes a size can be run at `--size quick` (to see that they work: the numbers are only printed), `standard`
 or `full`. `python -m benchmarks capacity --rate 10000` measures nothing: it computes from the results.
+`lectures` has options of its own and is named alone: `python -m benchmarks lectures --help`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import inspect
 import json
 import platform
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from os import cpu_count
 from pathlib import Path
@@ -32,6 +34,11 @@ def main() -> int:
     """Run the named benchmarks and write what they measured."""
     if sys.argv[1:2] == ["capacity"]:
         return compute_capacity(sys.argv[2:])
+    first = next(iter(sys.argv[1:]), "")
+    if first in NAMES and hasattr(module := importlib.import_module(f"benchmarks.{first}"), "parse"):
+        options = module.parse(sys.argv[2:])
+        measure(first, options, is_kept=not options.pop("print_only"))
+        return 0
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure this machine.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(["all", *NAMES]))
     parser.add_argument("--size", choices=SIZES, default="standard", help="how long and how often to measure")
@@ -39,18 +46,29 @@ def main() -> int:
     names = NAMES if arguments.names == ["all"] else arguments.names or SERVING
     if unknown := set(names) - set(NAMES):
         parser.error(f"expected some of {', '.join(NAMES)}. Received: {', '.join(sorted(unknown))}")
-    (HERE / "results").mkdir(exist_ok=True)
     for name in names:
-        run = importlib.import_module(f"benchmarks.{name}").run
-        is_sized = "size" in inspect.signature(run).parameters
-        measured = run(size=arguments.size) if is_sized else run()
-        document = {"benchmark": name, "measured": datetime.now(UTC).isoformat(timespec="seconds"), **machine()}
-        text = json.dumps({**document, **measured}, indent=2) + "\n"
-        if not is_sized or arguments.size != "quick":
-            (HERE / "results" / f"{name}.json").write_text(text, encoding="utf-8")
-            write_report()
-        sys.stdout.write(text)
+        is_sized = "size" in inspect.signature(importlib.import_module(f"benchmarks.{name}").run).parameters
+        options = {"size": arguments.size} if is_sized else {}
+        measure(name, options, is_kept=not is_sized or arguments.size != "quick")
     return 0
+
+
+def measure(name: str, options: Mapping[str, Any], *, is_kept: bool) -> None:
+    """Run one benchmark and print what it measured.
+
+    Args:
+        name: of its module.
+        options: for its `run`.
+        is_kept: whether the result and the page are written.
+    """
+    measured = importlib.import_module(f"benchmarks.{name}").run(**options)
+    document = {"benchmark": name, "measured": datetime.now(UTC).isoformat(timespec="seconds"), **machine()}
+    text = json.dumps({**document, **measured}, indent=2) + "\n"
+    if is_kept:
+        (HERE / "results").mkdir(exist_ok=True)
+        (HERE / "results" / f"{name}.json").write_text(text, encoding="utf-8")
+        write_report()
+    sys.stdout.write(text)
 
 
 def machine() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from pipeline.errors import LostImageError
 Result = TypeVar("Result")
 
 CACHE_BYTES = 4 * 10**9  # as cache.memory_gb
+_STACKED = 2**28  # bytes
 
 
 def without_enlarging(spec: InputSpec, width: int, height: int) -> InputSpec:
@@ -88,6 +90,20 @@ class Pixels:
     def batch(self, paths: Sequence[str]) -> NDArray[np.uint8]:
         """Return several images, uint8, shape (batch, height, width, channels)."""
         return np.stack(self._decode(paths))
+
+    def stack(self, paths: Sequence[str]) -> NDArray[np.uint8] | None:
+        """Return images as one array, which then keeps them; None where one is not in memory, or for many bytes.
+
+        Indexing it takes a fifth of the time of collecting small images.
+        """
+        with self._lock:
+            if len(paths) * math.prod(self.spec.shape) > _STACKED or not all(path in self._cache for path in paths):
+                return None
+            stacked = np.empty((len(paths), *self.spec.shape), np.uint8)
+            for place, path in zip(stacked, paths, strict=True):
+                place[...] = self._cache[path]
+                self._cache[path] = place
+        return stacked
 
     def map(
         self, function: Callable[[NDArray[np.uint8]], Result], paths: Sequence[str], *, size: int = BATCH

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from pipeline.networks.preprocessing import preprocess
 from pipeline.recipe.preprocessing_settings import Preprocessing
 
 _AHEAD = 2  # batches
+_TOGETHER = 2**21  # bytes of images that the generator yields at once: each step in Python takes the interpreter lock
 
 
 class Batches:
@@ -46,18 +48,20 @@ class Batches:
         augmentation: Augmentation | None = None,
         seed: int = 0,
     ) -> None:
-        self._rows = rows
+        self._paths = [row.path for row in rows]
+        self._keys = np.array([row.sha256 for row in rows], object)
         self._targets = np.array([labels.index(row.label) for row in rows], np.int32)
         self._pixels = pixels
         self._preprocessing: Preprocessing = preprocessing
         self._batch_size = batch_size
         self._augmentation = augmentation
         self._seed = seed
+        self._stacked: NDArray[np.uint8] | None = None
         self.failure: PipelineError | None = None
 
     def __len__(self) -> int:
         """Return the number of batches an epoch."""
-        return -(-len(self._rows) // self._batch_size)
+        return -(-len(self._paths) // self._batch_size)
 
     def dataset(self, first_epoch: int = 0) -> Any:
         """Return a tf.data.Dataset of (float32 [batch, height, width, channels], int32 [batch]).
@@ -68,7 +72,10 @@ class Batches:
         shape = self._pixels.spec.shape
         pixels = tf.TensorSpec([None, *shape], "uint8" if self._augmentation is None else self._augmentation.dtype)
         others = tf.TensorSpec([None, None], tf.float32), tf.TensorSpec([None], tf.int32)
-        raw = tf.data.Dataset.from_generator(lambda: self._generate(first_epoch), output_signature=(pixels, *others))
+        several = tf.data.Dataset.from_generator(
+            lambda: self._generate(first_epoch), output_signature=(pixels, *others)
+        )
+        raw = several.flat_map(self._divide)
         return ordered(raw.map(self._finish, num_parallel_calls=_AHEAD), len(self), self._augmentation is not None)
 
     def _generate(self, epoch: int) -> Iterator[tuple[NDArray[Any], NDArray[np.float32], NDArray[np.int32]]]:
@@ -79,22 +86,36 @@ class Batches:
             raise
 
     def _epochs(self, epoch: int) -> Iterator[tuple[NDArray[Any], NDArray[np.float32], NDArray[np.int32]]]:
+        count = self._batch_size * max(1, _TOGETHER // (self._batch_size * math.prod(self._pixels.spec.shape)))
         while True:
-            order = draw_order(len(self._rows), self._seed, epoch, shuffled=self._augmentation is not None)
-            chosen = np.split(order, range(self._batch_size, len(order), self._batch_size))
-            images = self._pixels.batches([self._rows[i].path for i in order], self._batch_size)
+            order = draw_order(len(self._paths), self._seed, epoch, shuffled=self._augmentation is not None)
+            chosen = np.split(order, range(count, len(order), count))
+            images = self._several(order, chosen, count)
             for indices, batch in zip(chosen, images, strict=True):
                 yield *self._prepare(batch, indices, epoch), self._targets[indices]
             if self._augmentation is None:
                 return
             epoch += 1
 
+    def _several(
+        self, order: NDArray[np.intp], chosen: Sequence[NDArray[np.intp]], count: int
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Return images in an order, at most `count` at a time."""
+        if self._stacked is None:
+            self._stacked = self._pixels.stack(self._paths)
+        if self._stacked is None:
+            return self._pixels.batches([self._paths[i] for i in order], count)
+        return map(self._stacked.__getitem__, chosen)
+
     def _prepare(
         self, images: NDArray[np.uint8], indices: NDArray[Any], epoch: int
     ) -> tuple[NDArray[Any], NDArray[np.float32]]:
         if self._augmentation is None:
             return images, np.zeros((len(images), 0), np.float32)
-        return self._augmentation.prepare(images, [self._rows[i].sha256 for i in indices], epoch)
+        return self._augmentation.prepare(images, self._keys[indices], epoch)
+
+    def _divide(self, *several: Any) -> Any:
+        return tf.data.Dataset.from_tensors(several).rebatch(self._batch_size)
 
     def _finish(self, images: Any, parameters: Any, targets: Any) -> tuple[Any, Any]:
         if self._augmentation is not None:

@@ -89,17 +89,20 @@ class LearningRates(keras.callbacks.Callback):
         self._steps_per_epoch = steps_per_epoch
         self._plateau = plateau
         self._first_step = 0
+        self._rate: float | None = None
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Note where the epoch starts."""
         self._first_step = epoch * self._steps_per_epoch
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Set the rate of the step."""
-        self.model.optimizer.learning_rate = learning_rate(
+        """Set the rate of the step where it differs from that of the step before."""
+        rate = learning_rate(
             self._stage,
             self._settings,
             self._first_step + batch,
             steps_per_epoch=self._steps_per_epoch,
             scale=self._plateau.scale,
         )
+        if rate != self._rate:
+            self.model.optimizer.learning_rate = self._rate = rate

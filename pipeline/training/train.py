@@ -70,6 +70,7 @@ def train(
     frozen: FrozenBackbone | None = None,
     *,
     warm_start: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> History:
     """Train a classifier in place; it ends with the weights of the epoch that `train.weights_of` names.
 
@@ -84,6 +85,7 @@ def train(
         folder: where checkpoints and curves.csv go.
         frozen: the backbone, where none of its layers trains in any stage.
         warm_start: whether the network is trained already: it is measured first, and trains for less.
+        callbacks: called after those of training, in every stage.
 
     Raises:
         TrainingError: if the loss is not finite; the best checkpoint so far stays in `folder`.
@@ -98,7 +100,8 @@ def train(
     checkpoints = Checkpoints(folder)
     state, optimizer = checkpoints.load(network) or (TrainingState(), [])
     weights = _class_weights(manifest, labels) if recipe.train.class_weight == "balanced" else None
-    trainer = _Trainer(Logbook(folder, network, state, checkpoints), recipe.train, len(labels), weights, warm_start)
+    logbook = Logbook(folder, network, state, checkpoints)
+    trainer = _Trainer(logbook, recipe.train, len(labels), weights, warm_start, tuple(callbacks))
     stages = plan_stages(classifier, recipe.train)
     stages = shorten(stages) if warm_start else stages
     check_room(folder, network, max(_trained_bytes(classifier, stage) for stage in stages))
@@ -129,6 +132,7 @@ class _Trainer:
         num_classes: how many there are.
         class_weights: by class index; None for equal ones.
         warm_start: whether the weights before the first epoch are measured.
+        further: callbacks that are called last.
     """
 
     logbook: Logbook
@@ -136,6 +140,7 @@ class _Trainer:
     num_classes: int
     class_weights: dict[int, float] | None
     warm_start: bool = False
+    further: tuple[keras.callbacks.Callback, ...] = ()
 
     def fit(self, fitting: Fitting, stage: Stage, optimizer_state: Sequence[Any]) -> None:
         """Train one stage from where the logbook's state stands.
@@ -170,7 +175,7 @@ class _Trainer:
                     initial_epoch=state.epoch,
                     epochs=stage.epochs,
                     steps_per_epoch=steps,
-                    callbacks=[*callbacks, EpochEnd(self.logbook, stage, settings)],
+                    callbacks=[*callbacks, EpochEnd(self.logbook, stage, settings), *self.further],
                     class_weight=self.class_weights if outputs == 1 else None,
                     shuffle=False,
                     verbose=0,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pipeline.errors import RecipeError
+from pipeline.networks.own.keras_message import keras_message
 from pipeline.networks.saliency import has_rule
 
 PROBABILITIES = "probabilities"
+_BOUNDED = ("sigmoid", "tanh", "relu", "relu6", "softplus", "softsign", "hard_sigmoid", "hardsigmoid", "elu", "exp")
 _SUM = 1e-3  # by which probabilities of one image may miss 1
 
 
@@ -53,9 +56,11 @@ def take_apart(network: Any, shape: tuple[int, int, int], num_classes: int, wher
             )
     logits = [_logits(network, images, output, where) for output in outputs]
     taken = {layer.name for layer in network.layers}
-    names = (f"{prefix}{PROBABILITIES}" for prefix in ("", "served_", "fovea_"))
-    name = next(name for name in names if name not in taken)
+    name = PROBABILITIES
+    while name in taken:
+        name = f"served_{name}"
     model = keras.Model(images, _softmax(logits[0], name), name="classifier")
+    _check_constant(model, where)
     auxiliary = tuple(_softmax(value, f"auxiliary_{i}_{name}") for i, value in enumerate(logits[1:], 1))
     return _divide(model, logits[0], auxiliary)
 
@@ -70,7 +75,10 @@ def _symbolic(network: Any, shape: tuple[int, int, int], where: str) -> tuple[An
         inputs = outputs = []
     if not inputs or not outputs:
         images = keras.Input(shape)
-        return images, keras.tree.flatten(network(images))
+        answer = network(images)
+        _check_order(answer, where)
+        return images, keras.tree.flatten(answer)
+    _check_order(getattr(network, "output", outputs), where)
     fits = len(inputs) == 1 and len(inputs[0].shape) == 4
     fits = fits and all(size in (None, wanted) for size, wanted in zip(inputs[0].shape[1:], shape, strict=True))
     if not fits:
@@ -82,13 +90,22 @@ def _symbolic(network: Any, shape: tuple[int, int, int], where: str) -> tuple[An
     return inputs[0], outputs
 
 
+def _check_order(outputs: Any, where: str) -> None:
+    """Refuse several outputs by name: which of them is served would depend on how Keras sorts names."""
+    if isinstance(outputs, Mapping) and len(outputs) > 1:
+        raise RecipeError(
+            f"{where}: expected one output, or a list whose first is served and whose others train it. "
+            f"Received: a dict of {', '.join(map(str, outputs))}; return keras.Model(images, [main, auxiliary])"
+        )
+
+
 def _logits(network: Any, images: Any, output: Any, where: str) -> Any:
     """Return what an output is the softmax of; of other probabilities, their logarithm."""
     import keras
     from keras import layers, ops
 
     operation = output._keras_history.operation
-    activation = getattr(getattr(operation, "activation", None), "__name__", None)
+    activation = getattr(getattr(operation, "activation", None), "__name__", type(operation).__name__.lower())
     before = [node for node in operation._inbound_nodes if any(tensor is output for tensor in node.output_tensors)]
     if isinstance(operation, layers.Softmax) or type(operation).__name__ == "Softmax":
         return before[0].input_tensors[0]
@@ -97,7 +114,7 @@ def _logits(network: Any, images: Any, output: Any, where: str) -> Any:
     if activation == "softmax" and isinstance(operation, layers.Dense | layers.Conv2D):
         operation.activation = keras.activations.linear  # the same symbolic tensor now stands for logits
         return output
-    if activation in ("sigmoid", "tanh", "relu", "softplus", "hard_sigmoid"):
+    if activation in _BOUNDED:
         raise RecipeError(
             f"{where}: layer {operation.name}: expected the activation softmax, or none, in the layer of classes. "
             f"Received: {activation}"
@@ -143,11 +160,28 @@ def _divide(model: Any, logits: Any, auxiliary: tuple[Any, ...]) -> Parts:
     return Parts(model, before, ends, auxiliary, False)
 
 
+def _check_constant(model: Any, where: str) -> None:
+    """Refuse a network whose variables change when it answers: a version has them as constants."""
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    images = tf.TensorSpec([None, *model.input.shape[1:]], model.input.dtype)
+    answer = tf.function(lambda pixels: model(pixels, training=False), input_signature=[images], autograph=False)
+    try:
+        convert_variables_to_constants_v2(answer.get_concrete_function())
+    except Exception as err:  # TensorFlow raises ValueError, TypeError, InvalidArgumentError and more
+        raise RecipeError(
+            f"{where}: expected layers whose weights stay as they are outside of training: they are exported as "
+            f"constants. Received: {keras_message(err)}"
+        ) from err
+
+
 def _convolves(layer: Any) -> bool:
     from keras import layers
 
     kinds = layers.Conv2D | layers.SeparableConv2D | layers.DepthwiseConv2D | layers.Conv2DTranspose
-    return isinstance(layer, kinds) or any(_convolves(inner) for inner in getattr(layer, "layers", []))
+    inner = [*getattr(layer, "layers", []), *filter(None, [getattr(layer, "layer", None)])]  # of models, of wrappers
+    return isinstance(layer, kinds) or any(_convolves(one) for one in inner)
 
 
 def _spell(shape: Any) -> str:

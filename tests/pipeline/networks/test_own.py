@@ -289,6 +289,29 @@ def test_subclass_and_sequential_are_taken(tmp_path: Path) -> None:
         assert (None, (None, 3)) == (classifier.saliency, tuple(classifier.logits.shape))
 
 
+COUNTS = """
+import keras
+
+class Counts(keras.layers.Layer):
+    def build(self, shape):
+        self.count = self.add_weight(shape=(), initializer="zeros", trainable=False)
+
+    def call(self, x):
+        self.count.assign_add(1.0)
+        return x
+"""
+
+
+def test_layers_may_have_any_name(tmp_path: Path) -> None:
+    """The softmax that is added takes a name that no layer has."""
+    code = PLAIN.format(
+        end="for name in ('probabilities', 'served_probabilities', 'served_served_probabilities'):\n"
+        "        x = layers.Dense(num_classes, name=name)(x)"
+    )
+
+    assert 4 == sum("probabilities" in layer.name for layer in from_file(tmp_path, code).model.layers)
+
+
 @pytest.mark.parametrize(
     ("code", "words"),
     [
@@ -308,6 +331,16 @@ def test_subclass_and_sequential_are_taken(tmp_path: Path) -> None:
         (PLAIN.format(end="x = layers.Dense(7)(x)"), r"its output: expected shape \(batch, 3\).* \(batch, 7\)"),
         (PLAIN.format(end="x = layers.Dense(1, activation='sigmoid')(x)"), r"Received: \(batch, 1\)"),
         (PLAIN.format(end="x = layers.Dense(num_classes, activation='sigmoid')(x)"), "softmax, or none.* sigmoid"),
+        (PLAIN.format(end="x = keras.ops.sigmoid(layers.Dense(num_classes)(x))"), "softmax, or none.* sigmoid"),
+        (PLAIN.format(end="x = layers.ReLU()(layers.Dense(num_classes)(x))"), "softmax, or none.* relu"),
+        (
+            PLAIN.format(end="x = {'b': layers.Dense(3)(x), 'a': layers.Dense(3)(x)}"),
+            "expected one output.* dict of b, a",
+        ),
+        (
+            COUNTS + PLAIN.format(end="x = layers.Dense(3)(Counts()(x))"),
+            "expected layers whose weights stay as they are",
+        ),
         (PLAIN.format(end="pass").replace("Flatten()", "ReLU()"), r"Received: \(batch, 14, 14, 4\)"),
         (PLAIN.format(end="x = layers.Dense(3)(x)").replace("Input(input_shape)", "Input((8, 8, 3))"), "one input of"),
     ],
