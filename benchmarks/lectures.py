@@ -3,9 +3,9 @@
 `python -m benchmarks lectures [--epochs 3] [--seeds 3] [--images 60000] [--recipes NAME ...] [--mnist FOLDER]
 [--cifar10 FOLDER]`. Fashion-MNIST is Debian's package dataset-fashion-mnist, written to the cache as PNG files. The
 two sides take turns, an epoch each. Finished trainings are kept in the cache, so that a run that was stopped goes on;
-`--again` trains anew. Plain Keras is `model.fit` on float32 arrays in memory, with Keras's defaults: the same images,
-network, optimizer and batch size. Fovea trains as `pipeline run` does: deterministic operations, a checkpoint and the
-curves after each epoch.
+`--again` trains anew. The result has everything that is finished in the cache. Plain Keras is `model.fit` on float32
+arrays in memory, with Keras's defaults: the same images, network, optimizer and batch size. Fovea trains as
+`pipeline run` does: deterministic operations, a checkpoint and the curves after each epoch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -81,11 +81,17 @@ def run(
     left = {path: job for path, job in jobs.items() if again or not path.exists()}
     for path, trained in zip(left, train_in_turns(list(left.values())), strict=True):
         _keep(path, trained)
-    sets = {}
-    for name in given:
-        found = {recipe: list(_read(_kept(cache, name, images, epochs), recipe, seeds)) for recipe in recipes}
-        sets[name] = {recipe: summarize(trained, FIGURES[recipe], name) for recipe, trained in found.items()}
-    return {"epochs": epochs, "seeds": seeds, "images": images, "wanted_ratio": RATIO, "sets": sets}
+    return {"wanted_ratio": RATIO, "runs": [_summarize_run(folder) for folder in sorted((cache / "trained").iterdir())]}
+
+
+def _summarize_run(folder: Path) -> dict[str, Any]:
+    """Return all finished trainings on a set, of so many images and epochs."""
+    name, images, epochs = folder.name.rsplit("-", 2)
+    trained: dict[str, list[dict[str, Any]]] = {recipe: [] for recipe in FIGURES}
+    for path in sorted(folder.glob("*.json")):
+        trained[path.stem.rpartition("-")[0]].append(json.loads(path.read_text(encoding="utf-8")))
+    recipes = {recipe: summarize(found, FIGURES[recipe], name) for recipe, found in trained.items() if found}
+    return {"set": name, "images": int(images), "epochs": int(epochs), "recipes": recipes}
 
 
 def _kept(cache: Path, name: str, images: int, epochs: int) -> Path:
@@ -100,11 +106,6 @@ def _keep(path: Path, trained: Mapping[str, Any]) -> None:
     unfinished.replace(path)
     accuracies = ", ".join(f"{side} {trained[side]['accuracy']:.4f}" for side in ("fovea", "keras"))
     print(f"{path.parent.name} {path.stem}: {accuracies}, ratios {_ratios(trained, 'seconds')}", flush=True)
-
-
-def _read(folder: Path, recipe: str, seeds: int) -> Iterator[dict[str, Any]]:
-    for seed in range(seeds):
-        yield json.loads((folder / f"{recipe}-{seed}.json").read_text(encoding="utf-8"))
 
 
 def summarize(trained: Sequence[Mapping[str, Any]], figure: tuple[str, float] | None, name: str) -> dict[str, Any]:
@@ -132,6 +133,8 @@ def summarize(trained: Sequence[Mapping[str, Any]], figure: tuple[str, float] | 
     return {
         **sides,
         "difference": interval(differences),
+        "seeds": len(trained),
+        "quiet": median(loads) <= (os.cpu_count() or 1) + 1,
         "ratio": round(median(turns), 3),
         "ratios": turns,
         "cpu_ratio": round(median(cpu), 3),

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report.curves_page import batch_section, curve_sections, other_section, start_section
+from benchmarks.report.lectures_page import lectures_section
 from benchmarks.report.memory_page import memory_section
 from benchmarks.report.serving_page import serving_sections
 
-_SHOWN = ("serving", "curves", "batch_scoring", "gateway_start", "make_demo", "demo", "version_memory")
+_SHOWN = ("serving", "curves", "batch_scoring", "gateway_start", "make_demo", "demo", "version_memory", "lectures")
 _HERE = Path(__file__).parent
 
 
@@ -30,5 +31,7 @@ def build_page(results: dict[str, dict[str, Any]]) -> str:
         parts.append(batch_section(results["batch_scoring"]))
     if "version_memory" in results:
         parts.append(memory_section(results["version_memory"]))
+    if "lectures" in results:
+        parts.append(lectures_section(results["lectures"]))
     parts += [start_section(results), other_section(results, _SHOWN)]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -74,6 +74,8 @@ def find_weights(backbone: Backbone, choice: str) -> Weights:
     if choice == "imagenet":
         return Weights("imagenet", imagenet_file(backbone), published=True)
     path = Path(choice)
+    with suppress(RuntimeError):  # no such user
+        path = path.expanduser()  # shells leave the ~ of `--set model.weights=~/...` as it is
     if not path.is_file():
         raise WeightsError(
             "model.weights: expected imagenet, none, NAME/VERSION of a model in the store, or a file. "

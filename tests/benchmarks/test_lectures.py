@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.lectures import FIGURES, interval, parse, run, summarize
+from benchmarks.report.lectures_page import lectures_section
 from benchmarks.training.sets import read_idx, write_fashion
 from pipeline.recipe.recipe import load_recipe
 from tests.helpers.image_sets import write_files
@@ -74,6 +75,9 @@ def test_ratio_is_of_turns_after_the_first() -> None:
         found["fovea"]["epoch_s"],
         found["lecture"],
     )
+    run = {"set": "b", "images": 60_000, "epochs": 3, "recipes": {"lenet": {**found, "quiet": True}}}
+    page = lectures_section({"measured": "2026-01-01T00:00:00+00:00", "wanted_ratio": 1.15, "runs": [run]})
+    assert "| lenet | b | 60,000 | 3 | 1 | 0.9000 | 0.9000 | 0.0000 | – | 2.0 | 2.0 | 1.00 | 1.00 |" in page
 
 
 @pytest.mark.slow
@@ -85,7 +89,9 @@ def test_both_sides_learn_in_turns(tmp_path: Path) -> None:
 
     result = run(**options)
 
-    found = result["sets"][digits.name]["lenet"]
+    (made,) = result["runs"]
+    assert (digits.name, 60_000, 6) == (made["set"], made["images"], made["epochs"])
+    found = made["recipes"]["lenet"]
     assert min(found[side]["accuracy"]["mean"] for side in ("fovea", "keras")) > 0.85
     assert found["ratio"] > 0
     assert result == run(**options)

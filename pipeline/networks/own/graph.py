@@ -79,7 +79,7 @@ def _symbolic(network: Any, shape: tuple[int, int, int], where: str) -> tuple[An
         _check_order(answer, where)
         return images, keras.tree.flatten(answer)
     _check_order(getattr(network, "output", outputs), where)
-    fits = len(inputs) == 1 and len(inputs[0].shape) == 4
+    fits = len(inputs) == 1 and len(inputs[0].shape) == 4 and inputs[0].shape[0] is None
     fits = fits and all(size in (None, wanted) for size, wanted in zip(inputs[0].shape[1:], shape, strict=True))
     if not fits:
         received = ", ".join(_spell(tensor.shape) for tensor in inputs)

@@ -225,6 +225,16 @@ def test_file_of_another_network_is_refused(tmp_path: Path) -> None:
         load_weights(network, find_weights(find_backbone("ResNet"), str(path)), find_backbone("ResNet"))
 
 
+def test_file_may_be_below_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--set model.weights=~/...` reaches the recipe with its ~."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "vgg.h5").write_bytes(b"weights")
+
+    assert tmp_path / "vgg.h5" == find_weights(find_backbone("VGG19"), "~/vgg.h5").file
+    with pytest.raises(WeightsError, match="which is no file"):
+        find_weights(find_backbone("VGG19"), "~no-such-user/vgg.h5")
+
+
 def test_missing_file_is_refused(tmp_path: Path) -> None:
     """A typo in a path is not an unknown keyword."""
     with pytest.raises(WeightsError, match="which is no file"):
