@@ -30,7 +30,7 @@ def exported_functions(classifier: Classifier, contract: ModelContract) -> dict[
         embed: uint8 images -> {"embedding"}, the pooled features of the last stage.
     """
     specs = [_images_spec(contract.input), tf.TensorSpec([None], tf.int32, name="class_index")]
-    network = _freeze(_compute(classifier, contract), specs)
+    network = freeze(_compute(classifier, contract), specs)
 
     def serving_default(images: Any) -> dict[str, Any]:
         probabilities, _, _ = network(images, tf.constant(_PREDICTED))
@@ -90,7 +90,7 @@ def _saliency(
     return _normalised(tf.nn.relu(tf.einsum("bhwk,bk->bhw", features, column)))
 
 
-def _freeze(function: Callable[..., Any], specs: Sequence[tf.TensorSpec]) -> Any:
+def freeze(function: Callable[..., Any], specs: Sequence[tf.TensorSpec]) -> Any:
     """Return a function with its variables as constants."""
     traced = tf.function(function, input_signature=specs, autograph=False)
     return convert_variables_to_constants_v2(traced.get_concrete_function())

@@ -163,12 +163,12 @@ def _divide(model: Any, logits: Any, auxiliary: tuple[Any, ...]) -> Parts:
 def _check_constant(model: Any, where: str) -> None:
     """Refuse a network whose variables change when it answers: a version has them as constants."""
     import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    from pipeline.networks.saved_model import freeze
 
     images = tf.TensorSpec([None, *model.input.shape[1:]], model.input.dtype)
-    answer = tf.function(lambda pixels: model(pixels, training=False), input_signature=[images], autograph=False)
     try:
-        convert_variables_to_constants_v2(answer.get_concrete_function())
+        freeze(lambda pixels: model(pixels, training=False), [images])
     except Exception as err:  # TensorFlow raises ValueError, TypeError, InvalidArgumentError and more
         raise RecipeError(
             f"{where}: expected layers whose weights stay as they are outside of training: they are exported as "
