@@ -20,8 +20,8 @@ AUTO = "auto"
 
 # Modules by the runtime's name, in the order in which "auto" asks them.
 RUNTIMES = {
-    "openvino": "engine.openvino",
-    "tensorflow": "engine.tensorflow",
+    "openvino": "engine.runtimes.openvino",
+    "tensorflow": "engine.runtimes.tensorflow",
 }
 
 

@@ -105,7 +105,7 @@ def train(
     Raises:
         PipelineError: if the set, the recipe or the training is refused; nothing is published.
     """
-    from engine.tensorflow_start import quiet_tensorflow
+    from engine.runtimes.tensorflow_start import quiet_tensorflow
 
     quiet_tensorflow()
     from pipeline.commands.options.paths import check_dataset

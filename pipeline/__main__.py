@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from contract.errors import ContractError
 from engine.errors import EngineError
-from engine.tensorflow_start import quiet_tensorflow
+from engine.runtimes.tensorflow_start import quiet_tensorflow
 from pipeline.commands import MODULES
 from pipeline.errors import PipelineError, describe_os_error
 from pipeline.interrupt import remembering_interrupts

@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 
-from pipeline.audit.fact_store import FactStore
 from pipeline.audit.findings import Finding, Level, counted, each
-from pipeline.audit.kept_copies import KeptCopies
+from pipeline.audit.kept.copies import KeptCopies
+from pipeline.audit.kept.fact_store import FactStore
 from pipeline.audit.leakage import find_copies, find_near_copies, find_split_groups
 from pipeline.audit.measuring import FileMeasure, Measured, Measurer, Refused, num_processes
 from pipeline.audit.name_groups import NameRule, suggest_rule

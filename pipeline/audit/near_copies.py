@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.audit.changed_copies import describe_brightness, find_changed_copies
-from pipeline.audit.kept_copies import KeptCopies, Search
+from pipeline.audit.kept.copies import KeptCopies, Search
 from pipeline.audit.quality import FLAT
 from pipeline.audit.registration import shrink
 from pipeline.audit.thumbnail_spectra import HASH_BYTES, Descriptors, hash_pictures, stack_thumbnails

@@ -92,7 +92,7 @@ def read_shard(text: str | None) -> Shard | None:
 
 
 def _score_to_file(arguments: argparse.Namespace, store: ModelStore, name: str, version: int) -> None:
-    from pipeline.evaluation.score_folder import score_folder
+    from pipeline.scoring.score_folder import score_folder
 
     scored = score_folder(
         store, name, version, folder=arguments.folder, out=arguments.out, precision=arguments.precision

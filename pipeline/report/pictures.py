@@ -16,7 +16,7 @@ from pipeline.data.pixels import Pixels
 from pipeline.data.split import ManifestRow
 from pipeline.errors import LostImageError
 from pipeline.evaluation.evaluate import Evaluation
-from pipeline.evaluation.label_errors import Found, LikelyError
+from pipeline.evaluation.wrong_labels.label_errors import Found, LikelyError
 from pipeline.networks.network import Classifier
 from pipeline.report.thumbnails import filter_pictures, jpeg_uri, png_uri, stretch, varied_channels
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.data.split import ManifestRow
-from pipeline.evaluation.embedding import embed_images
-from pipeline.evaluation.label_errors import FOLDS, Found, find_label_errors, write_label_errors
+from pipeline.evaluation.wrong_labels.embedding import embed_images
+from pipeline.evaluation.wrong_labels.label_errors import FOLDS, Found, find_label_errors, write_label_errors
 from pipeline.features.frozen_backbone import FrozenBackbone
 from pipeline.metrics.label_search import describe_search
 from pipeline.networks.network import Classifier

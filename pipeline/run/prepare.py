@@ -10,11 +10,11 @@ from typing import Any
 import yaml
 
 from contract.model import InputSpec
-from pipeline.audit import kept_copies
 from pipeline.audit.audit import Audit, audit, check_audit
 from pipeline.audit.audit_record import write_audit
-from pipeline.audit.fact_store import FOLDER, FactStore, define_facts
-from pipeline.audit.kept_copies import KeptCopies
+from pipeline.audit.kept import copies as kept_copies
+from pipeline.audit.kept.copies import KeptCopies
+from pipeline.audit.kept.fact_store import FOLDER, FactStore, define_facts
 from pipeline.data.ingest import Dataset
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest, earlier_sides, split_images, split_table, taken_from_test

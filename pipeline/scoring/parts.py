@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from contract.durable import sync_directory
 from contract.model import Label
 from contract.regular import read_regular
-from pipeline.evaluation.score_folder import Row, csv_header, csv_row
 from pipeline.scoring.plan import Plan
+from pipeline.scoring.score_folder import Row, csv_header, csv_row
 
 MERGED_FILE = "_scores.csv"  # readers of Parquet folders pass over names with an underscore
 _PLAN_KEY, _UNIT_KEY = b"fovea.plan", b"fovea.unit"

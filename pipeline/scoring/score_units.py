@@ -11,11 +11,11 @@ from contract.store import ModelStore
 from engine.precision import AUTO
 from pipeline.data.names import escape_name, unescape_name
 from pipeline.errors import DatasetError, PipelineError
-from pipeline.evaluation.score_folder import LeftOut, refuse_empty, walk_images
 from pipeline.evaluation.scorer import Scorer, scorer_of
 from pipeline.progress import progress_bar
 from pipeline.scoring.parts import count_rows, is_done, merge_parts
 from pipeline.scoring.plan import Listed, Plan, hash_listing, keep_plan, read_plan
+from pipeline.scoring.score_folder import LeftOut, refuse_empty, walk_images
 from pipeline.scoring.units import Executor, Outcome, Shard, UnitScorer, run_here
 
 _SHOWN = 20  # failed units named in an error

@@ -10,10 +10,10 @@ from pathlib import Path
 from pipeline.data.map_batches import map_batches
 from pipeline.data.names import unescape_name
 from pipeline.errors import LostImageError
-from pipeline.evaluation.score_folder import Row, score_batch
 from pipeline.evaluation.scorer import Scorer, decode_files
 from pipeline.scoring.parts import write_part
 from pipeline.scoring.plan import Plan
+from pipeline.scoring.score_folder import Row, score_batch
 
 TRIES = 3
 

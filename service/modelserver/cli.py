@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from engine.tensorflow_start import quiet_tensorflow
+from engine.runtimes.tensorflow_start import quiet_tensorflow
 from service.logs import asks_for_information, fail, set_up_logging, wanted_format
 from service.modelserver.config import check_first_config
 from service.modelserver.errors import BindError, ConfigSyntaxError, RequestError

@@ -16,8 +16,8 @@ import pytest
 
 from engine.loading import load_engine
 from engine.memory import drop_mapped_pages
-from engine.openvino import OpenVINOEngine
-from engine.openvino_graph import Graph
+from engine.runtimes.openvino import OpenVINOEngine
+from engine.runtimes.openvino_graph import Graph
 from tests.helpers.tiny_model import VARIANTS, build_image, expected_probabilities
 
 LABELS = VARIANTS["plain"].labels

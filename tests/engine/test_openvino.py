@@ -1,4 +1,4 @@
-"""engine/openvino.py: what it needs, what it reads, and what it leaves to TensorFlow."""
+"""engine/runtimes/openvino.py: what it needs, what it reads, and what it leaves to TensorFlow."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from contract.store import CONTRACT_FILE
 from engine.engine import Engine
 from engine.errors import ModelLoadError, RunError, UnreadableError
 from engine.loading import list_precisions, load_engine
-from engine.openvino import select_faster
+from engine.runtimes.openvino import select_faster
 from tests.helpers.server_process import ROOT
 
 RUN = """

@@ -88,7 +88,7 @@ def test_what_no_runtime_reads_names_every_reason(
 ) -> None:
     """Two runtimes that cannot read a graph each say why."""
     monkeypatch.delitem(RUNTIMES, "tensorflow")
-    monkeypatch.setitem(RUNTIMES, "again", "engine.openvino")
+    monkeypatch.setitem(RUNTIMES, "again", "engine.runtimes.openvino")
     with pytest.raises(UnreadableError) as caught:
         load_engine(tiny_models["slow"])
     assert 2 == str(caught.value).count("operations: Timestamp")

@@ -16,7 +16,7 @@ from contract.model import ModelContract
 from contract.store import CONTRACT_FILE, INT8_FILE, VERIFICATION_FILE
 from engine.kept import KeptOutputs, build_synthetic_images, hash_int8_files
 from engine.loading import load_engine
-from engine.openvino import import_openvino
+from engine.runtimes.openvino import import_openvino
 
 BOUND = 0.02
 

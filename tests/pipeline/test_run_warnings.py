@@ -30,7 +30,7 @@ def test_every_warning_is_kept() -> None:
         thread = threading.Thread(target=warn, args=(log, Weight.SPEED, "from a thread"))
         thread.start()
         thread.join()
-        logging.getLogger("engine.openvino").warning("%s runs at float32", "models/a/1")
+        logging.getLogger("engine.runtimes.openvino").warning("%s runs at float32", "models/a/1")
         log.info("a note")
         logging.getLogger("elsewhere").warning("another's")
     log.warning("after the run")

@@ -137,7 +137,7 @@ PRIVATE_APIS = (
         "openvino._offline_transformations",
         "",
         ("apply_moc_transformations",),  # compiled: Python sees no parameters; tests/engine/test_memory.py calls it
-        ("engine/openvino_graph.py",),
+        ("engine/runtimes/openvino_graph.py",),
     ),
     PrivateApi(
         "playwright", "1.65", "playwright._impl._driver", "compute_driver_executable", (), ("tests/docs/reader.py",)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from contract.commands import DISTRIBUTION
 from contract.store import INT8_FILE
 from engine.kept import hash_int8_files
-from engine.openvino import import_openvino
+from engine.runtimes.openvino import import_openvino
 from pipeline.data.pixels import Pixels
 from pipeline.errors import LostImageError, QuantizationError
 from pipeline.progress import progress_bar

@@ -24,12 +24,12 @@ from pipeline.data.names import escape_name
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import ManifestRow, read_manifest
 from pipeline.errors import DatasetError
-from pipeline.evaluation.score_folder import walk_images
 from pipeline.progress import progress_bar
 from pipeline.publishing.precisions.equivalence import MAX_IMAGES, MIN_IMAGES, Evidence, choose_evidence
 from pipeline.publishing.precisions.int8 import NUM_CALIBRATION, NUM_TUNING
 from pipeline.run_folder import RUN_FILE
 from pipeline.run_warnings import Weight, warn
+from pipeline.scoring.score_folder import walk_images
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""pipeline/audit/fact_store.py: what was measured once is not decoded again; damage, kills and full disks cost time."""
+"""audit/kept/fact_store.py: what was measured once is not decoded again; damage, kills and full disks cost time."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from contract.model import InputSpec
 from pipeline.__main__ import main
 from pipeline.audit import measuring
 from pipeline.audit.audit import Audit, audit
-from pipeline.audit.fact_store import FactStore, define_facts
+from pipeline.audit.kept.fact_store import FactStore, define_facts
 from pipeline.data.ingest import ingest
 from pipeline.data.pixels import Pixels, without_enlarging
 from pipeline.recipe.data_settings import Data

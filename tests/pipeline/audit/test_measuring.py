@@ -12,7 +12,7 @@ import pytest
 from contract.model import InputSpec
 from pipeline.audit import audit as audit_module
 from pipeline.audit.audit import Audit, audit
-from pipeline.audit.fact_store import FactStore, define_facts
+from pipeline.audit.kept.fact_store import FactStore, define_facts
 from pipeline.audit.measuring import FileMeasure, Measured, Measurer, Refused
 from pipeline.data.ingest import ingest
 from pipeline.data.pixels import Pixels

@@ -15,7 +15,7 @@ from contract.image import ImageHeader
 from contract.model import InputSpec
 from pipeline.audit.audit import audit
 from pipeline.audit.audit_record import audit_document
-from pipeline.audit.kept_copies import KeptCopies
+from pipeline.audit.kept.copies import KeptCopies
 from pipeline.audit.near_copies import find_near_pairs
 from pipeline.audit.thumbnail_spectra import hash_pictures, stack_thumbnails
 from pipeline.data.image_quality import ImageQuality, measure_quality

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from contract.store import ModelStore
-from engine.tensorflow_start import filtered_stderr
+from engine.runtimes.tensorflow_start import filtered_stderr
 from tests.helpers.image_sets import color_files, write_files
 from tests.helpers.server_process import ROOT, start_server
 
@@ -91,7 +91,7 @@ def test_errors_of_an_import_come_through(capfd: pytest.CaptureFixture[str]) -> 
 def test_the_last_words_of_a_crash_come_out(tmp_path: Path) -> None:
     """A process that aborts while it imports TensorFlow leaves its reason on stderr."""
     code = (
-        "import os\nfrom engine.tensorflow_start import filtered_stderr\n"
+        "import os\nfrom engine.runtimes.tensorflow_start import filtered_stderr\n"
         "with filtered_stderr():\n    os.write(2, b'I0000 00:00:1 a note\\nF0000 00:00:1 no AVX')\n    os.abort()"
     )
     reader, writer = os.pipe()

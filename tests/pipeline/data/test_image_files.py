@@ -9,7 +9,7 @@ from PIL import Image
 
 from pipeline.data.ingest import Dataset, describe_reading, ingest
 from pipeline.errors import DatasetError
-from pipeline.evaluation.score_folder import walk_images
+from pipeline.scoring.score_folder import walk_images
 from tests.contract.images import test_dicom
 from tests.helpers.extras import hide_package
 from tests.helpers.fixtures import FIXTURES

@@ -8,7 +8,7 @@ import pytest
 from pipeline.data.folder_source import find_folders
 from pipeline.data.ingest import ingest
 from pipeline.errors import DatasetError
-from pipeline.evaluation.score_folder import walk_images
+from pipeline.scoring.score_folder import walk_images
 from tests.helpers.image_sets import png, write_files
 
 IMAGE = png()

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.data.split import ManifestRow, Split
-from pipeline.evaluation.label_errors import (
+from pipeline.evaluation.wrong_labels.label_errors import (
     FOLDS,
     Found,
     LikelyError,

@@ -1,4 +1,4 @@
-"""pipeline/evaluation/score_folder.py: a folder of images to a CSV, whatever is in the folder."""
+"""pipeline/scoring/score_folder.py: a folder of images to a CSV, whatever is in the folder."""
 
 import csv
 import os
@@ -12,7 +12,7 @@ import pytest
 from contract.image import decode_image
 from contract.store import ModelStore
 from pipeline.__main__ import main
-from pipeline.evaluation.score_folder import walk_images
+from pipeline.scoring.score_folder import walk_images
 from tests.helpers.image_sets import COLORS, png, write_files
 from tests.helpers.server_process import ROOT
 from tests.helpers.tiny_model import VARIANTS, build_contract, expected_probabilities

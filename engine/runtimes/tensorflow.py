@@ -21,8 +21,8 @@ from engine.engine import Arrays, Engine, LoadSettings, Runtime
 from engine.errors import EngineError, ModelLoadError, RunError, UnreadableError
 from engine.memory import return_freed_memory
 from engine.precision import choose_precision
+from engine.runtimes.tensorflow_start import quiet_tensorflow
 from engine.saved_model import SERVE_TAG, SignatureDef, Signatures, read_signatures
-from engine.tensorflow_start import quiet_tensorflow
 
 _STATUS_NAMES = {3: "INVALID_ARGUMENT", 4: "DEADLINE_EXCEEDED", 8: "RESOURCE_EXHAUSTED", 9: "FAILED_PRECONDITION"}
 

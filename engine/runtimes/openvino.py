@@ -1,6 +1,6 @@
 """OpenVINO's CPU runtime: reads a SavedModel as it is, without TensorFlow.
 
-`describe` needs no runtime: it is the contract, which lies beside the graph. engine/openvino_graph.py reads the others.
+`describe` needs no runtime: it is the contract, which lies beside the graph. `openvino_graph.py` reads the others.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from engine.engine import Arrays, Engine, LoadSettings, Runtime
 from engine.errors import ModelLoadError, RunError, UnreadableError
 from engine.kept import check_int8_files
 from engine.memory import return_freed_memory
-from engine.openvino_graph import Graph, identify_file, read_graph
 from engine.precision import AUTO, FLOAT32, INT8, choose_precision
 from engine.processor import processor_flags
+from engine.runtimes.openvino_graph import Graph, identify_file, read_graph
 from engine.saved_model import DEFAULT_SIGNATURE, GRAPH_FILE, ON_DEMAND, SignatureDef, Signatures, read_signatures
 from engine.signatures import data_type_of, is_batched
 

@@ -1,0 +1,1 @@
+"""Runtimes of networks: OpenVINO and TensorFlow."""

@@ -1,0 +1,1 @@
+"""Results of earlier audits, kept by the content of files."""
