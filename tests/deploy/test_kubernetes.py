@@ -19,6 +19,8 @@ import pytest
 import yaml
 
 from pipeline.__main__ import _parser
+from pipeline.commands.score import is_file, read_shard
+from pipeline.scoring.units import Shard
 from service.gateway.context.backend_targets import endpoints_of
 from service.gateway.context.settings import load_settings
 from service.modelserver.foreign_flags import IGNORED, REFUSED
@@ -29,7 +31,7 @@ from tests.repository.project import ROOT
 
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 OVERLAYS = ["base", *sorted(f"overlays/{path.name}" for path in (KUBERNETES / "overlays").iterdir())]
-SERVING = [overlay for overlay in OVERLAYS if overlay not in ("overlays/train", "overlays/upload")]
+SERVING = [overlay for overlay in OVERLAYS if overlay not in ("overlays/batch", "overlays/train", "overlays/upload")]
 VERSIONS = ("1.31", "1.37")
 # Kinds that the API server itself does not know; everything else without a schema is a mistake.
 CUSTOM = {("monitoring.coreos.com/v1", "ServiceMonitor"), ("monitoring.coreos.com/v1", "PrometheusRule")}
@@ -37,6 +39,12 @@ KUBECTL = shutil.which("kubectl", path=str(Path(sys.executable).parent)) or "kub
 # Volumes that the profile `restricted` of the pod security standards allows.
 ALLOWED_VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected",
                    "secret"}  # fmt: skip
+
+# The fields that variables take their values from, and a value of each.
+_FIELDS = {
+    '{"resourceFieldRef": {"resource": "limits.cpu"}}': "CORES",
+    '{"fieldRef": {"fieldPath": "metadata.annotations[\'batch.kubernetes.io/job-completion-index\']"}}': "3",
+}
 
 Object = dict[str, Any]
 
@@ -83,8 +91,9 @@ def environment_of(container: Object, *, cores: str = "4") -> dict[str, str]:
     values = {}
     for item in container.get("env", ()):
         if "valueFrom" in item:
-            assert {"resource": "limits.cpu"} == item["valueFrom"]["resourceFieldRef"]
-        values[item["name"]] = item.get("value", cores)
+            values[item["name"]] = _FIELDS[json.dumps(item["valueFrom"])].replace("CORES", cores)
+        else:
+            values[item["name"]] = item["value"]
     return values
 
 
@@ -254,6 +263,21 @@ def test_training_job_takes_its_arguments() -> None:
     claims = {v.get("persistentVolumeClaim", {}).get("claimName") for v in
               dict(pods("overlays/train"))["train"]["spec"]["volumes"]}  # fmt: skip
     assert find("base", "PersistentVolumeClaim", "models")["metadata"]["name"] in claims
+
+
+def test_batch_job_gives_each_pod_its_shard() -> None:
+    """The pipeline's own parser reads the arguments; the last index is a shard, and there are as many as it says."""
+    job, container = find("overlays/batch", "Job", "batch")["spec"], container_of("overlays/batch", "batch")
+    arguments = _parser("score").parse_args(arguments_of(container))
+    shard = read_shard(arguments.shard)
+    mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+
+    assert shard == Shard(3, job["completions"])
+    assert ("Indexed", job["completions"]) == (job["completionMode"], job["parallelism"])
+    assert "float32" == arguments.precision
+    assert str(arguments.out).startswith("/scores/")
+    assert not is_file(arguments.out)
+    assert ["/models", "/data"] == [path for path, mount in mounts.items() if mount.get("readOnly")]
 
 
 @pytest.mark.parametrize("overlay", SERVING)
