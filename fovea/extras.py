@@ -16,6 +16,7 @@ MODULES: dict[str, tuple[str, ...]] = {
         "fastapi",
         "fastapi_swagger",
         "grpc",
+        "grpc_health",
         "httptools",
         "limits",
         "opentelemetry",

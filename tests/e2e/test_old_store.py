@@ -68,7 +68,12 @@ def test_answers_are_those_of_the_release_that_wrote_it(old: OldStore, url: str)
         assert reply.status_code == 200, reply.text
         document: dict[str, Any] = reply.json()
         entry = document["predictions"][0]
-        assert document["model"] == {"name": NAME, "version": int(version), "contract": contract}
+        assert document["model"] == {
+            "name": NAME,
+            "version": int(version),
+            "contract": contract,
+            "precision": "float32",
+        }
         assert {top["id"]: top["probability"] for top in entry["top"]} == pytest.approx(probabilities, abs=TOLERANCE)
         assert entry["warnings"] == warnings
 

@@ -142,7 +142,8 @@ def test_every_reader_shows_its_metrics(result: RunResult, capsys: pytest.Captur
     assert {metric.name for metric in METRICS} <= set(test)
     assert ("passed", last) == (result.gate.verdict, result.gate.metric)
     assert test[last] == pytest.approx(result.gate.value, abs=1e-5)
-    assert {name: test[name] for name in ("images", *metric_names("contract"))} == provenance["metrics"]
+    in_contract = ("images", "accuracy_interval", *metric_names("contract"))
+    assert {name: test[name] for name in in_contract} == provenance["metrics"]
     headline = html.split('class="headline"')[1].split("</ul>")[0]
     for metric in metrics_in("report"):
         assert f"</b>{metric.title} <small>" in headline
