@@ -38,6 +38,7 @@ MODULES: dict[str, tuple[str, ...]] = {
         "yaml",
         "sklearn",
         "scipy",
+        "threadpoolctl",
         "tqdm",
     ),
     "tensorflow": ("tensorflow", "tensorflow_serving"),
