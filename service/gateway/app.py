@@ -72,7 +72,6 @@ def create_app(settings: Settings, components: Components | None = None) -> Fast
         telemetry=_NO_TELEMETRY,
     )
     app.state.components = components or build_components(settings)
-    install_error_handlers(app)
     hot = plain_route("/v1/predict", predict.predict, query=PredictQuery, components=app.state.components)
     app.router.routes.insert(0, hot)  # FastAPI's own route of this path documents it
     for routes in _ROUTES:
@@ -80,6 +79,7 @@ def create_app(settings: Settings, components: Components | None = None) -> Fast
     install_openapi(app)
     app.add_middleware(AnswerHead)
     every_route = [route for routes in _ROUTES for route in routes.router.routes]
+    install_error_handlers(app, routes=every_route)
     app.add_middleware(RequestCancellation, admission=app.state.components.admission, routes=every_route)
     install_access(app, settings, routes=every_route)
     if app.state.components.tracing is not None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
 
 from service.gateway.context.errors import GatewayError, InvalidValueError
@@ -29,7 +31,7 @@ def retry_headers(err: GatewayError) -> dict[str, str]:
     return {} if err.retry_after_s is None else {"retry-after": str(err.retry_after_s)}
 
 
-def install_error_handlers(app: FastAPI) -> None:
+def install_error_handlers(app: FastAPI, *, routes: Sequence[BaseRoute]) -> None:
     """Answer our errors, and the framework's own, in the form that the request's path has for errors."""
 
     async def answer_ours(request: Request, err: Exception) -> Response:
@@ -40,8 +42,8 @@ def install_error_handlers(app: FastAPI) -> None:
 
     async def answer_framework(request: Request, err: Exception) -> Response:
         error = cast(HTTPException, err)
-        if error.headers and error.headers.get("Allow") == "GET":
-            error.headers = {**error.headers, "Allow": "GET, HEAD"}
+        if error.status_code == 405:
+            error.headers = {**(error.headers or {}), "Allow": _allowed(routes, request.scope)}
         code = _CODES.get(error.status_code, "http_error")
         request_id = context_of(request.scope).id
         body = format_message(request.scope["path"], code, _explain(request, error), request_id=request_id)
@@ -50,6 +52,13 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(GatewayError, answer_ours)
     app.add_exception_handler(RequestValidationError, answer_validation)
     app.add_exception_handler(HTTPException, answer_framework)
+
+
+def _allowed(routes: Sequence[BaseRoute], scope: Scope) -> str:
+    """Return the methods of a path, which several routes may share."""
+    meant = (route for route in routes if route.matches(scope)[0] is not Match.NONE)
+    methods = {method for route in meant for method in getattr(route, "methods", None) or ()}
+    return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
 
 
 def _explain(request: Request, err: HTTPException) -> str:

@@ -201,9 +201,17 @@ class _Parts:
             "on_end": self._end,
         }
 
+    def _refuse_more(self) -> TooManyImagesError:
+        if self._fields:  # a form with texts is about its images, however many the service takes elsewhere
+            return TooManyImagesError(
+                f"multipart/form-data: expected at most {self._max_images} part(s) named {FIELD!r}. Received: more; "
+                "send a request for each image"
+            )
+        return _too_many(self._max_images)
+
     def _begin_part(self) -> None:
         if len(self.uploads) + len(self.texts) >= self._max_images + len(self._fields):
-            raise _too_many(self._max_images)
+            raise self._refuse_more()
         self._disposition = b""
         self._data = bytearray()
 
@@ -229,7 +237,7 @@ class _Parts:
         if field in self.texts:
             raise MalformedRequestError(f"multipart/form-data: the part {field!r} may be sent once")
         if field == FIELD and len(self.uploads) >= self._max_images:
-            raise _too_many(self._max_images)
+            raise self._refuse_more()
         self._field = field
         name = options.get(b"filename", b"").decode("utf-8", "replace")
         self._name = name[:_MAX_NAME] or f"file[{len(self.uploads)}]"

@@ -100,7 +100,7 @@ class Page:
     Attributes:
         entries: in the asked order.
         total: entries of the asked state and model.
-        counts: entries of every model by state.
+        counts: entries by state, of the asked model or of all.
     """
 
     entries: list[Entry]
@@ -140,7 +140,8 @@ def list_entries(
     Raises:
         StorageError: if the index cannot be read.
     """
-    where = f"{_STATES[state]} AND (:model IS NULL OR f.model = :model)"
+    of_model = "(:model IS NULL OR f.model = :model)"
+    where = f"{_STATES[state]} AND {of_model}"
     values = {"model": model, "limit": limit, "offset": offset}
     with store.reading() as index:
         rows = index.execute(
@@ -149,7 +150,9 @@ def list_entries(
             values,
         ).fetchall()
         total = _count(index, where, values)
-        counts = {str(name): _count(index, condition, values) for name, condition in _STATES.items()}
+        counts = {
+            str(name): _count(index, f"{condition} AND {of_model}", values) for name, condition in _STATES.items()
+        }
     return Page([_entry(row) for row in rows], total, counts)
 
 

@@ -12,7 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from service.gateway.access.same_site import check_site
 from service.gateway.bodies.body_stream import join_chunks
 from service.gateway.components import Components, Wired
-from service.gateway.context.errors import FeedbackNotFoundError, GatewayError, InvalidValueError, MalformedRequestError
+from service.gateway.context.errors import (
+    BodyTooLargeError,
+    FeedbackNotFoundError,
+    GatewayError,
+    InvalidValueError,
+    MalformedRequestError,
+)
 from service.gateway.context.request_context import RequestContext, context_of
 from service.gateway.documentation.error_responses import error_replies
 from service.gateway.documentation.groups import ADMINISTRATION
@@ -217,7 +223,7 @@ async def decide(request: Request, feedback_id: Id, wired: Wired) -> None:
     store = wired.feedback.check_open()
     check_site(request)
     context = context_of(request.scope)
-    decision = _read_decision(await join_chunks(request, context, _MAX_DECISION_BYTES))
+    decision = await _read_decision(request, context)
     model = await wired.feedback.run(lambda: find_model(store, feedback_id), caller=context.caller)
     if model is None:
         raise FeedbackNotFoundError("no feedback is kept under this id")
@@ -269,9 +275,13 @@ async def _list_classes(wired: Components, model: str) -> list[ClassName]:
     return [ClassName(id=label.id, name=label.name) for label in contract.labels]
 
 
-def _read_decision(body: bytes) -> Decision:
+async def _read_decision(request: Request, context: RequestContext) -> Decision:
     try:
-        return Decision.model_validate_json(body)
+        return Decision.model_validate_json(await join_chunks(request, context, _MAX_DECISION_BYTES))
+    except BodyTooLargeError as err:
+        raise BodyTooLargeError(
+            f"request body is larger than a decision's limit of {_MAX_DECISION_BYTES:,} bytes"
+        ) from err
     except ValidationError as err:
         error = err.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, error["loc"]))

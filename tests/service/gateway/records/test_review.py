@@ -82,6 +82,27 @@ def test_most_doubtful_come_first_with_what_the_model_says(desk: TestClient, fol
     assert [".unlabelled/colours/*.png", "colours/blue/*.png", "colours/red/*.png"] == files(folder)
 
 
+def test_counts_are_of_the_model_that_is_asked_for(desk: TestClient) -> None:
+    """Without a model they are of all."""
+    queue(desk, encode("red"))
+
+    counts = [desk.get("/v1/review", params=params).json()["counts"]["all"] for params in ({"model": "other"}, {})]
+    assert [0, 1] == counts
+
+
+def test_refusals_name_the_limit_that_counts(desk: TestClient) -> None:
+    """Limits of the review are no settings; a path names the methods of all its routes."""
+    two = desk.post("/v1/review", files=[("file", encode("red"))] * 2, data={"consent": "true"})
+    long = desk.put(f"/v1/review/{NO_ID}", content=b" " * 5000)
+    patched = [desk.patch(path) for path in ("/v1/review", f"/v1/review/{NO_ID}", f"/v1/review/{NO_ID}/image")]
+
+    assert (413, 413) == (two.status_code, long.status_code)
+    assert "at most 1 part(s) named 'file'" in two.json()["error"]["message"]
+    assert "limit of 4,096 bytes" in long.json()["error"]["message"]
+    assert "FOVEA_" not in two.text + long.text
+    assert ["GET, HEAD, POST", "DELETE, PUT", "GET, HEAD"] == [reply.headers["allow"] for reply in patched]
+
+
 def test_accepted_and_corrected_images_are_where_training_looks(desk: TestClient, folder: Path) -> None:
     """A queued image is not in the set before it has a label; a corrected one leaves its old class."""
     wrong, new = give(desk, "blue", encode("green")), queue(desk, encode("red")).json()["id"]
