@@ -36,17 +36,29 @@ _LEVEL = 0.95
 
 def parse(arguments: Sequence[str]) -> dict[str, Any]:
     """Return the options of `run`."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks lectures")
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each recipe")
-    parser.add_argument("--images", type=int, default=60_000, help="of each set, for training and validation")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks lectures", allow_abbrev=False)
+    parser.add_argument("--epochs", type=_count, default=3)
+    parser.add_argument("--seeds", type=_count, default=3, help="trainings of each recipe")
+    parser.add_argument("--images", type=_count, default=60_000, help="of each set, for training and validation")
     parser.add_argument("--recipes", nargs="+", choices=list(FIGURES), default=list(FIGURES), metavar="NAME")
-    parser.add_argument("--mnist", type=Path, metavar="FOLDER", help="with train/<class>/ and test/<class>/")
-    parser.add_argument("--cifar10", type=Path, metavar="FOLDER", help="likewise, in colour")
+    parser.add_argument("--mnist", type=_set_folder, metavar="FOLDER", help="with train/<class>/ and test/<class>/")
+    parser.add_argument("--cifar10", type=_set_folder, metavar="FOLDER", help="likewise, in colour")
     parser.add_argument("--cache", type=Path, metavar="FOLDER", help="of sets and finished trainings")
     parser.add_argument("--again", action="store_true", help="train also what is finished")
     parser.add_argument("--print-only", action="store_true", help="write no result and no page")
     return vars(parser.parse_args(arguments))
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1. Received: {text!r}")
+    return int(text)
+
+
+def _set_folder(text: str) -> Path:
+    if not all((Path(text) / part).is_dir() for part in ("train", "test")):
+        raise argparse.ArgumentTypeError(f"expected a folder with train/ and test/. Received: {text!r}")
+    return Path(text)
 
 
 def run(

@@ -17,7 +17,13 @@ PRECISIONS = ("float32", "bfloat16")
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table of each precision that was measured."""
     arguments = _parse(argv)
-    serving = json.loads((arguments.results / "serving.json").read_text(encoding="utf-8"))
+    try:
+        serving = json.loads((arguments.results / "serving.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as err:
+        raise SystemExit(
+            f"--results: {arguments.results / 'serving.json'} cannot be read: {err}. "
+            "It is measured by `python -m benchmarks serving`"
+        ) from err
     costs = [read_costs(serving, name) for name in PRECISIONS if f"fovea-{name}" in serving["systems"]]
     sys.stdout.write(describe([(cost, _size(cost, arguments)) for cost in costs], arguments))
     return 0

@@ -101,6 +101,15 @@ def test_wrong_flags_are_refused(flags: list[str], capsys: pytest.CaptureFixture
     assert "expected" in capsys.readouterr().err or not flags
 
 
+@pytest.mark.parametrize("text", [None, "{"])
+def test_results_that_cannot_be_read_are_named(text: str | None, tmp_path: Path) -> None:
+    """The message says which command measures them."""
+    if text is not None:
+        (tmp_path / "serving.json").write_text(text)
+    with pytest.raises(SystemExit, match=r"--results: .*serving\.json cannot be read.*benchmarks serving"):
+        main(["--rate=1", f"--results={tmp_path}"])
+
+
 def test_page_has_what_the_command_prints() -> None:
     """docs/scale.md: the command of its first block, and its output."""
     command = [sys.executable, "-m", "benchmarks", "capacity", "--rate", "10000"]

@@ -80,6 +80,19 @@ def test_ratio_is_of_turns_after_the_first() -> None:
     assert "| lenet | b | 60,000 | 3 | 1 | 0.9000 | 0.9000 | 0.0000 | – | 2.0 | 2.0 | 1.00 | 1.00 |" in page
 
 
+@pytest.mark.parametrize(
+    "option", ["--epochs=0", "--seeds=-1", "--images=x", "--mnist=absent", "--cifar10=", "--epoch=3"]
+)
+def test_wrong_option_is_refused_before_anything_is_trained(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder that is missing would be found after hours."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        parse([option])
+    assert option.partition("=")[0] in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_both_sides_learn_in_turns(tmp_path: Path) -> None:
     """Plain Keras and Fovea learn digits alike; what is finished is not trained again."""
