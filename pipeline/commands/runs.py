@@ -10,6 +10,7 @@ from typing import Any
 from contract.errors import StoreError
 from contract.store import ModelStore
 from pipeline.commands.options.folders import add_folders
+from pipeline.errors import PipelineError
 
 
 def add(commands: Any) -> None:
@@ -25,6 +26,11 @@ def _runs(arguments: argparse.Namespace) -> None:
     from pipeline.report.runs.gather import gather_runs
     from pipeline.report.runs.page import write_runs_page
 
+    if not (arguments.models_dir.is_dir() or arguments.runs_dir.is_dir()):
+        raise PipelineError(
+            f"expected a folder of runs or a model store. Received: --runs-dir {arguments.runs_dir} and --models-dir "
+            f"{arguments.models_dir}, neither of which exists"
+        )
     page = (arguments.out or arguments.runs_dir / "runs.html").resolve()
     entries = gather_runs(ModelStore(arguments.models_dir), arguments.runs_dir.resolve(), page)
     try:

@@ -46,6 +46,8 @@ def add(commands: Any) -> None:
 def _score(arguments: argparse.Namespace) -> None:
     check_folder(arguments.folder, "a folder of images")
     if is_file(arguments.out):
+        if arguments.out.suffix.lower() == ".parquet":
+            raise PipelineError(f"--out: expected FILE.csv, or a folder for Parquet parts. Received: {arguments.out}")
         _refuse_options_of_units(arguments)
         check_output(arguments.out)
     else:

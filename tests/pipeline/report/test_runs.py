@@ -76,6 +76,13 @@ def test_empty_folders_give_a_page(tmp_path: Path) -> None:
     assert "No runs and no versions." in (tmp_path / "runs.html").read_text()
 
 
+def test_misspelt_folders_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No folder and no empty page is made for them."""
+    assert 1 == main(["runs", f"--models-dir={tmp_path / 'model'}", f"--runs-dir={tmp_path / 'run'}"])
+    assert "neither of which exists" in capsys.readouterr().err
+    assert [] == list(tmp_path.iterdir())
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 def test_runs_are_sorted_and_compared(folders: tuple[Path, Path]) -> None:
     """Metrics with intervals, recipe differences, curves, images that changed class; no name becomes markup."""

@@ -151,6 +151,7 @@ def test_changed_plan_is_refused(
         pytest.param(["--shard=a/2"], "Received: a/2", id="words"),
         pytest.param(["--shard=-1/2"], "Received: -1/2", id="negative"),
         pytest.param(["--unit-rows=0"], "--unit-rows: expected 1 to 1000000. Received: 0", id="no-rows"),
+        pytest.param(["--out={}/x.parquet"], "--out: expected FILE.csv, or a folder", id="parquet"),
         pytest.param(["--out={}/x.csv", "--shard=0/2"], "--shard: expected a folder in --out", id="file"),
         pytest.param(["--out={}/images/0/red-00.png/out"], "cannot be written", id="below-a-file"),
     ],
