@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import RecipeError
-from pipeline.networks.own.keras_message import keras_message
+from pipeline.networks.own.keras_message import keras_message, spell_shape
 from pipeline.networks.saliency import has_rule
 
 PROBABILITIES = "probabilities"
@@ -52,7 +52,7 @@ def take_apart(network: Any, shape: tuple[int, int, int], num_classes: int, wher
         if tuple(output.shape[1:]) != (num_classes,):
             raise RecipeError(
                 f"{where}: {which}: expected shape (batch, {num_classes}), one number for each class of the set. "
-                f"Received: {_spell(output.shape)}"
+                f"Received: {spell_shape(output.shape)}"
             )
     logits = [_logits(network, images, output, where) for output in outputs]
     taken = {layer.name for layer in network.layers}
@@ -82,9 +82,9 @@ def _symbolic(network: Any, shape: tuple[int, int, int], where: str) -> tuple[An
     fits = len(inputs) == 1 and len(inputs[0].shape) == 4 and inputs[0].shape[0] is None
     fits = fits and all(size in (None, wanted) for size, wanted in zip(inputs[0].shape[1:], shape, strict=True))
     if not fits:
-        received = ", ".join(_spell(tensor.shape) for tensor in inputs)
+        received = ", ".join(spell_shape(tensor.shape) for tensor in inputs)
         raise RecipeError(
-            f"{where}: expected one input of shape {_spell((None, *shape))}, which build gets as input_shape. "
+            f"{where}: expected one input of shape {spell_shape((None, *shape))}, which build gets as input_shape. "
             f"Received: {received}"
         )
     return inputs[0], outputs
@@ -182,7 +182,3 @@ def _convolves(layer: Any) -> bool:
     kinds = layers.Conv2D | layers.SeparableConv2D | layers.DepthwiseConv2D | layers.Conv2DTranspose
     inner = [*getattr(layer, "layers", []), *filter(None, [getattr(layer, "layer", None)])]  # of models, of wrappers
     return isinstance(layer, kinds) or any(_convolves(one) for one in inner)
-
-
-def _spell(shape: Any) -> str:
-    return f"({', '.join('batch' if size is None else str(size) for size in shape)})"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import RecipeError
-from pipeline.networks.own.keras_message import keras_message
+from pipeline.networks.own.keras_message import keras_message, spell_shape
 
 # They run code, read files, or need another layer or model.
 _REFUSED = {
@@ -65,7 +65,7 @@ def build_layers(
         if len(x.shape) != 2:
             raise RecipeError(
                 f"{where}: expected an output of shape (batch, numbers) before the layer of classes, which is added. "
-                f"Received: {_spell(x.shape)}; add Flatten or GlobalAveragePooling2D"
+                f"Received: {spell_shape(x.shape)}; add Flatten or GlobalAveragePooling2D"
             )
         x = keras.layers.Dense(num_classes, activation="softmax")(x)
     return keras.Model(images, x, name="layers")
@@ -146,11 +146,11 @@ def _apply(layer: Any, x: Any, where: str) -> Any:
         output = layer(x)
     except Exception as err:  # as above
         raise RecipeError(
-            f"{where} cannot follow, on an input of shape {_spell(x.shape)}: {keras_message(err)}"
+            f"{where} cannot follow, on an input of shape {spell_shape(x.shape)}: {keras_message(err)}"
         ) from err
     if not hasattr(output, "shape") or any(size is not None and size < 1 for size in output.shape[1:]):
-        received = _spell(output.shape) if hasattr(output, "shape") else type(output).__name__
-        raise RecipeError(f"{where} leaves nothing of an input of shape {_spell(x.shape)}. Received: {received}")
+        received = spell_shape(output.shape) if hasattr(output, "shape") else type(output).__name__
+        raise RecipeError(f"{where} leaves nothing of an input of shape {spell_shape(x.shape)}. Received: {received}")
     return output
 
 
@@ -172,7 +172,3 @@ def _check_classes(units: int, num_classes: int, where: str) -> None:
 
 def _activation(layer: Any) -> str:
     return getattr(layer.activation, "__name__", "")
-
-
-def _spell(shape: Any) -> str:
-    return f"({', '.join('batch' if size is None else str(size) for size in shape)})"

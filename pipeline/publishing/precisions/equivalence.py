@@ -12,7 +12,6 @@ from scipy.stats import beta
 
 from pipeline.data.split import Manifest, ManifestRow
 from pipeline.evaluation.bootstrap import GroupBootstrap
-from pipeline.metrics.reliability import reliability
 from pipeline.metrics.table import Predictions, find_metric
 
 MIN_IMAGES = 299  # the fewest by which 0 changed predictions keep the bound below MAX_CHANGED
@@ -288,7 +287,7 @@ def _judge_validation(
             f"the log loss rises by {rises.mean():.3g} in validation, at most {bound:.3g} with {LEVEL:.0%} "
             f"confidence; the limit is {MAX_LOG_LOSS_RISE:g}"
         )
-    metric = find_metric(limits.metric)
+    metric, calibration = find_metric(limits.metric), find_metric("expected_calibration_error")
     old, new = metric.compute(before), metric.compute(after)
     worse_by = new - old if metric.lower_is_better else old - new
     allowed = limits.margin + 1 / len(chosen)
@@ -300,8 +299,8 @@ def _judge_validation(
         "metric": limits.metric,
         "float32_value": old,
         "value": new,
-        "float32_calibration_error": _calibration_error(before),
-        "calibration_error": _calibration_error(after),
+        "float32_calibration_error": calibration.compute(before),
+        "calibration_error": calibration.compute(after),
     }
     return figures, reasons
 
@@ -318,7 +317,3 @@ def _log_losses(predictions: Predictions) -> NDArray[np.float64]:
     rows = np.arange(len(predictions.targets))
     chosen = predictions.probabilities[rows, predictions.targets].astype(np.float64)
     return np.asarray(-np.log(np.maximum(chosen, _LEAST)))
-
-
-def _calibration_error(predictions: Predictions) -> float:
-    return float(reliability(predictions.probabilities, predictions.targets)["expected_calibration_error"])
