@@ -37,7 +37,7 @@ _LEVEL = 0.95
 def parse(arguments: Sequence[str]) -> dict[str, Any]:
     """Return the options of `run`."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks lectures", allow_abbrev=False)
-    parser.add_argument("--epochs", type=_count, default=3)
+    parser.add_argument("--epochs", type=_count, default=3, help="of each training")
     parser.add_argument("--seeds", type=_count, default=3, help="trainings of each recipe")
     parser.add_argument("--images", type=_count, default=60_000, help="of each set, for training and validation")
     parser.add_argument("--recipes", nargs="+", choices=list(FIGURES), default=list(FIGURES), metavar="NAME")
