@@ -99,7 +99,7 @@ def test_the_report_shows_them_and_the_models_copy_does_not(swapped: RunResult) 
 
     for html in (own, copy):
         assert "3 of 48 training and validation images, and 1 of 12 test images, may be labelled wrong" in html
-    section = own[own.index("<h2>Likely wrong labels</h2>") : own.index("<h2>Training</h2>")]
+    section = own[own.index(">Likely wrong labels</h2>") : own.index(">Training</h2>")]
     assert 4 == section.count("data:image/jpeg")
     for path in SWAPPED:
         assert path in section
