@@ -183,7 +183,10 @@ async def queue_image(request: Request, wired: Wired) -> QueuedReply:
     summary="Show an image for review",
     response_class=Response,
     responses={
-        200: {"description": "The picture, without metadata.", "content": {kind: {} for kind in _TYPES.values()}},
+        200: {
+            "description": "The picture, without metadata.",
+            "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in _TYPES.values()},
+        },
         **error_replies(401, 403, 404, 422, 429, 503),
     },
 )
