@@ -25,6 +25,7 @@ from contract.commands import DISTRIBUTION
 from contract.store import INT8_FILE
 from engine.kept import hash_int8_files
 from engine.runtimes.openvino import import_openvino
+from engine.runtimes.signal_stack import kept_signal_stack
 from pipeline.data.pixels import Pixels
 from pipeline.errors import LostImageError, QuantizationError
 from pipeline.progress import progress_bar
@@ -91,6 +92,7 @@ def check_nncf() -> None:
         )
 
 
+@kept_signal_stack()
 def quantize(directory: Path, pixels: Pixels, paths: Sequence[str]) -> None:
     """Write the int8 model of a SavedModel into its folder, INT8_FILE; the SavedModel stays as it is.
 
@@ -118,6 +120,7 @@ def quantize(directory: Path, pixels: Pixels, paths: Sequence[str]) -> None:
         _save(model, directory)
 
 
+@kept_signal_stack()
 def quantize_partly(
     directory: Path, pixels: Pixels, images: Int8Images, *, tolerance: float, budget_s: float
 ) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -148,6 +149,17 @@ def test_the_package_that_reports_usage_is_never_imported(quantised: Path) -> No
     assert "openvino_telemetry" not in sys.modules
 
 
+def check_signals() -> None:
+    """A signal is handled: the stack that OpenVINO gives a thread for it may be freed by then."""
+    received: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, _: received.append(number))
+    try:
+        signal.raise_signal(signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert received == [signal.SIGUSR1]
+
+
 @needs_nncf
 def test_layers_that_hurt_stay_in_floating_point(quantised: Path, pixels: Pixels, tmp_path: Path) -> None:
     """With a tolerance that the plain model does not keep: it names the layers, and the new model moves less."""
@@ -162,6 +174,7 @@ def test_layers_that_hurt_stay_in_floating_point(quantised: Path, pixels: Pixels
     assert layers
     assert np.abs(after - expected).max() < np.abs(before - expected).max()
     assert int8_document(directory, layers)["int8"]["floating_point"] == list(layers)
+    check_signals()
 
 
 @needs_nncf
