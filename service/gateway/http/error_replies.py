@@ -55,8 +55,8 @@ def install_error_handlers(app: FastAPI, *, routes: Sequence[BaseRoute]) -> None
 
 
 def _allowed(routes: Sequence[BaseRoute], scope: Scope) -> str:
-    """Return the methods of a path, which several routes may share."""
-    meant = (route for route in routes if route.matches(scope)[0] is not Match.NONE)
+    """Return the methods of a path, which several routes may share, but for those of routes that refused this one."""
+    meant = (route for route in routes if route.matches(scope)[0] is Match.PARTIAL)
     methods = {method for route in meant for method in getattr(route, "methods", None) or ()}
     return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
 
