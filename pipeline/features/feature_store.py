@@ -12,9 +12,7 @@ import hashlib
 import io
 import logging
 import os
-import secrets
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +21,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import CacheError
 from pipeline.run_warnings import Weight, warn
-from pipeline.segments import list_segments
+from pipeline.segments import delete_segments, list_segments, write_segment
 
 log = logging.getLogger(__name__)
 
@@ -88,12 +86,7 @@ class FeatureStore:
         excess = total + self.size_of(count) - self._max_bytes
         if excess > sum(size for size, _ in free):
             return False
-        for size, path in free:
-            if excess <= 0:
-                break
-            path.unlink(missing_ok=True)
-            excess -= size
-        return True
+        return delete_segments(free, excess)
 
     def add(self, keys: Sequence[str], features: NDArray[np.floating]) -> None:
         """Write a segment.
@@ -110,18 +103,9 @@ class FeatureStore:
         records["features"] = features
         content = io.BytesIO()
         np.save(content, records)  # straight to a file, numpy would not say why a write failed
-        name = secrets.token_hex(8)
-        temporary, path = self._own / f"{name}.tmp", self._own / f"{name}.npy"
         try:
-            self._own.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                file.write(content.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.rename(path)
+            path = write_segment(self._own, ".npy", content.getbuffer())
         except OSError as err:
-            with suppress(OSError):
-                temporary.unlink()
             raise CacheError(self._explain(err, records.nbytes)) from err
         self._open(path)
 

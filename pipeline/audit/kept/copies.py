@@ -10,7 +10,6 @@ import io
 import json
 import logging
 import os
-import secrets
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -20,10 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from contract.regular import read_regular
 from pipeline.audit.thumbnail_spectra import Basis
 from pipeline.run_warnings import Weight, warn
-from pipeline.segments import list_segments
+from pipeline.segments import delete_segments, list_segments, read_checked, write_checked
 
 log = logging.getLogger(__name__)
 
@@ -84,32 +82,13 @@ class KeptCopies:
     def add(self, search: Search) -> None:
         """Write a search; where it cannot be written, the next one compares all pictures again."""
         content = _to_bytes(search)
-        name = secrets.token_hex(8)
-        temporary, path = self._own / f"{name}.tmp", self._own / f"{name}.search"
         try:
-            if not self._make_room(len(content)):
-                return
-            self._own.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                file.write(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.rename(path)
+            total, free = list_segments(self._folder, ".search", ())
+            if delete_segments(free, total + len(content) - self._max_bytes):
+                write_checked(self._own, ".search", content)
         except OSError as err:
-            with suppress(OSError):
-                temporary.unlink()
             text = "the search for copies cannot be kept in %s: %s; the next one compares all pictures"
             warn(log, Weight.SPEED, text, self._own, err.strerror or err)
-
-    def _make_room(self, size: int) -> bool:
-        total, free = list_segments(self._folder, ".search", ())
-        excess = total + size - self._max_bytes
-        for length, path in free:
-            if excess <= 0:
-                break
-            path.unlink(missing_ok=True)
-            excess -= length
-        return excess <= 0
 
 
 def _changed_at(path: Path) -> float:
@@ -139,10 +118,7 @@ def _to_bytes(search: Search) -> bytes:
 def _read(path: Path) -> Search | None:
     """Return a search; None of a file that is gone or damaged, which is deleted."""
     try:
-        digest, _, content = read_regular(path).partition(b"\n")
-        if hashlib.sha256(content).hexdigest().encode() != digest:
-            raise ValueError("its checksum differs")
-        with np.load(io.BytesIO(content)) as arrays:
+        with np.load(io.BytesIO(read_checked(path))) as arrays:
             return _from_arrays(arrays)
     except FileNotFoundError:
         return None

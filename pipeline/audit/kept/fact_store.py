@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import os
-import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, fields
@@ -23,10 +22,9 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from contract.model import InputSpec
-from contract.regular import read_regular
 from pipeline.data.image_quality import AuditedImage
 from pipeline.run_warnings import Weight, warn
-from pipeline.segments import list_segments
+from pipeline.segments import delete_segments, list_segments, read_checked, write_checked
 
 log = logging.getLogger(__name__)
 
@@ -88,20 +86,11 @@ class FactStore:
         if not images or not self._is_writable:
             return
         content = b"".join(b"%b %b\n" % (key.encode(), _to_json(image)) for key, image in images.items())
-        name = secrets.token_hex(8)
-        temporary, path = self._own / f"{name}.tmp", self._own / f"{name}.jsonl"
         try:
             if not self._make_room(len(content)):
                 return
-            self._own.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                file.write(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.rename(path)
+            path = write_checked(self._own, ".jsonl", content)
         except OSError as err:
-            with suppress(OSError):
-                temporary.unlink()
             self._is_writable = False
             text = "the audit's facts cannot be kept in %s: %s; the next audit reads these images again"
             warn(log, Weight.SPEED, text, self._own, err.strerror or err)
@@ -110,9 +99,7 @@ class FactStore:
 
     def _open(self, path: Path) -> None:
         try:
-            digest, _, content = read_regular(path).partition(b"\n")
-            if hashlib.sha256(content).hexdigest().encode() != digest:
-                raise ValueError("its checksum differs")
+            content = read_checked(path)
             os.utime(path)
         except FileNotFoundError:
             return  # another run made room meanwhile
@@ -127,13 +114,7 @@ class FactStore:
     def _make_room(self, size: int) -> bool:
         """Delete the longest unused segments until `size` bytes more fit; return whether they do."""
         total, free = list_segments(self._folder, ".jsonl", self._used)
-        excess = total + size - self._max_bytes
-        for length, path in free:
-            if excess <= 0:
-                break
-            path.unlink(missing_ok=True)
-            excess -= length
-        return excess <= 0
+        return delete_segments(free, total + size - self._max_bytes)
 
 
 def define_facts(spec: InputSpec, **others: Any) -> str:

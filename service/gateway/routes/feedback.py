@@ -13,9 +13,10 @@ from service.gateway.components import Wired
 from service.gateway.context.request_context import context_of
 from service.gateway.documentation.error_responses import error_replies
 from service.gateway.documentation.groups import FOVEA
-from service.gateway.images.uploads import FIELD, Form, UploadLimits, read_form
+from service.gateway.images.uploads import Form, UploadLimits, read_form
 from service.gateway.records.audit_log import hash_bytes
 from service.gateway.records.feedback import FIELDS, FeedbackForm, Kept
+from service.gateway.routes.request_schemas import image_form
 from service.gateway.routes.review import judge
 
 router = APIRouter(tags=[FOVEA])
@@ -35,26 +36,12 @@ class FeedbackReply(BaseModel):
     request_id: str
 
 
-def _describe_body() -> dict[str, Any]:
-    schema = FeedbackForm.model_json_schema()
-    schema["properties"] = {FIELD: {"type": "string", "format": "binary"}, **schema["properties"]}
-    schema["required"] = [FIELD, *schema["required"]]
-    return {
-        "x-codeSamples": [{"lang": "Shell", "source": _SAMPLE}],
-        "requestBody": {
-            "required": True,
-            "description": "A form with the image and its true class.",
-            "content": {"multipart/form-data": {"schema": schema}},
-        },
-    }
-
-
 @router.post(
     "/v1/feedback",
     status_code=201,
     summary="Tell the true class of an image",
     responses=error_replies(400, 401, 403, 404, 409, 413, 415, 422, 429, 503),
-    openapi_extra=_describe_body(),
+    openapi_extra=image_form(FeedbackForm, "A form with the image and its true class.", sample=_SAMPLE),
 )
 async def give_feedback(request: Request, wired: Wired) -> FeedbackReply:
     """Keep an image with its true class for a later training, if this service takes feedback.

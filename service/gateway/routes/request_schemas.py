@@ -44,6 +44,27 @@ def image_body(samples: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def image_form(fields: type[BaseModel], description: str, *, sample: str) -> dict[str, Any]:
+    """Return FastAPI's `openapi_extra` for a route that takes a form with one image and texts.
+
+    Args:
+        fields: the texts.
+        description: of the form.
+        sample: a shell command that shows the route in use.
+    """
+    schema = fields.model_json_schema()
+    schema["properties"] = {FIELD: _BINARY["schema"], **schema["properties"]}
+    schema["required"] = [FIELD, *schema["required"]]
+    return {
+        "x-codeSamples": [{"lang": "Shell", "source": sample}],
+        "requestBody": {
+            "required": True,
+            "description": description,
+            "content": {"multipart/form-data": {"schema": schema}},
+        },
+    }
+
+
 def inline_schema(model: type[BaseModel]) -> dict[str, Any]:
     """Return the schema of a JSON body; Pydantic nests the definitions of items, OpenAPI wants them in place."""
     schema = model.model_json_schema()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -22,7 +22,7 @@ from service.gateway.context.errors import (
 from service.gateway.context.request_context import RequestContext, context_of
 from service.gateway.documentation.error_responses import error_replies
 from service.gateway.documentation.groups import ADMINISTRATION
-from service.gateway.images.uploads import FIELD, Form, UploadLimits, read_form
+from service.gateway.images.uploads import Form, UploadLimits, read_form
 from service.gateway.inference.image_results import Classified
 from service.gateway.inference.prediction import PredictSignature
 from service.gateway.inference.version_resolution import Choice
@@ -38,10 +38,12 @@ from service.gateway.records.review_store import (
     list_entries,
     write_judgement,
 )
+from service.gateway.routes.request_schemas import image_form
 
 router = APIRouter(tags=[ADMINISTRATION])
 
 _MAX_DECISION_BYTES = 4096
+_QUEUE_SAMPLE = "curl -F file=@eye.jpg -F consent=true http://127.0.0.1:8000/v1/review"
 _IMAGE_HEADERS = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; sandbox",
@@ -144,27 +146,12 @@ async def list_review(request: Request, query: Annotated[ReviewQuery, Query()], 
     )
 
 
-def _describe_queue() -> dict[str, Any]:
-    schema = QueueForm.model_json_schema()
-    schema["properties"] = {FIELD: {"type": "string", "format": "binary"}, **schema["properties"]}
-    schema["required"] = [FIELD, *schema["required"]]
-    sample = "curl -F file=@eye.jpg -F consent=true http://127.0.0.1:8000/v1/review"
-    return {
-        "x-codeSamples": [{"lang": "Shell", "source": sample}],
-        "requestBody": {
-            "required": True,
-            "description": "A form with one image.",
-            "content": {"multipart/form-data": {"schema": schema}},
-        },
-    }
-
-
 @router.post(
     "/v1/review",
     status_code=201,
     summary="Queue an image without a label",
     responses=error_replies(400, 401, 403, 404, 409, 413, 415, 422, 429, 503),
-    openapi_extra=_describe_queue(),
+    openapi_extra=image_form(QueueForm, "A form with one image.", sample=_QUEUE_SAMPLE),
 )
 async def queue_image(request: Request, wired: Wired) -> QueuedReply:
     """Keep an image without metadata until a reviewer gives it a label; training does not see it before."""

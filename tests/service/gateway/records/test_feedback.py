@@ -17,31 +17,16 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from contract.image import decode_image
-from contract.store import ModelStore
 from pipeline.data.ingest import ingest
 from service.gateway.context.errors import StorageError
 from service.gateway.records.clean_images import CleanImage
 from service.gateway.records.feedback_store import Feedback, FeedbackStore, is_folder_name
 from tests.helpers.pictures import COLOURS, encode, truncated_jpeg
-from tests.helpers.scripted_backend import ScriptedBackend, scripted
-from tests.service.gateway.conftest import StartGateway, wait_until_ready
+from tests.helpers.scripted_backend import scripted
+from tests.service.gateway.conftest import StartGateway
 
 MADE = Feedback("colours", 1, "sha256:0", "red", None, None, None)
 PNG = CleanImage(b"\x89PNG", ".png")
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Where feedback goes."""
-    return tmp_path / "feedback"
-
-
-@pytest.fixture
-def desk(start_gateway: StartGateway, backend: ScriptedBackend, index: ModelStore, folder: Path) -> TestClient:
-    """A gateway that takes feedback."""
-    client = start_gateway(backend=backend.address, models_dir=index.root, feedback_dir=folder)
-    wait_until_ready(client)
-    return client
 
 
 def give(client: TestClient, image: bytes | None = None, **texts: str) -> Any:

@@ -31,20 +31,6 @@ NO_ID = "0" * 32
 NEARLY_GREY = encode_png(np.full((16, 16, 3), (100, 100, 110), np.uint8))
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Where feedback goes."""
-    return tmp_path / "feedback"
-
-
-@pytest.fixture
-def desk(start_gateway: StartGateway, backend: ScriptedBackend, index: ModelStore, folder: Path) -> TestClient:
-    """A gateway that takes feedback."""
-    client = start_gateway(backend=backend.address, models_dir=index.root, feedback_dir=folder)
-    wait_until_ready(client)
-    return client
-
-
 def give(client: TestClient, label: str, image: bytes) -> str:
     """Send an image with a label; return its id."""
     reply = client.post("/v1/feedback", files={"file": image}, data={"label": label, "consent": "true"})
