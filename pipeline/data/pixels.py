@@ -84,7 +84,7 @@ class Pixels:
 
     @property
     def has_room(self) -> bool:
-        """Whether some image may still be kept."""
+        """True while another image may be kept."""
         return self._free > 0
 
     def batch(self, paths: Sequence[str]) -> NDArray[np.uint8]:

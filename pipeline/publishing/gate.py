@@ -113,12 +113,12 @@ class GateOutcome:
 
     @property
     def becomes_live(self) -> bool:
-        """Whether the new version is to be published as live."""
+        """True if the new version is published as live."""
         return self.forced or self.verdict in ("first", "passed")
 
     @property
     def is_undecided(self) -> bool:
-        """Whether a comparison was decided by the difference itself."""
+        """True if the interval decided nothing, so that the point rule did."""
         return "undecided" in (self.evidence, self.anchor and self.anchor.evidence)
 
     def document(self) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def import_model(path: Path, name: str, settings: ImportSettings, gatekeeper: Ga
 
 
 def _is_fovea(directory: Path) -> bool:
-    """Whether a SavedModel has a contract and can say it."""
+    """Return whether a SavedModel has a contract and the signature `describe`."""
     return (directory / CONTRACT_FILE).is_file() and "describe" in read_signatures(directory)
 
 

@@ -62,7 +62,7 @@ class Deviation:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingDeviation:
-    """How far the embeddings of an engine stray from the reference runtime's.
+    """The largest deviations of an engine's embeddings from the reference runtime's.
 
     Attributes:
         engine: such as "openvino".

@@ -72,11 +72,11 @@ class Recipe(SettingsBase):
 
     @property
     def is_from_scratch(self) -> bool:
-        """Whether the shipped recipe that it extends trains from scratch."""
+        """True if the shipped recipe that it extends trains from scratch."""
         return bool((self._shipped or {}).get("model", {}).get("weights") == "none")
 
     def names(self, key: str) -> bool:
-        """Whether the user's own file or override names a key, such as "model.weights", or a part of it."""
+        """Return whether the user's own file or override names a key, such as "model.weights", or a part of it."""
         value: Any = self._named
         for part in key.split("."):
             if not isinstance(value, Mapping) or part not in value:
