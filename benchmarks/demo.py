@@ -29,10 +29,10 @@ def _one(seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         start = time.monotonic()
-        _pipeline("sample", "glaucoma", "--out", f"{folder}/set", "--seed", str(seed))
+        run_pipeline("sample", "glaucoma", "--out", f"{folder}/set", "--seed", str(seed))
         drawn = time.monotonic()
         stores = (f"--models-dir={folder}/models", f"--runs-dir={folder}/runs")
-        _pipeline("run", f"{folder}/set", "--name", "glaucoma", "--recipe", "demo", *SETTINGS, *stores)
+        run_pipeline("run", f"{folder}/set", "--name", "glaucoma", "--recipe", "demo", *SETTINGS, *stores)
         done = time.monotonic()
         (metrics,) = folder.glob("runs/glaucoma/*/metrics.json")
         verification = folder / "models/glaucoma/1/assets.extra/verification.json"
@@ -45,5 +45,6 @@ def _one(seed: int) -> dict[str, Any]:
         }
 
 
-def _pipeline(*arguments: str) -> None:
+def run_pipeline(*arguments: str) -> None:
+    """Run a command of the pipeline in a process of its own, without what it prints."""
     subprocess.run([sys.executable, "-m", "pipeline", *arguments], check=True, stdout=subprocess.DEVNULL)

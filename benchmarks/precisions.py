@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.demo import run_pipeline
 from benchmarks.feature_cache import write_weights
 from benchmarks.serving import say
+from benchmarks.training_speed import median_and_range
 from contract.model import ModelContract
 from contract.store import CONTRACT_FILE, VERIFICATION_FILE, ModelStore
 from engine.engine import Engine
@@ -65,9 +64,9 @@ def publish(folder: Path, name: str) -> Path:
         pictures = folder / "sample"
         if not pictures.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            _pipeline("sample", "glaucoma", "--out", str(pictures))
+            run_pipeline("sample", "glaucoma", "--out", str(pictures))
         options = [*_OPTIONS, f"model.backbone={name}", f"model.weights={_weights(folder, name)}"]
-        _pipeline(
+        run_pipeline(
             *("run", str(pictures), "--name", name.lower()),
             *("--models-dir", str(store.root), "--runs-dir", str(folder / "runs")),
             *(argument for option in options for argument in ("--set", option)),
@@ -104,9 +103,12 @@ def measure(directory: Path, seconds: float) -> dict[str, Any]:
         for _ in range(WINDOWS):
             for precision, engine in engines.items():
                 found[precision].append(1e3 * _window(engine, images, seconds))
-    rows = {name: _interval(values) for name, values in found.items()}
+    rows = {name: median_and_range(values) for name, values in found.items()}
     ratios = {name: np.divide(found[FLOAT32], values) for name, values in found.items() if name != FLOAT32}
-    return {**rows, "times_faster_than_float32": {name: _interval(list(values)) for name, values in ratios.items()}}
+    return {
+        **rows,
+        "times_faster_than_float32": {name: median_and_range(list(values)) for name, values in ratios.items()},
+    }
 
 
 def _window(engine: Engine, images: Any, seconds: float) -> float:
@@ -117,10 +119,6 @@ def _window(engine: Engine, images: Any, seconds: float) -> float:
         engine.run("serving_default", {"images": images})
         count += 1
     return (time.perf_counter() - started) / count
-
-
-def _interval(values: Sequence[float]) -> list[float]:
-    return [round(float(value), 3) for value in (np.median(values), min(values), max(values))]
 
 
 def _weights(folder: Path, name: str) -> Path:
@@ -135,7 +133,3 @@ def _weights(folder: Path, name: str) -> Path:
     network = getattr(keras.applications, name)(include_top=False, weights=None)
     network.save_weights(path)
     return path
-
-
-def _pipeline(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "pipeline", *arguments], check=True, stdout=subprocess.DEVNULL)

@@ -6,7 +6,7 @@ The demo's network is trained whole, on noise: the speed of a step does not depe
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,13 +48,15 @@ def _measure(name: str, windows: int) -> dict[str, Any]:
             wall[way].append(1e3 * (time.perf_counter() - started) / steps)
             processor[way].append(1e3 * (time.process_time() - used) / steps)
     return {
-        "step_ms": {way: _interval(values) for way, values in wall.items()},
-        "step_processor_ms": {way: _interval(values) for way, values in processor.items()},
+        "step_ms": {way: median_and_range(values) for way, values in wall.items()},
+        "step_processor_ms": {way: median_and_range(values) for way, values in processor.items()},
         "times_faster_than_float32": {
-            way: _interval(list(np.divide(wall["float32"], wall[way]))) for way in ways if way != "float32"
+            way: median_and_range(list(np.divide(wall["float32"], wall[way]))) for way in ways if way != "float32"
         },
         "times_less_processor_time": {
-            way: _interval(list(np.divide(processor["float32"], processor[way]))) for way in ways if way != "float32"
+            way: median_and_range(list(np.divide(processor["float32"], processor[way])))
+            for way in ways
+            if way != "float32"
         },
     }
 
@@ -80,5 +82,6 @@ def _build(name: str, policy: str, jit: bool) -> Callable[[], object]:
     return lambda: model.train_on_batch(images, targets)
 
 
-def _interval(values: list[float]) -> list[float]:
+def median_and_range(values: Sequence[float]) -> list[float]:
+    """Return the median, the least and the greatest value, with three digits."""
     return [round(float(value), 3) for value in (np.median(values), min(values), max(values))]
