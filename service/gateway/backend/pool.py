@@ -293,7 +293,7 @@ class ServerPool:
         """Ask all servers for a model's versions, unless they have just answered; one question serves all callers."""
         look = self._looks.get(name)
         if look is None or (look.done() and time.monotonic() - _ended_at(look) >= _LOOK_AGAIN_S):
-            # Everybody's question: it belongs to no request's log lines and spans.
+            # Requests share this question: it carries no request's log fields or span.
             look = self._looks[name] = asyncio.create_task(self._ask_all(name), context=contextvars.Context())
         await asyncio.wait({look}, timeout=_FIRST_LOOK_S)
 
