@@ -58,6 +58,25 @@ def compile_arguments(settings: Train, num_classes: int, *, outputs: int) -> dic
     }
 
 
+def create_variables(model: Any, targets: Any) -> None:
+    """Create the variables of a compiled model's optimizer, loss and metrics.
+
+    TensorFlow traces a function twice that creates variables when it is first called; Keras's training step, traced
+    within another function, is such. Tracing is most of what a stage of few images costs.
+
+    Args:
+        model: compiled, not yet fitted.
+        targets: the specification of a batch of targets, one for each output.
+    """
+    model.optimizer.build(model.trainable_variables)
+    first = tf.nest.map_structure(lambda spec: tf.zeros((1, *spec.shape[1:]), spec.dtype), targets)
+    outputs = [tf.ones((1, *output.shape[1:])) for output in model.outputs]
+    predictions = outputs if len(outputs) > 1 else outputs[0]
+    model.compute_loss(y=first, y_pred=predictions)
+    model.compute_metrics(None, first, predictions)
+    model.reset_metrics()
+
+
 def for_outputs(dataset: Any, outputs: int, class_weights: Mapping[int, float] | None = None) -> Any:
     """Return a dataset whose targets are repeated for each output; Keras weighs classes of a single output only.
 

@@ -22,7 +22,13 @@ from pipeline.recipe.training_settings import Train
 from pipeline.training.callbacks import EpochEnd, Logbook, Progress, TensorBoard
 from pipeline.training.checkpoint import BEST, Checkpoints, TrainingState, check_room, restore_optimizer
 from pipeline.training.live_start import shorten
-from pipeline.training.optimization import compile_arguments, for_outputs, make_optimizer, of_first_output
+from pipeline.training.optimization import (
+    compile_arguments,
+    create_variables,
+    for_outputs,
+    make_optimizer,
+    of_first_output,
+)
 from pipeline.training.schedule import LearningRates
 from pipeline.training.stage_data import Fitting, StageData
 from pipeline.training.unfreezing import Stage, plan_stages, set_trainable
@@ -158,6 +164,8 @@ class _Trainer:
         model = keras.Model(fitting.model.input, fitting.model.outputs)
         losses = compile_arguments(settings, self.num_classes, outputs=len(fitting.model.outputs))
         model.compile(optimizer=optimizer, **losses, jit_compile=False)
+        training = for_outputs(fitting.training.dataset(len(state.curves)), len(model.outputs), self.class_weights)
+        create_variables(model, training.element_spec[1])
         restore_optimizer(optimizer, model.trainable_variables, optimizer_state)
         if self.warm_start and not state.curves and not state.start:
             state.start = self._measure(model, fitting)
@@ -170,7 +178,7 @@ class _Trainer:
             outputs = len(model.outputs)
             with _own_failures(fitting):
                 model.fit(
-                    for_outputs(fitting.training.dataset(len(state.curves)), outputs, self.class_weights),
+                    training,
                     validation_data=for_outputs(fitting.validation.dataset(), outputs),
                     initial_epoch=state.epoch,
                     epochs=stage.epochs,

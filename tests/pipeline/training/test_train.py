@@ -87,6 +87,19 @@ def test_frozen_weights_and_batch_norm_statistics_do_not_move(tmp_path: Path, fe
     assert moved == {"logits"} | convolutions or (history.best["stage"] == "head" and moved == {"logits"})
 
 
+def test_a_step_is_traced_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each stage's training step is run as Python once, whatever variables its optimizer and metrics have."""
+    overrides = ["train.epochs=2", "train.fine_tune.epochs=1", "train.fine_tune.unfreeze=1"]
+    bench = Bench(tmp_path, [*overrides, "train.optimizer={name: sgd, momentum: 0.9}"])
+    traced = []
+    own = keras.Model.train_step
+    monkeypatch.setattr(keras.Model, "train_step", lambda model, data: traced.append(model) or own(model, data))
+
+    bench.train()
+
+    assert 2 == len(traced)
+
+
 @pytest.mark.slow
 def test_whole_network_trains_from_the_first_step(tmp_path: Path) -> None:
     """Without freezing, convolutions and batch norm statistics move; rare classes, smoothing and rates are heard."""
