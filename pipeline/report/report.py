@@ -51,9 +51,10 @@ def write_reports(folder: Path, document: Mapping[str, Any], pictures: Pictures,
     drawing = draw_network(document["network"]["graph"])
     (folder / "network.svg").write_bytes(drawing.svg)
     (folder / "network.png").write_bytes(drawing.png)
-    write_report(folder / "report.html", document, pictures, drawing)
+    figures = _draw(in_declared_order(document))
+    write_report(folder / "report.html", document, pictures, drawing, figures)
     aggregates = folder / "report-aggregates.html"
-    write_report(aggregates, {**document, "warnings": without_names(document["warnings"], rows)})
+    write_report(aggregates, {**document, "warnings": without_names(document["warnings"], rows)}, figures=figures)
     return aggregates
 
 
@@ -72,6 +73,7 @@ def write_report(
     document: Mapping[str, Any],
     pictures: Pictures | None = None,
     drawing: NetworkDrawing | None = None,
+    figures: Mapping[str, str | None] | None = None,
 ) -> None:
     """Write a report.
 
@@ -80,6 +82,7 @@ def write_report(
         document: what pipeline/run/run.py gathers in metrics.json, with recipe_yaml.
         pictures: None for the copy that leaves with the model.
         drawing: of the network; None for the copy that leaves with the model.
+        figures: data URIs of the drawings by name; drawn where they are None.
     """
     document = in_declared_order(document)
     html = (
@@ -87,7 +90,7 @@ def write_report(
         .get_template("report.html.j2")
         .render(
             document,
-            figures=_draw(document),
+            figures=_draw(document) if figures is None else figures,
             shown=document["labels"][:_MAX_ROWS],
             in_shown={
                 split: sum(counts.get(label, 0) for label in document["labels"][:_MAX_ROWS])
