@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from contract.errors import ContractError
 from engine.errors import EngineError
@@ -70,7 +70,10 @@ def leave(status: int) -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Gives the reason of a wrong command line in one line."""
+    """Takes options by their whole names; gives the reason of a wrong command line in one line."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{**options, "allow_abbrev": False})
 
     def error(self, message: str) -> NoReturn:
         """Print usage and reason, and exit with status 2."""

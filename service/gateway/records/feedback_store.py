@@ -172,7 +172,7 @@ class FeedbackStore:
                 return None
             old = self._root / str(row[2])
             file = _place(row[0], label, old.name)
-            incoming = self._write(old.read_bytes(), self._root / _INCOMING / old.name)
+            incoming = self._write(_read_kept(old), self._root / _INCOMING / old.name)
             try:
                 self._move(incoming, self._root / file)
             finally:
@@ -195,7 +195,7 @@ class FeedbackStore:
         """Return an image that is kept.
 
         Raises:
-            FeedbackNotFoundError: if there is no such id.
+            FeedbackNotFoundError: if there is no such id, or its file is gone.
             StorageError: if it cannot be read.
         """
         with _storage_errors(), self._transaction() as index:
@@ -203,7 +203,7 @@ class FeedbackStore:
             if row is None:
                 raise _not_found()
             path = self._root / row[0]
-            return CleanImage(path.read_bytes(), path.suffix)
+            return CleanImage(_read_kept(path), path.suffix)
 
     def _check_room(self, index: sqlite3.Connection) -> None:
         number = index.execute("SELECT COUNT(*) FROM feedback").fetchone()[0]
@@ -321,6 +321,15 @@ class FeedbackStore:
 def _place(model: str, label: str, name: str) -> Path:
     """Return a file's path below the folder."""
     return Path(UNLABELLED, model, name) if label == NO_LABEL else Path(model, label, name)
+
+
+def _read_kept(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as err:
+        raise FeedbackNotFoundError(
+            "the file of this image is gone from the folder for feedback: delete its entry on the page /review"
+        ) from err
 
 
 def _not_found() -> FeedbackNotFoundError:

@@ -320,6 +320,7 @@ def _check_closing_warnings(output: str) -> None:
         pytest.param(["run", "{}", "--name=a/b"], 1, "model name: expected", id="bad-name"),
         pytest.param(["run", "{}", "--set=model.backbone=ResNet5"], 1, "expected one of AlexNet", id="backbone"),
         pytest.param(["run", "{}", "--recipee=default"], 2, "unrecognized arguments", id="misspelt-flag"),
+        pytest.param(["run", "{}", "--recip=default"], 2, "unrecognized arguments", id="abbreviated-flag"),
         pytest.param(["walk"], 2, "invalid choice", id="unknown-command"),
         pytest.param([], 2, "required", id="no-command"),
     ],

@@ -123,6 +123,19 @@ def test_image_is_shown_as_a_picture_and_deleted_for_good(desk: TestClient, fold
     assert [] == files(folder)
 
 
+def test_image_whose_file_was_removed_by_hand_is_not_found(desk: TestClient, folder: Path) -> None:
+    """The reply says so, of the picture and of a correction; the entry can be deleted."""
+    kept = give(desk, "blue", encode("green"))
+    (file,) = folder.rglob("blue/*.png")
+    file.unlink()
+    replies = [desk.get(f"/v1/review/{kept}/image"), desk.put(f"/v1/review/{kept}", json={"label": "green"})]
+
+    assert [404, 404] == [reply.status_code for reply in replies]
+    assert all("gone from the folder" in reply.text for reply in replies)
+    assert 204 == desk.delete(f"/v1/review/{kept}").status_code
+    assert 0 == desk.get("/v1/review").json()["total"]
+
+
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 @pytest.mark.parametrize(
     "name", ["..", "../../index.sqlite3", "%2e%2e%2findex.sqlite3", "..%5cindex", "%00", "a" * 65, "' OR 1=1 --", NO_ID]
