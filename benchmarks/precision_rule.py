@@ -29,7 +29,7 @@ from contract.image import decode_image
 from contract.model import ModelContract
 from contract.store import CONTRACT_FILE
 from engine.loading import load_engine
-from engine.precision import FLOAT32
+from engine.precision_names import FLOAT32
 from engine.runtime import preferred_runtime
 from pipeline.data.split import ManifestRow
 from pipeline.publishing.precisions.equivalence import MAX_CHANGED, Evidence, Limits, judge

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from engine.precision import AUTO, FLOAT32
+from engine.precision_names import AUTO, FLOAT32
 from engine.saved_model import GRAPH_FILE, Signatures
 from engine.signatures import check_input_names, check_inputs, find_signature, resolve_outputs
 

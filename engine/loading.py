@@ -13,8 +13,9 @@ from contract.tensors import predict_pb2, read_shape
 from engine.engine import Engine, LoadSettings, Runtime
 from engine.errors import EngineError, ModelLoadError, UnreadableError
 from engine.memory import return_freed_memory
-from engine.precision import AUTO as AUTO_PRECISION
-from engine.precision import FLOAT32, verified_precisions
+from engine.precision import verified_precisions
+from engine.precision_names import AUTO as AUTO_PRECISION
+from engine.precision_names import FLOAT32
 from engine.requests import run_request, signature_name
 from engine.runtime import AUTO, find_runtimes
 from engine.saved_model import ON_DEMAND, SignatureDef

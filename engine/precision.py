@@ -12,11 +12,9 @@ from contract.model import ModelContract
 from contract.regular import read_regular
 from contract.store import CONTRACT_FILE, VERIFICATION_FILE
 from engine.errors import ModelLoadError
+from engine.precision_names import AUTO, FLOAT32, INT8
 
-AUTO = "auto"
-FLOAT32 = "float32"
 NO_INT8 = "; the version has no int8 model, see docs/versions.md"
-INT8 = "int8"  # a model of its own in the version's folder; whether it is faster depends on the network
 
 
 def choose_precision(directory: Path, wanted: str, *, engine: str, offered: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ from contract.predictions import decide, decode_predictions
 from contract.store import ModelStore
 from engine.engine import Engine
 from engine.loading import load_engine
-from engine.precision import AUTO
+from engine.precision_names import AUTO
 from fovea.html import format_table
 from service.gateway.context.errors import RefusedImageError
 from service.gateway.http.json_text import to_json

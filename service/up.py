@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from contract.commands import spell_command
 from contract.errors import StoreError
 from contract.store import CONTAINER_ROOT, ModelStore
+from engine.precision_names import AUTO, PRECISION_SETTINGS
 from service.child import Child
 from service.container import IMAGE, NETWORKS, ContainerError, Placement, ServingContainer
 from service.gateway.context.backend_targets import MAX_SOCKET_PATH_BYTES
@@ -118,7 +119,7 @@ def build_engine_parser(prog: str = PROG) -> argparse.ArgumentParser:
     """Return the parser of the flags that the gateway does not have."""
     parser = argparse.ArgumentParser(prog=prog, usage=f"{prog} {_USAGE}", add_help=False, allow_abbrev=False)
     parser.add_argument("--engine", choices=("embedded", "tfserving"), default="embedded")
-    parser.add_argument("--precision")
+    parser.add_argument("--precision", choices=PRECISION_SETTINGS)
     parser.add_argument("--image")
     parser.add_argument("--network", choices=NETWORKS)
     return parser
@@ -133,7 +134,7 @@ def _take_engine(argv: Sequence[str], prog: str) -> tuple[Placement | _Embedded,
         return Placement(own.image or IMAGE, own.network or NETWORKS[0]), rest
     if own.image or own.network:
         raise SettingsError("--image and --network: only with --engine tfserving")
-    return _Embedded(own.precision or "auto"), rest
+    return _Embedded(own.precision or AUTO), rest
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ from engine.engine import Arrays, Engine, LoadSettings, Runtime
 from engine.errors import ModelLoadError, RunError, UnreadableError
 from engine.kept import check_int8_files
 from engine.memory import return_freed_memory
-from engine.precision import AUTO, FLOAT32, INT8, choose_precision
+from engine.precision import choose_precision
+from engine.precision_names import AUTO, FLOAT32, INT8
 from engine.processor import processor_flags
 from engine.runtimes.openvino_graph import Graph, identify_file, read_graph
 from engine.saved_model import DEFAULT_SIGNATURE, GRAPH_FILE, ON_DEMAND, SignatureDef, Signatures, read_signatures

@@ -55,13 +55,19 @@ def _quantize(arguments: argparse.Namespace) -> None:
 
     check_nncf()
     from pipeline.publishing.gate import Gatekeeper
-    from pipeline.publishing.quantize_version import quantize_version
+    from pipeline.publishing.quantize_version import Known, quantize_version
     from pipeline.recipe.gate_settings import Gate
 
     gatekeeper = Gatekeeper(Gate(), store, arguments.runs_dir, force=arguments.force)
     found = quantize_version(
         name, version, gatekeeper, arguments.runs_dir, images=arguments.images, minutes=arguments.minutes
     )
+    if isinstance(found, Known):
+        print(
+            f"nothing was published: {name}/{found.version} has "
+            f"{'that' if arguments.images else 'an'} int8 model already, and it is equivalent to float32"
+        )
+        return
     print(f"judged by: {found.pictures}")
     for verdict in found.verification.equivalences or ():
         print(f"{verdict.precision} on {verdict.engine}: {verdict.words}")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from contract.model import ModelContract
 from contract.store import ModelStore
-from engine.precision import AUTO
+from engine.precision_names import AUTO
 from pipeline.data.groups import group_of
 from pipeline.data.ingest import Dataset, Example, ingest
 from pipeline.data.lineage import class_order, seen_by, trained_data

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from contract.model import ModelContract
 from contract.store import CONTRACT_FILE
-from engine.precision import FLOAT32
+from engine.precision_names import FLOAT32
 from engine.runtime import preferred_runtime, runtime_version
 from engine.saved_model import GRAPH_FILE
 from pipeline.data.split import ManifestRow

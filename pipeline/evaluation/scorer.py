@@ -22,7 +22,7 @@ from contract.regular import read_regular
 from contract.store import CONTRACT_FILE, ModelStore
 from engine.engine import Engine
 from engine.loading import load_engine
-from engine.precision import AUTO
+from engine.precision_names import AUTO
 from pipeline.data.map_batches import map_batches
 from pipeline.errors import VerificationError
 

@@ -15,7 +15,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from engine.errors import EngineError
-from engine.precision import FLOAT32
+from engine.precision_names import FLOAT32
 from engine.runtime import preferred_runtime, runtime_version
 from engine.saved_model import DEFAULT_SIGNATURE
 from pipeline.features.extractor import Extractor

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from contract.errors import ContractError
 from contract.store import ModelEntry, ModelStore
 from engine.errors import EngineError
-from engine.precision import FLOAT32
+from engine.precision_names import FLOAT32
 from pipeline.data.ingest import Source
 from pipeline.data.lineage import Seen, seen_by, seen_by_ancestors, seen_in
 from pipeline.data.split import Manifest, ManifestRow

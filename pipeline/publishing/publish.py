@@ -17,7 +17,7 @@ from contract.errors import LiveChangedError
 from contract.model import ModelContract
 from contract.store import REPORT_FILE, VERIFICATION_FILE, WARMUP_FILE
 from engine.kept import build_synthetic_images
-from engine.precision import INT8
+from engine.precision_names import INT8
 from engine.warmup import build_warmup_request, write_warmup_records
 from pipeline.data.pixels import Pixels
 from pipeline.networks.network import Classifier

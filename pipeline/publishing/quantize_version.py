@@ -16,16 +16,28 @@ from contract.model import ModelContract
 from contract.regular import read_regular
 from contract.store import INT8_FILE, VERIFICATION_FILE
 from engine.loading import allowed_precisions
-from engine.precision import INT8
+from engine.precision_names import INT8
 from pipeline.errors import QuantizationError, VerificationError
 from pipeline.publishing.gate import Gatekeeper, GateOutcome
 from pipeline.publishing.precisions.equivalence import Limits
 from pipeline.publishing.precisions.int8 import check_nncf, choose_int8_images
 from pipeline.publishing.precisions.judge import PrecisionJudge
 from pipeline.publishing.precisions.pictures import find_pictures
+from pipeline.publishing.precisions.quantized import find_quantized, find_same
 from pipeline.publishing.publish import publish_judged
 from pipeline.publishing.verify import Verification, verify_alone
 from pipeline.recipe.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Known:
+    """A version that is what `quantize` would publish.
+
+    Attributes:
+        version: its number: that of the version itself, or of a copy.
+    """
+
+    version: int
 
 
 @dataclass(frozen=True)
@@ -47,8 +59,10 @@ class Quantized:
 
 def quantize_version(
     name: str, version: int, gatekeeper: Gatekeeper, runs_dir: Path, *, images: Path | None, minutes: float
-) -> Quantized:
+) -> Quantized | Known:
     """Publish a copy of a version that may be served at more precisions than it; the version itself is not touched.
+
+    Nothing is published where the store has that copy already, nor computed where the run's images are to judge.
 
     Args:
         name: the model.
@@ -66,6 +80,8 @@ def quantize_version(
     """
     check_nncf()
     store = gatekeeper.store
+    if images is None and (known := find_quantized(store, name, version)) is not None:
+        return Known(known)
     original, contract = store.version_path(name, version), store.read_contract(name, version)
     recipe = recipe_of(contract)
     seed = recipe.train.seed
@@ -84,6 +100,9 @@ def quantize_version(
         judge.make_int8(directory)
         verification = verify_alone(directory, contract, _recorded_outputs(original), judge)
         _check_gain(original, verification, name, version)
+        known = find_same(store, name, version, directory, verification.equivalences or [])
+        if known is not None:
+            return Known(known)
         number, outcome = publish_judged(directory, name, verification, gatekeeper, None, copy_of=version)
     return Quantized(number, verification, outcome, pictures.words)
 

@@ -22,7 +22,7 @@ from engine.engine import Arrays, Engine, Runtime
 from engine.errors import EngineError, UnreadableError
 from engine.kept import KeptOutputs, build_synthetic_images
 from engine.loading import load_engine, run_warmup_records
-from engine.precision import FLOAT32
+from engine.precision_names import FLOAT32
 from engine.runtime import find_runtimes, preferred_runtime, reference_runtime
 from pipeline.data.pixels import Pixels
 from pipeline.errors import VerificationError

@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_valid
 from pydantic_core import ErrorDetails
 
 from contract.regular import read_regular
-from engine.precision import FLOAT32
+from engine.precision_names import FLOAT32, Precision
 from pipeline.errors import RecipeError
 from pipeline.recipe.augment_settings import Augment, Cache
 from pipeline.recipe.data_settings import Data
@@ -33,9 +33,6 @@ from pipeline.recipe.training_settings import LAYERS, Model, Train
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-ServedPrecision = Literal["float32", "bfloat16", "float16", "int8"]
-
-
 class Export(SettingsBase):
     """The published artifact.
 
@@ -48,7 +45,7 @@ class Export(SettingsBase):
     """
 
     tolerance: Fraction = 0.02
-    precisions: Literal["auto"] | list[ServedPrecision] = "auto"
+    precisions: Literal["auto"] | list[Precision] = "auto"
     int8_minutes: Annotated[float, Field(ge=0.0, le=1440.0)] = 10.0
 
     def allows(self, precision: str) -> bool:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from contract.model import InputSpec
 from contract.store import ModelStore
-from engine.precision import INT8
+from engine.precision_names import INT8
 from pipeline.audit.findings import describe_allowed
 from pipeline.data.split import ManifestRow
 from pipeline.evaluation.calibration import softmax

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from contract.errors import ImageError
 from contract.model import Label
 from contract.store import ModelStore
-from engine.precision import AUTO
+from engine.precision_names import AUTO
 from pipeline.data.folder_source import find_folders, list_files, read_head
 from pipeline.data.image_files import IMAGE_SUFFIXES, describe_counts, judge_content, suffix_of
 from pipeline.data.map_batches import map_batches

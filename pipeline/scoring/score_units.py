@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from contract.store import ModelStore
-from engine.precision import AUTO
+from engine.precision_names import AUTO
 from pipeline.data.names import escape_name, unescape_name
 from pipeline.errors import DatasetError, PipelineError
 from pipeline.evaluation.scorer import Scorer, scorer_of

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_args, get_type_hints
 
+from engine.precision_names import AUTO, PRECISION_SETTINGS
 from engine.runtime import engine_names
 from service import VERSION
 from service.logs import fail
@@ -42,6 +43,18 @@ def _truth(text: str) -> bool:
 def _log_format(text: str) -> str:
     if text not in ("text", "json"):
         raise argparse.ArgumentTypeError(f"expected text or json. Received: {text!r}")
+    return text
+
+
+def _precision(text: str) -> str:
+    if text not in PRECISION_SETTINGS:
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(PRECISION_SETTINGS)}. Received: {text!r}")
+    return text
+
+
+def _engine(text: str) -> str:
+    if text not in engine_names():
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(engine_names())}. Received: {text!r}")
     return text
 
 
@@ -103,8 +116,8 @@ class Options:
         bool, _truth, "whether a new label may name a version that is not loaded (default false)"
     ] = False
     path_map: Annotated[tuple[tuple[str, str], ...], _mapping, "a folder of the config, and where it is here"] = ()
-    engine: Annotated[str, str, _list_engines] = "auto"
-    precision: Annotated[str, str, "auto, float32, or a faster one that the machine has (ours)"] = "auto"
+    engine: Annotated[str, _engine, _list_engines] = "auto"
+    precision: Annotated[str, _precision, "auto, float32, or a faster one that the machine has (ours)"] = AUTO
     tensorflow_session_parallelism: Annotated[int, _COUNT, "threads that models run on; 0: one for each core"] = 0
     num_streams: Annotated[int, _COUNT, "batches of a model at a time (ours); 0: measured"] = 0
     max_batch_size: Annotated[int, _COUNT, "images of the largest batch (ours); 0: measured"] = 0

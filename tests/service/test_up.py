@@ -177,6 +177,16 @@ def test_wrong_flag_is_status_2(start_process: StartProcess, flag: str, reason: 
     assert reason == service.log.splitlines()[-1]
 
 
+def test_an_unknown_precision_is_status_2(start_process: StartProcess) -> None:
+    """Before any server starts, with the known ones."""
+    service = start_process("up", "--precision=float7")
+
+    assert 2 == service.wait()
+    reason = service.log.splitlines()[-1]
+    assert "argument --precision: invalid choice: 'float7'" in reason
+    assert all(name in reason for name in ("auto", "float32", "bfloat16", "float16", "int8"))
+
+
 def test_flags_and_variables_reach_the_gateway(start_process: StartProcess, tmp_path: Path) -> None:
     """All of the gateway's settings can be given to `up`."""
     environ = {"FOVEA_MAX_BODY_BYTES": "10", "FOVEA_MODELS_DIR": str(tmp_path / "models")}

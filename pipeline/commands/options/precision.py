@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-_AUTO = "auto"  # engine.precision's, which brings NumPy
+from engine.precision_names import AUTO, PRECISION_SETTINGS
 
 
 def add_precision(parser: argparse.ArgumentParser) -> None:
     """Add --precision."""
     parser.add_argument(
         "--precision",
-        default=_AUTO,
-        help="auto (default: the fastest that the version's verification allows), float32, or a faster one",
+        choices=PRECISION_SETTINGS,
+        default=AUTO,
+        help="auto (default: the fastest that the version's verification allows), float32, or a faster one that it has",
     )

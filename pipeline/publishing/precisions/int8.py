@@ -30,6 +30,7 @@ from pipeline.data.pixels import Pixels
 from pipeline.errors import LostImageError, QuantizationError
 from pipeline.progress import progress_bar
 
+INT8_ENGINE = "openvino"  # that runs int8 models
 NUM_CALIBRATION = 64  # images
 NUM_TUNING = (128, 64, 32)  # images, the first number that leaves enough to judge by
 EXTRA = "int8"  # of the distribution, with NNCF
@@ -183,9 +184,13 @@ def int8_document(directory: Path, floating_point: Sequence[str] = ()) -> dict[s
     """
     if not (directory / INT8_FILE).exists():
         return {}
-    versions = {name: version(name) for name in ("openvino", "nncf") if find_spec(name) is not None}
     layers = {"floating_point": list(floating_point)} if floating_point else {}
-    return {"int8": {"sha256": hash_int8_files(directory), **versions, **layers}}
+    return {"int8": {"sha256": hash_int8_files(directory), **int8_packages(), **layers}}
+
+
+def int8_packages() -> dict[str, str]:
+    """Return the installed releases of the packages that make an int8 model, by name."""
+    return {name: version(name) for name in ("openvino", "nncf") if find_spec(name) is not None}
 
 
 class _Search:

@@ -11,19 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.engine import Engine
-from engine.precision import FLOAT32, INT8
+from engine.precision_names import FLOAT32, INT8
 from engine.runtime import find_runtimes
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import ManifestRow
 from pipeline.errors import QuantizationError, VerificationError
 from pipeline.publishing.precisions.equivalence import MIN_IMAGES, Equivalence, Evidence, Limits, judge, too_few
-from pipeline.publishing.precisions.int8 import Int8Images, quantize, quantize_partly, remove_int8
+from pipeline.publishing.precisions.int8 import INT8_ENGINE, Int8Images, quantize, quantize_partly, remove_int8
 from pipeline.publishing.verify import Verification, open_engine, predict
 from pipeline.run_warnings import Weight, warn
 
 log = logging.getLogger(__name__)
-
-_INT8_ENGINE = "openvino"
 
 Reference = Callable[[str, Sequence[ManifestRow]], NDArray[np.float32] | None]
 
@@ -117,7 +115,7 @@ class PrecisionJudge:
 
     def _judge_int8(self, directory: Path, left_out: tuple[str, ...]) -> Equivalence:
         """Judge the int8 model in a folder by the images that are not left out."""
-        (runtime,) = find_runtimes(_INT8_ENGINE)
+        (runtime,) = find_runtimes(INT8_ENGINE)
         for precision in (FLOAT32, INT8):
             if precision == FLOAT32 and self._note_float32(runtime.name):
                 continue
@@ -129,7 +127,7 @@ class PrecisionJudge:
                     self._found[engine.name, INT8] = self._judge(engine, left_out)
             finally:
                 engine.close()
-        return self._found[_INT8_ENGINE, INT8]
+        return self._found[INT8_ENGINE, INT8]
 
     def _note_float32(self, runtime: str, engine: Engine | None = None) -> bool:
         """Note a runtime's probabilities at float32, by running them on an engine if need be; False if they miss."""

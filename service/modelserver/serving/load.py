@@ -13,7 +13,7 @@ from pathlib import Path
 from engine.engine import Engine
 from engine.kept import OutputsDifferError, check_kept_outputs
 from engine.loading import import_runtime, load_engine
-from engine.precision import AUTO
+from engine.precision_names import AUTO
 from service.modelserver.serving.precisions import PrecisionChooser, check_pinned
 from service.modelserver.serving.scheduling import BatchRecord, ModelQueue, Plan, Scheduler
 from service.modelserver.serving.tuning import Tuner, warm_up_batches

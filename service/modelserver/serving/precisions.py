@@ -13,7 +13,7 @@ from engine.engine import Engine
 from engine.errors import EngineError, ModelLoadError
 from engine.kept import check_kept_outputs
 from engine.loading import allowed_precisions, offered_precisions
-from engine.precision import AUTO, FLOAT32
+from engine.precision_names import AUTO, FLOAT32
 from engine.saved_model import DEFAULT_SIGNATURE, read_signatures
 from service.modelserver.serving.tuning import build_inputs, is_measurable
 

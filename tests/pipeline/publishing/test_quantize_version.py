@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +14,12 @@ import pytest
 from PIL import Image
 
 from contract.store import INT8_FILE, VERIFICATION_FILE, ModelStore
-from engine.loading import allowed_precisions, load_engine
-from engine.precision import INT8
+from engine.loading import allowed_precisions, list_precisions, load_engine
+from engine.precision_names import INT8
 from pipeline.__main__ import main
-from pipeline.publishing.precisions.int8 import can_quantize
+from pipeline.publishing.precisions.int8 import can_quantize, int8_packages
+from pipeline.publishing.precisions.quantized import find_quantized
+from tests.helpers.judged_model import make_judged
 from tests.helpers.tiny_model import MODEL_NAME, build_image, publish_variant
 
 pytestmark = pytest.mark.skipif(not can_quantize(), reason="NNCF is not installed: pip install 'fovea-serving[int8]'")
@@ -104,6 +107,49 @@ def test_folders_of_classes_are_labels(store: ModelStore, pictures: Path) -> Non
     assert (kept["bound"], np.shape(kept["probabilities"])) == (0.02, (4, 3))
     assert document["copy_of"] == 1
     load_engine(directory, engine="openvino", precision=INT8).close()
+
+
+def test_a_version_that_is_there_already_is_not_published_again(
+    store: ModelStore, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the same pictures or a run's images, from the copy or its origin: the words say which version has it."""
+    assert quantize(store, MODEL_NAME, "--images", pictures) == 0
+    before = files_of(store.root)
+    for arguments, what in (
+        ((f"{MODEL_NAME}/1", "--images", pictures), "that"),
+        ((f"{MODEL_NAME}/2", "--images", pictures), "that"),
+        ((f"{MODEL_NAME}/1",), "an"),
+        ((MODEL_NAME,), "an"),
+    ):
+        capsys.readouterr()
+        assert quantize(store, *arguments) == 0
+        said = f"nothing was published: {MODEL_NAME}/2 has {what} int8 model already, and it is equivalent to float32"
+        assert capsys.readouterr().out.splitlines()[-1] == said
+        assert files_of(store.root) == before
+
+
+@pytest.mark.parametrize("fault", ["another release", "damaged", "not judged", "not equivalent"])
+def test_a_model_that_is_not_current_is_made_again(store: ModelStore, tiny_models: dict[str, Path], fault: str) -> None:
+    """An int8 model of another NNCF, one with a changed file, and one that lacks a verdict are not taken for it."""
+    directory = store.version_path(MODEL_NAME, 1)
+    shutil.rmtree(directory)
+    make_judged(tiny_models["plain"], directory)
+    document = json.loads((directory / VERIFICATION_FILE).read_text())
+    document["int8"] |= int8_packages()
+    judged = [{"engine": "openvino", "precision": name, "equivalent": True} for name in list_precisions("openvino")[1:]]
+    document["equivalences"] += judged
+    (directory / VERIFICATION_FILE).write_text(json.dumps(document))
+    assert find_quantized(store, MODEL_NAME, 1) == 1
+    if fault == "another release":
+        document["int8"]["nncf"] = "1.0"
+    elif fault == "damaged":
+        (directory / INT8_FILE).write_text("")
+    elif fault == "not judged":
+        document["equivalences"] = judged
+    else:
+        document["equivalences"][0]["equivalent"] = False
+    (directory / VERIFICATION_FILE).write_text(json.dumps(document))
+    assert find_quantized(store, MODEL_NAME, 1) is None
 
 
 @pytest.mark.slow

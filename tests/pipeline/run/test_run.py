@@ -20,7 +20,7 @@ from PIL import Image
 from contract.model import ModelContract
 from contract.store import CONTRACT_FILE, VERIFICATION_FILE, WARMUP_FILE, ModelStore
 from engine.loading import load_engine
-from engine.precision import FLOAT32
+from engine.precision_names import FLOAT32
 from engine.runtime import find_runtimes
 from pipeline.__main__ import main
 from pipeline.recipe.recipe import load_recipe

@@ -68,9 +68,26 @@ def run(*flags: str) -> subprocess.CompletedProcess[str]:
             ["--model_config_file=x", "--file_system_poll_wait_seconds=often"],
             "expected seconds from -1 to 86400. Received: 'often'",
         ),
+        (
+            ["--model_config_file=x", "--precision=float7"],
+            "--precision: expected one of auto, float32, bfloat16, float16, int8. Received: 'float7'",
+        ),
+        (["--model_config_file=x", "--precision="], "auto, float32, bfloat16, float16, int8. Received: ''"),
+        (["--model_config_file=x", "--engine=torch"], "expected one of auto, openvino, tensorflow. Received: 'torch'"),
         ([], "expected --model_config_file, or --model_name and --model_base_path"),
     ],
-    ids=["unknown", "known elsewhere", "port", "path map", "truth", "seconds", "nothing to serve"],
+    ids=[
+        "unknown",
+        "known elsewhere",
+        "port",
+        "path map",
+        "truth",
+        "seconds",
+        "precision",
+        "no precision",
+        "engine",
+        "nothing to serve",
+    ],
 )
 def test_wrong_flags_are_refused(flags: list[str], reason: str) -> None:
     """A flag that is unknown or out of range ends the process with status 2 and the reason as the last line."""

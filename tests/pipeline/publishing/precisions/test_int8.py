@@ -17,7 +17,7 @@ from contract.model import InputSpec
 from contract.store import INT8_FILE, VERIFICATION_FILE
 from engine.errors import ModelLoadError
 from engine.loading import allowed_precisions, load_engine
-from engine.precision import INT8
+from engine.precision_names import INT8
 from pipeline.data.folder_source import FolderSource
 from pipeline.data.pixels import Pixels
 from pipeline.errors import QuantizationError
