@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import argparse
-import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contract.store import ModelStore
+from pipeline.commands.options.executor import (
+    add_executor,
+    read_executor,
+    read_shard,
+    read_unit_rows,
+    refuse_executor,
+)
 from pipeline.commands.options.folders import add_folders, existing_store
 from pipeline.commands.options.paths import check_folder, check_folder_to_write, check_output
 from pipeline.commands.options.precision import add_precision
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
-    from pipeline.scoring.units import Shard
+    from pipeline.units.work import Executor, Shard
 
-_UNIT_ROWS = 1000
-_MAX_UNIT_ROWS = 1_000_000
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """How parts are made.
+
+    Attributes:
+        rows: images of a part.
+        shard: the parts to make; None for all.
+        run: makes them.
+    """
+
+    rows: int
+    shard: Shard | None
+    run: Executor
 
 
 def add(commands: Any) -> None:
@@ -32,12 +51,7 @@ def add(commands: Any) -> None:
         metavar="FILE.csv|DIR",
         help="a CSV, replaced if it exists; or a folder of Parquet parts, which a rerun completes, and _scores.csv",
     )
-    command.add_argument(
-        "--unit-rows", type=int, metavar="N", help=f"images of a part in a folder (default {_UNIT_ROWS})"
-    )
-    command.add_argument(
-        "--shard", metavar="I/N", help="score each N-th part from I on, 0 to N - 1: one of N processes, such as 0/4"
-    )
+    add_executor(command)
     add_precision(command)
     add_folders(command)
     command.set_defaults(command=_score)
@@ -48,49 +62,22 @@ def _score(arguments: argparse.Namespace) -> None:
     if is_file(arguments.out):
         if arguments.out.suffix.lower() == ".parquet":
             raise PipelineError(f"--out: expected FILE.csv, or a folder for Parquet parts. Received: {arguments.out}")
-        _refuse_options_of_units(arguments)
+        refuse_executor(arguments, f"expected a folder in --out, for parts. Received: {arguments.out}")
         check_output(arguments.out)
     else:
         check_folder_to_write(arguments.out, "--out")
-    shard = read_shard(arguments.shard)
-    unit_rows = _UNIT_ROWS if arguments.unit_rows is None else arguments.unit_rows
-    if not 1 <= unit_rows <= _MAX_UNIT_ROWS:
-        raise PipelineError(f"--unit-rows: expected 1 to {_MAX_UNIT_ROWS}. Received: {unit_rows}")
+    how = Units(read_unit_rows(arguments), read_shard(arguments.shard), read_executor(arguments))
     store = existing_store(arguments)
     name, version = store.resolve(arguments.model)
     if is_file(arguments.out):
         _score_to_file(arguments, store, name, version)
     else:
-        _score_to_parts(arguments, store, name, version, unit_rows, shard)
+        _score_to_parts(arguments, store, name, version, how)
 
 
 def is_file(out: Path) -> bool:
     """Return whether `--out` names a CSV: with a suffix, and no folder."""
     return bool(out.suffix) and not out.is_dir()
-
-
-def _refuse_options_of_units(arguments: argparse.Namespace) -> None:
-    for option in ("unit_rows", "shard"):
-        if getattr(arguments, option) is not None:
-            raise PipelineError(
-                f"--{option.replace('_', '-')}: expected a folder in --out, for parts. Received: {arguments.out}"
-            )
-
-
-def read_shard(text: str | None) -> Shard | None:
-    """Return the shard that `--shard` names.
-
-    Raises:
-        PipelineError: if it is none.
-    """
-    if text is None:
-        return None
-    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text, re.ASCII)
-    if found is None or int(found[1]) >= int(found[2]):
-        raise PipelineError(f"--shard: expected I/N with I from 0 to N - 1, such as 0/4. Received: {text}")
-    from pipeline.scoring.units import Shard
-
-    return Shard(int(found[1]), int(found[2]))
 
 
 def _score_to_file(arguments: argparse.Namespace, store: ModelStore, name: str, version: int) -> None:
@@ -107,9 +94,7 @@ def _score_to_file(arguments: argparse.Namespace, store: ModelStore, name: str, 
     print(f"written: {arguments.out}")
 
 
-def _score_to_parts(
-    arguments: argparse.Namespace, store: ModelStore, name: str, version: int, unit_rows: int, shard: Shard | None
-) -> None:
+def _score_to_parts(arguments: argparse.Namespace, store: ModelStore, name: str, version: int, how: Units) -> None:
     from pipeline.scoring.score_units import score_units
 
     scored = score_units(
@@ -118,9 +103,10 @@ def _score_to_parts(
         version,
         folder=arguments.folder,
         out=arguments.out,
-        unit_rows=unit_rows,
+        unit_rows=how.rows,
         precision=arguments.precision,
-        shard=shard,
+        shard=how.shard,
+        run=how.run,
     )
     plan = scored.plan
     print(

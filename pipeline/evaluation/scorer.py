@@ -56,16 +56,18 @@ class Decoder:
 class Scorer:
     """Computes probabilities with a published version; a context manager that closes the engine.
 
-    Only path and precision are pickled: another process loads the model at its first call.
+    Only path and settings are pickled: another process loads the model at its first call.
 
     Args:
         directory: the version's folder, models/NAME/VERSION.
         precision: as `load_engine` takes it.
+        num_threads: of the model, and as many that decode; 0 means one for each core.
     """
 
-    def __init__(self, directory: Path, *, precision: str = AUTO) -> None:
+    def __init__(self, directory: Path, *, precision: str = AUTO, num_threads: int = 0) -> None:
         self.directory = directory
         self.precision = precision
+        self.num_threads = num_threads
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return probabilities, float32, shape (batch, classes).
@@ -95,7 +97,7 @@ class Scorer:
     @cached_property
     def engine(self) -> Engine:
         """Runs the model; loaded at the first use."""
-        return load_engine(self.directory, precision=self.precision)
+        return load_engine(self.directory, precision=self.precision, num_threads=self.num_threads)
 
     def close(self) -> None:
         """Close the engine."""
@@ -113,7 +115,7 @@ class Scorer:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what another process loads the model from."""
-        return {"directory": self.directory, "precision": self.precision}
+        return {"directory": self.directory, "precision": self.precision, "num_threads": self.num_threads}
 
 
 def scorer_of(store: ModelStore, name: str, version: int, *, precision: str = AUTO) -> Scorer:
@@ -145,12 +147,14 @@ def predict_files(scorer: Scorer, read: Read, paths: Sequence[str]) -> NDArray[n
     return np.concatenate(list(map_batches(score, decode_files(read, paths, scorer.contract.input))))
 
 
-def decode_files(read: Read, paths: Iterable[str], spec: InputSpec) -> Iterator[tuple[str, Decoded]]:
+def decode_files(
+    read: Read, paths: Iterable[str], spec: InputSpec, *, num_threads: int = 0
+) -> Iterator[tuple[str, Decoded]]:
     """Yield each path with its pixels, uint8 (height, width, channels), or with the error that it gave; in order.
 
-    Decodes on all cores, a bounded number of images ahead, so memory does not grow with the number of files.
+    Decodes on threads (0: one a core), a bounded number of images ahead: memory does not grow with the files.
     """
-    with ThreadPoolExecutor(cpu_count()) as pool:
+    with ThreadPoolExecutor(num_threads or cpu_count()) as pool:
         yield from itertools.chain.from_iterable(map_batches(Decoder(read, spec), paths, pool, size=1))
 
 

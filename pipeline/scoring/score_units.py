@@ -16,7 +16,8 @@ from pipeline.progress import progress_bar
 from pipeline.scoring.parts import count_rows, is_done, merge_parts
 from pipeline.scoring.plan import Listed, Plan, hash_listing, keep_plan, read_plan
 from pipeline.scoring.score_folder import LeftOut, refuse_empty, walk_images
-from pipeline.scoring.units import Executor, Outcome, Shard, UnitScorer, run_here
+from pipeline.scoring.units import UnitScorer
+from pipeline.units.work import Executor, Outcome, Shard, run_here
 
 _SHOWN = 20  # failed units named in an error
 
@@ -115,11 +116,9 @@ def _size(path: Path) -> int:
 def _score(
     plan: Plan, listing: Sequence[Listed], shard: Shard, scorer: Scorer, folder: Path, out: Path, run: Executor
 ) -> ScoredUnits:
-    units = shard.units(plan)
+    units = shard.units(plan.num_units)
     todo = [unit for unit in units if not is_done(out, plan, unit)]
-    score = UnitScorer(Scorer(scorer.directory, precision=plan.precision), folder, out, plan)
-    if run is run_here:
-        score = replace(score, scorer=scorer)  # loaded already
+    score = UnitScorer(scorer, folder, out, plan)
     work = ((unit, [image.path for image in plan.rows_of(unit, listing)]) for unit in todo)
     failed = [outcome for outcome in _show(run(score, work), plan, units, todo) if outcome.error is not None]
     if failed:

@@ -1,11 +1,12 @@
-"""Scores units: a pure function from the images of a unit to its part, run here, by shards, or by workers."""
+"""Scores a unit: a pure function from its images to its part."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from socket import gethostname
 
 from pipeline.data.map_batches import map_batches
 from pipeline.data.names import unescape_name
@@ -14,25 +15,6 @@ from pipeline.evaluation.scorer import Scorer, decode_files
 from pipeline.scoring.parts import write_part
 from pipeline.scoring.plan import Plan
 from pipeline.scoring.score_folder import Row, score_batch
-
-TRIES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """The share of one of several processes: each `count`-th unit, from `index` on.
-
-    Attributes:
-        index: 0 to count - 1.
-        count: number of shards.
-    """
-
-    index: int = 0
-    count: int = 1
-
-    def units(self, plan: Plan) -> range:
-        """Return the numbers of its units."""
-        return range(self.index, plan.num_units, self.count)
 
 
 @dataclass(frozen=True)
@@ -65,46 +47,29 @@ class UnitScorer:
         write_part(self.out, self.plan, unit, rows, self.scorer.contract.labels)
         return len(rows)
 
+    def load(self) -> None:
+        """Load the model, and refuse a machine that does not see the folders.
+
+        Raises:
+            LostImageError: if a folder is not there.
+            EngineError: if the model cannot be loaded.
+        """
+        for folder in (self.folder, self.out, self.scorer.directory):
+            if not folder.is_dir():
+                raise LostImageError(
+                    f"{folder}: no such folder on {gethostname()}; workers read and write shared folders"
+                )
+        self.scorer.engine  # noqa: B018 - loads
+
+    def for_worker(self, num_threads: int) -> UnitScorer:
+        """Return the task for another process, with a number of threads."""
+        scorer = Scorer(self.scorer.directory.absolute(), precision=self.plan.precision, num_threads=num_threads)
+        return replace(self, scorer=scorer, folder=self.folder.absolute(), out=self.out.absolute())
+
     def _score(self, paths: Sequence[str]) -> Iterator[Row]:
-        files = decode_files(self._read, paths, self.scorer.contract.input)
+        files = decode_files(self._read, paths, self.scorer.contract.input, num_threads=self.scorer.num_threads)
         for rows in map_batches(partial(score_batch, self.scorer), files):
             yield from rows
 
     def _read(self, path: str) -> bytes:
         return (self.folder / unescape_name(path)).read_bytes()
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The end of a unit's work.
-
-    Attributes:
-        unit: its number.
-        images: number of images that were scored.
-        error: why it has no part, after all tries; None if it has.
-    """
-
-    unit: int
-    images: int
-    error: str | None = None
-
-
-Units = Iterable[tuple[int, Sequence[str]]]
-Executor = Callable[[UnitScorer, Units], Iterator[Outcome]]
-
-
-def run_here(score: UnitScorer, units: Units) -> Iterator[Outcome]:
-    """Score units in this process, one after the other; images of a unit are decoded on all cores."""
-    for unit, paths in units:
-        yield try_unit(score, unit, paths)
-
-
-def try_unit(score: UnitScorer, unit: int, paths: Sequence[str]) -> Outcome:
-    """Score a unit; a failure is tried again, three times in all."""
-    reason = ""
-    for _ in range(TRIES):
-        try:
-            return Outcome(unit, score(unit, paths))
-        except Exception as err:  # noqa: BLE001 - whatever it is, other units go on, and the last error is told
-            reason = f"{type(err).__name__}: {err}"
-    return Outcome(unit, 0, reason)

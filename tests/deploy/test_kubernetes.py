@@ -20,7 +20,7 @@ import yaml
 
 from pipeline.__main__ import _parser
 from pipeline.commands.score import is_file, read_shard
-from pipeline.scoring.units import Shard
+from pipeline.units.work import Shard
 from service.gateway.context.backend_targets import endpoints_of
 from service.gateway.context.settings import load_settings
 from service.modelserver.foreign_flags import IGNORED, REFUSED

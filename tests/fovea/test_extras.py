@@ -54,7 +54,7 @@ def test_table_is_pyprojects() -> None:
         for distribution in distributions:
             installs.setdefault(normal_name(distribution), set()).add(module)
     extras = read_pyproject()["project"]["optional-dependencies"]
-    assert extras.keys() - MODULES.keys() == {"dev", "int8", "otel"}
+    assert extras.keys() - MODULES.keys() == {"dev", "int8", "otel", "ray"}
     for extra, modules in MODULES.items():
         required = [normal_name(requirement) for requirement in extras[extra]]
         assert len(required) == len(modules)

@@ -13,6 +13,7 @@ LOCKS = (
     "requirements-gateway.lock",
     "requirements-modelserver.lock",
     "requirements-pipeline.lock",
+    "requirements-ray.lock",
 )
 PACKAGES = ("contract", "engine", "fovea", "pipeline", "service")
 

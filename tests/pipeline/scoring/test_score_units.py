@@ -22,7 +22,8 @@ from pipeline.errors import PipelineError
 from pipeline.scoring.parts import is_done
 from pipeline.scoring.plan import PLAN_FILE, Plan, keep_plan, read_plan
 from pipeline.scoring.score_units import score_units
-from pipeline.scoring.units import TRIES, Shard, UnitScorer
+from pipeline.scoring.units import UnitScorer
+from pipeline.units.work import TRIES, Shard
 from tests.helpers.image_sets import COLORS, png, write_files
 from tests.helpers.server_process import ROOT
 
@@ -180,7 +181,7 @@ def test_unit_that_fails_is_tried_three_times(store: ModelStore, images: Path, t
             return super().__call__(unit, paths)
 
     def run(scorer: UnitScorer, units):  # type: ignore[no-untyped-def]
-        from pipeline.scoring.units import run_here
+        from pipeline.units.work import run_here
 
         return run_here(Failing(**{f.name: getattr(scorer, f.name) for f in dataclasses.fields(scorer)}), units)
 
@@ -224,7 +225,7 @@ def test_lost_folder_makes_no_part_of_errors(
     away = tmp_path / "away"
 
     def run(scorer: UnitScorer, units):  # type: ignore[no-untyped-def]
-        from pipeline.scoring.units import run_here
+        from pipeline.units.work import run_here
 
         images.rename(away)
         return run_here(scorer, units)
@@ -261,5 +262,5 @@ def test_first_of_two_plans_stays(tmp_path: Path) -> None:
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 8])
 def test_shards_share_all_units(count: int) -> None:
     """Each unit belongs to one shard."""
-    units = [unit for index in range(count) for unit in Shard(index, count).units(PLAN)]
+    units = [unit for index in range(count) for unit in Shard(index, count).units(PLAN.num_units)]
     assert list(range(5)) == sorted(units)
