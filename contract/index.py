@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from contract.errors import StoreError
+from contract.trials.trial import Trial, parse_trial
 
 FORMAT = 1
 NAME_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -28,6 +29,7 @@ class ModelEntry:
         highest: the highest version number ever used.
         first: the model's first live version, until it is rolled back.
         promoted: the version last promoted by hand, until it is rolled back.
+        trial: of the candidate on live traffic; a change of the live version or the candidate ends it.
     """
 
     live: int | None = None
@@ -37,6 +39,7 @@ class ModelEntry:
     # History, not roles: entries with the same roles are equal.
     first: int | None = field(default=None, compare=False)
     promoted: int | None = field(default=None, compare=False)
+    trial: Trial | None = field(default=None, compare=False)
 
     @property
     def anchor(self) -> int | None:
@@ -51,9 +54,9 @@ class ModelEntry:
     def with_published(self, version: int, *, live: bool) -> ModelEntry:
         """Return the roles after a new version: live, with the old one previous, or candidate."""
         if not live:
-            return replace(self, candidate=version, highest=version)
+            return replace(self, candidate=version, highest=version, trial=None)
         first = version if self.live is None else self.first
-        return replace(self, live=version, previous=self.live, candidate=None, highest=version, first=first)
+        return replace(self, live=version, previous=self.live, candidate=None, highest=version, first=first, trial=None)
 
     def with_promoted(self, version: int) -> ModelEntry:
         """Return the roles after a version is made live by hand."""
@@ -64,6 +67,7 @@ class ModelEntry:
             candidate=None if self.candidate == version else self.candidate,
             first=version if self.live is None else self.first,
             promoted=version,
+            trial=None,
         )
 
     def with_rollback(self) -> ModelEntry:
@@ -74,6 +78,7 @@ class ModelEntry:
             previous=self.live,
             first=None if self.first == self.live else self.first,
             promoted=None if self.promoted == self.live else self.promoted,
+            trial=None,
         )
 
     def roles_of(self, version: int) -> tuple[str, ...]:
@@ -110,7 +115,11 @@ def find_entry(index: Index, name: str) -> ModelEntry:
 
 def index_document(index: Index) -> dict[str, Any]:
     """Return the index as index.json holds it."""
-    return {"format": FORMAT, "models": {name: asdict(entry) for name, entry in sorted(index.items())}}
+    entries = {name: asdict(entry) for name, entry in sorted(index.items())}
+    for entry in entries.values():
+        del entry["trial"]  # beside the models: earlier versions of Fovea expect version numbers in an entry
+    trials = {name: entry.trial.as_document() for name, entry in sorted(index.items()) if entry.trial is not None}
+    return {"format": FORMAT, "models": entries, **({"trials": trials} if trials else {})}
 
 
 def parse_index(document: Any) -> Index:
@@ -125,14 +134,20 @@ def parse_index(document: Any) -> Index:
         or not isinstance(document.get("models"), dict)
     ):
         raise StoreError(f"index.json: expected format {FORMAT} with models. Received: {str(document)[:80]}")
-    known = {field.name for field in fields(ModelEntry)}
+    trials = document.get("trials", {})
+    if not isinstance(trials, dict):
+        raise StoreError(f"index.json: trials: expected an object. Received: {str(trials)[:80]}")
+    known = {field.name for field in fields(ModelEntry)} - {"trial"}
     index = {}
     for name, entry in document["models"].items():
         if not isinstance(entry, dict) or not all(v is None or isinstance(v, int) for v in entry.values()):
             raise StoreError(f"index.json: {name}: expected version numbers. Received: {entry!r}")
         if "first" not in entry and entry.get("live") is not None:
             entry = {**entry, "first": 1}  # as earlier versions of Fovea published it
-        index[check_name(name)] = ModelEntry(**{key: value for key, value in entry.items() if key in known})
+        trial = parse_trial(name, trials[name]) if name in trials else None
+        if trial is not None and trial.version != entry.get("candidate"):
+            trial = None  # a writer without trials has changed the roles
+        index[check_name(name)] = ModelEntry(**{k: v for k, v in entry.items() if k in known}, trial=trial)
     return MappingProxyType(index)
 
 

@@ -5,6 +5,7 @@
       models.config                 the versions to load, in TensorFlow Serving's format; derived from the index
       .filling                      there while docker compose's `seed` trains the first model
       .lock                         held (flock) by a writer
+      .trials/<name>/<id>.json      what one gateway found in the trial of a candidate
       .staging/<random>/            versions being written, a name no server reads; its writer holds a flock on it
       <name>/<version>/             finished versions, never changed, numbers never reused
 
@@ -43,6 +44,7 @@ from contract.index import (
 )
 from contract.model import ModelContract
 from contract.regular import read_regular
+from contract.trials.trial import Trial, start_trial
 
 __all__ = [
     "CONTAINER_ROOT",
@@ -52,6 +54,7 @@ __all__ = [
     "NAME_PATTERN",
     "REPORT_FILE",
     "ROLES",
+    "TRIALS_FOLDER",
     "VERIFICATION_FILE",
     "WARMUP_FILE",
     "Index",
@@ -66,6 +69,7 @@ REPORT_FILE = "assets.extra/report.html"
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 INT8_FILE = "assets.extra/openvino/int8.xml"  # its weights lie beside it, int8.bin
 INITIALISING_MARK = ".filling"
+TRIALS_FOLDER = ".trials"
 
 
 class ModelStore:
@@ -260,6 +264,52 @@ class ModelStore:
             return entry.with_rollback()
 
         return self._change(name, change)
+
+    def set_trial_share(self, name: str, kind: str, share: float) -> ModelEntry:
+        """Give a model's candidate a share of the live traffic.
+
+        Args:
+            name: the model.
+            kind: SHADOW or CANARY.
+            share: 0 to 1; 0 stops it.
+
+        Raises:
+            StoreError: if there is no such model, or it has no live version or no candidate.
+        """
+
+        def change(entry: ModelEntry) -> ModelEntry:
+            if entry.candidate is None or entry.live is None:
+                missing = "candidate to try" if entry.candidate is None else "live version beside its candidate"
+                raise StoreError(f"{name} has no {missing}; list the versions with: {spell_command('models')}")
+            trial = entry.trial or start_trial(entry.candidate)
+            return replace(entry, trial=trial.with_share(kind, share))
+
+        return self._change(name, change)
+
+    def stop_canary(self, name: str, trial: Trial, reason: str) -> bool:
+        """Stop the canary of a trial, unless another process has changed it.
+
+        Args:
+            name: the model.
+            trial: as it was read.
+            reason: for people.
+
+        Returns:
+            True if it is stopped now by this call.
+
+        Raises:
+            StoreError: if the store cannot be written.
+        """
+        is_stopped = False
+
+        def change(entry: ModelEntry) -> ModelEntry:
+            nonlocal is_stopped
+            found = entry.trial
+            is_stopped = found is not None and found.started == trial.started and found.canary > 0
+            return replace(entry, trial=found.with_stop(reason)) if is_stopped and found is not None else entry
+
+        self._change(name, change)
+        return is_stopped
 
     def remove(self, name: str, version: int) -> None:
         """Delete a version that plays no role; its number never comes back.

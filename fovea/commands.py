@@ -110,6 +110,23 @@ COMMANDS = {
             "fovea promote cells 2",
             extras=(),
         ),
+        _pipeline(
+            "shadow",
+            _VERSIONS,
+            "ask the candidate a share of the live requests too",
+            "fovea shadow cells",
+            "fovea shadow cells 50%",
+            "fovea shadow cells off",
+            extras=(),
+        ),
+        _pipeline(
+            "canary",
+            _VERSIONS,
+            "let the candidate answer a share of the live requests",
+            "fovea canary cells 5%",
+            "fovea canary cells off",
+            extras=(),
+        ),
         _pipeline("rollback", _VERSIONS, "make the previous version live again", "fovea rollback cells", extras=()),
         _pipeline("evaluate", _VERSIONS, "measure a version on a labelled set", "fovea evaluate cells new-cells"),
         _pipeline(

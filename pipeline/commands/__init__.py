@@ -24,5 +24,7 @@ MODULES = {
     "runs": "runs",
     "promote": "models",
     "rollback": "models",
+    "shadow": "trials",
+    "canary": "trials",
     "prune": "prune",
 }

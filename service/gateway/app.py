@@ -95,13 +95,14 @@ def create_app(settings: Settings, components: Components | None = None) -> Fast
 async def _run_components(app: FastAPI) -> AsyncIterator[None]:
     parts = components_of(app)
     await parts.backend.open()
-    watches = [asyncio.create_task(part.watch()) for part in (parts.readiness, parts.feedback)]
+    watches = [asyncio.create_task(part.watch()) for part in (parts.readiness, parts.feedback, parts.trials)]
     try:
         yield
     finally:
         for watch in watches:
             watch.cancel()
         await asyncio.gather(*watches, return_exceptions=True)
+        await parts.trials.close()
         await parts.backend.close()
         parts.decoder.close()
         await asyncio.to_thread(parts.json_bodies.close)

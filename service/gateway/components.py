@@ -7,7 +7,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, FastAPI, Request
 
-from contract.store import ModelStore
+from contract.store import TRIALS_FOLDER, ModelStore
 from service.gateway.backend.backend import Backend
 from service.gateway.backend.model_server import ModelServer
 from service.gateway.backend.pool import ServerPool
@@ -19,6 +19,11 @@ from service.gateway.images.decoding import Decoder
 from service.gateway.inference.contracts import ContractCache
 from service.gateway.inference.micro_batching import MicroBatcher
 from service.gateway.inference.readiness import Readiness
+from service.gateway.inference.trials.canary import Canary
+from service.gateway.inference.trials.recorder import TrialRecorder
+from service.gateway.inference.trials.shadow import Shadow
+from service.gateway.inference.trials.stop_rule import StopLimits
+from service.gateway.inference.trials.trial_call import TrialCall
 from service.gateway.inference.version_resolution import Catalog, NamedCatalog, StoreCatalog, TakenOver
 from service.gateway.inference.versioned_call import VersionedCall
 from service.gateway.protocols.signatures import SignatureCache
@@ -30,6 +35,7 @@ from service.gateway.telemetry.metrics import Metrics
 from service.gateway.telemetry.model_gauges import StoreGauges, VersionGauges
 from service.gateway.telemetry.server_info import ServerInfo
 from service.gateway.telemetry.tracing import Tracing, carry_context
+from service.gateway.telemetry.trial_metrics import TrialGauges, TrialMetrics
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ class Components:
     json_bodies: JsonBodies
     metrics: Metrics
     call: VersionedCall
+    trials: TrialCall
     tensor_predictor: TensorPredictor
     readiness: Readiness
     feedback: FeedbackDesk
@@ -92,6 +99,16 @@ def build_components(settings: Settings) -> Components:
         is_quiet=lambda: admission.is_quiet,
     )
     json_bodies = JsonBodies(max_values=settings.max_json_values)
+    call = VersionedCall(
+        backend,
+        catalog,
+        contracts=contracts,
+        decoder=decoder,
+        metrics=metrics,
+        # A span of the model server belongs to one trace.
+        batcher=MicroBatcher(backend, max_batch=settings.max_batch, is_enabled=tracing is None),
+        max_batch=settings.max_batch,
+    )
     return Components(
         settings=settings,
         admission=admission,
@@ -101,16 +118,8 @@ def build_components(settings: Settings) -> Components:
         decoder=decoder,
         json_bodies=json_bodies,
         metrics=metrics,
-        call=VersionedCall(
-            backend,
-            catalog,
-            contracts=contracts,
-            decoder=decoder,
-            metrics=metrics,
-            # A span of the model server belongs to one trace.
-            batcher=MicroBatcher(backend, max_batch=settings.max_batch, is_enabled=tracing is None),
-            max_batch=settings.max_batch,
-        ),
+        call=call,
+        trials=_build_trials(settings, call, catalog, admission=admission, metrics=metrics),
         tensor_predictor=TensorPredictor(
             backend,
             catalog,
@@ -128,6 +137,33 @@ def build_components(settings: Settings) -> Components:
         audit=_open_audit(settings, metrics),
         tracing=tracing,
     )
+
+
+def _build_trials(
+    settings: Settings, call: VersionedCall, catalog: Catalog, *, admission: Admission, metrics: Metrics
+) -> TrialCall:
+    folder = settings.trials_dir
+    if folder is None and settings.models_dir is not None:
+        folder = settings.models_dir / TRIALS_FOLDER
+    recorder, counters = TrialRecorder(folder), TrialMetrics(metrics.registry)
+    limits = StopLimits(settings.canary_max_errors, settings.canary_max_slowdown, settings.canary_min_answers)
+    store = None if settings.models_dir is None else ModelStore(settings.models_dir)
+    trials = TrialCall(
+        call,
+        catalog,
+        canary=Canary(call, store, limits=limits, recorder=recorder, metrics=counters),
+        shadow=Shadow(
+            call,
+            recorder=recorder,
+            metrics=counters,
+            max_in_flight=settings.shadow_max_in_flight,
+            is_busy=lambda: admission.is_busy,
+        ),
+        recorder=recorder,
+        header=settings.canary_header,
+    )
+    metrics.show(TrialGauges(trials.current))
+    return trials
 
 
 def _open_feedback(settings: Settings) -> FeedbackStore | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -41,6 +41,7 @@ class RequestContext:
         caller: the key or the address, whose turn is taken in queues.
         deadline: when the client stops waiting, on the clock of `time.monotonic`; None for no limit.
         hold: counts the bytes of the body; None where bodies are not counted.
+        headers: names, in lower case, and values as they were sent.
     """
 
     id: str
@@ -48,6 +49,7 @@ class RequestContext:
     caller: str = ANONYMOUS
     deadline: float | None = None
     hold: Hold | None = None
+    headers: Sequence[tuple[bytes, bytes]] = ()
 
 
 def open_context(scope: Scope, sent_id: str | None) -> RequestContext:
@@ -58,7 +60,7 @@ def open_context(scope: Scope, sent_id: str | None) -> RequestContext:
         sent_id: the client's id; replaced unless it is harmless in a header and a log line.
     """
     request_id = sent_id if sent_id and _ALLOWED.fullmatch(sent_id) else uuid.uuid4().hex
-    context = scope[_SCOPE_KEY] = RequestContext(request_id)
+    context = scope[_SCOPE_KEY] = RequestContext(request_id, headers=scope["headers"])
     return context
 
 

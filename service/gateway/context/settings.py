@@ -133,6 +133,36 @@ class Settings(BaseModel):
         "always", description="whether an answer waits until its line of the audit log is on the disk"
     )
     poll_s: float = Field(0.5, gt=0, le=60, description="seconds that an answer about the served versions is reused")
+    canary_header: str = Field(
+        "X-Session-ID",
+        pattern="^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$",
+        description="header by whose value a canary chooses requests without API key; without it by the request's id",
+    )
+    canary_max_errors: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="a canary stops when this share of its calls fails beyond the live version's share",
+    )
+    canary_max_slowdown: float = Field(
+        2.0,
+        ge=1,
+        le=1000,
+        description="a canary stops when its latency's 95th percentile is above this multiple of the live version's",
+    )
+    canary_min_answers: int = Field(
+        50,
+        ge=10,
+        le=10000,
+        description="answers of each version before latencies are compared; errors are shares of at least so many",
+    )
+    shadow_max_in_flight: int = Field(
+        4, ge=1, le=256, description="most shadow calls at once; further ones are dropped and counted"
+    )
+    trials_dir: Path | None = Field(
+        None,
+        description="folder for what gateways find in trials of candidates; by default `.trials` in the model store",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
     log_format: Literal["text", "json"] = Field("text", description="text for people or json for programs")
     otlp_endpoint: str | None = Field(

@@ -37,6 +37,11 @@ class Admission:
         """True if at most one request is worked on."""
         return self._free >= self._max_working - 1
 
+    @property
+    def is_busy(self) -> bool:
+        """True if half of the places are taken by others than the request that asks, or a request waits."""
+        return bool(self._waiting) or 2 * self._free < self._max_working - 1
+
     def check(self) -> None:
         """Refuse a request before its body is read if it would be refused afterwards.
 

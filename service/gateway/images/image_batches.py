@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
@@ -63,6 +64,12 @@ class ImageBatches:
         if len(good) == 1:
             return [good[0][np.newaxis]]  # a view: nothing is copied
         return [np.stack(good[start : start + self._max_batch]) for start in range(0, len(good), self._max_batch)]
+
+    def by_caller(self, caller: str) -> ImageBatches:
+        """Return the same images, for another caller to decode where they are not decoded as it needs them."""
+        images = copy.copy(self)
+        images._caller = caller
+        return images
 
     def merge(self, answers: Iterable[T]) -> list[T | RefusedImageError]:
         """Return each image's answer, in the order of the request; for one that is in no batch, why it is refused."""

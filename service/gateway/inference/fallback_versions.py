@@ -67,7 +67,7 @@ class Attempts:
 
     def succeed(self, attempt: Attempt) -> None:
         """Note that a version answers."""
-        if self._choice.version is None and self._choice.label is None:
+        if self._choice.is_open:
             self._catalog.record_answering(attempt.name, attempt.version)
 
     def fail(self, attempt: Attempt, error: NotLoadedError | BrokenContractError) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,7 @@ class Answer(Generic[T]):
         contract: that version's contract.
         entries: for each image its result, or why it was refused.
         precision: that it was computed at, such as "float32".
+        is_canary: whether the version answered as the canary of its model.
     """
 
     name: str
@@ -78,3 +79,10 @@ class Answer(Generic[T]):
     contract: ModelContract
     entries: list[T | RefusedImageError]
     precision: str = FLOAT32
+    is_canary: bool = False
+
+
+def count_images(answer: Answer[Any]) -> tuple[int, int]:
+    """Return the number of images that were answered, and of those with a warning."""
+    found = [entry for entry in answer.entries if not isinstance(entry, RefusedImageError)]
+    return len(found), sum(bool(getattr(entry, "classified", entry).warnings) for entry in found)

@@ -15,6 +15,7 @@ from typing import Protocol
 from contract.commands import spell_command
 from contract.errors import StoreError
 from contract.store import ROLES, Index, ModelStore
+from contract.trials.trial import Trial
 from service.gateway.backend.backend import AVAILABLE
 from service.gateway.backend.model_server import ModelServer
 from service.gateway.context.errors import (
@@ -52,6 +53,11 @@ class Choice:
     version: int | None = None
     label: str | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """True if the request names neither version nor label."""
+        return self.version is None and self.label is None
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -81,6 +87,9 @@ class Catalog(Protocol):
 
     def live(self) -> Mapping[str, int]:
         """Return the live version of each model, as last read; from any thread."""
+
+    def trials(self) -> Mapping[str, Trial]:
+        """Return the trials of candidates by model, as last read; from any thread."""
 
     def describe_nothing(self) -> str:
         """Return the next step, or the awaited event, while no model is served."""
@@ -125,6 +134,7 @@ class StoreCatalog:
         self._index: Index = {}
         self._names: tuple[str, ...] = ()
         self._unpromoted: Mapping[str, int] = {}
+        self._trials: Mapping[str, Trial] = {}
         self._read_at = float("-inf")
         self._answering: dict[str, int] = {}
 
@@ -141,6 +151,10 @@ class StoreCatalog:
     def live(self) -> Mapping[str, int]:
         """Return the live version of each model, as last read; from any thread."""
         return {name: entry.live for name, entry in self._index.items() if entry.live is not None}
+
+    def trials(self) -> Mapping[str, Trial]:
+        """Return the trials of candidates by model, as last read; from any thread."""
+        return self._trials
 
     def describe_nothing(self) -> str:
         """Return the next step, or the awaited event, while no model is served."""
@@ -213,6 +227,9 @@ class StoreCatalog:
                     for name, entry in sorted(self._index.items())
                     if entry.live is None and entry.candidate is not None
                 }
+                self._trials = {
+                    name: entry.trial for name, entry in sorted(self._index.items()) if entry.trial is not None
+                }
             except StoreError as err:
                 logger.error("keeping the index that was read before: %s", err)
         return self._index
@@ -253,6 +270,10 @@ class NamedCatalog:
     def live(self) -> Mapping[str, int]:
         """Return the newest AVAILABLE version of each model, as last asked; from any thread."""
         return {name: version for name, (_, version) in list(self._newest.items()) if version is not None}
+
+    def trials(self) -> Mapping[str, Trial]:
+        """Return nothing: trials are in a store's index."""
+        return {}
 
     def describe_nothing(self) -> str:
         """Return the next step while no model is served."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from service.gateway.backend.backend import ModelReply
 from service.gateway.backend.model_server import ModelServer
+from service.gateway.context.errors import NotLoadedError
 from service.gateway.context.request_context import RequestContext
 from service.gateway.images.decoding import Decoder
 from service.gateway.images.image_batches import ImageBatches
@@ -76,15 +77,34 @@ class VersionedCall:
             NotFoundError: if there is no such model, version or label.
             GatewayError: if the model server fails, or as `signature` says.
         """
+        return await self.run(self.task(context, uploads, signature), choice)
+
+    def task(self, context: RequestContext, uploads: Sequence[Upload], signature: Signature[T]) -> ImageTask[T]:
+        """Return the work of a request, for `run`."""
         images = ImageBatches(uploads, context, self._decoder, metrics=self._metrics, max_batch=self._max_batch)
-        task = _Task(signature, images, context)
+        return ImageTask(signature, images, context)
+
+    async def run(self, task: ImageTask[T], choice: Choice) -> Answer[T]:
+        """Answer a task; raises what `answer` raises."""
         attempts = Attempts(self._catalog, self._contracts, choice)
         async for attempt in attempts:
             with attempt:
                 return await self._answer_by(attempt.name, attempt.version, task, is_pinned=attempt.target.pinned)
         raise attempts.failure()
 
-    async def _answer_by(self, name: str, version: int, task: _Task[T], *, is_pinned: bool) -> Answer[T]:
+    async def run_by(self, name: str, version: int, task: ImageTask[T]) -> Answer[T]:
+        """Answer a task by this version and no other.
+
+        Raises:
+            GatewayError: as `answer`, or if the version is not loaded.
+        """
+        try:
+            return await self._answer_by(name, version, task, is_pinned=True)
+        except NotLoadedError:
+            self._contracts.drop(name, version)
+            raise
+
+    async def _answer_by(self, name: str, version: int, task: ImageTask[T], *, is_pinned: bool) -> Answer[T]:
         """Answer by this version; if it is not pinned, by the one that the model server chooses."""
         signature = task.signature
         served = Served(name, version, await self._contracts.fetch(name, version))
@@ -92,8 +112,11 @@ class VersionedCall:
         spec = served.contract.input
         with self._batcher.request(name, version if is_pinned else None, spec, signature) as batched:
             batches = await task.images.batches(spec)
-            with self._metrics.stage("model"), self._metrics.version(name, version):
+            if task.is_shadow:
                 replies = await self._call(served, batches, task, batched, is_pinned=is_pinned)
+            else:
+                with self._metrics.stage("model"), self._metrics.version(name, version):
+                    replies = await self._call(served, batches, task, batched, is_pinned=is_pinned)
         answered = replies[0].version
         if answered != version:  # the images were prepared for another version than the model server chose
             self._catalog.invalidate(name)
@@ -108,7 +131,7 @@ class VersionedCall:
         self,
         served: Served,
         batches: Sequence[NDArray[np.uint8]],
-        task: _Task[T],
+        task: ImageTask[T],
         batched: BatchedRequest,
         *,
         is_pinned: bool,
@@ -132,9 +155,17 @@ class VersionedCall:
 
 
 @dataclass(frozen=True, slots=True)
-class _Task(Generic[T]):
-    """The signature, the images and the context of a request."""
+class ImageTask(Generic[T]):
+    """The work of a request about images; tasks that share `images` decode them once.
+
+    Attributes:
+        signature: to run.
+        images: of the request.
+        context: of the request.
+        is_shadow: whether the answer is dropped; then the metrics of requests leave it out.
+    """
 
     signature: Signature[T]
     images: ImageBatches
     context: RequestContext
+    is_shadow: bool = False

@@ -144,6 +144,7 @@ def describe_answer(
         "version": answer.version,
         "contract": answer.contract.sha256,
         "precision": answer.precision,
+        **({"canary": True} if answer.is_canary else {}),
         "images": images,
     }
 

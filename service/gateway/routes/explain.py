@@ -62,7 +62,7 @@ async def explain(
         raise InvalidValueError(f"Accept: image/png: expected one image. Received: {len(asked.uploads)}")
     async with wired.admission.place():
         signature = ExplainSignature(query.class_, query.top)
-        answer = await wired.call.answer(asked.context, asked.choice, asked.uploads, signature)
+        answer = await wired.trials.answer(asked.context, asked.choice, asked.uploads, signature)
     await record_answer(wired, asked, answer, action="explain")
     with wired.metrics.stage("encode"):
         if as_picture:

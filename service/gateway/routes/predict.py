@@ -41,7 +41,7 @@ async def predict(request: Request, query: Annotated[PredictQuery, Query()], wir
     """
     asked = await read_image_request(request, query, wired)
     async with wired.admission.place():
-        answer = await wired.call.answer(asked.context, asked.choice, asked.uploads, PredictSignature(query.top))
+        answer = await wired.trials.answer(asked.context, asked.choice, asked.uploads, PredictSignature(query.top))
     wired.metrics.count_answer(answer.name, answer.version, entries=answer.entries)
     await record_answer(wired, asked, answer, action="predict")
     with wired.metrics.stage("encode"):

@@ -1,0 +1,1 @@
+"""Trials of a candidate on live traffic: the index's part, and what gateways found."""
