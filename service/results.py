@@ -242,12 +242,14 @@ class ModelInfo:
         labels: the version that each of "live", "previous" and "candidate" stands for.
         versions: newest first.
         contract: the live version's; None in a list of models, and while it is not loaded.
+        trial: of the candidate on live traffic, as GET /v1/models has it; None without one.
     """
 
     name: str
     labels: Mapping[str, int]
     versions: tuple[VersionInfo, ...]
     contract: Mapping[str, Any] | None = None
+    trial: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +320,8 @@ def parse_model(document: Mapping[str, Any]) -> ModelInfo:
         VersionInfo(int(item["version"]), item["state"], tuple(item["labels"]), item.get("contract"))
         for item in document["model_version_status"]
     )
-    return ModelInfo(document["name"], document["labels"], versions, document.get("contract"))
+    contract, trial = document.get("contract"), document.get("trial")
+    return ModelInfo(document["name"], document["labels"], versions, contract, trial)
 
 
 def _image_fields(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,9 +10,11 @@ from typing import Any
 from contract.errors import ContractError
 from contract.regular import read_regular
 from contract.store import VERIFICATION_FILE, ModelStore
-from pipeline.commands.options.folders import add_folders, existing_store
+from contract.trials.findings import read_findings
+from pipeline.commands.options.folders import add_folders, add_trials_folder, existing_store, trials_folder
 from pipeline.commands.output.sizes import format_size
 from pipeline.commands.output.tables import format_number, format_table
+from pipeline.commands.output.trials import describe_trial
 
 
 def add(commands: Any) -> None:
@@ -20,6 +22,7 @@ def add(commands: Any) -> None:
     models = commands.add_parser("models", help="list the versions in the store and their roles")
     models.add_argument("--json", action="store_true", help="print the list as JSON")
     add_folders(models)
+    add_trials_folder(models)
     models.set_defaults(command=_models)
     for role, text in (
         ("promote", "make the candidate, or a version by its number, live"),
@@ -29,6 +32,7 @@ def add(commands: Any) -> None:
         change.add_argument("name")
         if role == "promote":
             change.add_argument("version", nargs="?", type=int, help="its number; by default the candidate")
+            add_trials_folder(change)
         add_folders(change)
         change.set_defaults(command=_change, role=role)
 
@@ -62,6 +66,17 @@ def _models(arguments: argparse.Namespace) -> None:
     for item in versions:
         if "candidate" in item["roles"] and item["reason"] is not None:
             print(f"{item['model']}/{item['version']} is a candidate: {item['reason']}")
+    for line in _found(store, trials_folder(arguments)):
+        print(line)
+
+
+def _found(store: ModelStore, folder: Path, name: str | None = None) -> list[str]:
+    """Return what gateways found in trials: of one model, or of all."""
+    lines = []
+    for model, entry in sorted(store.read_index().items()):
+        if entry.trial is not None and name in (None, model):
+            lines += describe_trial(model, entry.trial, read_findings(folder / model, entry.trial))
+    return lines
 
 
 def _describe(store: ModelStore, name: str, version: int) -> dict[str, Any]:
@@ -81,8 +96,14 @@ def _describe(store: ModelStore, name: str, version: int) -> dict[str, Any]:
         "metrics": metrics,
         "created": str(provenance["created"]) if "created" in provenance else None,
         "size": sum(path.stat().st_size for path in files),
+        "trial": _trial_of(store, name, version),
         "reason": _reason(store.version_path(name, version) / VERIFICATION_FILE),
     }
+
+
+def _trial_of(store: ModelStore, name: str, version: int) -> dict[str, Any] | None:
+    trial = store.read_index()[name].trial
+    return None if trial is None or trial.version != version else trial.as_document()
 
 
 def _reason(path: Path) -> str | None:
@@ -102,7 +123,10 @@ def _numbers(metrics: Any) -> dict[str, float]:
 def _change(arguments: argparse.Namespace) -> None:
     store = existing_store(arguments)
     if arguments.role == "promote":
+        found = _found(store, trials_folder(arguments), arguments.name)
         entry = store.promote(arguments.name, arguments.version)
+        for line in found:
+            print(line)
     else:
         entry = store.rollback(arguments.name)
     print(f"{arguments.name}: live is version {entry.live}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from contract.trials.findings import remove_findings
 from contract.trials.trial import CANARY, DEFAULT_SHADOW, SHADOW, format_share, parse_share
-from pipeline.commands.options.folders import add_folders, existing_store
+from pipeline.commands.options.folders import add_folders, add_trials_folder, existing_store, trials_folder
 
 
 def add(commands: Any) -> None:
@@ -22,6 +23,7 @@ def add(commands: Any) -> None:
         else:
             parser.add_argument("share", help=text)
         add_folders(parser)
+        add_trials_folder(parser)
         parser.set_defaults(command=_set_share, kind=kind)
 
 
@@ -29,6 +31,8 @@ def _set_share(arguments: argparse.Namespace) -> None:
     share = parse_share(arguments.share)
     store = existing_store(arguments)
     entry = store.set_trial_share(arguments.name, arguments.kind, share)
+    if entry.trial is not None:
+        remove_findings(trials_folder(arguments) / arguments.name, but=entry.trial)
     candidate = f"{arguments.name}/{entry.candidate}"
     if not share:
         print(f"{candidate}: {arguments.kind} is off; version {entry.live} answers")

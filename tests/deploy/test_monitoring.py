@@ -23,6 +23,7 @@ from tests.conftest import StartModelServer
 from tests.helpers.gateway_process import ServiceProcess, fetch, predict
 from tests.helpers.pictures import encode
 from tests.helpers.server_process import ServerProcess
+from tests.helpers.tiny_model import publish_variant
 from tests.repository.project import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -96,8 +97,13 @@ def write_config(folder: Path, *, gateway: str, modelserver: str) -> Path:
 
 
 @pytest.fixture
-def monitored(tmp_path: Path, store: ModelStore, start_modelserver: StartModelServer) -> Iterator[Monitored]:
-    """Prometheus, as it is shipped but for addresses and waits, a gateway and a model server."""
+def monitored(
+    tmp_path: Path, store: ModelStore, tiny_models: dict[str, Path], start_modelserver: StartModelServer
+) -> Iterator[Monitored]:
+    """Prometheus, as it is shipped but for addresses and waits, a gateway and a model server; a candidate is tried."""
+    publish_variant(store, tiny_models["permuted"], live=False)
+    for kind, share in (("shadow", 1), ("canary", 0.5)):
+        store.set_trial_share("colours", kind, share)
     port, metrics_port = free_port(), free_port()
     modelserver = start_modelserver(store, f"--monitoring_port={metrics_port}")
     flags = ["--port=0", f"--models-dir={store.root}", f"--backend={modelserver.address}"]

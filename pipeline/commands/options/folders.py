@@ -18,6 +18,23 @@ def add_folders(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where runs are recorded")
 
 
+def add_trials_folder(parser: argparse.ArgumentParser) -> None:
+    """Add --trials-dir."""
+    parser.add_argument(
+        "--trials-dir",
+        type=Path,
+        help="where gateways write what they find in trials (FOVEA_TRIALS_DIR); by default .trials in the model store",
+    )
+
+
+def trials_folder(arguments: argparse.Namespace) -> Path:
+    """Return the folder for what gateways find in trials."""
+    from contract.store import TRIALS_FOLDER
+
+    given: Path | None = arguments.trials_dir
+    return arguments.models_dir / TRIALS_FOLDER if given is None else given
+
+
 def check_folders(arguments: argparse.Namespace) -> None:
     """Refuse a store or a folder of runs that cannot be written to, before anything slow is done.
 

@@ -222,6 +222,39 @@ class VersionState(VersionStatusEntry):
     )
 
 
+class TrialFigures(BaseModel):
+    """What one gateway found in a trial."""
+
+    answers: int = Field(description="Calls that the candidate answered.")
+    errors: int = Field(description="Calls that it failed.")
+    not_loaded: int = Field(description="Calls for which it was not loaded.")
+    unreachable: int = Field(description="Calls for which the model server could not be reached.")
+    dropped: int = Field(description="Shadow calls that were not made for want of room.")
+    images: int = Field(description="Images that the candidate classified.")
+    agreed: int = Field(description="Of those, with the live version's class; of a shadow only.")
+    warned: int = Field(description="Of those, with a warning by the candidate.")
+    live_answers: int = Field(description="The live version's: of the same calls (shadow), of the others (canary).")
+    live_errors: int
+    live_images: int
+    live_warned: int
+    agreement: float | None = Field(description="agreed / images; null without images.")
+    p50_s: float | None = Field(description="Median time of the candidate's answers, seconds, to a tenth.")
+    p95_s: float | None
+    live_p50_s: float | None
+    live_p95_s: float | None
+
+
+class TrialState(BaseModel):
+    """Trial of a model's candidate on live traffic."""
+
+    version: int = Field(description="The candidate.")
+    started: str
+    shadow: float = Field(description="Share of the requests that it is asked too, 0 to 1.")
+    canary: float = Field(description="Share of the requests that it answers, 0 to 1.")
+    stopped: str | None = Field(description="Why the canary was stopped; null if it was not.")
+    found: dict[str, TrialFigures] = Field(description="What this gateway found, by `shadow` and `canary`.")
+
+
 class ModelStatusReply(BaseModel):
     """Reply of GET /v1/models/{model}: TensorFlow Serving's GetModelStatusResponse, without further fields."""
 
@@ -272,6 +305,9 @@ class ModelReply(BaseModel):
     contract: dict[str, Any] | None = Field(
         description="Of the live version, or of the one asked for; null if not loaded."
     )
+    trial: TrialState | None = Field(
+        default=None, description="Of the candidate; left out without one.", exclude_if=lambda trial: trial is None
+    )
 
 
 class ModelSummary(BaseModel):
@@ -280,6 +316,9 @@ class ModelSummary(BaseModel):
     name: str
     labels: dict[str, int]
     model_version_status: list[VersionState]
+    trial: TrialState | None = Field(
+        default=None, description="Of the candidate; left out without one.", exclude_if=lambda trial: trial is None
+    )
 
 
 class ModelsReply(BaseModel):

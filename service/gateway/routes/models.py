@@ -30,6 +30,8 @@ from service.gateway.documentation.schemas import (
     ModelsReply,
     ModelStatusReply,
     ModelSummary,
+    TrialFigures,
+    TrialState,
     VersionState,
     VersionStatusEntry,
 )
@@ -69,7 +71,8 @@ async def list_models(wired: Wired) -> ModelsReply:
             labels, states = await _look_up(wired, name)
         except ModelNotFoundError:
             continue  # it left the index in the meantime
-        models.append(ModelSummary(name=name, labels=labels, model_version_status=states))
+        trial = _describe_trial(wired, name)
+        models.append(ModelSummary(name=name, labels=labels, model_version_status=states, trial=trial))
     return ModelsReply(models=models)
 
 
@@ -165,7 +168,17 @@ async def _build_document(
             contract = dict(found.document)
             known = {"contract": found.sha256, "precision": wired.backend.precisions.get((name, version))}
             states = [s.model_copy(update=known) if s.version == str(version) else s for s in states]
-    return ModelReply(name=name, labels=labels, model_version_status=states, contract=contract)
+    trial = _describe_trial(wired, name)
+    return ModelReply(name=name, labels=labels, model_version_status=states, contract=contract, trial=trial)
+
+
+def _describe_trial(wired: Components, name: str) -> TrialState | None:
+    trial = wired.trials.current().get(name)
+    if trial is None:
+        return None
+    figures = wired.trials.figures(name, trial)
+    found = {kind: TrialFigures(**item.summary()) for kind, item in figures.items() if not item.is_empty}
+    return TrialState(**trial.as_document(), found=found)
 
 
 async def _look_up(wired: Components, name: str) -> tuple[dict[str, int], list[VersionState]]:

@@ -13,6 +13,8 @@ from contract.trials.trial import KINDS, Trial
 _BY_KIND = ("model", "version", "kind")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
+_OUTCOMES = ("ok", "error", "not_loaded", "unreachable", "dropped")
+
 
 class TrialMetrics:
     """Counters of the candidates that are tried; to be updated from the event loop only."""
@@ -25,6 +27,7 @@ class TrialMetrics:
             (*_BY_KIND, "outcome"),
             registry=registry,
         )
+        self._known: set[tuple[str, int, str]] = set()
         self._seconds = Histogram(
             "fovea_trial_seconds",
             "Time of a candidate's answer, decoding included.",
@@ -55,6 +58,10 @@ class TrialMetrics:
             seconds: that the answer took; None without one.
             warned: images with a warning in the answer.
         """
+        if (model, version, kind) not in self._known:
+            self._known.add((model, version, kind))
+            for each in _OUTCOMES:  # from 0 on: a rate needs two samples
+                self._calls.labels(model, version, kind, each)
         self._calls.labels(model, version, kind, outcome).inc()
         if seconds is not None:
             self._seconds.labels(model, version, kind).observe(seconds)

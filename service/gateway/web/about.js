@@ -2,12 +2,12 @@
 
 import { list, percent } from "./words.js";
 
-/** Show a contract's facts and the precision that answers, or nothing. */
-export function showAbout(name, contract, hash, precision) {
+/** Show a contract's facts, the precision that answers and the trial of the candidate, or nothing. */
+export function showAbout(name, contract, hash, precision, trial) {
   const place = document.getElementById("about");
   place.hidden = contract === null;
   if (contract === null) return;
-  document.getElementById("about-list").replaceChildren(...pairs(facts(contract)));
+  document.getElementById("about-list").replaceChildren(...pairs([...facts(contract), ...tried(trial)]));
   document.getElementById("about-details").replaceChildren(...pairs(details(contract, hash, precision)));
   place.querySelector("summary").textContent = `About ${name}`;
 }
@@ -35,6 +35,21 @@ function facts({ labels, provenance, operating_points: points, saliency }) {
     ["Heat maps", saliency ? "" : "none"],
     ["Made", created ? new Date(created).toLocaleDateString(undefined, { dateStyle: "long" }) : ""],
   ];
+}
+
+/** Return what is said of a candidate that gets live traffic: shares, why it was stopped, what this gateway found. */
+function tried(trial) {
+  if (trial === null) return [];
+  const { version, shadow, canary, stopped, found } = trial;
+  const parts = [
+    shadow > 0 ? `is asked ${percent(shadow)} of the requests too` : "",
+    canary > 0 ? `answers ${percent(canary)} of the requests` : "",
+    stopped === null ? "" : `canary stopped by ${stopped}`,
+    found.shadow?.images ? `same class in ${percent(found.shadow.agreement)} of ${found.shadow.images} images` : "",
+    found.canary ? `${found.canary.answers} answers and ${found.canary.errors} errors as canary` : "",
+  ];
+  const said = parts.filter(Boolean).join("; ");
+  return [["Candidate on trial", said ? `Version ${version}: ${said}` : ""]];
 }
 
 function details({ input, provenance }, hash, precision) {

@@ -213,7 +213,7 @@ function showService() {
 
 function showModel() {
   hide(part("key-needed"), !models.keyNeeded);
-  showAbout(models.chosen, models.contract, models.hash, models.precision);
+  showAbout(models.chosen, models.contract, models.hash, models.precision, models.trial);
   for (const card of cards) {
     if (card.state === "done") card.offerComparison(models.rolesOf(card.result.model.name).length > 1);
   }

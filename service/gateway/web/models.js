@@ -14,6 +14,7 @@ export class Models extends EventTarget {
   #roles = new Map(); // by model: its versions by role
   #asked = new Map(); // by model: when, and for which live version
   #contracts = new Map(); // by model, version
+  #trials = new Map(); // by model: the trial of its candidate, or null
 
   constructor(api) {
     super();
@@ -50,6 +51,11 @@ export class Models extends EventTarget {
   /** The precision that it predicts at, "" while it is not known. */
   get precision() {
     return this.#known(this.chosen, this.#version)?.precision ?? "";
+  }
+
+  /** The trial of the chosen model's candidate, null without one. */
+  get trial() {
+    return this.#trials.get(this.chosen) ?? null;
   }
 
   /** Return a model's versions, each with its role: the live one first. */
@@ -111,8 +117,9 @@ export class Models extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
-  #take(name, { labels, contract, model_version_status: states }, role) {
+  #take(name, { labels, contract, trial, model_version_status: states }, role) {
     this.#roles.set(name, labels);
+    this.#trials.set(name, trial ?? null);
     const state = states.find(({ version }) => Number(version) === labels[role]);
     if (contract === null || state === undefined) return;
     this.#contracts.set(`${name} ${labels[role]}`, { sha256: state.contract, document: contract, precision: state.precision });
