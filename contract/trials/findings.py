@@ -88,6 +88,10 @@ class Figures:
         """True if nothing has been counted."""
         return all(not getattr(self, name) for name in _COUNTS)
 
+    def count(self, name: str) -> None:
+        """Add one to a number, by its name."""
+        setattr(self, name, getattr(self, name) + 1)
+
     def add(self, other: Figures) -> None:
         """Add the figures of another gateway."""
         for name in _COUNTS:

@@ -12,6 +12,7 @@ from pipeline.recipe.recipe import load_recipe
 from service.gateway.telemetry.metrics import Metrics
 from service.gateway.telemetry.model_gauges import StoreGauges, VersionGauges
 from service.gateway.telemetry.server_info import ServerInfo
+from service.gateway.telemetry.trial_metrics import TrialGauges, TrialMetrics
 from tests.docs.blocks import DOCS, read_blocks
 from tests.docs.conftest import NewReader, write_image_set
 from tests.docs.reader import LANGUAGES, Reader
@@ -138,6 +139,8 @@ def test_table_of_metrics_is_the_gateways() -> None:
     metrics.show(VersionGauges(dict, dict))
     metrics.show(StoreGauges(DOCS))
     metrics.show(ServerInfo(tuple))
+    TrialMetrics(metrics.registry)
+    metrics.show(TrialGauges(dict))
     families = [family for family in metrics.registry.collect() if family.name.startswith("fovea_")]
 
     assert {f"{family.name}_total" if family.type == "counter" else family.name for family in families} == named

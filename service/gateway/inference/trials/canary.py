@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +14,14 @@ from typing import TypeVar
 from contract.errors import StoreError
 from contract.store import ModelStore
 from contract.trials.trial import CANARY, Trial
-from service.gateway.context.errors import GatewayError, NotLoadedError, RefusedImageError, UnreachableError
+from service.gateway.context.errors import (
+    DeadlineError,
+    GatewayError,
+    NotLoadedError,
+    RefusedImageError,
+    UnreachableError,
+)
+from service.gateway.context.request_context import RequestContext
 from service.gateway.inference.image_results import Answer, count_images
 from service.gateway.inference.trials.recorder import TrialRecorder
 from service.gateway.inference.trials.stop_rule import StopLimits, StopRule
@@ -23,6 +31,8 @@ from service.gateway.telemetry.trial_metrics import TrialMetrics
 T = TypeVar("T")
 
 logger = logging.getLogger("fovea.trials")
+
+_LEAST_GIVEN_S = 1.0
 
 # Figures that count failed calls, and the outcomes that metrics call them.
 OUTCOMES: Mapping[str, str] = {"errors": "error", "not_loaded": "not_loaded", "unreachable": "unreachable"}
@@ -67,8 +77,11 @@ class Canary:
 
     def apply_stop(self, name: str, trial: Trial) -> Trial:
         """Return a trial as it is for this gateway, which may have stopped a canary that the index does not."""
+        if trial.canary == 0:
+            self._watches.pop(name, None)  # started again, it is judged anew
+            return trial
         watch = self._watches.get(name)
-        if watch is None or watch.stopped is None or watch.started != trial.started or trial.canary == 0:
+        if watch is None or watch.stopped is None or watch.started != trial.started:
             return trial
         return trial.with_stop(watch.stopped)
 
@@ -78,8 +91,8 @@ class Canary:
         Raises:
             RefusedImageError: if no image can be decoded.
         """
-        figures = self._recorder.figures(name, trial, CANARY)
         start = time.perf_counter()
+        given_s = time_given(task.context)
         try:
             answer = await self._call.run_by(name, trial.version, task)
         except RefusedImageError:
@@ -87,14 +100,17 @@ class Canary:
         except GatewayError as err:
             if err.status_code < 500:  # the request does not fit the candidate; the live version says why, or answers
                 return None
+            if is_impatient(err, given_s):
+                return None
             outcome = outcome_of(err)
-            setattr(figures, outcome, getattr(figures, outcome) + 1)
+            self._recorder.figures(name, trial, CANARY).count(outcome)
             self._metrics.count(name, trial.version, CANARY, OUTCOMES[outcome])
             if outcome == "errors":
                 self._record(name, trial, None, by_candidate=True)
             return None
         seconds = time.perf_counter() - start
         images, warned = count_images(answer)
+        figures = self._recorder.figures(name, trial, CANARY)
         figures.answers += 1
         figures.images += images
         figures.warned += warned
@@ -140,6 +156,16 @@ class Canary:
             await asyncio.to_thread(self._store.stop_canary, name, trial, reason)
         except StoreError as err:
             logger.error("the stop of %s/%s holds for this gateway alone: %s", name, trial.version, err)
+
+
+def time_given(context: RequestContext) -> float:
+    """Return how long a client waits from now on, seconds."""
+    return math.inf if context.deadline is None else context.deadline - time.monotonic()
+
+
+def is_impatient(error: GatewayError, given_s: float) -> bool:
+    """Say whether a call failed because its client gave less time than a version must be able to answer in."""
+    return isinstance(error, DeadlineError) and given_s < _LEAST_GIVEN_S
 
 
 def outcome_of(error: GatewayError) -> str:

@@ -32,8 +32,10 @@ class TrialRecorder:
         self._is_failing = False
 
     def figures(self, name: str, trial: Trial, kind: str) -> Figures:
-        """Return the figures of a trial to add to; those of the model's earlier trial are forgotten."""
+        """Return the figures of a trial to add to at once; those of the model's earlier trial are forgotten."""
         known = self._trials.get(name)
+        if known is not None and known.started > trial.started:
+            return Figures()  # of a call that ends after its trial
         if known is None or known.started != trial.started:
             self._figures[name] = {kind: Figures() for kind in KINDS}
         self._trials[name] = trial

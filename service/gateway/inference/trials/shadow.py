@@ -21,7 +21,7 @@ from service.gateway.telemetry.trial_metrics import TrialMetrics
 
 logger = logging.getLogger("fovea.trials")
 
-_CALLER = "shadow"  # one caller of the decoder, whoever's images it has
+_CALLER = "shadow"  # one caller of the decoder, for all requests
 
 
 class Shadow:
@@ -62,7 +62,7 @@ class Shadow:
             seconds: how long that took.
         """
         if len(self._calls) >= self._max_in_flight or self._is_busy():
-            self._recorder.figures(name, trial, SHADOW).dropped += 1
+            self._recorder.figures(name, trial, SHADOW).count("dropped")
             self._metrics.count(name, trial.version, SHADOW, "dropped")
             return
         shadow = ImageTask(
@@ -82,24 +82,21 @@ class Shadow:
     async def _compare(
         self, name: str, trial: Trial, task: ImageTask[Classified], live: Answer[Classified], live_seconds: float
     ) -> None:
-        figures = self._recorder.figures(name, trial, SHADOW)
         start = time.perf_counter()
         try:
             found = await self._call.run_by(name, trial.version, task)
         except GatewayError as err:
-            outcome = outcome_of(err)
-            setattr(figures, outcome, getattr(figures, outcome) + 1)
-            self._metrics.count(name, trial.version, SHADOW, OUTCOMES[outcome])
+            self._count_failure(name, trial, outcome_of(err))
             return
         except Exception:
             logger.exception("a shadow call of %s/%s failed", name, trial.version)
-            figures.errors += 1
-            self._metrics.count(name, trial.version, SHADOW, OUTCOMES["errors"])
+            self._count_failure(name, trial, "errors")
             return
         seconds = time.perf_counter() - start
         agreed = _count_agreed(live, found)
         images, warned = count_images(found)
         live_images, live_warned = count_images(live)
+        figures = self._recorder.figures(name, trial, SHADOW)
         figures.answers += 1
         figures.images += images
         figures.agreed += agreed
@@ -111,6 +108,10 @@ class Shadow:
         figures.live_seconds.add(live_seconds)
         self._metrics.count(name, trial.version, SHADOW, "ok", seconds=seconds, warned=warned)
         self._metrics.count_agreement(name, trial.version, same=agreed, other=images - agreed)
+
+    def _count_failure(self, name: str, trial: Trial, outcome: str) -> None:
+        self._recorder.figures(name, trial, SHADOW).count(outcome)
+        self._metrics.count(name, trial.version, SHADOW, OUTCOMES[outcome])
 
 
 def _count_agreed(one: Answer[Classified], other: Answer[Classified]) -> int:

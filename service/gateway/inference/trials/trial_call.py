@@ -14,7 +14,7 @@ from service.gateway.context.request_context import RequestContext
 from service.gateway.images.uploads import Upload
 from service.gateway.inference.image_results import Answer
 from service.gateway.inference.signature import PREDICT, Signature
-from service.gateway.inference.trials.canary import Canary
+from service.gateway.inference.trials.canary import Canary, is_impatient, time_given
 from service.gateway.inference.trials.chosen import is_chosen, subject_of
 from service.gateway.inference.trials.recorder import TrialRecorder
 from service.gateway.inference.trials.shadow import Shadow
@@ -90,11 +90,11 @@ class TrialCall:
         if trial.canary > 0 and is_chosen(name, trial, subject_of(task.context, self._header)):
             by_candidate = await self._canary.answer(name, trial, task)
             return await self._call.run(task, choice) if by_candidate is None else by_candidate
-        start = time.perf_counter()
+        start, given_s = time.perf_counter(), time_given(task.context)
         try:
             answer = await self._call.run(task, choice)
         except GatewayError as err:
-            if trial.canary > 0 and err.status_code >= 500:
+            if trial.canary > 0 and err.status_code >= 500 and not is_impatient(err, given_s):
                 self._canary.record_live(name, trial, None, time.perf_counter() - start)
             raise
         seconds = time.perf_counter() - start

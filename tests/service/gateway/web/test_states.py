@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -329,3 +330,48 @@ def test_versions_are_chosen_and_compared_on_one_picture(
     expect(rows.locator("th")).to_have_text(["live, version 1", "candidate, version 2"])
     expect(rows.locator("td:nth-child(2)")).to_have_text(["Blue", "Green"])
     expect(rows.nth(1)).to_contain_text("Another class")
+
+
+def test_about_says_that_the_candidate_is_tried(
+    start_process: StartProcess, backend: ScriptedBackend, index: ModelStore, open_page: OpenPage
+) -> None:
+    """Shares and what the gateway found; without a trial there is no such line."""
+    backend.versions["colours", 2] = scripted("permuted")
+    publish_empty(index, live=False)
+    trial = index.set_trial_share("colours", "canary", 0.5).trial
+    assert trial is not None
+    index.stop_canary("colours", trial, "errors: 3 of the last 3 calls failed")
+    index.set_trial_share("colours", "shadow", 1)
+    arguments = ["gateway", f"--models-dir={index.root}", f"--backend={backend.address}", "--port=0"]
+    url = start_process(*arguments).wait_for_url()
+    visitor = open_page(url)
+    about = visitor.page.locator("#about-list")
+    expect(about).to_contain_text("Candidate on trial")
+    expect(about).to_contain_text(
+        "Version 2: is asked 100.0 % of the requests too; canary stopped by errors: 3 of the last 3 calls failed"
+    )
+    visitor.choose([("eye.png", encode("blue"))])
+    card = visitor.expect_answer("eye.png", "Blue")
+    expect(card.locator(".origin")).to_have_text("Model colours, version 1")
+    deadline = time.monotonic() + 120
+    while not _found(url).get("shadow", {}).get("images"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    visitor.page.reload()
+    expect(about).to_contain_text("same class in 100.0 % of 1 images")
+
+    index.promote("colours")
+    while _found(url):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    visitor.page.reload()
+    expect(about).to_contain_text("Classes")
+    expect(about).not_to_contain_text("trial")
+
+
+def _found(url: str) -> dict[str, Any]:
+    """Return what the gateway found in the trial of `colours`."""
+    reply = fetch(f"{url}/v1/models")
+    assert reply is not None
+    found: dict[str, Any] = reply.json()["models"][0].get("trial", {}).get("found", {})
+    return found

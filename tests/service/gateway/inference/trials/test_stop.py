@@ -8,6 +8,7 @@ import pytest
 from contract.store import ModelStore
 from contract.trials.trial import CANARY
 from service.gateway.inference.trials.stop_rule import StopLimits, StopRule
+from tests.helpers.pictures import encode
 from tests.helpers.scripted_backend import ScriptedBackend, scripted
 from tests.service.conftest import publish_empty
 from tests.service.gateway.conftest import StartGateway, wait_until_ready
@@ -158,3 +159,59 @@ def test_gateway_that_cannot_write_the_store_stops_for_itself(
     assert [(NAME, 1, 1)] == backend.predictions[before:]
     trial = index.read_index()[NAME].trial
     assert trial is not None and trial.canary == 1
+
+
+def test_impatient_clients_stop_no_canary(
+    start_gateway: StartGateway, backend: ScriptedBackend, index: ModelStore
+) -> None:
+    """A deadline that no version meets says nothing of the candidate."""
+    backend.versions[NAME, 2] = scripted("permuted", delay_s=0.2)
+    publish_empty(index, live=False)
+    index.set_trial_share(NAME, CANARY, 1)
+    gateway = start_gateway(backend=backend.address, models_dir=index.root)
+    wait_until_ready(gateway)
+    wait_for_share(gateway, CANARY, 1)
+    replies = [
+        gateway.post("/v1/predict", content=encode("red"), headers={"X-Request-Timeout": "0.05"}) for _ in range(4)
+    ]
+    trial = index.read_index()[NAME].trial
+
+    assert {504} == {reply.status_code for reply in replies}
+    assert trial is not None and trial.stopped is None
+    assert 2 == answering(gateway)
+
+
+def test_locally_stopped_canary_is_started_again_by_off_and_on(
+    start_gateway: StartGateway,
+    backend: ScriptedBackend,
+    index: ModelStore,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The index never said that it stopped: the share goes to 0 and up again by hand."""
+    backend.versions[NAME, 2] = scripted("permuted", fault=grpc.StatusCode.INTERNAL)
+    publish_empty(index, live=False)
+    index.set_trial_share(NAME, CANARY, 1)
+    lock, kept = index.root / ".lock", index.root / ".lock-kept"
+    gateway = start_gateway(backend=backend.address, models_dir=index.root)
+    wait_until_ready(gateway)
+    wait_for_share(gateway, CANARY, 1)
+    lock.rename(kept)
+    lock.mkdir()
+    for _ in range(3):
+        answering(gateway)
+    wait_for(lambda: "holds for this gateway alone" in caplog.text, "the log line")
+    assert 1 == read_metric(gateway, "fovea_canary_stopped", model=NAME, version="2")
+    lock.rmdir()
+    kept.rename(lock)
+    backend.versions[NAME, 2] = scripted("permuted")
+    index.set_trial_share(NAME, CANARY, 0)
+
+    def is_off() -> bool:
+        gateway.get("/v1/models")  # reads the index when it is due
+        return read_metric(gateway, "fovea_canary_stopped", version="2") == 0
+
+    wait_for(is_off, "off")
+    index.set_trial_share(NAME, CANARY, 1)
+    wait_for_share(gateway, CANARY, 1)
+
+    assert 2 == answering(gateway)
