@@ -117,17 +117,17 @@ class FolderSource:
         self.location = location
         tree = find_folders(location)
         self._folders = [_shown(folder) for folder in tree.folders if folder]
-        self._files: list[PurePosixPath] = []
+        self._files: list[str] = []
         self.aliases = tree.aliases
         self.system = tree.system
         for folder in tree.folders:
             names, left_out = list_names(tree, folder)
-            self._files += [_shown(f"{folder}/{name}" if folder else name) for name in names]
+            self._files += [f"{folder}/{name}" if folder else name for name in names]
             self.system += left_out
 
     def list_files(self) -> list[PurePosixPath]:
         """Return every file's path below the folder, sorted."""
-        return sorted(self._files)
+        return sorted(map(_shown, self._files))
 
     def list_folders(self) -> list[PurePosixPath]:
         """Return every folder's path below the folder."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from contract.errors import ImageError
 from contract.image import decode_image
 from contract.model import InputSpec
+from engine.memory import return_freed_memory
 from pipeline.data.ingest import Source
 from pipeline.data.map_batches import BATCH, map_batches
 from pipeline.errors import LostImageError
@@ -26,6 +27,7 @@ Result = TypeVar("Result")
 
 CACHE_BYTES = 4 * 10**9  # as cache.memory_gb
 _STACKED = 2**28  # bytes
+_BLOCK = 2**22  # bytes of images that are kept in one array: thousands of small ones would leave holes in the heap
 
 
 def without_enlarging(spec: InputSpec, width: int, height: int) -> InputSpec:
@@ -61,6 +63,7 @@ class Pixels:
         self._free = cache_bytes
         self._lock = Lock()
         self._cache: dict[str, NDArray[np.uint8]] = {}
+        self._block: Iterator[NDArray[np.uint8]] = iter(())  # places for the next images
 
     def __getitem__(self, path: str) -> NDArray[np.uint8]:
         """Return one image, uint8, shape (height, width, channels); it must not be written to.
@@ -75,12 +78,21 @@ class Pixels:
         return self.keep(path, decode_image(self.source.read(path), self.spec))
 
     def keep(self, path: str, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Remember an image that is already decoded, if there is room."""
+        """Remember an image that is already decoded, if there is room; return the kept copy, or the image."""
         with self._lock:
             if path not in self._cache and self._free >= image.nbytes:
                 self._free -= image.nbytes
-                self._cache[path] = image
-        return image
+                self._cache[path] = self._next_place()
+                self._cache[path][...] = image
+            return self._cache.get(path, image)
+
+    def _next_place(self) -> NDArray[np.uint8]:
+        place = next(self._block, None)
+        if place is None:
+            images = max(1, _BLOCK // math.prod(self.spec.shape))
+            self._block = iter(np.empty((images, *self.spec.shape), np.uint8))
+            place = next(self._block)
+        return place
 
     @property
     def has_room(self) -> bool:
@@ -103,6 +115,7 @@ class Pixels:
             for place, path in zip(stacked, paths, strict=True):
                 place[...] = self._cache[path]
                 self._cache[path] = place
+        return_freed_memory()
         return stacked
 
     def map(

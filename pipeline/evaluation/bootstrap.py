@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 RESAMPLES = 1000
 LEVEL = 0.95
-_BLOCK_NUMBERS = 4_000_000  # weights in memory at once: 16 MB
+_BLOCK_NUMBERS = 500_000  # weights at once: 20 MB with the draws that they are counted from
 _NO_SPREAD = 1e-6  # width of an interval whose draws agree; float32 weights round
 
 

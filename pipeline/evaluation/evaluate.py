@@ -24,6 +24,7 @@ from pipeline.evaluation.ranking import draw_curves
 from pipeline.features.frozen_backbone import FrozenBackbone
 from pipeline.metrics.reliability import reliability
 from pipeline.metrics.table import Predictions
+from pipeline.networks.graph_calls import as_graph
 from pipeline.networks.network import Classifier
 from pipeline.networks.saved_model import exported_functions
 from pipeline.recipe.evaluate_settings import Evaluate
@@ -45,7 +46,7 @@ class Evaluation:
         calibration: where the temperature comes from, reliability before and after.
         operating_points: as in metrics.json.
         warnings: on the validity of the numbers.
-        functions: the signatures that compute, by name, as they are exported.
+        functions: the signatures that compute, by name, as they are exported; empty after the export.
     """
 
     temperature: float
@@ -56,7 +57,7 @@ class Evaluation:
     calibration: dict[str, Any]
     operating_points: list[dict[str, Any]]
     warnings: list[str]
-    functions: Mapping[str, Any] = field(default_factory=dict)
+    functions: dict[str, Any] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         """Return what metrics.json holds."""
@@ -132,10 +133,10 @@ def compute_logits(
     kept = None if frozen is None else frozen.logits(rows)
     if kept is not None:
         return kept
-    model = keras.Model(classifier.model.input, classifier.logits)
+    run = as_graph(keras.Model(classifier.model.input, classifier.logits))
 
     def compute(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return np.asarray(model(classifier.backbone.preprocess(images.astype(np.float32)), training=False))
+        return run(classifier.backbone.preprocess(images.astype(np.float32)))
 
     return np.concatenate(pixels.map(compute, [row.path for row in rows]))
 

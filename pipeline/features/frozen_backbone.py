@@ -16,12 +16,13 @@ from pipeline.data.pixels import Pixels
 from pipeline.data.split import ManifestRow
 from pipeline.features.exact_features import ExactFeatures
 from pipeline.features.features import FeatureExtractor
+from pipeline.networks.graph_calls import as_graph
 from pipeline.networks.network import Classifier
 from pipeline.networks.preprocessing import preprocess
 from pipeline.networks.splitting import split_before_head
 from pipeline.recipe.recipe import Recipe
 
-KERAS = "keras"  # computes the reference that exports are compared with
+KERAS = "keras graph"  # computes the reference that exports are compared with
 
 
 class FrozenBackbone:
@@ -67,11 +68,10 @@ class FrozenBackbone:
 
     @cached_property
     def _of_keras(self) -> ExactFeatures:
-        preprocessing = self._classifier.preprocessing
+        preprocessing, run = self._classifier.preprocessing, as_graph(self.split.frozen)
 
         def compute(images: NDArray[Any]) -> NDArray[np.float32]:
-            pixels = preprocess(images.astype(np.float32), preprocessing)
-            return np.asarray(self.split.frozen(pixels, training=False), np.float32)
+            return run(preprocess(images.astype(np.float32), preprocessing))
 
         return self._keep(KERAS, compute)
 

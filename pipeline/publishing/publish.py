@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from contract.errors import LiveChangedError
 from contract.model import ModelContract
 from contract.store import REPORT_FILE, VERIFICATION_FILE, WARMUP_FILE
 from engine.kept import build_synthetic_images
+from engine.memory import return_freed_memory
 from engine.precision_names import INT8
 from engine.warmup import build_warmup_request, write_warmup_records
 from pipeline.data.pixels import Pixels
@@ -54,14 +56,23 @@ class Artifact:
         classifier: trained.
         contract: of the version.
         report: the HTML file that leaves with it.
-        functions: the signatures that compute, where they are there already, as `export_saved_model` takes them.
+        functions: the signatures that compute, where they are there already, as `export_saved_model` takes them; the
+            export empties it, since TensorFlow holds the weights several times for each signature that has run.
     """
 
     name: str
     classifier: Classifier
     contract: ModelContract
     report: Path
-    functions: Mapping[str, Any] | None = None
+    functions: dict[str, Any] | None = None
+
+    def export(self, directory: Path) -> None:
+        """Write the SavedModel and its contract, and free the signatures."""
+        export_saved_model(self.classifier, self.contract, directory, self.functions)
+        if self.functions:
+            self.functions.clear()
+            gc.collect()
+            return_freed_memory()
 
 
 @dataclass(frozen=True)
@@ -101,7 +112,7 @@ def publish(
     """
     contract = artifact.contract
     with gatekeeper.store.staging() as directory:
-        export_saved_model(artifact.classifier, contract, directory, artifact.functions)
+        artifact.export(directory)
         write_warmup_records(directory / WARMUP_FILE, build_warmup_requests(contract))
         precisions.make_int8(directory)
         verification = verify(directory, contract, expected.pixels, expected.paths, expected.probabilities, precisions)

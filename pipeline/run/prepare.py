@@ -10,8 +10,9 @@ from typing import Any
 import yaml
 
 from contract.model import InputSpec
-from pipeline.audit.audit import Audit, audit, check_audit
+from pipeline.audit.audit import audit, check_audit
 from pipeline.audit.audit_record import write_audit
+from pipeline.audit.findings import Finding
 from pipeline.audit.kept import copies as kept_copies
 from pipeline.audit.kept.copies import KeptCopies
 from pipeline.audit.kept.fact_store import FOLDER, FactStore, define_facts
@@ -40,14 +41,16 @@ class Images:
 
     Attributes:
         dataset: where the images are.
-        found: the audit.
+        findings: of the audit.
+        num_problems: images that could not be used.
         manifest: every image's group and side.
         pixels: decodes the images, most of them decoded already.
         warnings: for the report; no file or group is named.
     """
 
     dataset: Dataset
-    found: Audit
+    findings: tuple[Finding, ...]
+    num_problems: int
     manifest: Manifest
     pixels: Pixels
     warnings: list[str]
@@ -58,8 +61,8 @@ class Images:
             "labels": list(self.dataset.labels),
             "splits": split_table(self.manifest),
             "num_groups": len({row.group for row in self.manifest.rows}),
-            "num_problems": len(self.found.problems),
-            "audit": {finding.code: max(1, len(finding.images)) for finding in self.found.findings},
+            "num_problems": self.num_problems,
+            "audit": {finding.code: max(1, len(finding.images)) for finding in self.findings},
         }
 
 
@@ -86,6 +89,8 @@ def open_caches(runs_dir: Path, recipe: Recipe, spec: InputSpec, num_files: int)
 def prepare_images(dataset: Dataset, recipe: Recipe, spec: InputSpec, folder: Path) -> Images:
     """Audit and split a set; recipe, audit and manifest are written to the run's folder.
 
+    The facts of each image, 4 KB or more, are freed with the audit.
+
     Raises:
         DatasetError: if the audit finds errors or the set cannot be split.
         ResumeError: if the run is gone on with and the set has changed since it was started.
@@ -110,7 +115,7 @@ def prepare_images(dataset: Dataset, recipe: Recipe, spec: InputSpec, folder: Pa
     if manifest.validates_on_test:
         warn(log, Weight.FIGURES, _NO_HONEST_TEST)
         warnings.append(_NO_HONEST_TEST)
-    return Images(dataset, found, manifest, pixels, warnings)
+    return Images(dataset, found.findings, len(found.problems), manifest, pixels, warnings)
 
 
 def _warn_taken_from_test(groups: list[str]) -> str:

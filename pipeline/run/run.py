@@ -17,6 +17,7 @@ from typing import Any
 from contract.commands import spell_command
 from contract.model import InputSpec
 from contract.store import ModelStore, check_name
+from engine.memory import return_freed_memory
 from pipeline.data.ingest import Dataset, ingest
 from pipeline.data.names import escape_name
 from pipeline.data.split import check_validation
@@ -85,6 +86,7 @@ class _Clock:
     def stage(self, name: str) -> Iterator[None]:
         start = time.monotonic()
         yield
+        return_freed_memory()
         self.seconds[name] = round(time.monotonic() - start, 2)
 
 

@@ -96,7 +96,7 @@ def measure_network(trained: Trained, images: Images, recipe: Recipe, folder: Pa
     predictions = Predictions(evaluation.served, evaluation.targets)
     penalty = sum(float(loss) for loss in trained.classifier.model.losses)
     faults = find_faults(predictions, images.manifest, labels, trained.history.curves, recipe.train, penalty=penalty)
-    faults += describe_allowed(images.found.findings)
+    faults += describe_allowed(images.findings)
     faults += trained.warm_faults()
     novelty = fit_to_images(images.manifest, images.pixels)
     for warning in novelty.warnings if novelty else ():
