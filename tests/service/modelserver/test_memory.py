@@ -16,6 +16,7 @@ from benchmarks.workload.versions import write_version
         ("MnistCNN", 8),
         pytest.param("MobileNetV2", 8, marks=pytest.mark.slow),
         pytest.param("AlexNet", 2, marks=pytest.mark.slow),
+        pytest.param("ResNet50", 2, marks=pytest.mark.slow),
     ],
 )
 def test_a_loaded_version_takes_60_mb_and_little_more_than_twice_its_weights(
