@@ -249,11 +249,11 @@ def _look_up(job: _Job, stopped: Path | None) -> _Start:
 
 def _do_stages(job: _Job, start: _Start, folder: Path) -> RunResult:
     clock = _Clock()
-    with clock.stage("audit"):
-        images = prepare_images(start.dataset, job.recipe, start.spec, folder)
-    if not job.again:
-        _refuse_repetition(job, start, images)
     with single_threaded_algebra():
+        with clock.stage("audit"):
+            images = prepare_images(start.dataset, job.recipe, start.spec, folder)
+        if not job.again:
+            _refuse_repetition(job, start, images)
         return _train_and_publish(job, start, images, folder, clock)
 
 
