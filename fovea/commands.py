@@ -61,6 +61,13 @@ COMMANDS = {
             source="run",
         ),
         _pipeline("resume", _TRAIN, "continue a run that was stopped", "fovea resume cells", "fovea resume cells/RUN"),
+        _pipeline(
+            "lr-find",
+            _TRAIN,
+            "find a learning rate by a range test, and write its curve",
+            "fovea lr-find cells",
+            "fovea lr-find cells --recipe scratch --set train.batch_size=16 --steps 200",
+        ),
         Command(
             "report",
             _TRAIN,

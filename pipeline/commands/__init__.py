@@ -7,6 +7,7 @@ Modules that bring Keras or TensorFlow are imported inside the functions: a wron
 MODULES = {
     "run": "run",
     "resume": "run",
+    "lr-find": "lr_find",
     "audit": "audit",
     "preview": "preview",
     "backbones": "backbones",

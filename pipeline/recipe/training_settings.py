@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import Discriminator, Field, PrivateAttr, Tag, field_validator, model_validator
 
 from contract.model import Fit, Resize
 from pipeline.recipe.optimizer_settings import Adam, OptimizerSetting
@@ -13,7 +13,11 @@ from pipeline.recipe.preprocessing_settings import PreprocessingSetting
 from pipeline.recipe.settings_base import SettingsBase
 
 LAYERS = "layers"  # stands in model.backbone where model.layers says what the network is
-LearningRate = Annotated[float, Field(gt=0.0, le=10.0)]
+FIND = "find"  # in place of a learning rate: a range test before the stage finds one
+LearningRate = Annotated[
+    Annotated[float, Field(gt=0.0, le=10.0), Tag("rate")] | Annotated[Literal["find"], Tag("find")],
+    Discriminator(lambda value: "find" if value == FIND else "rate"),
+]
 # Keras's names. Targets are one-hot; both crossentropies of them are the same.
 Loss = Literal[
     "categorical_crossentropy",
@@ -119,7 +123,7 @@ class FineTune(SettingsBase):
     Attributes:
         epochs: 0 leaves the stage out.
         unfreeze: how many of the backbone's last convolution layers train; "all" for every one.
-        learning_rate: usually a tenth to a hundredth of the first stage's.
+        learning_rate: usually a tenth to a hundredth of the first stage's; find: by a range test after the first stage.
     """
 
     epochs: Annotated[int, Field(ge=0, le=10_000)] = 0
@@ -147,7 +151,7 @@ class Train(SettingsBase):
     Attributes:
         epochs: of the first stage.
         batch_size: images a step.
-        learning_rate: at the start, or at the end of the warm-up.
+        learning_rate: at the start, or at the end of the warm-up; find: by a range test before the stage.
         optimizer: adam, adamw, sgd or rmsprop, or its settings by Keras's names, such as {name: sgd, momentum: 0.9}.
         loss: by Keras's name; probabilities are compared with one-hot targets.
         weights_of: the epoch whose weights are kept: "best" by validation loss, over all stages, or "last".

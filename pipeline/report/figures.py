@@ -89,6 +89,28 @@ def draw_learning_curve(curves: Sequence[Mapping[str, Any]], key: str) -> str:
     return _data_uri(figure)
 
 
+def draw_rates(found: Mapping[str, Any]) -> bytes:
+    """Return the loss over the learning rates of a range test, with the suggested rate, as an SVG file.
+
+    Args:
+        found: as metrics.json has it.
+    """
+    figure, axes = _axes("learning rate", "loss, smoothed")
+    losses = found["losses"]
+    axes.plot(found["rates"], losses, **_line(0))
+    axes.set_xscale("log")
+    if losses:
+        least = min(losses)
+        most = max(losses[0], *losses[: losses.index(least) + 1])  # a loss that diverges would flatten the rest
+        axes.set_ylim(least - 0.1 * (most - least or 1), most + 0.3 * (most - least or 1))
+    for i, (key, style) in enumerate((("suggested", "-"), ("steepest", ":"), ("lowest", "--"))):
+        if (rate := found[key]) is not None:
+            axes.axvline(rate, color=COLORS[i + 1], linestyle=style, linewidth=1.2, label=f"{key}  {rate:g}")
+    if found["suggested"] is not None:
+        axes.legend(frameon=False, fontsize=8.5, loc="lower left")
+    return svg_of(figure)
+
+
 def _axes(x: str, y: str) -> tuple[Any, Any]:
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
 

@@ -21,6 +21,7 @@ from pipeline.report.figures import (
     MAX_CURVES,
     draw_learning_curve,
     draw_precision_recall,
+    draw_rates,
     draw_reliability,
     draw_roc,
     svg_uri,
@@ -102,6 +103,7 @@ def write_report(
             curves_left_out=max(0, len(document["test"]["curves"]) - MAX_CURVES),
             augmentation=describe_augmentation(document["recipe"]),
             held_back=describe_held_back(document),
+            rate_searches=_draw_rate_searches(document["training"]),
             confused=_most_confused(document["labels"], document["test"]),
             specificities=SPECIFICITIES,
             headline=_headline(document["test"]),
@@ -180,6 +182,12 @@ def _draw(document: Mapping[str, Any]) -> dict[str, str | None]:
         "loss": draw_learning_curve(curves, "loss"),
         "accuracy": draw_learning_curve(curves, "accuracy"),
     }
+
+
+def _draw_rate_searches(training: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return stage, numbers and drawing of each range test of the learning rate."""
+    found = training.get("learning_rates", {})
+    return [{**search, "stage": stage, "figure": svg_uri(draw_rates(search))} for stage, search in found.items()]
 
 
 def _most_confused(labels: Sequence[str], test: Mapping[str, Any]) -> list[tuple[str, str, int, float]] | None:

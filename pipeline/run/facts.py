@@ -142,6 +142,7 @@ class RunFacts:
             **self.images.document(),
             "warnings": [
                 *(f"This version does not become live by itself: {fault}." for fault in self.measured.faults),
+                *(f"{text}." for text in self.trained.history.warnings()),
                 *self.images.warnings,
                 *shift,
                 *evaluation.warnings,

@@ -86,10 +86,19 @@ def open_caches(runs_dir: Path, recipe: Recipe, spec: InputSpec, num_files: int)
     )
 
 
-def prepare_images(dataset: Dataset, recipe: Recipe, spec: InputSpec, folder: Path) -> Images:
+def prepare_images(
+    dataset: Dataset, recipe: Recipe, spec: InputSpec, folder: Path, *, keep_split: bool = True
+) -> Images:
     """Audit and split a set; recipe, audit and manifest are written to the run's folder.
 
     The facts of each image, 4 KB or more, are freed with the audit.
+
+    Args:
+        dataset: the images.
+        recipe: how they are audited and split.
+        spec: how they become pixels.
+        folder: the run's.
+        keep_split: whether the manifest is written, so that later runs keep the sides.
 
     Raises:
         DatasetError: if the audit finds errors or the set cannot be split.
@@ -111,7 +120,8 @@ def prepare_images(dataset: Dataset, recipe: Recipe, spec: InputSpec, folder: Pa
         manifest = split_images(found.images, recipe.data, recipe.train.seed, earlier=sides, near=found.near)
         if taken := taken_from_test(manifest, sides):
             warnings.append(_warn_taken_from_test(taken))
-        write_manifest(folder, manifest)
+        if keep_split:
+            write_manifest(folder, manifest)
     if manifest.validates_on_test:
         warn(log, Weight.FIGURES, _NO_HONEST_TEST)
         warnings.append(_NO_HONEST_TEST)

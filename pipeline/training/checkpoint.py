@@ -48,6 +48,7 @@ class TrainingState:
         stopping: how long the validation loss of this stage has not improved.
         plateau: of the plateau schedule in this stage.
         start: validation loss and accuracy of the weights that a warm start began with; empty of other trainings.
+        rates: range tests of the learning rate by stage, as `RateSearch.document` gives them.
     """
 
     stage: int = 0
@@ -58,6 +59,7 @@ class TrainingState:
     stopping: Patience = field(default_factory=Patience)
     plateau: Plateau = field(default_factory=lambda: Plateau(Patience()))
     start: dict[str, float] = field(default_factory=dict)
+    rates: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def next_stage(self) -> None:
         """Go on to the start of the next stage."""

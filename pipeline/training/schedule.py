@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from pipeline.recipe.training_settings import Train
-from pipeline.training.unfreezing import Stage
+from pipeline.training.unfreezing import Stage, rate_of
 
 
 @dataclass
@@ -61,15 +61,16 @@ def learning_rate(stage: Stage, settings: Train, step: int, *, steps_per_epoch: 
         steps_per_epoch: batches an epoch.
         scale: of the plateau schedule.
     """
+    highest = rate_of(stage)
     warmup = min(settings.warmup_epochs, stage.epochs) * steps_per_epoch
     if step < warmup:
-        return stage.learning_rate * (step + 1) / warmup
+        return highest * (step + 1) / warmup
     if settings.schedule == "cosine":
         progress = (step - warmup) / (stage.epochs * steps_per_epoch - warmup)
-        return stage.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+        return highest * 0.5 * (1 + math.cos(math.pi * progress))
     if settings.schedule == "plateau":
-        return max(stage.learning_rate * scale, min(stage.learning_rate, settings.plateau.min_learning_rate))
-    return stage.learning_rate
+        return max(highest * scale, min(highest, settings.plateau.min_learning_rate))
+    return highest
 
 
 class LearningRates(keras.callbacks.Callback):

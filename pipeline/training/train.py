@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from pipeline.data.split import Manifest
 from pipeline.features.feature_store import FOLDER
 from pipeline.features.frozen_backbone import FrozenBackbone
 from pipeline.networks.network import Classifier
-from pipeline.progress import progress_bar
+from pipeline.progress import note, progress_bar
 from pipeline.recipe.recipe import Recipe
-from pipeline.recipe.training_settings import Train
+from pipeline.recipe.training_settings import FIND, Train
+from pipeline.run_warnings import Weight, warn
 from pipeline.training.callbacks import EpochEnd, Logbook, Progress, TensorBoard
 from pipeline.training.checkpoint import BEST, Checkpoints, TrainingState, check_room, restore_optimizer
 from pipeline.training.live_start import shorten
@@ -29,11 +31,13 @@ from pipeline.training.optimization import (
     make_optimizer,
     of_first_output,
 )
+from pipeline.training.rate_search import LOWEST, STEPS, RateSearch, describe_no_rate, search_rate
 from pipeline.training.schedule import LearningRates
 from pipeline.training.stage_data import Fitting, StageData
-from pipeline.training.unfreezing import Stage, plan_stages, set_trainable
+from pipeline.training.unfreezing import Stage, default_rate, plan_stages, rate_of, set_trainable
 
 TENSORBOARD = "tensorboard"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,15 +48,22 @@ class History:
         curves: one record an epoch, keys as in CURVES.
         best: the record of the epoch whose weights were kept.
         start: validation loss and accuracy of the weights that a warm start began with; empty of other trainings.
+        rates: range tests of the learning rate by stage; of stages whose rate the recipe gives there is none.
     """
 
     curves: list[dict[str, Any]]
     best: dict[str, Any]
     start: dict[str, float] = field(default_factory=dict)
+    rates: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         """Return what metrics.json holds."""
-        return {"curves": self.curves, "best": self.best}
+        found = {"learning_rates": self.rates} if self.rates else {}
+        return {"curves": self.curves, "best": self.best, **found}
+
+    def warnings(self) -> list[str]:
+        """Return the stages that asked for a learning rate and kept the default, in words."""
+        return [describe_no_rate(stage, found) for stage, found in self.rates.items() if found["suggested"] is None]
 
 
 def make_repeatable(seed: int) -> None:
@@ -105,7 +116,7 @@ def train(
     network = classifier.trained_model
     checkpoints = Checkpoints(folder)
     state, optimizer = checkpoints.load(network) or (TrainingState(), [])
-    weights = _class_weights(manifest, labels) if recipe.train.class_weight == "balanced" else None
+    weights = _class_weights(manifest, labels, recipe.train)
     logbook = Logbook(folder, network, state, checkpoints)
     trainer = _Trainer(logbook, recipe.train, len(labels), weights, warm_start, tuple(callbacks))
     stages = plan_stages(classifier, recipe.train)
@@ -115,12 +126,42 @@ def train(
         stage = stages[state.stage]
         set_trainable(classifier, stage)
         if state.epoch < stage.epochs and not state.stopped:
-            trainer.fit(stage_data.of_stage(stage.trainable), stage, optimizer)
+            fitting = stage_data.of_stage(stage.trainable)
+            trainer.fit(fitting, trainer.with_rate(fitting, stage), optimizer)
         network.load_weights(folder / BEST)
         optimizer = []
         state.next_stage()
         checkpoints.save(state, network)
-    return History(state.curves, state.best, state.start)
+    return History(state.curves, state.best, state.start, state.rates)
+
+
+def search_first_rate(
+    classifier: Classifier,
+    manifest: Manifest,
+    labels: Sequence[str],
+    pixels: Pixels,
+    recipe: Recipe,
+    folder: Path,
+    frozen: FrozenBackbone | None = None,
+    *,
+    steps: int,
+) -> RateSearch:
+    """Test learning rates for the first stage of a training, in at most `steps`; every variable is restored.
+
+    The other arguments are those of `train`.
+
+    Raises:
+        LostImageError: if an image cannot be read any more.
+    """
+    features = folder.parent.parent / FOLDER
+    stage_data = StageData(
+        classifier, manifest, labels=labels, pixels=pixels, recipe=recipe, features=features, frozen=frozen
+    )
+    stage = plan_stages(classifier, recipe.train)[0]
+    set_trainable(classifier, stage)
+    logbook = Logbook(folder, classifier.trained_model, TrainingState(), Checkpoints(folder))
+    trainer = _Trainer(logbook, recipe.train, len(labels), _class_weights(manifest, labels, recipe.train))
+    return trainer.search(stage_data.of_stage(stage.trainable), steps)
 
 
 def _trained_bytes(classifier: Classifier, stage: Stage) -> int:
@@ -158,15 +199,10 @@ class _Trainer:
         """
         state, settings = self.logbook.state, self.settings
         steps = len(fitting.training)
-        optimizer = make_optimizer(settings.optimizer, stage.learning_rate)
-        # The same layers in a model of its own: the classifier is never compiled, so that what it saves holds neither
-        # an optimizer nor a loss that only this module knows.
-        model = keras.Model(fitting.model.input, fitting.model.outputs)
-        losses = compile_arguments(settings, self.num_classes, outputs=len(fitting.model.outputs))
-        model.compile(optimizer=optimizer, **losses, jit_compile=False)
+        model = self._compiled(fitting, rate_of(stage))
         training = for_outputs(fitting.training.dataset(len(state.curves)), len(model.outputs), self.class_weights)
         create_variables(model, training.element_spec[1])
-        restore_optimizer(optimizer, model.trainable_variables, optimizer_state)
+        restore_optimizer(model.optimizer, model.trainable_variables, optimizer_state)
         if self.warm_start and not state.curves and not state.start:
             state.start = self._measure(model, fitting)
         what = f"Training, {stage.name}"
@@ -189,6 +225,44 @@ class _Trainer:
                     verbose=0,
                 )
 
+    def with_rate(self, fitting: Fitting, stage: Stage) -> Stage:
+        """Return a stage with its learning rate, found by a range test where the recipe asks for that.
+
+        Where no rate lowers the loss, the stage keeps the default, after a warning.
+        """
+        if stage.learning_rate != FIND:
+            return stage
+        found = self.logbook.state.rates.get(stage.name)
+        if found is None:
+            search = self.search(fitting, STEPS)
+            found = {**search.document(), "used": search.suggested or default_rate(stage)}
+            self.logbook.state.rates[stage.name] = found
+            if search.suggested is not None:
+                note(f"Learning rate of stage {stage.name}: {search.suggested:g}, found in {len(search.rates)} steps")
+        if found["suggested"] is None:
+            warn(log, Weight.EVALUATION, "%s.", describe_no_rate(stage.name, found))
+        return replace(stage, learning_rate=found["used"])
+
+    def search(self, fitting: Fitting, steps: int) -> RateSearch:
+        """Test learning rates for a stage whose layers are set to train; every variable is restored."""
+        model, epochs = self._compiled(fitting, LOWEST), len(self.logbook.state.curves)
+        outputs = len(model.outputs)
+        batches = for_outputs(fitting.training.dataset(epochs), outputs, self.class_weights)
+        create_variables(model, batches.element_spec[1])
+        with _own_failures(fitting):
+            return search_rate(model, batches, self.class_weights if outputs == 1 else None, steps=steps)
+
+    def _compiled(self, fitting: Fitting, learning_rate: float) -> Any:
+        """Return the same layers in a compiled model of its own.
+
+        The classifier is never compiled: what it saves holds neither an optimizer nor a loss that only this room knows.
+        """
+        model = keras.Model(fitting.model.input, fitting.model.outputs)
+        losses = compile_arguments(self.settings, self.num_classes, outputs=len(model.outputs))
+        optimizer = make_optimizer(self.settings.optimizer, learning_rate)
+        model.compile(optimizer=optimizer, **losses, jit_compile=False)
+        return model
+
     def _measure(self, model: Any, fitting: Fitting) -> dict[str, float]:
         """Return loss and accuracy on validation images."""
         outputs = len(model.outputs)
@@ -210,8 +284,13 @@ def _own_failures(fitting: Fitting) -> Iterator[None]:
         raise failure from err
 
 
-def _class_weights(manifest: Manifest, labels: Sequence[str]) -> dict[int, float]:
-    """Return weights that give every class the same sum over the training images, 1 for each image on average."""
+def _class_weights(manifest: Manifest, labels: Sequence[str], settings: Train) -> dict[int, float] | None:
+    """Return weights that give every class the same sum over the training images, 1 for each image on average.
+
+    None where the recipe does not balance classes.
+    """
+    if settings.class_weight != "balanced":
+        return None
     counts = Counter(row.label for row in manifest.of("train"))
     total, present = counts.total(), len(counts)
     return {i: total / (present * counts[label]) for i, label in enumerate(labels) if counts[label]}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pipeline.data.pixels import Pixels
 from pipeline.features.frozen_backbone import FrozenBackbone
 from pipeline.networks.network import Classifier
 from pipeline.recipe.recipe import Recipe
-from pipeline.recipe.training_settings import Train
+from pipeline.recipe.training_settings import FineTune, Train
+
+FINE_TUNE = "fine-tune"
 
 
 @dataclass(frozen=True)
@@ -19,14 +22,27 @@ class Stage:
     Attributes:
         name: "head", "network" or "fine-tune".
         epochs: at most this many.
-        learning_rate: at the start, or after the warm-up.
+        learning_rate: at the start, or after the warm-up; "find" until it is found.
         trainable: the backbone layers that train; the head always does.
     """
 
     name: str
     epochs: int
-    learning_rate: float
+    learning_rate: float | Literal["find"]
     trainable: frozenset[str]
+
+
+def rate_of(stage: Stage) -> float:
+    """Return the learning rate of a stage that has one."""
+    if isinstance(stage.learning_rate, str):
+        raise ValueError(f"the learning rate of stage {stage.name} is not found yet")
+    return stage.learning_rate
+
+
+def default_rate(stage: Stage) -> float:
+    """Return the learning rate of a stage whose recipe names none."""
+    rate = (FineTune() if stage.name == FINE_TUNE else Train()).learning_rate
+    return float(rate)
 
 
 def plan_stages(classifier: Classifier, settings: Train) -> list[Stage]:
@@ -40,7 +56,7 @@ def plan_stages(classifier: Classifier, settings: Train) -> list[Stage]:
     if settings.fine_tune.epochs == 0:
         return [first]
     last = classifier.backbone.last_blocks(classifier.backbone_layers, settings.fine_tune.unfreeze)
-    return [first, Stage("fine-tune", settings.fine_tune.epochs, settings.fine_tune.learning_rate, last)]
+    return [first, Stage(FINE_TUNE, settings.fine_tune.epochs, settings.fine_tune.learning_rate, last)]
 
 
 def set_trainable(classifier: Classifier, stage: Stage) -> None:
