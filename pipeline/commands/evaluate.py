@@ -11,7 +11,14 @@ from pipeline.commands.options.data import add_zip_encoding
 from pipeline.commands.options.folders import add_folders, existing_store
 from pipeline.commands.options.paths import check_dataset, check_output
 from pipeline.commands.options.precision import add_precision
-from pipeline.commands.output.tables import describe_images, format_interval, format_number, format_table
+from pipeline.commands.options.tta import add_tta
+from pipeline.commands.output.tables import (
+    describe_images,
+    describe_tta,
+    format_interval,
+    format_number,
+    format_table,
+)
 
 _PER_CLASS = ("precision", "recall", "f1", "auc")
 _MOST_SHOWN = 20  # classes in a table; all of them are in the JSON
@@ -25,6 +32,7 @@ def add(commands: Any) -> None:
     add_zip_encoding(evaluate)
     evaluate.add_argument("--out", type=Path, metavar="FILE.json", help="all numbers")
     add_precision(evaluate)
+    add_tta(evaluate)
     add_folders(evaluate)
     evaluate.set_defaults(command=_evaluate)
     compare = commands.add_parser("compare", help="two versions on the same test images")
@@ -54,6 +62,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         location=arguments.dataset,
         zip_encoding=arguments.zip_encoding,
         precision=arguments.precision,
+        tta=arguments.tta,
     )
     print(f"{name}/{version} on {describe_images(found)} of {found['dataset']}, at {found['precision']}")
     for metric in METRICS:
@@ -68,6 +77,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     _print_table([header, *lines[:_MOST_SHOWN]], left_out=len(lines) - _MOST_SHOWN)
     if len(classes) <= _MOST_SHOWN:
         _print_counts("true / predicted", [label for label, _ in classes], found["confusion"])
+    for line in describe_tta(found):
+        print(line)
     if arguments.out is not None:
         try:
             arguments.out.write_text(format_document(found), encoding="utf-8")

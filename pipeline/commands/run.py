@@ -10,8 +10,9 @@ from contract.commands import spell_command
 from pipeline.commands.options.data import add_data_options, data_overrides
 from pipeline.commands.options.folders import add_folders, check_folders
 from pipeline.commands.options.paths import check_dataset
+from pipeline.commands.options.tta import add_tta, tta_overrides
 from pipeline.commands.output.outcome import describe_outcome
-from pipeline.commands.output.tables import describe_images, format_interval
+from pipeline.commands.output.tables import describe_images, describe_tta, format_interval
 from pipeline.metrics.label_search import describe_search
 from pipeline.recipe.recipe_files import shipped_recipes
 from pipeline.run_folder import default_name, find_stopped
@@ -43,6 +44,7 @@ def add(commands: Any) -> None:
         "a quarter of the epochs",
     )
     add_data_options(run)
+    add_tta(run)
     run.add_argument(
         "--resume", metavar="RUN", help="continue a stopped run of this name, by its id or latest, with its own recipe"
     )
@@ -60,7 +62,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from contract.store import ModelStore
     from pipeline.recipe.recipe import load_recipe
 
-    overrides = data_overrides(arguments)
+    overrides = [*data_overrides(arguments), *tta_overrides(arguments)]
     name = arguments.name or default_name(arguments.dataset)
     store, runs_dir = ModelStore(arguments.models_dir), arguments.runs_dir
     stopped = None if arguments.resume is None else find_stopped(runs_dir, f"{name}/{arguments.resume}")
@@ -132,6 +134,8 @@ def print_result(result: RunResult) -> None:
         print(f"{found.precision} on {found.engine}: {found.words}")
     interval = format_interval(result.test["accuracy_interval"])
     print(f"test accuracy: {result.test['accuracy']:.4f}{interval} on {describe_images(result.test)}")
+    for line in describe_tta({"tta": result.tta} if result.tta else {}):
+        print(line)
     if result.wrong_labels is not None:
         print(f"labels: {describe_search(result.wrong_labels.document())}")
     print(f"report: {result.folder / 'report.html'}")

@@ -18,6 +18,7 @@ from pipeline.commands.options.executor import (
 from pipeline.commands.options.folders import add_folders, existing_store
 from pipeline.commands.options.paths import check_folder, check_folder_to_write, check_output
 from pipeline.commands.options.precision import add_precision
+from pipeline.commands.options.tta import add_tta
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def add(commands: Any) -> None:
     )
     add_executor(command)
     add_precision(command)
+    add_tta(command)
     add_folders(command)
     command.set_defaults(command=_score)
 
@@ -65,6 +67,8 @@ def _score(arguments: argparse.Namespace) -> None:
         refuse_executor(arguments, f"expected a folder in --out, for parts. Received: {arguments.out}")
         check_output(arguments.out)
     else:
+        if arguments.tta is not None:
+            raise PipelineError(f"--tta: expected FILE.csv in --out. Received: a folder for parts, {arguments.out}")
         check_folder_to_write(arguments.out, "--out")
     how = Units(read_unit_rows(arguments), read_shard(arguments.shard), read_executor(arguments))
     store = existing_store(arguments)
@@ -84,11 +88,22 @@ def _score_to_file(arguments: argparse.Namespace, store: ModelStore, name: str, 
     from pipeline.scoring.score_folder import score_folder
 
     scored = score_folder(
-        store, name, version, folder=arguments.folder, out=arguments.out, precision=arguments.precision
+        store,
+        name,
+        version,
+        folder=arguments.folder,
+        out=arguments.out,
+        precision=arguments.precision,
+        tta=arguments.tta,
     )
     print(
         f"scored: {scored.images} images by {name}/{version} at {scored.precision}, {scored.errors} could not be read"
     )
+    if scored.changed_class is not None:
+        print(
+            f"averaged over {arguments.tta} views of each image (test-time augmentation), which the service does not "
+            f"do: {scored.changed_class} of {scored.images} images have another class than by the image alone"
+        )
     if scored.left_out:
         print(scored.left_out)
     print(f"written: {arguments.out}")

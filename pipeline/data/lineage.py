@@ -14,6 +14,7 @@ from contract.model import ModelContract
 from contract.store import NAME_PATTERN, ModelStore
 from pipeline.data.split import Manifest, ManifestRow, read_manifest
 from pipeline.errors import DatasetError
+from pipeline.recipe.augment_settings import Augment
 from pipeline.recipe.data_settings import Data
 
 MANIFEST_FILE = "manifest.csv"
@@ -52,6 +53,18 @@ def trained_data(contract: ModelContract) -> Data:
         return Data.model_validate(_recipe_section(contract, "data") or {})
     except ValidationError:  # written by another Fovea, or another program
         return Data()
+
+
+def trained_augmentation(contract: ModelContract) -> tuple[Augment, int] | None:
+    """Return the augmentation that a version was trained with, and its seed; None where its contract has none."""
+    augment, train = _recipe_section(contract, "augment"), _recipe_section(contract, "train")
+    seed = train.get("seed") if isinstance(train, Mapping) else None
+    if not isinstance(augment, Mapping) or not isinstance(seed, int):
+        return None
+    try:
+        return Augment.model_validate(augment), seed
+    except ValidationError:  # written by another Fovea, or another program
+        return None
 
 
 def class_order(contract: ModelContract) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from pipeline.evaluation.metrics import measure
 from pipeline.evaluation.operating_points import choose_points
 from pipeline.evaluation.positive_class import measure_positive_class
 from pipeline.evaluation.ranking import draw_curves
+from pipeline.evaluation.views import ViewAverage, measure_views
 from pipeline.features.frozen_backbone import FrozenBackbone
 from pipeline.metrics.reliability import reliability
 from pipeline.metrics.table import Predictions
@@ -47,6 +49,7 @@ class Evaluation:
         operating_points: as in metrics.json.
         warnings: on the validity of the numbers.
         functions: the signatures that compute, by name, as they are exported; empty after the export.
+        tta: test-time augmentation beside plain predictions, as `measure_views` gives it; None without it.
     """
 
     temperature: float
@@ -58,11 +61,12 @@ class Evaluation:
     operating_points: list[dict[str, Any]]
     warnings: list[str]
     functions: dict[str, Any] = field(default_factory=dict)
+    tta: dict[str, Any] | None = None
 
     def document(self) -> dict[str, Any]:
         """Return what metrics.json holds."""
         fields = ("temperature", "test", "calibration", "operating_points")
-        return {field: getattr(self, field) for field in fields}
+        return {field: getattr(self, field) for field in (*fields, *(("tta",) if self.tta else ()))}
 
 
 def evaluate(
@@ -72,6 +76,7 @@ def evaluate(
     pixels: Pixels,
     settings: Evaluate,
     frozen: FrozenBackbone | None = None,
+    views: ViewAverage | None = None,
 ) -> Evaluation:
     """Calibrate and choose thresholds on the validation images, measure on the test images.
 
@@ -82,6 +87,7 @@ def evaluate(
         pixels: decodes the images.
         settings: what to measure beside the usual.
         frozen: has features of images that were computed before; None where the backbone has trained.
+        views: test-time augmentation to measure beside plain predictions; None without it.
     """
     val_rows, test_rows = manifest.of("val"), manifest.of("test")
     val_logits = compute_logits(classifier, val_rows, pixels, frozen)
@@ -117,6 +123,7 @@ def evaluate(
         operating_points=[point.document() for point in points],
         warnings=warnings,
         functions=functions,
+        tta=None if views is None else _measure_tta(views, functions["serving_default"], test_rows, labels, pixels),
     )
 
 
@@ -163,13 +170,22 @@ def write_predictions(
             writer.writerow([row.path, row.label, labels[int(values.argmax())], *(str(v) for v in values)])
 
 
+def _answer(serve: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return np.asarray(serve(images)["probabilities"], np.float32)
+
+
 def _served(serve: Any, rows: Sequence[ManifestRow], pixels: Pixels) -> NDArray[np.float32]:
     """Return the exported float32 graph's probabilities of uint8 pixels, shape (images, classes)."""
+    return np.concatenate(pixels.map(partial(_answer, serve), [row.path for row in rows]))
 
-    def answer(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return np.asarray(serve(images)["probabilities"], np.float32)
 
-    return np.concatenate(pixels.map(answer, [row.path for row in rows]))
+def _measure_tta(
+    views: ViewAverage, serve: Any, rows: Sequence[ManifestRow], labels: Sequence[str], pixels: Pixels
+) -> dict[str, Any]:
+    found = pixels.map(partial(views, partial(_answer, serve)), [row.path for row in rows])
+    targets = targets_of(rows, labels)
+    plain, averaged = (Predictions(np.concatenate(side), targets) for side in zip(*found, strict=True))
+    return measure_views(views, plain, averaged, labels, [row.group for row in rows])
 
 
 def _curves(

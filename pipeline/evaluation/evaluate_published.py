@@ -24,6 +24,8 @@ from pipeline.data.split import ManifestRow
 from pipeline.errors import DatasetError, UnknownSplitError
 from pipeline.evaluation.metrics import measure
 from pipeline.evaluation.scorer import Decoded, Read, Scorer, decode_files, scorer_of
+from pipeline.evaluation.views import ViewAverage, measure_views, views_of_version
+from pipeline.metrics.table import Predictions
 from pipeline.recipe.data_settings import Data
 
 log = logging.getLogger(__name__)
@@ -38,27 +40,41 @@ class LabelledPredictions:
         rows: the images, their true labels among `labels`.
         probabilities: float32, shape (images, classes).
         precision: of the arithmetic, such as "float32"; "" where it is not known.
+        averaged: probabilities by test-time augmentation, like `probabilities`; None without it.
     """
 
     labels: tuple[str, ...]
     rows: list[ManifestRow]
     probabilities: NDArray[np.float32]
     precision: str = ""
+    averaged: NDArray[np.float32] | None = None
 
     def measure(self) -> dict[str, Any]:
         """Return the metrics, as `metrics.measure` does."""
-        targets = np.array([self.labels.index(row.label) for row in self.rows], np.int64)
-        return measure(self.probabilities, targets, self.labels, [row.group for row in self.rows])
+        return measure(self.probabilities, self._targets, self.labels, [row.group for row in self.rows])
+
+    def measure_views(self, views: ViewAverage) -> dict[str, Any]:
+        """Return the metrics of test-time augmentation beside plain ones; without it, nothing."""
+        if self.averaged is None:
+            return {}
+        plain, averaged = Predictions(self.probabilities, self._targets), Predictions(self.averaged, self._targets)
+        return measure_views(views, plain, averaged, self.labels, [row.group for row in self.rows])
+
+    @property
+    def _targets(self) -> NDArray[np.int64]:
+        return np.array([self.labels.index(row.label) for row in self.rows], np.int64)
 
     def subset(self, chosen: Sequence[int]) -> LabelledPredictions:
         """Return the predictions at some positions, in that order."""
         rows, probabilities = [self.rows[i] for i in chosen], self.probabilities[list(chosen)]
-        return replace(self, rows=rows, probabilities=probabilities)
+        averaged = None if self.averaged is None else self.averaged[list(chosen)]
+        return replace(self, rows=rows, probabilities=probabilities, averaged=averaged)
 
     def in_order(self, labels: Sequence[str]) -> LabelledPredictions:
         """Return the predictions with their columns in another order of the same classes."""
         columns = [self.labels.index(label) for label in labels]
-        return replace(self, labels=tuple(labels), probabilities=self.probabilities[:, columns])
+        averaged = None if self.averaged is None else self.averaged[:, columns]
+        return replace(self, labels=tuple(labels), probabilities=self.probabilities[:, columns], averaged=averaged)
 
 
 def evaluate_published(
@@ -70,6 +86,7 @@ def evaluate_published(
     location: Path,
     zip_encoding: str | None = None,
     precision: str = AUTO,
+    tta: int | None = None,
 ) -> dict[str, Any]:
     """Return the metrics of a version on a set: on its test images if the set has any, else on all of them.
 
@@ -81,17 +98,19 @@ def evaluate_published(
         location: folder, zip or table of labelled images.
         zip_encoding: of names in a zip that are not marked as UTF-8, where it differs from the training set's.
         precision: "auto" (a faster one only where the version's verification allows it), or which.
+        tta: views of each image over which predictions are averaged too (test-time augmentation); None: not measured.
 
     Returns:
         `metrics.measure`'s document with `model`, `version`, `precision`, `dataset`, `unreadable` (images left out) and
         `trained_on` (images that the version was trained or validated on, or another one of whose group was; None if
-        that is not known).
+        that is not known), and `tta`, where that was asked for, as `measure_views` gives it.
 
     Raises:
         PipelineError, ContractError, EngineError: with the reason.
     """
+    views = views_of_version(store.read_contract(name, version), tta)
     predictions, unreadable = predict_labelled(
-        store, name, version, location, zip_encoding=zip_encoding, precision=precision
+        store, name, version, location, zip_encoding=zip_encoding, precision=precision, views=views
     )
     seen = seen_by(store, runs_dir, name, version)
     trained_on = None if seen is None else sum(seen.knows(row) for row in predictions.rows)
@@ -107,7 +126,10 @@ def evaluate_published(
         "precision": predictions.precision,
         "dataset": escape_name(location.name),
     }
-    return {**about, "unreadable": unreadable, "trained_on": trained_on, **predictions.measure()}
+    measured = (
+        predictions.measure() if views is None else {**predictions.measure(), "tta": predictions.measure_views(views)}
+    )
+    return {**about, "unreadable": unreadable, "trained_on": trained_on, **measured}
 
 
 def predict_labelled(
@@ -118,6 +140,7 @@ def predict_labelled(
     *,
     zip_encoding: str | None = None,
     precision: str = AUTO,
+    views: ViewAverage | None = None,
 ) -> tuple[LabelledPredictions, int]:
     """Return a version's predictions of a labelled set and the number of images that cannot be read.
 
@@ -141,7 +164,7 @@ def predict_labelled(
 
     with scorer_of(store, name, version, precision=precision) as scorer:
         chosen = scorer.engine.precision
-        probabilities = _predict_readable(scorer, read, [example.path for example in examples])
+        probabilities = _predict_readable(scorer, read, [example.path for example in examples], views)
     rows = [
         ManifestRow(example.path, sha256[example.path], ids[example.label], group, "test")
         for example, group in zip(examples, groups, strict=True)
@@ -155,7 +178,8 @@ def predict_labelled(
     if unreadable:
         log.warning("%d of %d images cannot be read and were left out.", unreadable, len(examples))
     labels = tuple(label.id for label in contract.labels)
-    found = LabelledPredictions(labels, rows, np.stack([probabilities[row.path] for row in rows]), chosen)
+    plain, *averaged = np.stack([probabilities[row.path] for row in rows], axis=1)
+    found = LabelledPredictions(labels, rows, plain, chosen, averaged[0] if averaged else None)
     return found.in_order(class_order(contract)), unreadable
 
 
@@ -169,12 +193,17 @@ def _ingest(location: Path, settings: Data, zip_encoding: str | None) -> Dataset
         return ingest(location, settings.model_copy(update={"splits": None}))
 
 
-def _predict_readable(scorer: Scorer, read: Read, paths: list[str]) -> dict[str, NDArray[np.float32]]:
+def _predict_readable(
+    scorer: Scorer, read: Read, paths: list[str], views: ViewAverage | None
+) -> dict[str, NDArray[np.float32]]:
+    """Return the plain probabilities of each readable image, and those over views, shape (1 or 2, classes)."""
+
     def score(batch: list[tuple[str, Decoded]]) -> dict[str, NDArray[np.float32]]:
         readable = [(path, decoded) for path, decoded in batch if isinstance(decoded, np.ndarray)]
         if not readable:
             return {}
-        probabilities = scorer(np.stack([image for _, image in readable]))
+        images = np.stack([image for _, image in readable])
+        probabilities = np.stack([scorer(images)] if views is None else views(scorer, images), axis=1)
         return {path: row for (path, _), row in zip(readable, probabilities, strict=True)}
 
     found: dict[str, NDArray[np.float32]] = {}

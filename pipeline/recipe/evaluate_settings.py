@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import unicodedata
 from collections.abc import Sequence
+from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -61,7 +62,11 @@ class Evaluate(SettingsBase):
         operating_points: thresholds chosen on validation images and written into the contract.
         card: the model card.
         gate: when the version may replace the live one by itself.
+        tta: views of each test image, itself included, over which predictions are averaged and measured beside plain
+            ones (test-time augmentation). Gate, contract and service are without it. None: no such measurement.
     """
+
+    omitted: ClassVar[frozenset[str]] = frozenset({"tta"})
 
     positive: Label | None = None
     uncertain: Label | None = None
@@ -69,6 +74,7 @@ class Evaluate(SettingsBase):
     operating_points: tuple[OperatingPointRule, ...] = ()
     card: Card = Card()
     gate: Gate = Gate()
+    tta: Annotated[int, Field(ge=2, le=64)] | None = None
 
     @property
     def found_class(self) -> str | None:

@@ -90,6 +90,15 @@ class Recipe(SettingsBase):
             )
         return self
 
+    @model_validator(mode="after")
+    def _has_views_to_average(self) -> Recipe:
+        if self.evaluate.tta is not None and not self.augment.changes_images:
+            raise ValueError(
+                f"evaluate.tta is {self.evaluate.tta} and augment changes no images: all views would be the same. "
+                "Leave evaluate.tta out, or turn an augmentation on"
+            )
+        return self
+
 
 def load_recipe(name_or_file: str = "default", overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply overrides.

@@ -62,6 +62,7 @@ class RunResult:
         verification: what the version passed on every engine and precision of this machine.
         gate: whether the version became live, and why.
         wrong_labels: images that are likely labelled wrong; None if the search failed.
+        tta: test-time augmentation beside plain predictions, as metrics.json has it; None without it.
         warnings: every warning of the run once, the weightiest first.
     """
 
@@ -73,6 +74,7 @@ class RunResult:
     verification: Verification
     gate: GateOutcome
     wrong_labels: LabelSearch | None = None
+    tta: dict[str, Any] | None = None
     warnings: tuple[RunWarning, ...] = ()
 
 
@@ -296,6 +298,7 @@ def _train_and_publish(job: _Job, start: _Start, images: Images, folder: Path, c
         verification=published.verification,
         gate=published.gate,
         wrong_labels=wrong_labels,
+        tta=measured.evaluation.tta,
     )
 
 

@@ -18,6 +18,7 @@ from pipeline.evaluation.calibration import softmax
 from pipeline.evaluation.evaluate import evaluate, write_predictions
 from pipeline.evaluation.fitness import find_faults
 from pipeline.evaluation.novelty import fit_to_images
+from pipeline.evaluation.views import ViewAverage
 from pipeline.features.feature_store import FOLDER
 from pipeline.features.frozen_backbone import FrozenBackbone
 from pipeline.metrics.table import Predictions
@@ -89,7 +90,11 @@ def train_network(
 def measure_network(trained: Trained, images: Images, recipe: Recipe, folder: Path) -> Measured:
     """Calibrate and evaluate a network, fit the novelty check, look for faults, and write predictions.csv."""
     labels = images.dataset.labels
-    evaluation = evaluate(trained.classifier, images.manifest, labels, images.pixels, recipe.evaluate, trained.frozen)
+    tta = recipe.evaluate.tta
+    views = None if tta is None else ViewAverage(recipe.augment, recipe.train.seed, tta)
+    evaluation = evaluate(
+        trained.classifier, images.manifest, labels, images.pixels, recipe.evaluate, trained.frozen, views
+    )
     for warning in evaluation.warnings:
         warn(log, Weight.EVALUATION, "%s", warning)
     write_predictions(folder / "predictions.csv", _test_rows(images), evaluation.served, labels)

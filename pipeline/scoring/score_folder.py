@@ -23,6 +23,7 @@ from pipeline.data.map_batches import map_batches
 from pipeline.data.names import escape_name, unescape_name
 from pipeline.errors import DatasetError
 from pipeline.evaluation.scorer import Decoded, Scorer, decode_files, scorer_of
+from pipeline.evaluation.views import Score, ViewAverage, views_of_version
 from pipeline.progress import progress_bar
 
 
@@ -35,12 +36,14 @@ class Scored:
         errors: rows with an error.
         precision: of the arithmetic, such as "float32".
         left_out: files that are not images, in a line; "" if there are none.
+        changed_class: images that have another class by test-time augmentation than alone; None without it.
     """
 
     images: int
     errors: int
     precision: str
     left_out: str = ""
+    changed_class: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,14 @@ class Row:
 
 
 def score_folder(
-    store: ModelStore, name: str, version: int, *, folder: Path, out: Path, precision: str = AUTO
+    store: ModelStore,
+    name: str,
+    version: int,
+    *,
+    folder: Path,
+    out: Path,
+    precision: str = AUTO,
+    tta: int | None = None,
 ) -> Scored:
     """Write a CSV with one row for each image below a folder, in the order of their paths.
 
@@ -74,13 +84,17 @@ def score_folder(
         folder: is walked with all its subfolders; links to folders are followed, each folder once.
         out: the CSV; replaced if it exists.
         precision: "auto" (a faster one only where the version's verification allows it), or which.
+        tta: views of each image over which probabilities are averaged (test-time augmentation), a last column of the
+            CSV; None: of the images alone.
 
     Raises:
         DatasetError: if there is no such folder, it has no images, or the CSV cannot be written.
+        PipelineError: if the version was not trained with augmentation, and `tta` asks for it.
         EngineError: if the version cannot be loaded, or not at that precision on this machine.
     """
     if not folder.is_dir():
         raise DatasetError(f"{escape_name(str(folder))}: expected a folder of images. Received: no such folder")
+    views = views_of_version(store.read_contract(name, version), tta)
     left_out = LeftOut()
     total = sum(1 for _ in walk_images(folder, left_out))
     refuse_empty(folder, total, left_out)
@@ -90,7 +104,7 @@ def score_folder(
             scorer_of(store, name, version, precision=precision) as scorer,
             unfinished.open("w", newline="", encoding="utf-8") as file,
         ):
-            scored = replace(_write_rows(file, scorer, folder, total), left_out=left_out.line)
+            scored = replace(_write_rows(file, scorer, folder, total, views), left_out=left_out.line)
         unfinished.replace(out)
     except OSError as err:
         raise DatasetError(f"{escape_name(str(out))} cannot be written: {err.strerror or err}") from err
@@ -154,28 +168,39 @@ def walk_images(folder: Path, left_out: LeftOut | None = None) -> Iterator[str]:
                 left_out.advice.setdefault(suffix_of(name), verdict)
 
 
-def _write_rows(file: Any, scorer: Scorer, folder: Path, total: int) -> Scored:
+def _write_rows(file: Any, scorer: Scorer, folder: Path, total: int, views: ViewAverage | None) -> Scored:
     writer = csv.writer(file)
     labels = scorer.contract.labels
-    writer.writerow(csv_header(labels))
+    last = [] if views is None else [str(views.count)]
+    writer.writerow([*csv_header(labels), *(["views"] if last else [])])
+    changed = 0
+
+    def score(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        nonlocal changed
+        if views is None:
+            return scorer(images)
+        plain, averaged = views(scorer, images)
+        changed += int((plain.argmax(axis=1) != averaged.argmax(axis=1)).sum())
+        return averaged
+
     images = errors = 0
     with progress_bar(total=total, what="Scoring", unit="image") as bar:
         files = decode_files(
             lambda path: (folder / unescape_name(path)).read_bytes(), walk_images(folder), scorer.contract.input
         )
-        for rows in map_batches(partial(score_batch, scorer), files):
-            writer.writerows(csv_row(row, labels) for row in rows)
+        for rows in map_batches(partial(score_batch, score), files):
+            writer.writerows([*csv_row(row, labels), *last] for row in rows)
             bad = sum(1 for row in rows if row.error)
             images, errors = images + len(rows) - bad, errors + bad
             bar.update(len(rows))
-    return Scored(images, errors, scorer.engine.precision)
+    return Scored(images, errors, scorer.engine.precision, changed_class=None if views is None else changed)
 
 
-def score_batch(scorer: Scorer, batch: list[tuple[str, Decoded]]) -> list[Row]:
+def score_batch(scorer: Score, batch: list[tuple[str, Decoded]]) -> list[Row]:
     """Return one row an image, in order.
 
     Args:
-        scorer: a loaded version.
+        scorer: a loaded version, or an average by one.
         batch: paths with their pixels, uint8, shape (height, width, channels), or with their errors.
 
     Raises:
