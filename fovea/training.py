@@ -91,7 +91,8 @@ def train(
     """Train on a folder, zip or table of images and publish the result.
 
     Args:
-        dataset: `<class>/<image>`, or `train/<class>/<image>` and `test/...`; a zip of it, a CSV, TSV or Parquet table.
+        dataset: `<class>/<image>`, or `train/<class>/<image>` and `test/...`; a zip of it, a CSV, TSV or Parquet table;
+            or an address of object storage, such as "s3://bucket/eyes".
         name: the model; by default the folder's name.
         recipe: a shipped recipe, or a YAML file.
         settings: overrides of the recipe, such as {"train.epochs": 5}.
@@ -108,20 +109,22 @@ def train(
     from engine.runtimes.tensorflow_start import quiet_tensorflow
 
     quiet_tensorflow()
+    from pipeline.commands.options.location import name_of
     from pipeline.commands.options.paths import check_dataset
+    from pipeline.data.objects.url import read_location
 
-    check_dataset(Path(dataset))
+    location = read_location(dataset) if isinstance(dataset, str) else dataset
+    check_dataset(location)
     from contract.store import ModelStore
     from pipeline.recipe.recipe import load_recipe
-    from pipeline.run_folder import default_name
 
     overrides = [f"{key}={json.dumps(value, default=str)}" for key, value in (settings or {}).items()]
     chosen = load_recipe(str(recipe), overrides)
     from pipeline.run.run import RunResult, run
 
-    location, store, runs = Path(dataset), ModelStore(Path(models_dir)), Path(runs_dir)
+    store, runs = ModelStore(Path(models_dir)), Path(runs_dir)
     options = {"force": force, "again": again, "warm_start": warm_start}
-    result = run(location, chosen, store, name=name or default_name(location), runs_dir=runs, **options)
+    result = run(location, chosen, store, name=name or name_of(location), runs_dir=runs, **options)
     if not isinstance(result, RunResult):
         return Training(
             name=result.name,

@@ -53,7 +53,11 @@ def claimed(folder: Path) -> Iterator[None]:
 
 def default_name(dataset: Path) -> str:
     """Return the folder's or file's name with what a model's name cannot have made into dashes."""
-    name = _SUFFIXES.sub("", Path(os.path.realpath(dataset)).name)
+    return clean_name(_SUFFIXES.sub("", Path(os.path.realpath(dataset)).name))
+
+
+def clean_name(name: str) -> str:
+    """Return a name with what a model's name cannot have made into dashes."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:64] or "model"
 
 

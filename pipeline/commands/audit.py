@@ -8,15 +8,20 @@ from typing import Any
 
 from pipeline.commands.options.data import add_data_options, data_overrides
 from pipeline.commands.options.folders import add_folders
+from pipeline.commands.options.location import name_of, parse_location
 from pipeline.commands.options.paths import check_dataset, check_folder_to_write
 from pipeline.recipe.recipe_files import shipped_recipes
-from pipeline.run_folder import default_name, new_folder
+from pipeline.run_folder import new_folder
 
 
 def add(commands: Any) -> None:
     """Describe the command to argparse."""
     audit = commands.add_parser("audit", help="find faults in a data set's images; exit status 1 on errors")
-    audit.add_argument("dataset", type=Path, help="a folder, a zip, or a CSV, TSV or Parquet file with path and label")
+    audit.add_argument(
+        "dataset",
+        type=parse_location,
+        help="a folder, a zip, a CSV, TSV or Parquet file with path and label, or s3://, gs://, abfs://",
+    )
     audit.add_argument("--name", help="the model's name; by default the folder's")
     audit.add_argument("--recipe", default="default", help=f"{', '.join(shipped_recipes())}, or a YAML file")
     audit.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as data.group=REGEX")
@@ -33,7 +38,7 @@ def _audit(arguments: argparse.Namespace) -> None:
     from pipeline.recipe.recipe import load_recipe
 
     recipe = load_recipe(arguments.recipe, data_overrides(arguments))
-    name = arguments.name or default_name(arguments.dataset)
+    name = arguments.name or name_of(arguments.dataset)
     check_name(name)
     from pipeline.audit.audit import audit, check_audit
     from pipeline.audit.audit_record import audit_table, quarantine, write_audit

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contract.commands import spell_command
 from pipeline.commands.options.data import add_data_options, data_overrides
 from pipeline.commands.options.folders import add_folders, check_folders
+from pipeline.commands.options.location import name_of, parse_location
 from pipeline.commands.options.paths import check_dataset
 from pipeline.commands.options.tta import add_tta, tta_overrides
 from pipeline.commands.output.outcome import describe_outcome
 from pipeline.commands.output.tables import describe_images, describe_tta, format_interval
 from pipeline.metrics.label_search import describe_search
 from pipeline.recipe.recipe_files import shipped_recipes
-from pipeline.run_folder import default_name, find_stopped
+from pipeline.run_folder import find_stopped
 
 if TYPE_CHECKING:
+    from pipeline.data.objects.url import Location
     from pipeline.recipe.recipe import Recipe
     from pipeline.run.run import RunResult
     from pipeline.run.unchanged import Unchanged
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
 def add(commands: Any) -> None:
     """Describe the command to argparse."""
     run = commands.add_parser("run", help="train on a folder, zip or table of images and publish the result")
-    run.add_argument("dataset", type=Path, help="train/<class>/<image> and test/..., or <class>/<image>, or a CSV")
+    run.add_argument(
+        "dataset",
+        type=parse_location,
+        help="train/<class>/<image> and test/..., or <class>/<image>, or a CSV; or s3://, gs://, abfs://",
+    )
     run.add_argument("--name", help="the model's name; by default the folder's")
     run.add_argument("--recipe", help=f"{', '.join(shipped_recipes())}, or a YAML file; by default default")
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as train.epochs=5")
@@ -63,7 +68,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from pipeline.recipe.recipe import load_recipe
 
     overrides = [*data_overrides(arguments), *tta_overrides(arguments)]
-    name = arguments.name or default_name(arguments.dataset)
+    name = arguments.name or name_of(arguments.dataset)
     store, runs_dir = ModelStore(arguments.models_dir), arguments.runs_dir
     stopped = None if arguments.resume is None else find_stopped(runs_dir, f"{name}/{arguments.resume}")
     as_it_was = stopped is not None and arguments.recipe is None and not overrides
@@ -83,7 +88,7 @@ def _run(arguments: argparse.Namespace) -> None:
             print_unchanged(result)
 
 
-def _refuse_early(dataset: Path, recipe: Recipe, name: str) -> None:
+def _refuse_early(dataset: Location, recipe: Recipe, name: str) -> None:
     """Refuse a name, a network or a layout of folders as the run would, seconds before Keras is imported.
 
     The run lists the images again.

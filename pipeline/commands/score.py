@@ -16,6 +16,7 @@ from pipeline.commands.options.executor import (
     refuse_executor,
 )
 from pipeline.commands.options.folders import add_folders, existing_store
+from pipeline.commands.options.location import parse_location
 from pipeline.commands.options.paths import check_folder, check_folder_to_write, check_output
 from pipeline.commands.options.precision import add_precision
 from pipeline.commands.options.tta import add_tta
@@ -44,7 +45,12 @@ def add(commands: Any) -> None:
     """Describe the command to argparse."""
     command = commands.add_parser("score", help="predict every image of a folder into a CSV, or into parts")
     command.add_argument("model", metavar="NAME[/VERSION]", help="such as eyes, eyes/3 or eyes/candidate")
-    command.add_argument("folder", type=Path, help="is walked with all its subfolders")
+    command.add_argument(
+        "folder",
+        metavar="FOLDER|URL",
+        type=parse_location,
+        help="is walked with all its subfolders; or s3://, gs://, abfs://",
+    )
     command.add_argument(
         "--out",
         type=Path,
@@ -60,11 +66,14 @@ def add(commands: Any) -> None:
 
 
 def _score(arguments: argparse.Namespace) -> None:
-    check_folder(arguments.folder, "a folder of images")
+    if isinstance(arguments.folder, Path):
+        check_folder(arguments.folder, "a folder of images")
     if is_file(arguments.out):
         if arguments.out.suffix.lower() == ".parquet":
             raise PipelineError(f"--out: expected FILE.csv, or a folder for Parquet parts. Received: {arguments.out}")
         refuse_executor(arguments, f"expected a folder in --out, for parts. Received: {arguments.out}")
+        if not isinstance(arguments.folder, Path):
+            raise PipelineError(f"--out: expected a folder, for images in object storage. Received: {arguments.out}")
         check_output(arguments.out)
     else:
         if arguments.tta is not None:
@@ -116,7 +125,7 @@ def _score_to_parts(arguments: argparse.Namespace, store: ModelStore, name: str,
         store,
         name,
         version,
-        folder=arguments.folder,
+        location=arguments.folder,
         out=arguments.out,
         unit_rows=how.rows,
         precision=arguments.precision,

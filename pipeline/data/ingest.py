@@ -16,12 +16,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Protocol, get_args
+from typing import Protocol, TypeGuard, get_args
 
 from pipeline.data.folder_source import Alias, FolderSource
 from pipeline.data.image_files import ImageFiles, count_suffixes, describe_counts, find_images, is_visible
 from pipeline.data.layout import LAYOUT, Layout, find_layout, find_roles, find_root, read_side
 from pipeline.data.names import escape_name, find_twins, is_escaped, spell_name
+from pipeline.data.objects.source import ObjectSource
+from pipeline.data.objects.url import Location, ObjectUrl
 from pipeline.data.table_file import TABLE_SUFFIXES
 from pipeline.data.tables import TableRow, TableSource, read_rows
 from pipeline.data.zip_source import ZipSource, is_archive
@@ -35,8 +37,8 @@ class Source(Protocol):
     """Reads the bytes of a set's files."""
 
     @property
-    def location(self) -> Path:
-        """The folder, the zip or the table."""
+    def location(self) -> Location:
+        """The folder, the zip, the table or the address."""
 
     def read(self, path: str) -> bytes:
         """Return a file's bytes; OSError if they cannot be had."""
@@ -110,8 +112,8 @@ class Dataset:
         return escape_name(self.source.location.name)
 
 
-def ingest(location: Path, data: Data | None = None) -> Dataset:
-    """List the labelled images of a folder, a zip or a table.
+def ingest(location: Location, data: Data | None = None) -> Dataset:
+    """List the labelled images of a folder, a zip, a table or an address of object storage.
 
     Args:
         location: where they are.
@@ -124,7 +126,7 @@ def ingest(location: Path, data: Data | None = None) -> Dataset:
     data = data or Data()
     if location.exists() and not location.is_dir() and not location.is_file():
         raise DatasetError(f"{escape_name(location.name)}: expected a folder, zip or table. Received: a pipe or device")
-    if _is_table(location):
+    if is_table(location):
         return _ingest_table(location, data)
     tree = _open_tree(location, data)
     try:
@@ -133,13 +135,13 @@ def ingest(location: Path, data: Data | None = None) -> Dataset:
         raise type(err)(f"{escape_name(location.name)}: {err}{_explain_contents(tree)}") from err
 
 
-def open_source(location: Path, data: Data) -> Source:
+def open_source(location: Location, data: Data) -> Source:
     """Return what reads the files of a set, whatever its layout.
 
     Raises:
         DatasetError: if there is nothing, or nothing that can be read.
     """
-    return TableSource(location) if _is_table(location) else _open_tree(location, data)
+    return TableSource(location) if is_table(location) else _open_tree(location, data)
 
 
 def describe_reading(dataset: Dataset) -> list[str]:
@@ -149,7 +151,8 @@ def describe_reading(dataset: Dataset) -> list[str]:
     return [*dataset.notes, f"left out, of systems and hidden: {describe_counts(dataset.system)}"]
 
 
-def _is_table(location: Path) -> bool:
+def is_table(location: Location) -> TypeGuard[Path]:
+    """Return whether a location is a file that is a table."""
     if not location.exists():
         raise DatasetError(
             f"{escape_name(str(location))}: expected a folder, zip or table of images. Received: no such file or folder"
@@ -157,7 +160,9 @@ def _is_table(location: Path) -> bool:
     return location.is_file() and location.suffix.lower() in TABLE_SUFFIXES
 
 
-def _open_tree(location: Path, data: Data) -> Tree:
+def _open_tree(location: Location, data: Data) -> Tree:
+    if isinstance(location, ObjectUrl):
+        return ObjectSource(location)
     return FolderSource(location) if location.is_dir() else ZipSource(location, data.zip_encoding)
 
 

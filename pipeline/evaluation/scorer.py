@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from os import cpu_count
 from pathlib import Path
 from typing import Any
@@ -148,14 +148,42 @@ def predict_files(scorer: Scorer, read: Read, paths: Sequence[str]) -> NDArray[n
 
 
 def decode_files(
-    read: Read, paths: Iterable[str], spec: InputSpec, *, num_threads: int = 0
+    read: Read, paths: Iterable[str], spec: InputSpec, *, num_threads: int = 0, num_readers: int = 0
 ) -> Iterator[tuple[str, Decoded]]:
     """Yield each path with its pixels, uint8 (height, width, channels), or with the error that it gave; in order.
 
-    Decodes on threads (0: one a core), a bounded number of images ahead: memory does not grow with the files.
+    A bounded number of images is read and decoded ahead: memory does not grow with the number of files.
+
+    Args:
+        read: gives a file's bytes.
+        paths: of the files.
+        spec: how bytes become pixels.
+        num_threads: that decode; 0 means one for each core.
+        num_readers: threads that read ahead, where reading waits for a network; 0 means that decoding threads read.
     """
     with ThreadPoolExecutor(num_threads or cpu_count()) as pool:
-        yield from itertools.chain.from_iterable(map_batches(Decoder(read, spec), paths, pool, size=1))
+        if num_readers == 0:
+            yield from itertools.chain.from_iterable(map_batches(Decoder(read, spec), paths, pool, size=1))
+            return
+        with ThreadPoolExecutor(num_readers) as readers:
+            contents = map_batches(partial(_read_one, read), paths, readers, size=1)
+            yield from map_batches(partial(_decode_one, spec), contents, pool, size=1)
+
+
+def _read_one(read: Read, paths: Sequence[str]) -> tuple[str, bytes | OSError]:
+    (path,) = paths
+    try:
+        return path, read(path)
+    except OSError as err:
+        return path, err
+
+
+def _decode_one(spec: InputSpec, contents: Sequence[tuple[str, bytes | OSError]]) -> tuple[str, Decoded]:
+    ((path, content),) = contents
+    try:
+        return path, content if isinstance(content, OSError) else decode_image(content, spec)
+    except ImageError as err:
+        return path, err
 
 
 def _image_or_raise(decoded: Decoded) -> NDArray[np.uint8]:

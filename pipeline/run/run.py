@@ -20,6 +20,7 @@ from contract.store import ModelStore, check_name
 from engine.memory import return_freed_memory
 from pipeline.data.ingest import Dataset, ingest
 from pipeline.data.names import escape_name
+from pipeline.data.objects.url import Location, read_location
 from pipeline.data.split import check_validation
 from pipeline.errors import DiskError, LostImageError
 from pipeline.interrupt import uncovered_interrupts
@@ -96,7 +97,7 @@ class _Clock:
 class _Job:
     """The arguments of a run; attributes as `run` takes them."""
 
-    location: Path
+    location: Location
     recipe: Recipe
     store: ModelStore
     name: str
@@ -107,7 +108,7 @@ class _Job:
 
 
 def run(
-    location: Path,
+    location: Location,
     recipe: Recipe,
     store: ModelStore,
     *,
@@ -117,7 +118,7 @@ def run(
     again: bool = False,
     warm_start: bool = False,
 ) -> RunResult | Unchanged:
-    """Train on a folder, zip or table of images and publish the result.
+    """Train on a folder, zip, table or address of images and publish the result.
 
     Args:
         location: the images.
@@ -142,7 +143,9 @@ def run(
         return err.unchanged
 
 
-def resume(folder: Path, store: ModelStore, *, location: Path | None = None, recipe: Recipe | None = None) -> RunResult:
+def resume(
+    folder: Path, store: ModelStore, *, location: Location | None = None, recipe: Recipe | None = None
+) -> RunResult:
     """Go on with a run that was stopped, from the epoch after the last that it finished.
 
     Args:
@@ -158,7 +161,7 @@ def resume(folder: Path, store: ModelStore, *, location: Path | None = None, rec
     record, started = read_record(folder)
     check_unfinished(folder, folder.parent.name, store)
     name, runs_dir = folder.parent.name, folder.parent.parent
-    where, how = location or Path(record.location), recipe or started
+    where, how = location or read_location(record.location), recipe or started
     job = _Job(where, how, store, name, runs_dir, record.force, again=True, warm_start=record.warm_start)
     return _carry_out(job, folder)
 
@@ -203,7 +206,7 @@ def _work_in_folder(job: _Job, stopped: Path | None) -> RunResult:
         check_same(stopped, job.recipe, start.weights.provenance)
     folder = stopped or new_folder(job.runs_dir / job.name)
     with claimed(folder):
-        RunRecord(os.path.realpath(job.location), start.weights.provenance, job.force, job.warm_start).write(folder)
+        RunRecord(_recorded(job.location), start.weights.provenance, job.force, job.warm_start).write(folder)
         keep_file(start.classifier.source, folder)
         try:
             with uncovered_interrupts():
@@ -221,6 +224,10 @@ def _work_in_folder(job: _Job, stopped: Path | None) -> RunResult:
             raise
         Checkpoints(folder).remove()
     return result
+
+
+def _recorded(location: Location) -> str:
+    return os.path.realpath(location) if isinstance(location, Path) else str(location)
 
 
 def _spell_resume(job: _Job, folder: Path) -> str:

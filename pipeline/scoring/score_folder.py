@@ -21,6 +21,7 @@ from pipeline.data.folder_source import find_folders, list_files, read_head
 from pipeline.data.image_files import IMAGE_SUFFIXES, describe_counts, judge_content, suffix_of
 from pipeline.data.map_batches import map_batches
 from pipeline.data.names import escape_name, unescape_name
+from pipeline.data.objects.url import Location
 from pipeline.errors import DatasetError
 from pipeline.evaluation.scorer import Decoded, Scorer, decode_files, scorer_of
 from pipeline.evaluation.views import Score, ViewAverage, views_of_version
@@ -125,13 +126,22 @@ class LeftOut:
     suffixes: Counter[str] = field(default_factory=Counter)
     advice: dict[str, str] = field(default_factory=dict)
 
+    def judge(self, name: PurePosixPath, verdict: bool | str) -> bool:
+        """Return whether a file is an image by what `judge_content` says; count it otherwise."""
+        if verdict is True:
+            return True
+        self.suffixes[suffix_of(name)] += 1
+        if isinstance(verdict, str):
+            self.advice.setdefault(suffix_of(name), verdict)
+        return False
+
     @property
     def line(self) -> str:
         """The files in one line; "" if there are none."""
         return f"left out, not images: {describe_counts(self.suffixes, self.advice)}" if self.suffixes else ""
 
 
-def refuse_empty(folder: Path, num_images: int, left_out: LeftOut) -> None:
+def refuse_empty(folder: Location, num_images: int, left_out: LeftOut) -> None:
     """Refuse a folder without images.
 
     Raises:
@@ -160,12 +170,8 @@ def walk_images(folder: Path, left_out: LeftOut | None = None) -> Iterator[str]:
             lambda path: read_head(folder / unescape_name(path)),
             lambda path: (folder / unescape_name(path)).read_bytes(),
         )
-        if verdict is True:
+        if (left_out or LeftOut()).judge(name, verdict):
             yield path
-        elif left_out is not None:
-            left_out.suffixes[suffix_of(name)] += 1
-            if isinstance(verdict, str):
-                left_out.advice.setdefault(suffix_of(name), verdict)
 
 
 def _write_rows(file: Any, scorer: Scorer, folder: Path, total: int, views: ViewAverage | None) -> Scored:

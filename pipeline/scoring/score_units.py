@@ -9,13 +9,15 @@ from pathlib import Path
 
 from contract.store import ModelStore
 from engine.precision_names import AUTO
-from pipeline.data.names import escape_name, unescape_name
+from pipeline.data.names import escape_name
+from pipeline.data.objects.url import Location
 from pipeline.errors import DatasetError, PipelineError
-from pipeline.evaluation.scorer import Scorer, scorer_of
+from pipeline.evaluation.scorer import scorer_of
 from pipeline.progress import progress_bar
 from pipeline.scoring.parts import count_rows, is_done, merge_parts
 from pipeline.scoring.plan import Listed, Plan, hash_listing, keep_plan, read_plan
-from pipeline.scoring.score_folder import LeftOut, refuse_empty, walk_images
+from pipeline.scoring.score_folder import LeftOut, refuse_empty
+from pipeline.scoring.sources import images_at
 from pipeline.scoring.units import UnitScorer
 from pipeline.units.work import Executor, Outcome, Shard, run_here
 
@@ -52,7 +54,7 @@ def score_units(
     name: str,
     version: int,
     *,
-    folder: Path,
+    location: Location,
     out: Path,
     unit_rows: int,
     precision: str = AUTO,
@@ -65,7 +67,7 @@ def score_units(
         store: has the version.
         name: the model.
         version: its number.
-        folder: is walked with all its subfolders; links to folders are followed, each folder once.
+        location: a folder with all its subfolders, or an address of object storage.
         out: gets `_plan.json`, `part-NNNNNN.parquet` and, when all parts are there, `_scores.csv`.
         unit_rows: images of a unit.
         precision: "auto" (the plan's, else a faster one where the version's verification allows it), or which.
@@ -79,8 +81,9 @@ def score_units(
     """
     mine = shard or Shard()
     left_out = LeftOut()
-    listing = list_images(folder, left_out)
-    refuse_empty(folder, len(listing), left_out)
+    images = images_at(location)
+    listing = images.list(left_out)
+    refuse_empty(location, len(listing), left_out)
     try:
         out.mkdir(parents=True, exist_ok=True)
         kept = read_plan(out)
@@ -96,38 +99,25 @@ def score_units(
                 precision=scorer.engine.precision,
             )
             keep_plan(out, plan)
-            return replace(_score(plan, listing, mine, scorer, folder, out, run), left_out=left_out.line)
+            task = UnitScorer(scorer, images, out, plan)
+            return replace(_score(task, listing, mine, run), left_out=left_out.line)
     except OSError as err:
         raise DatasetError(f"{escape_name(str(out))} cannot be written: {err.strerror or err}") from err
 
 
-def list_images(folder: Path, left_out: LeftOut | None = None) -> list[Listed]:
-    """Return the images below a folder with their sizes, sorted by path; one that is gone has the size -1."""
-    return [Listed(path, _size(folder / unescape_name(path))) for path in sorted(walk_images(folder, left_out))]
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return -1
-
-
-def _score(
-    plan: Plan, listing: Sequence[Listed], shard: Shard, scorer: Scorer, folder: Path, out: Path, run: Executor
-) -> ScoredUnits:
+def _score(task: UnitScorer, listing: Sequence[Listed], shard: Shard, run: Executor) -> ScoredUnits:
+    plan, out = task.plan, task.out
     units = shard.units(plan.num_units)
     todo = [unit for unit in units if not is_done(out, plan, unit)]
-    score = UnitScorer(scorer, folder, out, plan)
     work = ((unit, [image.path for image in plan.rows_of(unit, listing)]) for unit in todo)
-    failed = [outcome for outcome in _show(run(score, work), plan, units, todo) if outcome.error is not None]
+    failed = [outcome for outcome in _show(run(task, work), plan, units, todo) if outcome.error is not None]
     if failed:
         raise _failure(failed, len(todo))
     missing = sum(not is_done(out, plan, unit) for unit in range(plan.num_units) if unit not in units)
     if missing:
         return ScoredUnits(plan, len(todo), len(units) - len(todo), missing, 0, 0, None, "")
     images, errors = count_rows(out, plan)
-    merged = merge_parts(out, plan, scorer.contract.labels)
+    merged = merge_parts(out, plan, task.scorer.contract.labels)
     return ScoredUnits(plan, len(todo), len(units) - len(todo), 0, images, errors, merged, "")
 
 

@@ -6,15 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from socket import gethostname
 
 from pipeline.data.map_batches import map_batches
-from pipeline.data.names import unescape_name
-from pipeline.errors import LostImageError
 from pipeline.evaluation.scorer import Scorer, decode_files
 from pipeline.scoring.parts import write_part
 from pipeline.scoring.plan import Plan
 from pipeline.scoring.score_folder import Row, score_batch
+from pipeline.scoring.sources import Images, check_here
 
 
 @dataclass(frozen=True)
@@ -23,13 +21,13 @@ class UnitScorer:
 
     Attributes:
         scorer: of the version, at the plan's precision.
-        folder: of the images.
+        images: reads them.
         out: of the parts.
         plan: what the part depends on.
     """
 
     scorer: Scorer
-    folder: Path
+    images: Images
     out: Path
     plan: Plan
 
@@ -37,13 +35,13 @@ class UnitScorer:
         """Write the part of a unit; return the number of images.
 
         Raises:
-            LostImageError: if the folder of the images is gone, in place of a part that is nothing but errors.
+            LostImageError: if images cannot be read any more, in place of a part that is nothing but errors.
             EngineError: if the model cannot be loaded or run.
             OSError: if the part cannot be written.
         """
         rows = list(self._score(paths))
-        if all(row.probabilities is None for row in rows) and not self.folder.is_dir():
-            raise LostImageError(f"{self.folder}: the folder of the images cannot be read any more")
+        if all(row.probabilities is None for row in rows):
+            self.images.check()
         write_part(self.out, self.plan, unit, rows, self.scorer.contract.labels)
         return len(rows)
 
@@ -54,22 +52,18 @@ class UnitScorer:
             LostImageError: if a folder is not there.
             EngineError: if the model cannot be loaded.
         """
-        for folder in (self.folder, self.out, self.scorer.directory):
-            if not folder.is_dir():
-                raise LostImageError(
-                    f"{folder}: no such folder on {gethostname()}; workers read and write shared folders"
-                )
+        self.images.check()
+        for folder in (self.out, self.scorer.directory):
+            check_here(folder)
         self.scorer.engine  # noqa: B018 - loads
 
     def for_worker(self, num_threads: int) -> UnitScorer:
         """Return the task for another process, with a number of threads."""
         scorer = Scorer(self.scorer.directory.absolute(), precision=self.plan.precision, num_threads=num_threads)
-        return replace(self, scorer=scorer, folder=self.folder.absolute(), out=self.out.absolute())
+        return replace(self, scorer=scorer, images=self.images.for_worker(), out=self.out.absolute())
 
     def _score(self, paths: Sequence[str]) -> Iterator[Row]:
-        files = decode_files(self._read, paths, self.scorer.contract.input, num_threads=self.scorer.num_threads)
+        spec, threads = self.scorer.contract.input, self.scorer.num_threads
+        files = decode_files(self.images.read, paths, spec, num_threads=threads, num_readers=self.images.num_readers)
         for rows in map_batches(partial(score_batch, self.scorer), files):
             yield from rows
-
-    def _read(self, path: str) -> bytes:
-        return (self.folder / unescape_name(path)).read_bytes()

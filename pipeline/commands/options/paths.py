@@ -7,15 +7,18 @@ import os
 import tempfile
 from pathlib import Path
 
+from pipeline.data.objects.url import Location
 from pipeline.errors import DatasetError, PipelineError
 
 
-def check_dataset(path: Path) -> None:
-    """Refuse a set of images that does not exist.
+def check_dataset(path: Location) -> None:
+    """Refuse a set of images that does not exist; an address passes, listing it tells.
 
     Raises:
         DatasetError: naming the path and the nearest name beside it.
     """
+    if not isinstance(path, Path):
+        return
     if not path.exists():
         raise DatasetError(
             f"{path}: expected a folder, zip or table of images. Received: no such file or folder{_nearest(path)}"

@@ -187,11 +187,11 @@ def test_unit_that_fails_is_tried_three_times(store: ModelStore, images: Path, t
 
     out = tmp_path / "out"
     with pytest.raises(PipelineError, match=r"unit 2: OSError: .*No space left[\s\S]*1 of 5 units failed three times"):
-        score_units(store, "colours", 1, folder=images, out=out, unit_rows=10, run=run)
+        score_units(store, "colours", 1, location=images, out=out, unit_rows=10, run=run)
     assert [0, 1, 2, 2, 2, 3, 3, 3, 4] == tried
     assert 4 == len(list(out.glob("part-*")))
 
-    scored = score_units(store, "colours", 1, folder=images, out=out, unit_rows=10)
+    scored = score_units(store, "colours", 1, location=images, out=out, unit_rows=10)
     assert (1, 4, 45, 1) == (scored.done, scored.kept, scored.images, scored.errors)
 
 
@@ -231,7 +231,7 @@ def test_lost_folder_makes_no_part_of_errors(
         return run_here(scorer, units)
 
     with pytest.raises(PipelineError, match="5 of 5 units failed three times"):
-        score_units(store, "colours", 1, folder=images, out=tmp_path / "out", unit_rows=10, run=run)
+        score_units(store, "colours", 1, location=images, out=tmp_path / "out", unit_rows=10, run=run)
     away.rename(images)
     assert 0 == score(store, images, tmp_path / "out")
 

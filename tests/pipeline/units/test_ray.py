@@ -220,4 +220,4 @@ def test_worker_that_does_not_see_the_folders_says_so(store: ModelStore, tmp_pat
 
     assert 1 == process.returncode
     assert "no worker could load the task: LostImageError: " in err.splitlines()[-1]
-    assert "workers read and write shared folders" in err.splitlines()[-1]
+    assert "all processes read and write the same folders" in err.splitlines()[-1]

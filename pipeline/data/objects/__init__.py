@@ -1,0 +1,1 @@
+"""Images in object storage: S3, Google Cloud Storage and Azure, by pyarrow.fs."""
