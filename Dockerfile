@@ -45,6 +45,11 @@ COPY requirements-pipeline.lock ./
 RUN pip --python /opt/venv/bin/python install --quiet --require-hashes --only-binary=:all: -r requirements-pipeline.lock \
  && rm -r /opt/venv/lib/python*/site-packages/tensorflow/include /opt/venv/lib/python*/site-packages/openvino_telemetry*
 
+FROM build AS ray-packages
+COPY requirements-ray.lock ./
+RUN pip --python /opt/venv/bin/python install --quiet --require-hashes --only-binary=:all: -r requirements-ray.lock \
+ && rm -r /opt/venv/lib/python*/site-packages/tensorflow/include /opt/venv/lib/python*/site-packages/openvino_telemetry*
+
 # The project's own code, compiled here because the images' user cannot write beside it.
 FROM base AS code
 COPY contract ./contract
@@ -89,3 +94,9 @@ RUN mkdir -m 1777 /keras
 ENV PYTHONPATH=/app KERAS_HOME=/keras MPLCONFIGDIR=/tmp/matplotlib TF_CPP_MIN_LOG_LEVEL=1
 USER 1000:1000
 ENTRYPOINT ["python", "-m", "pipeline"]
+
+# The nodes of a Ray cluster, and what submits jobs to it.
+FROM pipeline AS pipeline-ray
+COPY --from=ray-packages /opt/venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH RAY_USAGE_STATS_ENABLED=0
+ENTRYPOINT []

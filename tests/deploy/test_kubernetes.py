@@ -27,14 +27,19 @@ from service.modelserver.foreign_flags import IGNORED, REFUSED
 from service.modelserver.options import parse_options
 from service.modelserver.server import DRAIN_S
 from tests.docs.blocks import DOCS, read_blocks
-from tests.repository.project import ROOT
+from tests.repository.project import ROOT, read_pins
 
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 OVERLAYS = ["base", *sorted(f"overlays/{path.name}" for path in (KUBERNETES / "overlays").iterdir())]
-SERVING = [overlay for overlay in OVERLAYS if overlay not in ("overlays/batch", "overlays/train", "overlays/upload")]
+JOBS = ("overlays/batch", "overlays/ray", "overlays/train", "overlays/upload")
+SERVING = [overlay for overlay in OVERLAYS if overlay not in JOBS]
 VERSIONS = ("1.31", "1.37")
 # Kinds that the API server itself does not know; everything else without a schema is a mistake.
-CUSTOM = {("monitoring.coreos.com/v1", "ServiceMonitor"), ("monitoring.coreos.com/v1", "PrometheusRule")}
+CUSTOM = {
+    ("monitoring.coreos.com/v1", "ServiceMonitor"),
+    ("monitoring.coreos.com/v1", "PrometheusRule"),
+    ("ray.io/v1", "RayJob"),
+}
 KUBECTL = shutil.which("kubectl", path=str(Path(sys.executable).parent)) or "kubectl"
 # Volumes that the profile `restricted` of the pod security standards allows.
 ALLOWED_VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected",
@@ -77,6 +82,11 @@ def pods(overlay: str) -> Iterator[tuple[str, Object]]:
             yield item["metadata"]["name"], item["spec"]["template"]
         elif item["kind"] == "Pod":
             yield item["metadata"]["name"], item
+        elif item["kind"] == "RayJob":
+            cluster = item["spec"]["rayClusterSpec"]
+            yield "submitter", item["spec"]["submitterPodTemplate"]
+            yield "head", cluster["headGroupSpec"]["template"]
+            yield from ((group["groupName"], group["template"]) for group in cluster["workerGroupSpecs"])
 
 
 def container_of(overlay: str, name: str) -> Object:
@@ -154,7 +164,7 @@ def test_objects_have_the_schemas_of_the_api(version: str) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"kind": "Deploymend"}, {"apiVersion": "apps/v2"}, {"kind": "RayJob", "apiVersion": "ray.io/v1"}, {"sepc": {}}],
+    [{"kind": "Deploymend"}, {"apiVersion": "apps/v2"}, {"kind": "RayJob", "apiVersion": "ray.io/v2"}, {"sepc": {}}],
 )
 def test_mistakes_do_not_pass_as_schemas(change: Object) -> None:
     """Unknown kinds and fields are not overlooked."""
@@ -280,6 +290,32 @@ def test_batch_job_gives_each_pod_its_shard() -> None:
     assert ["/models", "/data"] == [path for path, mount in mounts.items() if mount.get("readOnly")]
 
 
+def test_ray_job_has_tokens_and_takes_its_arguments() -> None:
+    """Each pod requires the token of the Secret; the workers are as many as their cores; Ray is the lock's."""
+    job = find("overlays/ray", "RayJob", "score")["spec"]
+    templates = dict(pods("overlays/ray"))
+    program, *words = shlex.split(job["entrypoint"].removeprefix("python -m "))
+    arguments = _parser("score").parse_args(words)
+    (group,) = job["rayClusterSpec"]["workerGroupSpecs"]
+    cores = int(container_of("overlays/ray", "workers")["resources"]["limits"]["cpu"])
+
+    assert ("pipeline", "score") == (program, words[0])
+    assert ("ray", "float32", None) == (arguments.executor, arguments.precision, arguments.address)
+    assert arguments.workers == group["replicas"] * cores
+    assert {"submitter", "head", "workers"} == templates.keys()
+    for name in templates:
+        container = container_of("overlays/ray", name)
+        values = {item["name"]: item for item in container["env"]}
+        assert "token" == values["RAY_AUTH_MODE"]["value"], name
+        assert {"name": "ray-token", "key": "auth_token"} == values["RAY_AUTH_TOKEN"]["valueFrom"]["secretKeyRef"]
+    for name in ("head", "workers"):
+        mounts = {mount["mountPath"]: mount for mount in container_of("overlays/ray", name)["volumeMounts"]}
+        assert ["/models", "/data"] == [path for path, mount in mounts.items() if mount.get("readOnly")]
+        assert arguments.out.is_relative_to("/scores")
+        assert "/scores" in mounts
+    assert {job["rayClusterSpec"]["rayVersion"]} == read_pins("requirements-ray.lock")["ray"]
+
+
 @pytest.mark.parametrize("overlay", SERVING)
 @pytest.mark.parametrize("name", ["gateway", "modelserver"])
 def test_servers_scale_spread_and_survive_drains(overlay: str, name: str) -> None:
@@ -319,7 +355,11 @@ def test_network_is_closed_but_for_what_is_needed(overlay: str) -> None:
         labels = template["metadata"]["labels"]
         mine = [p for p in policies if p["spec"]["podSelector"].get("matchLabels", {"": ""}).items() <= labels.items()]
         ports = {port["name"] for c in template["spec"]["containers"] for port in c.get("ports", ())}
-        opened = {p["port"] for item in mine for rule in item["spec"].get("ingress", ()) for p in rule["ports"]}
+        rules = [rule for item in mine for rule in item["spec"].get("ingress", ())]
+        opened = {p["port"] for rule in rules for p in rule.get("ports", ())}
+        if any("ports" not in rule for rule in rules):  # among the nodes of Ray, which chooses ports
+            assert overlay == "overlays/ray"
+            opened |= ports
         assert opened == ports - {"metrics"}, name
     grpc = find("base", "NetworkPolicy", "modelserver")["spec"]["ingress"]
     assert [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "fovea-gateway"}}}] == grpc[0]["from"]
