@@ -135,3 +135,18 @@ def test_addresses_without_objects(
     """One line names the address."""
     assert 1 == score(store, address, tmp_path / "out")
     assert words in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_runs_on_objects_are_those_on_folders(tmp_path: Path, storage: S3Server) -> None:
+    """The audit finds the same, training predicts the same; the run keeps the address."""
+    folder = write_files(tmp_path / "colors", color_files())
+    storage.upload(folder, "train/colors")
+    folders = {}
+    for kind, location in (("local", str(folder)), ("objects", "s3://train/colors")):
+        runs, models = tmp_path / kind / "runs", tmp_path / kind / "models"
+        options = [f"--runs-dir={runs}", "--recipe=demo"]
+        assert 0 == main(["run", location, *options, f"--models-dir={models}", "--set=train.epochs=1"])
+        (folders[kind],) = (path.parent for path in (runs / "colors").glob("*/predictions.csv"))
+    for name in ("audit.json", "predictions.csv"):
+        assert (folders["local"] / name).read_bytes() == (folders["objects"] / name).read_bytes(), name
+    assert "s3://train/colors" in (folders["objects"] / "run.json").read_text()
