@@ -211,7 +211,7 @@ def test_class_weights_balance_the_classes(tmp_path: Path) -> None:
 
     rows = [ManifestRow(f"{i}", "", "red" if i < 2 else "blue", "", "train") for i in range(8)]
 
-    weights = _class_weights(Manifest(tuple(rows)), LABELS)
+    weights = _class_weights(Manifest(tuple(rows)), LABELS, Train(class_weight="balanced"))
 
     assert {2: 2.0, 0: 8 / 12} == weights
 
