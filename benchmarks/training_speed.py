@@ -1,6 +1,6 @@
 """Steps of Keras training: float32, `mixed_bfloat16` and `jit_compile`, in turns.
 
-The demo's network is trained whole, on noise: the speed of a step does not depend on the images.
+Each network is trained whole, on noise: the speed of a step does not depend on the images.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pipeline.networks.weights import find_weights
 from pipeline.recipe.training_settings import Model
 
 # Side of the input, batch size, steps of a window.
-NETWORKS = {"ResNet": (80, 16, 20)}
+NETWORKS = {"ResNet": (80, 16, 20), "MobileNetV2": (224, 8, 3), "ResNet50": (224, 8, 1)}
 WAYS = {"float32": ("float32", False), "mixed_bfloat16": ("mixed_bfloat16", False), "jit_compile": ("float32", True)}
 WINDOWS = {"quick": 1, "standard": 5, "full": 11}
 
