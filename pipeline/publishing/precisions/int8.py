@@ -237,15 +237,14 @@ class _Search:
         self._num_whole += is_whole
         if self._deadline is None and self._num_whole:
             self._deadline = time.monotonic() + self._budget_s
-        if self._deadline is not None and time.monotonic() > self._deadline:
-            if is_whole and self._num_whole > _BEFORE_RANKING:
-                return 1.0, [1.0] * len(chosen)
-            raise QuantizationError(f"the search for layers that hurt was stopped after {self._budget_s:g} s")
+        moved = []
+        for i, path in chosen:  # one trial of a large network takes minutes
+            if self._deadline is not None and time.monotonic() > self._deadline:
+                if is_whole and self._num_whole > _BEFORE_RANKING:
+                    return 1.0, [1.0] * len(chosen)
+                raise QuantizationError(f"the search for layers that hurt was stopped after {self._budget_s:g} s")
+            moved.append(float(np.abs(_probabilities(compiled, self._pixels.batch([path])) - self._expected[i]).max()))
         self._count()
-        moved = [
-            float(np.abs(_probabilities(compiled, self._pixels.batch([path])) - self._expected[i]).max())
-            for i, path in chosen
-        ]
         return 1 - float(np.quantile(moved, 0.95, method="higher")), [1 - value for value in moved]
 
 
