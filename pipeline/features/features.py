@@ -19,7 +19,7 @@ from pipeline.data.map_batches import map_batches
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import ManifestRow
 from pipeline.features.feature_store import FeatureStore, make_key
-from pipeline.features.frozen_network import FrozenNetwork
+from pipeline.features.frozen_network import CLOSE_ENOUGH, FrozenNetwork
 from pipeline.networks.network import Classifier
 from pipeline.networks.preprocessing import describe_preprocessing
 from pipeline.progress import note, progress_bar
@@ -57,6 +57,8 @@ class FeatureExtractor:
         recipe: augmentation, seed, limits.
         folder: of all features.
         base: computes the input of `network`, where that is another frozen network's features.
+        precisions: as FrozenNetwork takes them.
+        close_enough: likewise.
 
     Attributes:
         frozen: computes.
@@ -72,6 +74,8 @@ class FeatureExtractor:
         recipe: Recipe,
         folder: Path,
         base: FeatureExtractor | None = None,
+        precisions: Sequence[str] | None = None,
+        close_enough: float = CLOSE_ENOUGH,
     ) -> None:
         self._pixels = pixels
         self._settings = recipe.augment
@@ -79,7 +83,7 @@ class FeatureExtractor:
         self._augmentation = make_augmentation(recipe.augment, recipe.train.seed)
         self._base = base
         preprocessing = classifier.preprocessing if base is None else "none"
-        self.frozen = FrozenNetwork(network, preprocessing)
+        self.frozen = FrozenNetwork(network, preprocessing, precisions=precisions, close_enough=close_enough)
         self._network = network
         self._before: dict[str, Any] = {
             "preprocessing": describe_preprocessing(preprocessing),

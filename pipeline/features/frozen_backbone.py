@@ -11,15 +11,19 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.precision_names import AUTO, FLOAT32
 from pipeline.data.map_batches import BATCH, map_batches
 from pipeline.data.pixels import Pixels
-from pipeline.data.split import ManifestRow
+from pipeline.data.split import Manifest, ManifestRow
 from pipeline.features.exact_features import ExactFeatures
+from pipeline.features.feature_precision import FeatureVerdict, choose_sample, compare_features
 from pipeline.features.features import FeatureExtractor
+from pipeline.features.frozen_network import CLOSE_ENOUGH, feature_precisions
 from pipeline.networks.graph_calls import as_graph
 from pipeline.networks.network import Classifier
 from pipeline.networks.preprocessing import preprocess
 from pipeline.networks.splitting import split_before_head
+from pipeline.progress import note
 from pipeline.recipe.recipe import Recipe
 
 KERAS = "keras graph"  # computes the reference that exports are compared with
@@ -33,6 +37,10 @@ class FrozenBackbone:
         pixels: decodes the images.
         recipe: augmentation, seed, limits.
         folder: of all features.
+
+    Attributes:
+        split: the backbone and the head.
+        verdict: on a faster precision of the features; None where none was judged.
     """
 
     def __init__(self, classifier: Classifier, pixels: Pixels, recipe: Recipe, folder: Path) -> None:
@@ -41,12 +49,43 @@ class FrozenBackbone:
         self._recipe = recipe
         self._folder = folder
         self.split = split_before_head(classifier)
+        self.verdict: FeatureVerdict | None = None
 
     @cached_property
     def extractor(self) -> FeatureExtractor:
         """Computes the views that training is shown."""
+        return self._build_extractor(feature_precisions(self._recipe.cache))
+
+    def choose_precision(self, manifest: Manifest, labels: Sequence[str]) -> None:
+        """Let the views be computed at the fastest precision of this machine, if a head trained on them shows no loss.
+
+        Where there are too few images to tell, features of two inputs that agree with Keras's are enough.
+        """
+        fastest = self.extractor.frozen.precisions[0]
+        sample = choose_sample(manifest, seed=self._recipe.train.seed)
+        if self._recipe.cache.features_precision != AUTO or fastest == FLOAT32 or sample is None:
+            return
+        extractor = self._build_extractor((fastest, FLOAT32), close_enough=float("inf"))
+        exact, views = self._of_engine.compute(sample.rows), extractor.views(sample.rows, 1)
+        if exact is None or not extractor.compute(views):
+            return
+        fast = extractor.store.batch([view.key for view in views])
+        expected = self._of_engine.store.batch(exact)
+        self.verdict = compare_features(fastest, sample, labels, fast, expected, self._recipe.evaluate.gate)
+        note(self.verdict.words)
+        self.extractor = extractor if self.verdict.kept else self._build_extractor((FLOAT32,))
+
+    def _build_extractor(
+        self, precisions: Sequence[str] | None, *, close_enough: float = CLOSE_ENOUGH
+    ) -> FeatureExtractor:
         return FeatureExtractor(
-            self.split.frozen, self._classifier, pixels=self._pixels, recipe=self._recipe, folder=self._folder
+            self.split.frozen,
+            self._classifier,
+            pixels=self._pixels,
+            recipe=self._recipe,
+            folder=self._folder,
+            precisions=precisions,
+            close_enough=close_enough,
         )
 
     def logits(self, rows: Sequence[ManifestRow]) -> NDArray[np.float32] | None:

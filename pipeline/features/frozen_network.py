@@ -6,7 +6,7 @@ import logging
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from engine.errors import EngineError
-from engine.precision_names import FLOAT32
+from engine.precision_names import AUTO, FLOAT32
 from engine.runtime import preferred_runtime, runtime_version
 from engine.saved_model import DEFAULT_SIGNATURE
+from pipeline.errors import RecipeError
 from pipeline.features.extractor import Extractor
 from pipeline.networks.preprocessing import preprocess
+from pipeline.recipe.augment_settings import Cache
 from pipeline.recipe.preprocessing_settings import Preprocessing
 from pipeline.run_warnings import Weight, warn
 
@@ -29,9 +31,26 @@ _COMPARED = 2  # inputs, computed on Keras too
 # Largest difference from Keras, as a share of the largest feature. Features are kept as float16 and train a head whose
 # test images later go through the float32 network: what rounding costs is in the figures that the gate sees.
 _CLOSE = {FLOAT32: 1e-4}
-_CLOSE_ENOUGH = 0.02  # at faster precisions
+CLOSE_ENOUGH = 0.02  # at faster precisions
 
 Compute = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+def feature_precisions(settings: Cache) -> tuple[str, ...] | None:
+    """Return the precisions that a recipe pins for features, to be tried in this order; None where it pins none.
+
+    Raises:
+        RecipeError: if this machine lacks the precision.
+    """
+    pinned, offered = settings.features_precision, preferred_runtime().precisions()
+    if pinned == AUTO:
+        return None
+    if pinned not in offered:
+        raise RecipeError(
+            f"cache.features_precision: expected one of {', '.join((AUTO, *offered))} on this machine. "
+            f"Received: {pinned}"
+        )
+    return (FLOAT32,) if pinned == FLOAT32 else (pinned, FLOAT32)
 
 
 class _Exported:
@@ -51,27 +70,39 @@ class FrozenNetwork:
     Args:
         network: a Keras model from preprocessed images, or another frozen network's features, to features.
         preprocessing: of the network's input; "none" for features.
-        exact: compute in float32 alone.
+        precisions: to try in this order; None: all of this machine, the fastest first.
+        close_enough: largest difference from Keras at faster precisions, as a share of the largest feature.
 
     Attributes:
+        precisions: as they are tried.
         runtime: what computes, in words that change when the features might.
         runtime_name: of the preferred runtime alone.
     """
 
-    def __init__(self, network: Any, preprocessing: Preprocessing, *, exact: bool = False) -> None:
+    def __init__(
+        self,
+        network: Any,
+        preprocessing: Preprocessing,
+        *,
+        precisions: Sequence[str] | None = None,
+        close_enough: float = CLOSE_ENOUGH,
+    ) -> None:
         self._network = network
         self._preprocessing = preprocessing
         # The faster ones first. Which of them is taken depends on the network, and so is always the same.
         self._runtime = preferred_runtime()
-        self._precisions = (*(() if exact else self._runtime.precisions()[1:]), FLOAT32)
+        self.precisions = (*self._runtime.precisions()[1:], FLOAT32) if precisions is None else tuple(precisions)
+        self._close_enough = close_enough
         self.runtime_name = self._runtime.name
-        self.runtime = f"{self._runtime.name} {runtime_version(self._runtime.name)} {self._precisions[0]}"
+        self.runtime = f"{self._runtime.name} {runtime_version(self._runtime.name)} {self.precisions[0]}"
+        if close_enough != CLOSE_ENOUGH:
+            self.runtime += f" within {close_enough:g}"
         self._compute: Compute | None = None
         self._exported = _Exported()
 
     def at_float32(self) -> FrozenNetwork:
         """Return the same network in float32 alone; the two share the SavedModel."""
-        exact = FrozenNetwork(self._network, self._preprocessing, exact=True)
+        exact = FrozenNetwork(self._network, self._preprocessing, precisions=(FLOAT32,))
         exact._exported = self._exported
         return exact
 
@@ -90,14 +121,14 @@ class FrozenNetwork:
         """Return the fastest way to compute that agrees with Keras on some inputs."""
         expected = np.asarray(self._run_keras(some))
         folder, title = self._export(), self._runtime.title
-        for precision in self._precisions:
+        for precision in self.precisions:
             try:
                 compute = Extractor(folder, runtime=self._runtime.name, precision=precision)
                 difference = _largest_difference(compute(some), expected)
             except EngineError as err:
                 warn(log, Weight.SPEED, "%s at %s cannot compute the features: %s", title, precision, err)
                 continue
-            if difference <= _CLOSE.get(precision, _CLOSE_ENOUGH):
+            if difference <= _CLOSE.get(precision, self._close_enough):
                 return compute
             text = "%s at %s is not used for features: %.1e from Keras's"
             warn(log, Weight.SPEED, text, title, precision, difference)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -110,11 +110,16 @@ class Cache(SettingsBase):
         features: compute what is frozen in a stage, the backbone or all but its last blocks, once per image and view
             and train the rest on that; it stays in RUNS_DIR/.cache/features for later runs. false: the whole network
             in every epoch.
+        features_precision: of the arithmetic that computes features. auto: the fastest of this machine that keeps the
+            gate's metric in validation (docs/train.md). float32 and bfloat16 pin one.
         max_gb: disk space for features, 10^9 bytes; the longest unused go first. A stage that needs more than that
             trains without them, and says so. As much for what audits measured, in RUNS_DIR/.cache/audit.
         memory_gb: memory for decoded images, 10^9 bytes; images that do not fit are decoded in every epoch.
     """
 
+    omitted: ClassVar[frozenset[str]] = frozenset({"features_precision"})
+
     features: bool = True
+    features_precision: Literal["auto", "float32", "bfloat16"] = "auto"
     max_gb: Annotated[float, Field(ge=0.0, le=100_000)] = 10.0
     memory_gb: Annotated[float, Field(ge=0.0, le=100_000)] = 4.0

@@ -65,6 +65,11 @@ class Trained:
             }
         }
 
+    def features(self) -> dict[str, Any]:
+        """Return what metrics.json and the contract hold of the precision of features; empty where none was judged."""
+        verdict = None if self.frozen is None else self.frozen.verdict
+        return {} if verdict is None else {"features": verdict.document()}
+
     def warm_faults(self) -> list[str]:
         """Return why a warm start is not taken, in words: it has made the validation loss worse."""
         for facts in self.warm_start().values():
@@ -149,6 +154,7 @@ class RunFacts:
             ],
             "training": self.trained.history.document(),
             **self.trained.warm_start(),
+            **self.trained.features(),
             **evaluation.document(),
             "baseline": novelty.document() if novelty else None,
             "wrong_labels": self.wrong_labels.document() if self.wrong_labels else None,
@@ -219,4 +225,5 @@ class RunFacts:
             "metrics": {key: test[key] for key in ("images", "accuracy_interval", *metric_names("contract"))},
             **({} if source is None else {"network_sha256": source}),
             **self.trained.warm_start(),
+            **self.trained.features(),
         }

@@ -81,6 +81,8 @@ def train_network(
     """
     labels = images.dataset.labels
     frozen = freeze_backbone(classifier, images.pixels, recipe, folder.parent.parent / FOLDER)
+    if frozen is not None:
+        frozen.choose_precision(images.manifest, labels)
     is_warm = started_from is not None
     history = train(classifier, images.manifest, labels, images.pixels, recipe, folder, frozen, warm_start=is_warm)
     save_model(classifier.model, folder / MODEL_FILE)

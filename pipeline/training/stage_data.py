@@ -14,6 +14,7 @@ from pipeline.data.split import Manifest
 from pipeline.errors import PipelineError
 from pipeline.features.features import FeatureExtractor
 from pipeline.features.frozen_backbone import FrozenBackbone
+from pipeline.features.frozen_network import feature_precisions
 from pipeline.networks.network import Classifier
 from pipeline.networks.splitting import SplitNetwork, split_before_head, split_before_training, split_between
 from pipeline.recipe.recipe import Recipe
@@ -170,4 +171,5 @@ class StageData:
             recipe=self._recipe,
             folder=self._features,
             base=base,
+            precisions=feature_precisions(self._recipe.cache),
         )

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.precision_names import FLOAT32
 from pipeline.augmentation.augment import Augmentation, make_augmentation
 from pipeline.data.map_batches import BATCH, map_batches
 from pipeline.data.pixels import Pixels
@@ -85,7 +86,9 @@ def _read_kept(
 
 def _compute(classifier: Classifier, rows: Sequence[ManifestRow], pixels: Pixels, recipe: Recipe) -> Embedded:
     pooled = classifier.pool(classifier.feature_map)
-    network = FrozenNetwork(keras.Model(classifier.model.input, pooled), classifier.preprocessing, exact=True)
+    network = FrozenNetwork(
+        keras.Model(classifier.model.input, pooled), classifier.preprocessing, precisions=(FLOAT32,)
+    )
     augmentation = make_augmentation(recipe.augment, recipe.train.seed)
     most = _MAX_VIEWS if recipe.augment.changes_images else 1
     views = max(1, min(most, _MAX_PASSES // len(rows)))
