@@ -27,6 +27,10 @@ def _completion(arguments: argparse.Namespace) -> None:
     print(shtab.complete(build_parser(), arguments.shell))
 
 
+# Types of arguments that are paths; by name, for the second one needs an extra. It takes addresses of storage too.
+_OF_FILES = (Path.__name__, "parse_location")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return a parser of every command; one whose extras are missing here has no options in it."""
     parser = argparse.ArgumentParser(prog="fovea")
@@ -45,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
             subparsers.add_parser(command.name, help=command.summary, parents=parents, add_help=False)
     for one in subparsers.choices.values():
         for action in one._actions:
-            if action.type is Path:  # shtab reads this attribute
+            if getattr(action.type, "__name__", None) in _OF_FILES:  # shtab reads this attribute
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
     return parser
 
