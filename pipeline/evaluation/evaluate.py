@@ -185,7 +185,7 @@ def _measure_tta(
     found = pixels.map(partial(views, partial(_answer, serve)), [row.path for row in rows])
     targets = targets_of(rows, labels)
     plain, averaged = (Predictions(np.concatenate(side), targets) for side in zip(*found, strict=True))
-    return measure_views(views, plain, averaged, labels, [row.group for row in rows])
+    return measure_views(views, plain, averaged, [row.group for row in rows])
 
 
 def _curves(

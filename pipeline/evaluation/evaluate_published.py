@@ -58,7 +58,7 @@ class LabelledPredictions:
         if self.averaged is None:
             return {}
         plain, averaged = Predictions(self.probabilities, self._targets), Predictions(self.averaged, self._targets)
-        return measure_views(views, plain, averaged, self.labels, [row.group for row in self.rows])
+        return measure_views(views, plain, averaged, [row.group for row in self.rows])
 
     @property
     def _targets(self) -> NDArray[np.int64]:

@@ -15,9 +15,9 @@ from contract.model import ModelContract
 from pipeline.augmentation.augment import make_augmentation
 from pipeline.data.lineage import trained_augmentation
 from pipeline.errors import PipelineError
-from pipeline.evaluation.metrics import measure
+from pipeline.evaluation.bootstrap import GroupBootstrap
 from pipeline.evaluation.paired import compare_predictions
-from pipeline.metrics.table import METRICS, Predictions
+from pipeline.metrics.table import Metric, Predictions, metrics_in
 from pipeline.recipe.augment_settings import Augment
 
 LEAST_VIEWS, MOST_VIEWS = 2, 64
@@ -107,7 +107,6 @@ def measure_views(
     views: ViewAverage,
     plain: Predictions,
     averaged: Predictions,
-    labels: Sequence[str],
     groups: Sequence[str],
 ) -> dict[str, Any]:
     """Return what metrics.json and the report say of test-time augmentation, side by side with plain predictions.
@@ -116,20 +115,16 @@ def measure_views(
         views: that has made the averages.
         plain: of the images alone.
         averaged: over the views.
-        labels: class names; position is the class index.
         groups: of the images.
     """
-    one, other = (measure(side.probabilities, side.targets, labels, groups) for side in (plain, averaged))
-    metrics = {}
-    for metric in METRICS:
-        if metric.per_image is None or None in (one[metric.name], other[metric.name]):
-            continue
+    metrics, bootstrap = {}, GroupBootstrap(groups)
+    for metric in metrics_in("gate"):
         found = compare_predictions(plain, averaged, groups, metric=metric, margin=0.0)
         metrics[metric.name] = {
-            "plain": one[metric.name],
-            "plain_interval": one[f"{metric.name}_interval"],
-            "averaged": other[metric.name],
-            "averaged_interval": other[f"{metric.name}_interval"],
+            "plain": found.before,
+            "plain_interval": _interval(metric, plain, bootstrap),
+            "averaged": found.after,
+            "averaged_interval": _interval(metric, averaged, bootstrap),
             "gain": found.gain,
             "gain_interval": None if found.interval is None else list(found.interval),
         }
@@ -144,3 +139,7 @@ def measure_views(
             "averaged": round(1000 * times.all / times.images, 3),
         },
     }
+
+
+def _interval(metric: Metric, predictions: Predictions, bootstrap: GroupBootstrap) -> list[float] | None:
+    return bootstrap.interval(lambda weights: metric.compute_resampled(predictions, weights), bounds=metric.bounds)

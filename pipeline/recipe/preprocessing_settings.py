@@ -39,7 +39,7 @@ class Arithmetic(SettingsBase):
 
 
 Preprocessing = Mode | Arithmetic
-UNION_TAGS = ("mode", "numbers", "rate", "find")  # stand in the place of an error, which does not need them
+UNION_TAGS = ("mode", "numbers", "a rate", "a search")  # stand in the place of an error, which does not need them
 PreprocessingSetting = Annotated[
     Annotated[Mode, Tag("mode")] | Annotated[Arithmetic, Tag("numbers")],
     Discriminator(lambda value: "mode" if isinstance(value, str) else "numbers"),

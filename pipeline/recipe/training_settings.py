@@ -15,8 +15,8 @@ from pipeline.recipe.settings_base import SettingsBase
 LAYERS = "layers"  # stands in model.backbone where model.layers says what the network is
 FIND = "find"  # in place of a learning rate: a range test before the stage finds one
 LearningRate = Annotated[
-    Annotated[float, Field(gt=0.0, le=10.0), Tag("rate")] | Annotated[Literal["find"], Tag("find")],
-    Discriminator(lambda value: "find" if value == FIND else "rate"),
+    Annotated[float, Field(gt=0.0, le=10.0), Tag("a rate")] | Annotated[Literal["find"], Tag("a search")],
+    Discriminator(lambda value: "a search" if value == FIND else "a rate"),
 ]
 # Keras's names. Targets are one-hot; both crossentropies of them are the same.
 Loss = Literal[

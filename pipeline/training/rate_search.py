@@ -16,7 +16,6 @@ from pipeline.progress import progress_bar
 from pipeline.training.unfreezing import FINE_TUNE
 
 STEPS = 100
-LEAST_STEPS, MOST_STEPS = 20, 1000
 LOWEST, HIGHEST = 1e-7, 10.0
 _SMOOTHING = 0.9  # share of the average so far in the next one
 _DIVERGED = 4.0  # times the lowest loss ends the search, as in fastai
@@ -94,7 +93,7 @@ def describe_no_rate(stage: str, found: Mapping[str, Any]) -> str:
     """
     key = "train.fine_tune.learning_rate" if stage == FINE_TUNE else "train.learning_rate"
     return (
-        f"No learning rate lowers the loss of stage {stage} from its start: {found['reason']}. The stage trained at "
+        f"No learning rate lowers the loss of stage {stage} from its start: {found['reason']}. The stage trains at "
         f"{found['used']:g}, the default; give a number in {key}"
     )
 

@@ -65,9 +65,7 @@ def test_the_gain_is_better_minus_worse_and_times_are_per_image() -> None:
     wrong = right.copy()
     wrong[:10] = wrong[:10, ::-1]
 
-    document = measure_views(
-        views, Predictions(wrong, targets), Predictions(right, targets), ["a", "b"], list("abcdefghij" * 2)
-    )
+    document = measure_views(views, Predictions(wrong, targets), Predictions(right, targets), list("abcdefghij" * 2))
 
     assert 10 == document["changed_class"] and 4 == document["views"] and 20 == document["images"]
     accuracy, loss = document["metrics"]["accuracy"], document["metrics"]["log_loss"]

@@ -94,6 +94,7 @@ def test_smoothing_is_corrected_for_its_start() -> None:
         ("fast", "train.learning_rate: Input should be a valid number"),
         ("11", "train.learning_rate: Input should be less than or equal to 10. Received: 11"),
         ("[find]", "train.learning_rate: Input should be a valid number"),
+        ("0.1 --", "train.learning_rate: Input should be a valid number"),
     ],
 )
 def test_recipes_take_a_rate_or_find(value: str, reason: str) -> None:
@@ -101,6 +102,8 @@ def test_recipes_take_a_rate_or_find(value: str, reason: str) -> None:
     with pytest.raises(RecipeError, match=re.escape(reason)):
         load_recipe("default", [f"train.learning_rate={value}"])
 
+    with pytest.raises(RecipeError, match=r"unknown key train\.rate"):
+        load_recipe("default", ["train.rate=1"])
     recipe = load_recipe("default", ["train.learning_rate=find", "train.fine_tune.learning_rate=find"])
     assert recipe == type(recipe).model_validate(recipe.model_dump(mode="json"))
 
