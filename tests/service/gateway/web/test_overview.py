@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Page, expect
 
 from tests.helpers.pictures import encode
-from tests.service.gateway.web.visit import OpenPage, Visitor
+from tests.service.gateway.web.visit import OpenPage, Visitor, parts_outside
 
 HOSTILE = "<img src=x onerror=alert(1)>.png"
 
@@ -118,16 +119,19 @@ def test_few_images_are_cards_and_can_be_a_table(visitor: Visitor, page: Page) -
     expect(page.locator("#rows .class")).to_have_text(["Red", "Blue"])
 
 
-def test_the_table_fits_a_phone_and_axe_finds_nothing(open_page: OpenPage, url: str) -> None:
-    """At 390 pixels, in the dark, as a table and with one card."""
-    visitor = open_page(url, bypass_csp=True, color_scheme="dark", viewport={"width": 390, "height": 800})
+@pytest.mark.parametrize("width", [320, pytest.param(390, marks=pytest.mark.slow)])
+def test_the_table_fits_a_phone_and_axe_finds_nothing(open_page: OpenPage, url: str, width: int) -> None:
+    """In the dark, as a table and with one card."""
+    visitor = open_page(url, bypass_csp=True, color_scheme="dark", viewport={"width": width, "height": 800})
     visitor.expect_state("Ready")
     fill(visitor)
     page = visitor.page
     table = Axe().run(page)
-    assert 390 == page.evaluate("document.documentElement.scrollWidth")
+    assert width == page.evaluate("document.documentElement.scrollWidth")
+    assert [] == parts_outside(page)
     page.get_by_role("button", name="third.png").click()
     page.wait_for_timeout(500)  # what fades in is measured when it has
     card = Axe().run(page)
 
+    assert [] == parts_outside(page)
     assert (0, 0) == (table.violations_count, card.violations_count), table.generate_report() + card.generate_report()

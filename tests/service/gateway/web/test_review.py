@@ -17,7 +17,7 @@ from service.key import main as key_command
 from tests.helpers.gateway_process import ServiceProcess
 from tests.helpers.pictures import COLOURS, encode
 from tests.helpers.server_process import ServerProcess
-from tests.service.gateway.web.visit import OpenPage, Visitor
+from tests.service.gateway.web.visit import OpenPage, Visitor, parts_outside
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def enter_key_on_first_image(visitor: Visitor, key: str) -> None:
 
 def test_review_page_fits_a_phone_and_axe_finds_nothing(open_page: OpenPage, desk: Desk) -> None:
     """Empty, refused, and with an image; a bad file among the queued says why."""
-    visitor = open_page(f"{desk.url}/review", bypass_csp=True, viewport={"width": 390, "height": 800})
+    visitor = open_page(f"{desk.url}/review", bypass_csp=True, viewport={"width": 320, "height": 800})
     page = visitor.page
     enter_key(page, desk.key)
     expect(page.locator("#total")).to_have_text("Nothing here.")
@@ -138,7 +138,8 @@ def test_review_page_fits_a_phone_and_axe_finds_nothing(open_page: OpenPage, des
     found = Axe().run(page)
 
     assert 0 == found.violations_count, found.generate_report()
-    assert 390 == page.evaluate("document.documentElement.scrollWidth")
+    assert 320 == page.evaluate("document.documentElement.scrollWidth")
+    assert [] == parts_outside(page)
     page.get_by_role("button", name="Delete").click()
     expect(page.locator("#total")).to_have_text("Nothing here.")
 

@@ -16,6 +16,33 @@ _BLOCKED = re.compile(r"content security policy|trusted(script|html| type)|refus
 expect.set_options(timeout=TIMEOUT_MS)
 
 
+_OUTSIDE = """() => {
+  const screen = document.documentElement.clientWidth;
+  const style = (e) => getComputedStyle(e);
+  const scrolls = (e) => e && e !== document.body
+    && (/auto|scroll/.test(style(e).overflowX) || scrolls(e.parentElement));
+  const shown = (e) => {
+    const box = e.getBoundingClientRect();
+    return box.width > 1 && box.height > 1 && style(e).visibility === "visible" && !e.closest("svg");
+  };
+  const cut = (e) => /hidden|clip/.test(style(e).overflowX) && style(e).textOverflow !== "ellipsis"
+    && e.innerText && e.scrollWidth > e.clientWidth + 1;
+  const outside = (e) => {
+    const box = e.getBoundingClientRect();
+    return box.right > screen + 1 || box.left < -1;
+  };
+  return [...document.body.querySelectorAll("*")]
+    .filter((e) => shown(e) && ((outside(e) && !scrolls(e.parentElement)) || cut(e)))
+    .map((e) => `${e.tagName.toLowerCase()}#${e.id}.${e.className}: ${(e.innerText || "").slice(0, 60)}`);
+}"""
+
+
+def parts_outside(page: Page) -> list[str]:
+    """Return visible elements that stick out of the screen, or whose text is cut; boxes that scroll may hold such."""
+    found: list[str] = page.evaluate(_OUTSIDE)
+    return found
+
+
 class Visitor:
     """A person with a browser.
 
