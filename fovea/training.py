@@ -123,8 +123,16 @@ def train(
     from pipeline.run.run import RunResult, run
 
     store, runs = ModelStore(Path(models_dir)), Path(runs_dir)
-    options = {"force": force, "again": again, "warm_start": warm_start}
-    result = run(location, chosen, store, name=name or name_of(location), runs_dir=runs, **options)
+    result = run(
+        location,
+        chosen,
+        store,
+        name=name or name_of(location),
+        runs_dir=runs,
+        force=force,
+        again=again,
+        warm_start=warm_start,
+    )
     if not isinstance(result, RunResult):
         return Training(
             name=result.name,

@@ -48,6 +48,12 @@ def add(commands: Any) -> None:
         help="start training from the live version's weights, the same network for the same classes, and train it for "
         "a quarter of the epochs",
     )
+    run.add_argument(
+        "--devices",
+        choices=("one", "all"),
+        default="one",
+        help="all: train on all GPUs of this machine, which share every batch (train.batch_size is over all of them)",
+    )
     add_data_options(run)
     add_tta(run)
     run.add_argument(
@@ -80,8 +86,17 @@ def _run(arguments: argparse.Namespace) -> None:
     if stopped is not None:
         print_result(resume(stopped, store, location=arguments.dataset, recipe=recipe))
     elif recipe is not None:
-        options = {"force": arguments.force, "again": arguments.again, "warm_start": arguments.warm_start}
-        result = run(arguments.dataset, recipe, store, name=name, runs_dir=runs_dir, **options)
+        result = run(
+            arguments.dataset,
+            recipe,
+            store,
+            name=name,
+            runs_dir=runs_dir,
+            force=arguments.force,
+            again=arguments.again,
+            warm_start=arguments.warm_start,
+            devices=arguments.devices,
+        )
         if isinstance(result, RunResult):
             print_result(result)
         else:

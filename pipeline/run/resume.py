@@ -35,12 +35,14 @@ class RunRecord:
         weights: what training starts from, as in the contract's provenance.
         force: whether the version becomes live whatever the gate says.
         warm_start: whether training starts from the live version.
+        devices: "one", or "all" of the machine.
     """
 
     location: str
     weights: str
     force: bool
     warm_start: bool = False
+    devices: str = "one"
 
     def write(self, folder: Path) -> None:
         """Write the record to a run's folder, atomically."""
@@ -58,8 +60,8 @@ def read_record(folder: Path) -> tuple[RunRecord, Recipe]:
     try:
         document = json.loads(read_regular(folder / RUN_FILE))
         recipe = Recipe.model_validate(yaml.safe_load(read_regular(folder / _RECIPE_FILE).decode("utf-8")))
-        is_warm = document.get("warm_start", False)
-        return RunRecord(document["location"], document["weights"], document["force"], is_warm), recipe
+        later = document.get("warm_start", False), document.get("devices", "one")
+        return RunRecord(document["location"], document["weights"], document["force"], *later), recipe
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, ValidationError) as err:
         raise ResumeError(f"the run {folder.name} cannot be gone on with: {err}. Start it anew") from err
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,20 @@ from pipeline.run.facts import RunFacts
 from pipeline.run.label_search import LabelSearch, search_labels
 from pipeline.run.prepare import Images, input_spec, prepare_images
 from pipeline.run.resume import RunRecord, check_same, check_unfinished, read_record
-from pipeline.run.stages import build_network, describe_outcome, measure_network, publish_run, report_run, train_network
+from pipeline.run.stages import (
+    Replicas,
+    build_network,
+    describe_outcome,
+    measure_network,
+    publish_run,
+    report_run,
+    train_network,
+)
 from pipeline.run.unchanged import Unchanged, find_unchanged
 from pipeline.run_folder import claimed, new_folder
 from pipeline.run_warnings import RunWarning, collect_warnings
 from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.devices import ONE, make_strategy
 from pipeline.training.live_start import LiveStart, find_live
 from pipeline.training.warm_start import find_start
 
@@ -105,6 +115,7 @@ class _Job:
     force: bool
     again: bool
     warm_start: bool = False
+    devices: str = ONE
 
 
 def run(
@@ -117,6 +128,7 @@ def run(
     force: bool = False,
     again: bool = False,
     warm_start: bool = False,
+    devices: str = ONE,
 ) -> RunResult | Unchanged:
     """Train on a folder, zip, table or address of images and publish the result.
 
@@ -129,6 +141,7 @@ def run(
         force: make the version live whatever the gate says.
         again: train also if a version of this model was trained on the same images by the same recipe.
         warm_start: start training from the live version's weights.
+        devices: "one", or "all" devices of this machine, which share every batch.
 
     Returns:
         The published version; without `again`, the version that training would only repeat, if there is one.
@@ -138,7 +151,7 @@ def run(
     """
     check_name(name)
     try:
-        return _carry_out(_Job(location, recipe, store, name, runs_dir, force, again, warm_start))
+        return _carry_out(_Job(location, recipe, store, name, runs_dir, force, again, warm_start, devices))
     except _RepetitionError as err:
         return err.unchanged
 
@@ -162,7 +175,7 @@ def resume(
     check_unfinished(folder, folder.parent.name, store)
     name, runs_dir = folder.parent.name, folder.parent.parent
     where, how = location or read_location(record.location), recipe or started
-    job = _Job(where, how, store, name, runs_dir, record.force, again=True, warm_start=record.warm_start)
+    job = _Job(where, how, store, name, runs_dir, record.force, True, record.warm_start, record.devices)
     return _carry_out(job, folder)
 
 
@@ -176,6 +189,7 @@ class _Start:
     spec: InputSpec
     card: dict[str, Any]
     live: LiveStart | None = None
+    replicas: Replicas | None = None
 
     @property
     def started_from(self) -> str | None:
@@ -206,7 +220,8 @@ def _work_in_folder(job: _Job, stopped: Path | None) -> RunResult:
         check_same(stopped, job.recipe, start.weights.provenance)
     folder = stopped or new_folder(job.runs_dir / job.name)
     with claimed(folder):
-        RunRecord(_recorded(job.location), start.weights.provenance, job.force, job.warm_start).write(folder)
+        where, weights = _recorded(job.location), start.weights.provenance
+        RunRecord(where, weights, job.force, job.warm_start, job.devices).write(folder)
         keep_file(start.classifier.source, folder)
         try:
             with uncovered_interrupts():
@@ -252,8 +267,10 @@ def _look_up(job: _Job, stopped: Path | None) -> _Start:
         live = find_live(model, spec, dataset.labels, name=job.name, store=job.store, runs_dir=job.runs_dir)
     weights = find_start(model, job.store, job.runs_dir) if live is None else live.weights
     # Before the audit, which reads every image: a network that cannot be built is refused at once.
-    classifier = build_network(model, weights, spec, dataset.labels, recipe.train)
-    return _Start(dataset, weights, classifier, spec, card, live)
+    strategy = make_strategy(job.devices, recipe.train.batch_size)
+    make = partial(build_network, model, weights, spec, dataset.labels, recipe.train)
+    replicas = None if strategy is None else Replicas(strategy, make)
+    return _Start(dataset, weights, make(), spec, card, live, replicas)
 
 
 def _do_stages(job: _Job, start: _Start, folder: Path) -> RunResult:
@@ -269,7 +286,7 @@ def _do_stages(job: _Job, start: _Start, folder: Path) -> RunResult:
 def _train_and_publish(job: _Job, start: _Start, images: Images, folder: Path, clock: _Clock) -> RunResult:
     recipe, spec = job.recipe, start.spec
     with clock.stage("train"):
-        trained = train_network(start.classifier, images, recipe, folder, start.started_from)
+        trained = train_network(start.classifier, images, recipe, folder, start.started_from, start.replicas)
     with clock.stage("evaluate"):
         measured = measure_network(trained, images, recipe, folder)
     with clock.stage("labels"):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,11 +40,30 @@ from pipeline.run.facts import Measured, RunFacts, Trained
 from pipeline.run.prepare import Images
 from pipeline.run_warnings import Weight, warn
 from pipeline.training.checkpoint import save_model
+from pipeline.training.devices import scope_of
 from pipeline.training.train import make_repeatable, train
 from pipeline.training.unfreezing import freeze_backbone, plan_stages
 from pipeline.training.warm_start import MODEL_FILE, start_classifier
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """A network on several devices.
+
+    Attributes:
+        strategy: as `make_strategy` gives it.
+        make: builds the network, with the weights that training starts from.
+    """
+
+    strategy: Any
+    make: Callable[[], Classifier]
+
+    def build(self) -> Classifier:
+        """Build the network on all devices."""
+        with scope_of(self.strategy):
+            return self.make()
 
 
 def build_network(
@@ -68,7 +89,12 @@ def build_network(
 
 
 def train_network(
-    classifier: Classifier, images: Images, recipe: Recipe, folder: Path, started_from: str | None = None
+    classifier: Classifier,
+    images: Images,
+    recipe: Recipe,
+    folder: Path,
+    started_from: str | None = None,
+    replicas: Replicas | None = None,
 ) -> Trained:
     """Train a network and save it as a Keras model.
 
@@ -78,15 +104,36 @@ def train_network(
         recipe: training.
         folder: the run's; gets checkpoints, curves and the model.
         started_from: NAME/VERSION of a warm start.
+        replicas: of the network on several devices, which train in its place; None: one device.
     """
-    labels = images.dataset.labels
-    frozen = freeze_backbone(classifier, images.pixels, recipe, folder.parent.parent / FOLDER)
-    if frozen is not None:
-        frozen.choose_precision(images.manifest, labels)
-    is_warm = started_from is not None
-    history = train(classifier, images.manifest, labels, images.pixels, recipe, folder, frozen, warm_start=is_warm)
+    labels, features, is_warm = images.dataset.labels, folder.parent.parent / FOLDER, started_from is not None
+    frozen = _freeze(classifier, images, recipe, features)
+    if replicas is None:
+        history = train(classifier, images.manifest, labels, images.pixels, recipe, folder, frozen, warm_start=is_warm)
+    else:
+        twin = replicas.build()
+        history = train(
+            twin,
+            images.manifest,
+            labels,
+            images.pixels,
+            recipe,
+            folder,
+            _freeze(twin, images, recipe, features),
+            warm_start=is_warm,
+            strategy=replicas.strategy,
+        )
+        classifier.trained_model.set_weights(twin.trained_model.get_weights())
     save_model(classifier.model, folder / MODEL_FILE)
     return Trained(classifier, history, folder / MODEL_FILE, frozen, started_from)
+
+
+def _freeze(classifier: Classifier, images: Images, recipe: Recipe, features: Path) -> FrozenBackbone | None:
+    """Return the backbone of a run that trains the head alone, with the precision of its features chosen."""
+    frozen = freeze_backbone(classifier, images.pixels, recipe, features)
+    if frozen is not None:
+        frozen.choose_precision(images.manifest, images.dataset.labels)
+    return frozen
 
 
 def measure_network(trained: Trained, images: Images, recipe: Recipe, folder: Path) -> Measured:

@@ -23,6 +23,7 @@ from pipeline.recipe.training_settings import FIND, Train
 from pipeline.run_warnings import Weight, warn
 from pipeline.training.callbacks import EpochEnd, Logbook, Progress, TensorBoard
 from pipeline.training.checkpoint import BEST, Checkpoints, TrainingState, check_room, restore_optimizer
+from pipeline.training.devices import scope_of
 from pipeline.training.live_start import shorten
 from pipeline.training.optimization import (
     compile_arguments,
@@ -88,6 +89,7 @@ def train(
     *,
     warm_start: bool = False,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    strategy: Any = None,
 ) -> History:
     """Train a classifier in place; it ends with the weights of the epoch that `train.weights_of` names.
 
@@ -103,6 +105,7 @@ def train(
         frozen: the backbone, where none of its layers trains in any stage.
         warm_start: whether the network is trained already: it is measured first, and trains for less.
         callbacks: called after those of training, in every stage.
+        strategy: in whose scope the classifier was built, as `make_strategy` gives it; None: one device.
 
     Raises:
         TrainingError: if the loss is not finite; the best checkpoint so far stays in `folder`.
@@ -118,7 +121,7 @@ def train(
     state, optimizer = checkpoints.load(network) or (TrainingState(), [])
     weights = _class_weights(manifest, labels, recipe.train)
     logbook = Logbook(folder, network, state, checkpoints)
-    trainer = _Trainer(logbook, recipe.train, len(labels), weights, warm_start, tuple(callbacks))
+    trainer = _Trainer(logbook, recipe.train, len(labels), weights, warm_start, tuple(callbacks), strategy)
     stages = plan_stages(classifier, recipe.train)
     stages = shorten(stages) if warm_start else stages
     check_room(folder, network, max(_trained_bytes(classifier, stage) for stage in stages))
@@ -180,6 +183,7 @@ class _Trainer:
         class_weights: by class index; None for equal ones.
         warm_start: whether the weights before the first epoch are measured.
         further: callbacks that are called last.
+        strategy: of several devices; None: one.
     """
 
     logbook: Logbook
@@ -188,6 +192,7 @@ class _Trainer:
     class_weights: dict[int, float] | None
     warm_start: bool = False
     further: tuple[keras.callbacks.Callback, ...] = ()
+    strategy: Any = None
 
     def fit(self, fitting: Fitting, stage: Stage, optimizer_state: Sequence[Any]) -> None:
         """Train one stage from where the logbook's state stands.
@@ -201,8 +206,10 @@ class _Trainer:
         steps = len(fitting.training)
         model = self._compiled(fitting, rate_of(stage))
         training = for_outputs(fitting.training.dataset(len(state.curves)), len(model.outputs), self.class_weights)
-        create_variables(model, training.element_spec[1])
-        restore_optimizer(model.optimizer, model.trainable_variables, optimizer_state)
+        if self.strategy is None:
+            create_variables(model, training.element_spec[1])
+        with scope_of(self.strategy):
+            restore_optimizer(model.optimizer, model.trainable_variables, optimizer_state)
         if self.warm_start and not state.curves and not state.start:
             state.start = self._measure(model, fitting)
         what = f"Training, {stage.name}"
@@ -257,10 +264,11 @@ class _Trainer:
 
         The classifier is never compiled: what it saves holds neither an optimizer nor a loss that only this room knows.
         """
-        model = keras.Model(fitting.model.input, fitting.model.outputs)
-        losses = compile_arguments(self.settings, self.num_classes, outputs=len(model.outputs))
-        optimizer = make_optimizer(self.settings.optimizer, learning_rate)
-        model.compile(optimizer=optimizer, **losses, jit_compile=False)
+        with scope_of(self.strategy):
+            model = keras.Model(fitting.model.input, fitting.model.outputs)
+            losses = compile_arguments(self.settings, self.num_classes, outputs=len(model.outputs))
+            optimizer = make_optimizer(self.settings.optimizer, learning_rate)
+            model.compile(optimizer=optimizer, **losses, jit_compile=False)
         return model
 
     def _measure(self, model: Any, fitting: Fitting) -> dict[str, float]:
