@@ -21,7 +21,7 @@ from tests.helpers.gateway_process import ServiceProcess, predict
 from tests.helpers.pictures import encode
 from tests.helpers.scripted_backend import ScriptedBackend
 from tests.service.conftest import StartProcess
-from tests.service.gateway.web.visit import OpenPage, Visitor
+from tests.service.gateway.web.visit import OpenPage, Visitor, parts_outside
 
 PREDICT = "#operations-Fovea-predict_v1_predict_post"
 EXPLAIN = "#operations-Fovea-explain_v1_explain_post"
@@ -222,14 +222,15 @@ def test_a_description_that_cannot_be_loaded_is_said(open_page: OpenPage, url: s
     expect(visitor.page.get_by_role("alert")).to_contain_text("answered with status 502. Reload the page to try again.")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_is_wider_than_a_phone(open_page: OpenPage, url: str, scheme: str) -> None:
+@pytest.mark.parametrize(("width", "scheme"), [(320, "light"), (390, "dark")])
+def test_nothing_is_wider_than_a_phone(open_page: OpenPage, url: str, width: int, scheme: str) -> None:
     """With an operation open, in either colour scheme."""
-    visitor = open_page(f"{url}/docs", viewport={"width": 390, "height": 800}, color_scheme=scheme)
+    visitor = open_page(f"{url}/docs", viewport={"width": width, "height": 800}, color_scheme=scheme)
     open_operation(visitor, PREDICT)
     page = visitor.page
 
-    assert page.evaluate("document.scrollingElement.scrollWidth") <= 390
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= width
+    assert [] == parts_outside(page)
     assert (scheme == "dark") == page.evaluate("document.documentElement.classList.contains('dark-mode')")
 
 
