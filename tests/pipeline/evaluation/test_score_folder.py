@@ -60,11 +60,6 @@ def test_every_image_is_a_row(tmp_path: Path, store: ModelStore, capsys: pytest.
         pytest.param(["score", "colours/7", "{}/empty", "--out={}/out.csv"], "expected colours, or", id="version"),
         pytest.param(["score", "shapes", "{}/empty", "--out={}/out.csv"], "no model 'shapes'", id="model"),
         pytest.param(["score", "colours", "{}/one", "--out={}/no/out.csv"], "cannot be written", id="out"),
-        pytest.param(
-            ["score", "colours", "{}/one", "--out={}/out.csv", "--precision=float64"],
-            "precision: expected one of auto, float32",
-            id="precision",
-        ),
     ],
 )
 def test_impossible_scoring_is_refused(
