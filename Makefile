@@ -5,9 +5,10 @@ PY := $(VENV)/bin/python
 # Any Python can run the preflight, which picks the one for .venv; PYTHON=/path/to/python3 overrides its choice.
 BOOTSTRAP := $(firstword $(foreach name,$(PYTHON) python3 python3.13 python3.12 python3.11 python,$(shell command -v $(name) 2>/dev/null)))
 PYTEST := $(PY) -m pytest
-# A file at a time on each core, in their order, the longest first. More than four would take more memory than they save
-# minutes.
-PARALLEL := --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+# A file at a time for each worker, in their order, the longest first. One worker more than cores, for many tests wait for
+# other processes; more than four would take more memory than they save minutes.
+WORKERS := $(shell cores=$$(nproc); echo $$((cores < 4 ? cores + 1 : 4)))
+PARALLEL := --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 # Folders whose modules import no TensorFlow.
 LIGHT := tests/contract tests/engine tests/repository tests/service
 # Coverage counts the lines of contract/ and service/ that their own tests reach, servers in processes of their own
