@@ -112,10 +112,7 @@ def train(
         DiskError: if the disk has no room for checkpoints, before the first epoch or later.
         LostImageError: if an image cannot be read any more.
     """
-    features = folder.parent.parent / FOLDER
-    stage_data = StageData(
-        classifier, manifest, labels=labels, pixels=pixels, recipe=recipe, features=features, frozen=frozen
-    )
+    stage_data = _stage_data(classifier, manifest, labels, pixels, recipe, folder, frozen)
     network = classifier.trained_model
     checkpoints = Checkpoints(folder)
     state, optimizer = checkpoints.load(network) or (TrainingState(), [])
@@ -156,15 +153,27 @@ def search_first_rate(
     Raises:
         LostImageError: if an image cannot be read any more.
     """
-    features = folder.parent.parent / FOLDER
-    stage_data = StageData(
-        classifier, manifest, labels=labels, pixels=pixels, recipe=recipe, features=features, frozen=frozen
-    )
+    stage_data = _stage_data(classifier, manifest, labels, pixels, recipe, folder, frozen)
     stage = plan_stages(classifier, recipe.train)[0]
     set_trainable(classifier, stage)
     logbook = Logbook(folder, classifier.trained_model, TrainingState(), Checkpoints(folder))
     trainer = _Trainer(logbook, recipe.train, len(labels), _class_weights(manifest, labels, recipe.train))
     return trainer.search(stage_data.of_stage(stage.trainable), steps)
+
+
+def _stage_data(
+    classifier: Classifier,
+    manifest: Manifest,
+    labels: Sequence[str],
+    pixels: Pixels,
+    recipe: Recipe,
+    folder: Path,
+    frozen: FrozenBackbone | None,
+) -> StageData:
+    features = folder.parent.parent / FOLDER  # beside the runs, which share it
+    return StageData(
+        classifier, manifest, labels=labels, pixels=pixels, recipe=recipe, features=features, frozen=frozen
+    )
 
 
 def _trained_bytes(classifier: Classifier, stage: Stage) -> int:
@@ -204,10 +213,7 @@ class _Trainer:
         """
         state, settings = self.logbook.state, self.settings
         steps = len(fitting.training)
-        model = self._compiled(fitting, rate_of(stage))
-        training = for_outputs(fitting.training.dataset(len(state.curves)), len(model.outputs), self.class_weights)
-        if self.strategy is None:
-            create_variables(model, training.element_spec[1])
+        model, training = self._prepare(fitting, rate_of(stage))
         with scope_of(self.strategy):
             restore_optimizer(model.optimizer, model.trainable_variables, optimizer_state)
         if self.warm_start and not state.curves and not state.start:
@@ -252,15 +258,13 @@ class _Trainer:
 
     def search(self, fitting: Fitting, steps: int) -> RateSearch:
         """Test learning rates for a stage whose layers are set to train; every variable is restored."""
-        model, epochs = self._compiled(fitting, LOWEST), len(self.logbook.state.curves)
-        outputs = len(model.outputs)
-        batches = for_outputs(fitting.training.dataset(epochs), outputs, self.class_weights)
-        create_variables(model, batches.element_spec[1])
+        model, training = self._prepare(fitting, LOWEST)
         with _own_failures(fitting):
-            return search_rate(model, batches, self.class_weights if outputs == 1 else None, steps=steps)
+            weights = self.class_weights if len(model.outputs) == 1 else None
+            return search_rate(model, training, weights, steps=steps)
 
-    def _compiled(self, fitting: Fitting, learning_rate: float) -> Any:
-        """Return the same layers in a compiled model of its own.
+    def _prepare(self, fitting: Fitting, learning_rate: float) -> tuple[Any, Any]:
+        """Return the same layers in a compiled model of its own, and its training batches from the next epoch on.
 
         The classifier is never compiled: what it saves holds neither an optimizer nor a loss that only this room knows.
         """
@@ -269,7 +273,11 @@ class _Trainer:
             losses = compile_arguments(self.settings, self.num_classes, outputs=len(model.outputs))
             optimizer = make_optimizer(self.settings.optimizer, learning_rate)
             model.compile(optimizer=optimizer, **losses, jit_compile=False)
-        return model
+        epochs = len(self.logbook.state.curves)
+        training = for_outputs(fitting.training.dataset(epochs), len(model.outputs), self.class_weights)
+        if self.strategy is None:
+            create_variables(model, training.element_spec[1])
+        return model, training
 
     def _measure(self, model: Any, fitting: Fitting) -> dict[str, float]:
         """Return loss and accuracy on validation images."""

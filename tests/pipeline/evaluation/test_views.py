@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from contract.store import CONTRACT_FILE, ModelStore
+from contract.store import CONTRACT_FILE
 from pipeline.__main__ import main
 from pipeline.augmentation.augment import make_augmentation
 from pipeline.errors import RecipeError
@@ -21,8 +21,7 @@ from pipeline.evaluation.views import ViewAverage, measure_views
 from pipeline.metrics.table import Predictions
 from pipeline.recipe.augment_settings import Augment
 from pipeline.recipe.recipe import load_recipe
-from tests.helpers.image_sets import COLORS, color_files, png, write_files
-from tests.helpers.tiny_model import build_variants, publish_variant
+from tests.helpers.image_sets import color_files, write_files
 
 FLIPS = Augment(rotation_range=0, width_shift_range=0, height_shift_range=0, horizontal_flip=True)
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
@@ -83,16 +82,6 @@ def test_a_recipe_whose_views_are_all_the_same_is_refused() -> None:
         with pytest.raises(RecipeError, match=r"evaluate\.tta: Input should be"):
             load_recipe("default", [f"evaluate.tta={value}"])
     assert "tta" not in load_recipe("default").model_dump()["evaluate"]
-
-
-@pytest.fixture(name="work", scope="module")
-def fixture_work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with a version that tells colours apart, and a set of them."""
-    work = tmp_path_factory.mktemp("work")
-    build_variants(work / "variants")
-    publish_variant(ModelStore(work / "models"), work / "variants" / "plain")
-    write_files(work / "set", {f"{label}/{i}.png": png(COLORS[label], seed=i) for label in COLORS for i in range(3)})
-    return work
 
 
 @contextmanager

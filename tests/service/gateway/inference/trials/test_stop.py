@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
 import pytest
+from starlette.testclient import TestClient
 
 from contract.store import ModelStore
 from contract.trials.trial import CANARY
@@ -24,6 +27,21 @@ def reason_of(candidate: list[float | None], live: list[float | None]) -> str | 
     for seconds in candidate:
         rule.record(seconds, by_candidate=True)
     return rule.reason()
+
+
+def try_candidate(backend: ScriptedBackend, index: ModelStore, **behaviour: Any) -> None:
+    """Publish a candidate that behaves in a way, and let it answer every request."""
+    backend.versions[NAME, 2] = scripted("permuted", **behaviour)
+    publish_empty(index, live=False)
+    index.set_trial_share(NAME, CANARY, 1)
+
+
+def start_trying(start_gateway: StartGateway, backend: ScriptedBackend, index: ModelStore) -> TestClient:
+    """Start a gateway and wait until it has read that the candidate answers every request."""
+    gateway = start_gateway(backend=backend.address, models_dir=index.root)
+    wait_until_ready(gateway)
+    wait_for_share(gateway, CANARY, 1)
+    return gateway
 
 
 @pytest.mark.parametrize(
@@ -66,9 +84,7 @@ def test_stop_by_errors_is_written_to_the_index_and_ends_the_canary(
     start_gateway: StartGateway, backend: ScriptedBackend, index: ModelStore
 ) -> None:
     """Other gateways follow the index; each client has got an answer."""
-    backend.versions[NAME, 2] = scripted("permuted", fault=grpc.StatusCode.INTERNAL)
-    publish_empty(index, live=False)
-    index.set_trial_share(NAME, CANARY, 1)
+    try_candidate(backend, index, fault=grpc.StatusCode.INTERNAL)
     gateways = [start_gateway(backend=backend.address, models_dir=index.root) for _ in range(2)]
     for gateway in gateways:
         wait_until_ready(gateway)
@@ -115,12 +131,8 @@ def test_canary_is_started_again_by_hand(
     start_gateway: StartGateway, backend: ScriptedBackend, index: ModelStore
 ) -> None:
     """The new trial forgets the errors of the one before."""
-    backend.versions[NAME, 2] = scripted("permuted", fault=grpc.StatusCode.INTERNAL)
-    publish_empty(index, live=False)
-    index.set_trial_share(NAME, CANARY, 1)
-    gateway = start_gateway(backend=backend.address, models_dir=index.root)
-    wait_until_ready(gateway)
-    wait_for_share(gateway, CANARY, 1)
+    try_candidate(backend, index, fault=grpc.StatusCode.INTERNAL)
+    gateway = start_trying(start_gateway, backend, index)
     for _ in range(3):
         answering(gateway)
     wait_for_share(gateway, CANARY, 0)
@@ -139,15 +151,11 @@ def test_gateway_that_cannot_write_the_store_stops_for_itself(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The log says that the stop is this gateway's alone; the metric is 1 and clients get the live version."""
-    backend.versions[NAME, 2] = scripted("permuted", fault=grpc.StatusCode.INTERNAL)
-    publish_empty(index, live=False)
-    index.set_trial_share(NAME, CANARY, 1)
+    try_candidate(backend, index, fault=grpc.StatusCode.INTERNAL)
     lock = index.root / ".lock"
     lock.unlink()
     lock.mkdir()  # as a folder that is mounted for reading: no writer can take its lock, root neither
-    gateway = start_gateway(backend=backend.address, models_dir=index.root)
-    wait_until_ready(gateway)
-    wait_for_share(gateway, CANARY, 1)
+    gateway = start_trying(start_gateway, backend, index)
     for _ in range(3):
         answering(gateway)
     wait_for(lambda: "holds for this gateway alone" in caplog.text, "the log line")
@@ -165,12 +173,8 @@ def test_impatient_clients_stop_no_canary(
     start_gateway: StartGateway, backend: ScriptedBackend, index: ModelStore
 ) -> None:
     """A deadline that no version meets says nothing of the candidate."""
-    backend.versions[NAME, 2] = scripted("permuted", delay_s=0.2)
-    publish_empty(index, live=False)
-    index.set_trial_share(NAME, CANARY, 1)
-    gateway = start_gateway(backend=backend.address, models_dir=index.root)
-    wait_until_ready(gateway)
-    wait_for_share(gateway, CANARY, 1)
+    try_candidate(backend, index, delay_s=0.2)
+    gateway = start_trying(start_gateway, backend, index)
     replies = [
         gateway.post("/v1/predict", content=encode("red"), headers={"X-Request-Timeout": "0.05"}) for _ in range(4)
     ]
@@ -188,13 +192,9 @@ def test_locally_stopped_canary_is_started_again_by_off_and_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The index never said that it stopped: the share goes to 0 and up again by hand."""
-    backend.versions[NAME, 2] = scripted("permuted", fault=grpc.StatusCode.INTERNAL)
-    publish_empty(index, live=False)
-    index.set_trial_share(NAME, CANARY, 1)
+    try_candidate(backend, index, fault=grpc.StatusCode.INTERNAL)
     lock, kept = index.root / ".lock", index.root / ".lock-kept"
-    gateway = start_gateway(backend=backend.address, models_dir=index.root)
-    wait_until_ready(gateway)
-    wait_for_share(gateway, CANARY, 1)
+    gateway = start_trying(start_gateway, backend, index)
     lock.rename(kept)
     lock.mkdir()
     for _ in range(3):
