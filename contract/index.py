@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import itertools
+import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -151,19 +154,26 @@ def parse_index(document: Any) -> Index:
     return MappingProxyType(index)
 
 
-def config_text(versions: Mapping[str, list[int]]) -> str:
+def openvino_config_of(path: Path) -> Path:
+    """Return the list beside models.config of the versions that OpenVINO alone can run."""
+    return path.with_name(f"{path.stem}.openvino{path.suffix}")
+
+
+def config_text(versions: Iterable[tuple[str, int]], *, platform: str = "tensorflow") -> str:
     """Return models.config, in TensorFlow Serving's text format.
 
     Args:
-        versions: those to load, by model.
+        versions: those to load, (model, number).
+        platform: that runs them; TensorFlow Serving refuses any but its own.
     """
     lines = ["# Derived from index.json by Fovea; changes here are overwritten.", "model_config_list {"]
-    for name, numbers in versions.items():
+    for name, group in itertools.groupby(sorted(versions), key=operator.itemgetter(0)):
+        numbers = [version for _, version in group]
         lines += [
             "  config {",
             f'    name: "{name}"',
             f'    base_path: "{CONTAINER_ROOT}/{name}"',
-            '    model_platform: "tensorflow"',
+            f'    model_platform: "{platform}"',
             "    model_version_policy { specific { " + " ".join(f"versions: {v}" for v in numbers) + " } }",
             "  }",
         ]

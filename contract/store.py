@@ -3,6 +3,7 @@
     models/
       index.json                    which version of each model is live, previous, candidate: the truth
       models.config                 the versions to load, in TensorFlow Serving's format; derived from the index
+      models.openvino.config        likewise, those that OpenVINO alone can run; there once a store had one
       .filling                      there while docker compose's `seed` trains the first model
       .lock                         held (flock) by a writer
       .trials/<name>/<id>.json      what one gateway found in the trial of a candidate
@@ -40,6 +41,7 @@ from contract.index import (
     config_text,
     find_entry,
     index_document,
+    openvino_config_of,
     parse_index,
 )
 from contract.model import ModelContract
@@ -52,6 +54,7 @@ __all__ = [
     "INITIALISING_MARK",
     "INT8_FILE",
     "NAME_PATTERN",
+    "NETWORK_FILE",
     "REPORT_FILE",
     "ROLES",
     "TRIALS_FOLDER",
@@ -68,6 +71,7 @@ VERIFICATION_FILE = "assets.extra/verification.json"
 REPORT_FILE = "assets.extra/report.html"
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 INT8_FILE = "assets.extra/openvino/int8.xml"  # its weights lie beside it, int8.bin
+NETWORK_FILE = "model.xml"  # of OpenVINO, in place of a SavedModel; its weights lie beside it, model.bin
 INITIALISING_MARK = ".filling"
 TRIALS_FOLDER = ".trials"
 
@@ -352,14 +356,19 @@ class ModelStore:
         replace_file(self.root / "index.json", json.dumps(index_document(index), indent=2) + "\n")
 
     def _write_config(self, index: Index) -> None:
-        """Derive models.config: only versions that exist, or TensorFlow Serving unloads the served ones."""
-        existing = {
-            name: [v for v in entry.listed if (self.version_path(name, v) / "saved_model.pb").is_file()]
-            for name, entry in sorted(index.items())
-        }
-        text = config_text({name: versions for name, versions in existing.items() if versions})
-        if not self.config_path.is_file() or self.config_path.read_text() != text:
-            replace_file(self.config_path, text)
+        """Derive the lists of versions: only those that exist, or TensorFlow Serving unloads the served ones."""
+        listed = {(name, version) for name, entry in index.items() for version in entry.listed}
+        saved_models = {one for one in listed if (self.version_path(*one) / "saved_model.pb").is_file()}
+        networks = {one for one in listed - saved_models if (self.version_path(*one) / NETWORK_FILE).is_file()}
+        openvino_path = openvino_config_of(self.config_path)
+        if networks or openvino_path.exists():
+            _write_if_new(openvino_path, config_text(networks, platform="openvino"))
+        _write_if_new(self.config_path, config_text(saved_models))
+
+
+def _write_if_new(path: Path, text: str) -> None:
+    if not path.is_file() or path.read_text() != text:
+        replace_file(path, text)
 
 
 def _explain_missing(name: str, entry: ModelEntry, role: str) -> str:

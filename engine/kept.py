@@ -1,9 +1,10 @@
-"""Checks what a version was published with: the files of its int8 model, and outputs of synthetic images."""
+"""Checks what a version was published with: OpenVINO's files of its networks, and outputs of synthetic images."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from contract.model import InputSpec, ModelContract
 from contract.regular import read_regular
-from contract.store import CONTRACT_FILE, INT8_FILE, VERIFICATION_FILE
+from contract.store import CONTRACT_FILE, INT8_FILE, NETWORK_FILE, VERIFICATION_FILE
 from engine.engine import Engine
 from engine.errors import EngineError, ModelLoadError
 from engine.saved_model import DEFAULT_SIGNATURE
@@ -90,12 +91,44 @@ def _find_kept(directory: Path, engine: str, precision: str) -> dict[str, Any] |
 
 def hash_int8_files(directory: Path) -> dict[str, str]:
     """Return the SHA-256 of each file of a version's int8 model, by name, as verification.json holds them."""
-    xml = directory / INT8_FILE
+    return _hash_files(directory / INT8_FILE)
+
+
+def hash_network_files(directory: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of a version's network that is OpenVINO's own, by name."""
+    return _hash_files(directory / NETWORK_FILE)
+
+
+def _hash_files(xml: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(read_regular(path)).hexdigest() for path in (xml, xml.with_suffix(".bin"))}
 
 
 def check_int8_files(directory: Path) -> None:
-    """Check that the files are those that were verified; a version that is not published yet has nothing to compare.
+    """Check the files of a version's int8 model.
+
+    Raises:
+        ModelLoadError: naming the files that are missing or differ.
+    """
+    _check_files(directory, "int8", "the int8 model", hash_int8_files)
+
+
+def check_network_files(directory: Path) -> None:
+    """Check the files of a version's network that is OpenVINO's own.
+
+    Raises:
+        ModelLoadError: naming the files that are missing or differ.
+    """
+    _check_files(directory, "network", "the network", hash_network_files)
+
+
+def _check_files(directory: Path, key: str, what: str, hash_files: Callable[[Path], dict[str, str]]) -> None:
+    """Check that files are those that were verified; a version that is not published yet has nothing to compare.
+
+    Args:
+        directory: the version's folder.
+        key: of verification.json, where their hashes are.
+        what: they are, in words.
+        hash_files: returns the SHA-256 of each, by name.
 
     Raises:
         ModelLoadError: naming the files that are missing or differ.
@@ -104,13 +137,13 @@ def check_int8_files(directory: Path) -> None:
         return
     try:
         document = json.loads(read_regular(directory / VERIFICATION_FILE))
-        expected = document["int8"]["sha256"]
-        found = hash_int8_files(directory)
+        expected = document[key]["sha256"]
+        found = hash_files(directory)
     except (OSError, ValueError, TypeError, KeyError) as err:
-        raise ModelLoadError(f"the int8 model cannot be checked: {err}", code="DATA_LOSS") from err
+        raise ModelLoadError(f"{what} cannot be checked: {err}", code="DATA_LOSS") from err
     if wrong := sorted(name for name, digest in found.items() if expected.get(name) != digest):
         raise ModelLoadError(
-            f"the int8 model is not the one that was verified: {', '.join(wrong)} has another SHA-256 than in "
+            f"{what} is not the one that was verified: {', '.join(wrong)} has another SHA-256 than in "
             "verification.json",
             code="DATA_LOSS",
         )

@@ -1,4 +1,4 @@
-"""OpenVINO's CPU runtime: reads a SavedModel as it is, without TensorFlow.
+"""OpenVINO's CPU runtime: reads a SavedModel as it is, without TensorFlow, or a network of its own.
 
 `describe` needs no runtime: it is the contract, which lies beside the graph. `openvino_graph.py` reads the others.
 """
@@ -24,13 +24,14 @@ from contract.store import CONTRACT_FILE, INT8_FILE
 from contract.tensors import types_pb2
 from engine.engine import Arrays, Engine, LoadSettings, Runtime
 from engine.errors import ModelLoadError, RunError, UnreadableError
-from engine.kept import check_int8_files
+from engine.kept import check_int8_files, check_network_files
 from engine.memory import return_freed_memory
+from engine.network_file import has_network_file, network_path, read_version_signatures
 from engine.precision import choose_precision
 from engine.precision_names import AUTO, FLOAT32, INT8
 from engine.processor import processor_flags
 from engine.runtimes.openvino_graph import Graph, identify_file, read_graph
-from engine.saved_model import DEFAULT_SIGNATURE, GRAPH_FILE, ON_DEMAND, SignatureDef, Signatures, read_signatures
+from engine.saved_model import DEFAULT_SIGNATURE, ON_DEMAND, SignatureDef, Signatures
 from engine.signatures import data_type_of, is_batched
 
 logger = logging.getLogger(__name__)
@@ -49,11 +50,11 @@ class PrecisionError(ModelLoadError):
 
 
 class OpenVINOEngine(Engine):
-    """A SavedModel on OpenVINO; a signature is compiled at its first run, or by `prepare`.
+    """A version on OpenVINO; a signature is compiled at its first run, or by `prepare`.
 
     Args:
-        directory: the SavedModel's folder; must stay as it is as long as a signature may still be compiled.
-        signatures: of its graph.
+        directory: the version's folder; must stay as it is as long as a signature may still be compiled.
+        signatures: of the version.
         precision: of the arithmetic, such as "float32"; at int8 `serving_default` is the version's int8 model, other
             signatures are float32.
         num_threads: of all streams together; 0 means one for each core.
@@ -151,7 +152,8 @@ class OpenVINOEngine(Engine):
     def _compile(self, signature: str) -> _Compiled:
         if identify_file(self._directory) not in (self._file, None):
             raise ModelLoadError(
-                f"{GRAPH_FILE} was replaced after the version was loaded; publish a new version instead",
+                f"{network_path(self._directory).name} was replaced after the version was loaded; publish a new "
+                "version instead",
                 code="FAILED_PRECONDITION",
             )
         try:
@@ -271,14 +273,20 @@ class OpenVINORuntime(Runtime):
         """Return the module `openvino`, without its conversion tools."""
         return import_openvino()
 
+    def reads(self, directory: Path) -> bool:
+        """Return whether a folder holds a SavedModel or a network of OpenVINO's own."""
+        return super().reads(directory) or has_network_file(directory)
+
     def precisions(self, directory: Path | None = None) -> tuple[str, ...]:
         """Return float32, what this machine computes faster, and int8 if the version's folder has such a model."""
         has_int8 = directory is not None and (directory / INT8_FILE).exists()
         return (FLOAT32, *faster_precisions(), *((INT8,) if has_int8 else ()))
 
     def load(self, directory: Path, settings: LoadSettings) -> OpenVINOEngine:
-        """Load a SavedModel; no number of streams means 1, which gives each run all threads."""
-        signatures = read_signatures(directory)
+        """Load a version; no number of streams means 1, which gives each run all threads."""
+        signatures = read_version_signatures(directory)
+        if has_network_file(directory):
+            check_network_files(directory)
         default = {name: signature for name, signature in signatures.items() if name == DEFAULT_SIGNATURE}
         offered = self.precisions(directory)[1:]
         chosen = choose_precision(directory, settings.precision, engine=self.name, offered=offered)

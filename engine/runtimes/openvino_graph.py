@@ -1,4 +1,4 @@
-"""Reads a signature of a SavedModel for OpenVINO, its weights mapped from a file and shared by all that compile it.
+"""Reads a signature of a version for OpenVINO, its weights mapped from a file and shared by all that compile it.
 
 A compiled model holds its weights twice: as the graph had them, and as its processor wants them. The first are read
 while it is compiled and warmed up, and hardly ever again. In a mapped file their pages can be dropped afterwards, and
@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from engine.memory import drop_mapped_pages
-from engine.saved_model import DEFAULT_SIGNATURE, GRAPH_FILE, copy_as_default
+from engine.network_file import network_path, network_source
+from engine.saved_model import DEFAULT_SIGNATURE, copy_as_default
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +48,8 @@ _reading = threading.Lock()
 
 
 def identify_file(directory: Path) -> _Identity | None:
-    """Return what tells a SavedModel's graph file from one that takes its place; None if there is none."""
-    path = directory / GRAPH_FILE
+    """Return what tells the file of a version's network from one that takes its place; None if there is none."""
+    path = network_path(directory)
     try:
         status = path.stat()
     except OSError:
@@ -57,16 +58,16 @@ def identify_file(directory: Path) -> _Identity | None:
 
 
 def read_graph(openvino: Any, core: Any, directory: Path, signature: str) -> Graph:
-    """Return a signature of a SavedModel, the one that is in use already if there is one.
+    """Return a signature of a version, the one that is in use already if there is one.
 
     Args:
         openvino: the module.
         core: an `openvino.Core`.
-        directory: the SavedModel's folder.
+        directory: the version's folder.
         signature: the name of one that it has.
 
     Raises:
-        ModelLoadError: if there is no such SavedModel.
+        ModelLoadError: if there is no such version.
         RuntimeError: if OpenVINO cannot read it.
     """
     with _reading:
@@ -81,7 +82,7 @@ def read_graph(openvino: Any, core: Any, directory: Path, signature: str) -> Gra
 def _read(core: Any, directory: Path, signature: str) -> Any:
     """Return a signature as OpenVINO reads it, folded as it would be at each compilation."""
     if signature == DEFAULT_SIGNATURE:
-        model = core.read_model(directory)
+        model = core.read_model(network_source(directory))
     else:
         with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder:
             copy_as_default(directory, signature, Path(folder))

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from contract.model import ModelContract
 from contract.store import CONTRACT_FILE
+from engine.network_file import network_files
 from engine.precision_names import FLOAT32
 from engine.runtime import preferred_runtime, runtime_version
-from engine.saved_model import GRAPH_FILE
 from pipeline.data.split import ManifestRow
 from pipeline.errors import CacheError
 from pipeline.features.feature_store import FeatureStore, make_key
@@ -24,7 +24,6 @@ from pipeline.run_warnings import Weight, warn
 log = logging.getLogger(__name__)
 
 FOLDER = Path(".cache") / "predictions"  # below the folder of runs
-VARIABLES = "variables"  # folder of a SavedModel
 _MAX_BYTES = 10**8
 
 
@@ -41,7 +40,7 @@ class KeptPredictions:
         runtime = preferred_runtime().name
         parts = [contract.sha256, contract.input.document(), runtime, runtime_version(runtime), FLOAT32]
         digest = hashlib.sha256(json.dumps(parts).encode())
-        for path in (directory / GRAPH_FILE, *sorted((directory / VARIABLES).glob("*"))):
+        for path in network_files(directory):
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         shape = (len(contract.labels),)

@@ -18,8 +18,9 @@ from contract.model import Color, Fit, InputSpec, Label, ModelContract, Resize, 
 from contract.store import CONTRACT_FILE, WARMUP_FILE, check_name
 from engine.errors import EngineError
 from engine.kept import build_synthetic_images
+from engine.network_file import has_network_file, network_files, network_path, read_version_signatures
 from engine.runtime import reference_runtime
-from engine.saved_model import GRAPH_FILE, read_signatures
+from engine.saved_model import GRAPH_FILE
 from engine.warmup import write_warmup_records
 from pipeline.errors import ImportedModelError, VerificationError
 from pipeline.networks.preprocessing import (
@@ -39,13 +40,15 @@ from pipeline.publishing.foreign_graph import (
 from pipeline.publishing.foreign_outputs import Output, check_output, finish_output, last_operation
 from pipeline.publishing.gate import Gatekeeper, GateOutcome
 from pipeline.publishing.label_files import number_labels, read_labels
-from pipeline.publishing.model_files import Original, open_original, restore_as_constants
+from pipeline.publishing.model_files import Original, find_kind, open_original, restore_as_constants
+from pipeline.publishing.onnx_import import OnnxModel, read_onnx, write_network
 from pipeline.publishing.publish import build_warmup_requests, publish_judged
 from pipeline.publishing.verify import Verification, open_engine, verify_alone
 from pipeline.recipe.preprocessing_settings import Preprocessing
 
 log = logging.getLogger(__name__)
 
+_Foreign = ForeignSignature | OnnxModel
 _PARTS = ("variables", "assets")  # of a SavedModel, beside the graph; anything else is left behind
 
 
@@ -93,7 +96,7 @@ def import_model(path: Path, name: str, settings: ImportSettings, gatekeeper: Ga
     """Check a model, copy it, complete it and publish it; the original is not touched.
 
     Args:
-        path: a SavedModel's folder or a Keras file.
+        path: a SavedModel's folder, a Keras file or an ONNX file.
         name: the model to be.
         settings: facts that the model's file does not hold.
         gatekeeper: decides whether the version becomes live; has the store.
@@ -102,22 +105,29 @@ def import_model(path: Path, name: str, settings: ImportSettings, gatekeeper: Ga
         PipelineError, ContractError: with the reason; the store then is as it was.
     """
     check_name(name)
-    with open_original(path) as original, gatekeeper.store.staging() as staging:
-        is_own = _is_fovea(original.directory)
-        if is_own:
-            contract = _own_contract(original.directory, settings)
-            read_saved_model(original.directory)
-            _copy(original.directory, staging, with_extras=True)
-            verification = verify_alone(staging, contract)
-        else:
-            contract, verification = _adapt(path, original, staging, settings)
+    with gatekeeper.store.staging() as staging:
+        adapted, contract, verification = _fill(staging, path, settings)
         version, outcome = publish_judged(staging, name, verification, gatekeeper, None)
-    return Imported(version, contract, not is_own, outcome)
+    return Imported(version, contract, adapted, outcome)
+
+
+def _fill(staging: Path, path: Path, settings: ImportSettings) -> tuple[bool, ModelContract, Verification]:
+    """Write a version into `staging`; return whether it was adapted, its contract and what was verified."""
+    if find_kind(path) == "onnx":
+        return True, *_adapt_onnx(path, staging, settings)
+    with open_original(path) as original:
+        if not _is_fovea(original.directory):
+            return True, *_adapt(path, original, staging, settings)
+        contract = _own_contract(original.directory, settings)
+        if not has_network_file(original.directory):
+            read_saved_model(original.directory)
+        _copy(original.directory, staging, with_extras=True)
+        return False, contract, verify_alone(staging, contract)
 
 
 def _is_fovea(directory: Path) -> bool:
-    """Return whether a SavedModel has a contract and the signature `describe`."""
-    return (directory / CONTRACT_FILE).is_file() and "describe" in read_signatures(directory)
+    """Return whether a folder is a version: a contract and the signature `describe`."""
+    return (directory / CONTRACT_FILE).is_file() and "describe" in read_version_signatures(directory)
 
 
 def _own_contract(directory: Path, settings: ImportSettings) -> ModelContract:
@@ -129,7 +139,9 @@ def _own_contract(directory: Path, settings: ImportSettings) -> ModelContract:
 def _copy(directory: Path, staging: Path, *, with_extras: bool) -> None:
     parts = (*_PARTS, Path(CONTRACT_FILE).parent.name) if with_extras else _PARTS
     try:
-        shutil.copyfile(directory / GRAPH_FILE, staging / GRAPH_FILE)
+        for file in network_files(directory):
+            if file.parent == directory:
+                shutil.copyfile(file, staging / file.name)
         for part in parts:
             if (directory / part).is_dir():
                 shutil.copytree(directory / part, staging / part)
@@ -168,13 +180,38 @@ def _adapt(
         contract=contract.to_json(),
     )
     (staging / GRAPH_FILE).write_bytes(message.SerializeToString())
-    (staging / CONTRACT_FILE).parent.mkdir()
-    (staging / CONTRACT_FILE).write_text(contract.to_json(), encoding="utf-8")
-    write_warmup_records(staging / WARMUP_FILE, build_warmup_requests(contract))
+    _write_contract(staging, contract)
     return contract, verify_alone(staging, contract, expected)
 
 
-def _check_preprocessing(foreign: ForeignSignature, preprocessing: Preprocessing, spec: InputSpec) -> None:
+def _adapt_onnx(path: Path, staging: Path, settings: ImportSettings) -> tuple[ModelContract, Verification]:
+    """Write network, contract and warm-up records into `staging`, and check them against the original."""
+    found = read_onnx(path)
+    spec = _input_spec(found, settings)
+    _check_preprocessing(found, settings.preprocessing, spec)
+    images = build_synthetic_images(spec)
+    is_float = found.input_dtype == "float32"
+    inputs = apply_preprocessing(images, settings.preprocessing) if is_float else _reordered(images, settings)
+    values = found.predict(inputs)
+    check_output(found.output_name, values, len(images), settings.output, found.operation)
+    expected = finish_output(values, settings.output)
+    labels = _labels(settings, expected.shape[1])
+    contract = ModelContract.from_document(
+        build_document(labels, spec, saliency=None, provenance=_provenance(path, settings))
+    )
+    write_network(found, staging, shape=spec.shape, preprocessing=settings.preprocessing, output=settings.output)
+    _write_contract(staging, contract)
+    return contract, verify_alone(staging, contract, expected)
+
+
+def _write_contract(staging: Path, contract: ModelContract) -> None:
+    """Write contract and warm-up records beside a network."""
+    (staging / CONTRACT_FILE).parent.mkdir()
+    (staging / CONTRACT_FILE).write_text(contract.to_json(), encoding="utf-8")
+    write_warmup_records(staging / WARMUP_FILE, build_warmup_requests(contract))
+
+
+def _check_preprocessing(foreign: _Foreign, preprocessing: Preprocessing, spec: InputSpec) -> None:
     check_channels(preprocessing, spec.channels)
     arithmetic = [operation for operation, _ in preprocessing_steps(preprocessing) if operation != "Reverse"]
     if foreign.input_dtype == "uint8" and arithmetic:
@@ -188,7 +225,7 @@ def _reordered(images: NDArray[np.uint8], settings: ImportSettings) -> NDArray[n
     return np.ascontiguousarray(images[..., ::-1]) if preprocessing_steps(settings.preprocessing) else images
 
 
-def _input_spec(foreign: ForeignSignature, settings: ImportSettings) -> InputSpec:
+def _input_spec(foreign: _Foreign, settings: ImportSettings) -> InputSpec:
     height, width, channels = foreign.shape
     if settings.input_size is not None:
         for given, known in zip(settings.input_size, (height, width), strict=True):
@@ -260,7 +297,9 @@ def _labels(settings: ImportSettings, num_classes: int) -> tuple[Label, ...]:
 
 
 def _provenance(path: Path, settings: ImportSettings) -> dict[str, Any]:
-    file, key = (path / GRAPH_FILE, "saved_model_sha256") if path.is_dir() else (path, "keras_file_sha256")
+    kind = find_kind(path)
+    key = "keras_file_sha256" if kind in ("keras", "hdf5") else f"{kind}_sha256"
+    file = network_path(path) if path.is_dir() else path
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return {

@@ -18,18 +18,20 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.network_file import has_network_file
 from engine.saved_model import GRAPH_FILE
 from pipeline.errors import ImportedModelError
 
-Kind = Literal["saved_model", "keras", "hdf5"]
+Kind = Literal["saved_model", "version", "keras", "hdf5", "onnx"]
 
-_EXPECTED = f"a SavedModel, a folder with {GRAPH_FILE} and variables/, or a Keras file (.keras, .h5)"
+_EXPECTED = (
+    f"a SavedModel, a folder with {GRAPH_FILE} and variables/, a Keras file (.keras, .h5) or an ONNX file (.onnx)"
+)
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _CONFIG = "config.json"
 _HEAD_BYTES = 16
 # What else people have, by the end of the name.
 _OTHERS = {
-    ".onnx": "an ONNX file",
     ".tflite": "a TensorFlow Lite file, which cannot be turned back: import the model that it was converted from",
     ".pt": "a PyTorch file",
     ".pth": "a PyTorch file",
@@ -66,6 +68,8 @@ def find_kind(path: Path) -> Kind:
     if path.is_dir():
         if (path / GRAPH_FILE).is_file():
             return "saved_model"
+        if has_network_file(path):
+            return "version"
         raise ImportedModelError(
             f"{path}: expected {_EXPECTED}. Received: a folder without {GRAPH_FILE}{_inside(path)}"
         )
@@ -80,6 +84,8 @@ def find_kind(path: Path) -> Kind:
         return "hdf5"
     if zipfile.is_zipfile(path) and _is_keras_zip(path):
         return "keras"
+    if path.suffix.lower() == ".onnx":  # the format has no bytes to know it by
+        return "onnx"
     known = "a folder is expected: give the folder that holds it" if path.name == GRAPH_FILE else ""
     other = known or _OTHERS.get(path.suffix.lower(), f"{path.stat().st_size} bytes of another format")
     raise ImportedModelError(f"{path}: expected {_EXPECTED}. Received: {other}")
@@ -109,7 +115,7 @@ def open_original(path: Path) -> Iterator[Original]:
         ImportedModelError: if it cannot be read.
     """
     kind = find_kind(path)
-    if kind == "saved_model":
+    if kind in ("saved_model", "version"):
         yield Original(path)
         return
     _refuse_code(path, _read_config(path, kind))

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from contract.errors import LiveChangedError
 from contract.model import ModelContract
 from contract.store import REPORT_FILE, VERIFICATION_FILE, WARMUP_FILE
-from engine.kept import build_synthetic_images
+from engine.kept import build_synthetic_images, hash_network_files
 from engine.memory import return_freed_memory
+from engine.network_file import has_network_file
 from engine.precision_names import INT8
 from engine.warmup import build_warmup_request, write_warmup_records
 from pipeline.data.pixels import Pixels
@@ -163,7 +164,8 @@ def _publish_once(
     entry, outcome = gatekeeper.judge(name, contender, copy_of=copy_of)
     int8 = int8_document(directory, verification.floating_point)
     origin = {} if copy_of is None else {"copy_of": copy_of}
-    document = {**verification.document(), **int8, **origin, "gate": outcome.document()}
+    network = {"network": {"sha256": hash_network_files(directory)}} if has_network_file(directory) else {}
+    document = {**verification.document(), **network, **int8, **origin, "gate": outcome.document()}
     (directory / VERIFICATION_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     version = gatekeeper.store.publish(name, directory, live=outcome.becomes_live, judged_against=entry)
     return version, outcome

@@ -262,8 +262,8 @@ def open_engines(directory: Path, *, strict: bool = False) -> Iterator[Engine]:
     Raises:
         VerificationError: if it cannot be loaded.
     """
-    reference = reference_runtime()
-    others = [runtime for runtime in find_runtimes() if runtime is not reference and runtime.reads(directory)]
+    runtimes = sorted(find_runtimes(), key=lambda runtime: not runtime.is_reference)
+    reference, *others = [runtime for runtime in runtimes if runtime.reads(directory)] or [reference_runtime()]
     for runtime in (reference, *others):
         for precision in runtime.precisions(directory):
             try:

@@ -20,6 +20,7 @@ from contract.novelty import WARNING
 from contract.predictions import decide, decode_predictions
 from contract.regular import read_regular
 from contract.store import ModelStore
+from engine.network_file import has_network_file
 from pipeline.errors import PipelineError
 from pipeline.report.layers import Prepared, ServedLayers
 from pipeline.report.thumbnails import PICTURE_PIXELS, filter_pictures, jpeg_uri, png_uri, stretch, varied_channels
@@ -70,11 +71,16 @@ def show_image(
     """
     name, version = store.resolve(reference)
     contract = store.read_contract(name, version)
+    directory = store.version_path(name, version)
+    if has_network_file(directory):
+        raise PipelineError(
+            f"{name}/{version} came from an ONNX file: expected a version with a SavedModel, whose layers can be drawn"
+        )
     try:
         pixels = decode_image(read_regular(image), contract.input)
     except ImageError as err:
         raise PipelineError(f"{image.name}: {err}") from err
-    network = ServedLayers(store.version_path(name, version))
+    network = ServedLayers(directory)
     chosen = choose_layers(network, layers)
     html = _render(
         title=f"{image.name}: {name}/{version}",

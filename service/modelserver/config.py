@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,6 +13,7 @@ from contract.tensors import model_server_config_pb2
 from service.modelserver.errors import ConfigSyntaxError, RequestError
 
 PLATFORM = "tensorflow"
+OPENVINO_PLATFORM = "openvino"  # of the list beside models.config
 _SYNTAX = "Error parsing text-format tensorflow.serving.ModelServerConfig:"
 
 
@@ -71,13 +72,16 @@ def check_first_config(path: Path, path_map: Mapping[str, str]) -> None:
     read_config(parse_config(text), path_map)
 
 
-def read_config(message: Any, path_map: Mapping[str, str], old: Collection[str] = ()) -> tuple[ModelConfig, ...]:
+def read_config(
+    message: Any, path_map: Mapping[str, str], old: Collection[str] = (), *, platform: str = PLATFORM
+) -> tuple[ModelConfig, ...]:
     """Return the models of a ModelServerConfig.
 
     Args:
         message: with a model_config_list, or without models.
         path_map: folders as the configuration names them -> folders on this machine.
         old: names of the models of the configuration that it replaces.
+        platform: that each model must name.
 
     Raises:
         RequestError: if it names a model twice, or uses a feature that is not served here.
@@ -91,7 +95,20 @@ def read_config(message: Any, path_map: Mapping[str, str], old: Collection[str] 
         if not model.base_path.startswith("/"):
             got = f"got base_path()={model.base_path}"
             raise RequestError(f"Expected model {model.name} to have an absolute path or URI; {got}")
-    return tuple(_read_model(model, path_map, is_old=model.name in old) for model in models)
+    return tuple(_read_model(model, path_map, platform, is_old=model.name in old) for model in models)
+
+
+def join_configs(configs: Iterable[ModelConfig]) -> tuple[ModelConfig, ...]:
+    """Return each model once, with the versions of all its entries.
+
+    Args:
+        configs: of several lists; entries of the same model name versions and the same folder.
+    """
+    joined: dict[str, ModelConfig] = {}
+    for config in configs:
+        known = joined.get(config.name)
+        joined[config.name] = config if known is None else replace(known, specific=known.specific | config.specific)
+    return tuple(joined.values())
 
 
 def list_versions(base_path: Path) -> dict[int, Path]:
@@ -112,7 +129,7 @@ def map_path(path: str, path_map: Mapping[str, str]) -> Path:
     return Path(path)
 
 
-def _read_model(model: Any, path_map: Mapping[str, str], *, is_old: bool) -> ModelConfig:
+def _read_model(model: Any, path_map: Mapping[str, str], expected: str, *, is_old: bool) -> ModelConfig:
     policy, platform = model.model_version_policy, model.model_platform
     kind = policy.WhichOneof("policy_choice")
     wrong = {
@@ -120,9 +137,9 @@ def _read_model(model: Any, path_map: Mapping[str, str], *, is_old: bool) -> Mod
         "Illegal setting neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform.": (
             not platform
         ),
-        f"Illegal to change a model's platform. For model {model.name} platform was {PLATFORM} and new platform "
-        f"requested is {platform}": is_old and platform != PLATFORM,
-        f"Model {model.name} requests unsupported platform {platform}": platform != PLATFORM,
+        f"Illegal to change a model's platform. For model {model.name} platform was {expected} and new platform "
+        f"requested is {platform}": is_old and platform != expected,
+        f"Model {model.name} requests unsupported platform {platform}": platform != expected,
         "model_version_policy: expected versions in `specific`. Received: none": (
             kind == "specific" and not policy.specific.versions
         ),

@@ -9,8 +9,16 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from contract.index import openvino_config_of
 from engine.errors import EngineError
-from service.modelserver.config import ModelConfig, list_versions, parse_config, read_config
+from service.modelserver.config import (
+    OPENVINO_PLATFORM,
+    ModelConfig,
+    join_configs,
+    list_versions,
+    parse_config,
+    read_config,
+)
 from service.modelserver.errors import RequestError
 from service.modelserver.serving.repository import ModelRepository
 
@@ -33,7 +41,7 @@ class ModelWatcher:
         self._path_map = path_map
         self._configs: tuple[ModelConfig, ...] = ()
         self._file_poll_s = file_poll_s
-        self._text: str | None = None
+        self._texts: tuple[str, str] | None = None
         self._scanning = asyncio.Lock()
         self._complaints: dict[str, str] = {}
 
@@ -78,7 +86,7 @@ class ModelWatcher:
         """Poll the configuration file; the last valid one holds while it is absent, empty or broken.
 
         Args:
-            path: the file.
+            path: the file; the list beside it of versions that OpenVINO alone runs is read with it.
             poll_s: seconds between reads; 0 or less means once.
         """
         await _repeat(functools.partial(self._read_config, path), poll_s)
@@ -110,27 +118,37 @@ class ModelWatcher:
     async def _read_config(self, path: Path) -> None:
         try:
             text = await asyncio.to_thread(path.read_text)
+            more = await asyncio.to_thread(_read_if_there, openvino_config_of(path))
         except FileNotFoundError:
             self._repository.mark_configured()
             return self._complain(_CONFIG, f"waiting for the model config {path.name}: there is no such file")
         except (OSError, ValueError) as err:
             return self._complain(_CONFIG, f"the model config {path.name} cannot be read: {err}")
-        if text == self._text:
+        if (text, more) == self._texts:
             return
         if not text.strip():  # a writer may be about to fill it
             self._repository.mark_configured()
             return self._complain(_CONFIG, f"waiting for the model config {path.name}: it is empty")
         try:
-            await self.apply(read_config(parse_config(text), self._path_map, self._names))
+            configs = read_config(parse_config(text), self._path_map, self._names)
+            others = read_config(parse_config(more), self._path_map, platform=OPENVINO_PLATFORM)
+            await self.apply(join_configs([*configs, *others]))
         except EngineError as err:  # read again at the next poll: its label's version may be there by then
             return self._complain(_CONFIG, f"{err}; the last good one stays")
-        self._text = text
+        self._texts = text, more
 
     def _complain(self, about: str, message: str) -> None:
         """Log a message once, not at every poll."""
         if self._complaints.get(about) != message:
             self._complaints[about] = message
             logger.warning("%s", message)
+
+
+def _read_if_there(path: Path) -> str:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
 
 
 async def _repeat(step: Callable[[], Awaitable[None]], interval_s: float) -> None:

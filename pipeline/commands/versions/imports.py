@@ -1,4 +1,4 @@
-"""`import`: publish a SavedModel or Keras file that another program wrote."""
+"""`import`: publish a SavedModel, Keras file or ONNX file that another program wrote."""
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ from pipeline.commands.output.outcome import describe_outcome
 
 def add(commands: Any) -> None:
     """Describe the command to argparse."""
-    command = commands.add_parser("import", help="publish a model that another program wrote: SavedModel, .keras, .h5")
-    command.add_argument("model", type=Path, metavar="MODEL", help="a SavedModel's folder, or a .keras or .h5 file")
+    command = commands.add_parser(
+        "import", help="publish a model that another program wrote: SavedModel, .keras, .h5, .onnx"
+    )
+    command.add_argument(
+        "model", type=Path, metavar="MODEL", help="a SavedModel's folder, or a .keras, .h5 or .onnx file"
+    )
     command.add_argument("--name", required=True, help="the model to be")
     command.add_argument(
         "--labels", type=Path, help="class names in index order: text, JSON, Keras's class index, Teachable Machine's"
@@ -45,6 +49,7 @@ def _size(text: str) -> tuple[int, int]:
 def _import(arguments: argparse.Namespace) -> None:
     _refuse_early(arguments)
     from contract.store import ModelStore
+    from engine.network_file import has_network_file
     from pipeline.publishing.foreign_outputs import Output, Values
     from pipeline.publishing.gate import Gatekeeper
     from pipeline.publishing.imports import ImportSettings, import_model
@@ -67,7 +72,10 @@ def _import(arguments: argparse.Namespace) -> None:
         f"imported: {len(imported.contract.labels)} classes from {spec.height} x {spec.width} {spec.color} images"
         + ("; explanations are not available" if imported.contract.saliency is None else "")
     )
-    print(f"published: {store.version_path(arguments.name, imported.version)}")
+    directory = store.version_path(arguments.name, imported.version)
+    print(f"published: {directory}")
+    if has_network_file(directory):
+        print("served by: Fovea's model server alone; TensorFlow Serving cannot run an ONNX file")
     for line in describe_outcome(imported.gate, arguments.name, imported.version):
         print(line)
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from contract.commands import DISTRIBUTION
 from contract.store import INT8_FILE
 from engine.kept import hash_int8_files
+from engine.network_file import network_source
 from engine.runtimes.openvino import import_openvino
 from engine.runtimes.signal_stack import kept_signal_stack
 from pipeline.data.pixels import Pixels
@@ -113,7 +114,7 @@ def quantize(directory: Path, pixels: Pixels, paths: Sequence[str]) -> None:
     nncf = _import_nncf()
     with progress_bar(total=len(paths), what="Calibrating int8", unit="image") as bar, _quantizing(directory):
         model = nncf.quantize(
-            import_openvino().Core().read_model(directory),
+            import_openvino().Core().read_model(network_source(directory)),
             _calibration(nncf, pixels, paths, bar.update),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(paths),
@@ -149,7 +150,7 @@ def quantize_partly(
     plain = _quantised_layers(core.read_model(directory / INT8_FILE))
     remove_int8(directory)
     with progress_bar(total=len(plain), what="Choosing layers for int8", unit="trial") as bar, _quantizing(directory):
-        original = core.read_model(directory)
+        original = core.read_model(network_source(directory))
         search = _Search(core, original, pixels, images.tuning, budget_s=budget_s, count=bar.update)
         tuning = list(enumerate(images.tuning))
         model = nncf.quantize_with_accuracy_control(

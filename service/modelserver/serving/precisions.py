@@ -13,8 +13,9 @@ from engine.engine import Engine
 from engine.errors import EngineError, ModelLoadError
 from engine.kept import check_kept_outputs
 from engine.loading import allowed_precisions, offered_precisions
+from engine.network_file import read_version_signatures
 from engine.precision_names import AUTO, FLOAT32
-from engine.saved_model import DEFAULT_SIGNATURE, read_signatures
+from engine.saved_model import DEFAULT_SIGNATURE
 from service.modelserver.serving.tuning import build_inputs, is_measurable
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class PrecisionChooser:
         allowed = tuple(name for name in allowed_precisions(directory, self._engine) if name not in without)
         if len(allowed) == 1:
             return FLOAT32 if without else AUTO
-        signatures = read_signatures(directory)
+        signatures = read_version_signatures(directory)
         key = (
             *(signatures[name].SerializeToString(deterministic=True) for name in sorted(signatures)),
             *map(str.encode, allowed),

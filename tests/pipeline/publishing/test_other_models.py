@@ -210,7 +210,7 @@ def text(folder: Path) -> Path:
         pytest.param(damaged_zip, "expected a SavedModel", id="damaged"),
         pytest.param(without_config, "expected a SavedModel", id="zip"),
         pytest.param(below_a_version, "did you mean {folder}/base/1?", id="numbered"),
-        pytest.param(text, "an ONNX file", id="onnx"),
+        pytest.param(text, "m.onnx: OpenVINO cannot read it", id="onnx"),
         pytest.param(lambda folder: folder / "nowhere.keras", "no such file or folder", id="absent"),
         pytest.param(lambda folder: folder, "a folder without saved_model.pb", id="empty"),
     ],
