@@ -26,7 +26,7 @@ from pipeline.networks.preprocessing import check_channels, describe_preprocessi
 from pipeline.networks.weights import Weights, fetch_published, load_weights, weights_of_file
 from pipeline.publishing.export import export_saved_model
 from pipeline.publishing.gate import Gatekeeper, GateOutcome
-from pipeline.publishing.label_files import read_labels
+from pipeline.publishing.imports.label_files import read_labels
 from pipeline.publishing.libraries import library_versions
 from pipeline.publishing.publish import build_warmup_requests, publish_judged
 from pipeline.publishing.verify import verify_alone

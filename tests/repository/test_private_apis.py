@@ -100,7 +100,7 @@ PRIVATE_APIS = (
         ("func", "lower_control_flow", "aggressive_inlining"),
         (
             "pipeline/networks/saved_model.py",
-            "pipeline/publishing/model_files.py",
+            "pipeline/publishing/imports/model_files.py",
             "pipeline/report/layers.py",
         ),  # decision 0038
     ),

@@ -50,9 +50,9 @@ def _import(arguments: argparse.Namespace) -> None:
     _refuse_early(arguments)
     from contract.store import ModelStore
     from engine.network_file import has_network_file
-    from pipeline.publishing.foreign_outputs import Output, Values
     from pipeline.publishing.gate import Gatekeeper
-    from pipeline.publishing.imports import ImportSettings, import_model
+    from pipeline.publishing.imports.foreign_outputs import Output, Values
+    from pipeline.publishing.imports.import_model import ImportSettings, import_model
     from pipeline.recipe.gate_settings import Gate
 
     store = ModelStore(arguments.models_dir)
@@ -82,13 +82,13 @@ def _import(arguments: argparse.Namespace) -> None:
 
 def _refuse_early(arguments: argparse.Namespace) -> None:
     """Refuse paths, names and flags before TensorFlow is imported."""
-    from pipeline.publishing.model_files import find_kind
+    from pipeline.publishing.imports.model_files import find_kind
 
     check_file(arguments.labels, "--labels")
     find_kind(arguments.model)
     check_folder_to_write(arguments.models_dir, "--models-dir")
     from contract.store import check_name
-    from pipeline.publishing.label_files import read_labels
+    from pipeline.publishing.imports.label_files import read_labels
 
     check_name(arguments.name)
     chosen_preprocessing(arguments)

@@ -1,4 +1,4 @@
-"""pipeline/publishing/imports.py: anybody's SavedModel, checked, completed, and computing what it did."""
+"""pipeline/publishing/imports/import_model.py: anybody's SavedModel, checked, completed, and computing what it did."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from contract.model import ModelContract
 from contract.store import CONTRACT_FILE, VERIFICATION_FILE, ModelEntry, ModelStore
 from engine.loading import load_engine
 from pipeline.errors import DatasetError
-from pipeline.publishing.label_files import read_labels
+from pipeline.publishing.imports.label_files import read_labels
 from tests.conftest import StartModelServer
 from tests.helpers.foreign_models import (
     IMAGES,

@@ -20,7 +20,7 @@ import tensorflow as tf
 from contract.store import ModelStore
 from engine.loading import load_engine
 from pipeline.__main__ import main
-from pipeline.publishing.label_files import read_labels
+from pipeline.publishing.imports.label_files import read_labels
 from tests.docs.blocks import DOCS, read_blocks
 from tests.helpers.foreign_models import IMAGES, NUM_CLASSES, SIZE, expected, import_it, write_model
 from tests.helpers.server_process import ROOT

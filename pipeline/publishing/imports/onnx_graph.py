@@ -18,7 +18,7 @@ from contract.store import NETWORK_FILE
 from engine.runtimes.openvino import import_openvino
 from pipeline.errors import ImportedModelError
 from pipeline.networks.preprocessing import preprocessing_steps
-from pipeline.publishing.foreign_outputs import Output, Values
+from pipeline.publishing.imports.foreign_outputs import Output, Values
 from pipeline.recipe.preprocessing_settings import Preprocessing
 
 _OPERATIONS = {"Mul": "multiply", "AddV2": "add", "RealDiv": "divide", "Sub": "subtract"}

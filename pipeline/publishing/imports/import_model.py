@@ -29,7 +29,8 @@ from pipeline.networks.preprocessing import (
     describe_preprocessing,
     preprocessing_steps,
 )
-from pipeline.publishing.foreign_graph import (
+from pipeline.publishing.gate import Gatekeeper, GateOutcome
+from pipeline.publishing.imports.foreign_graph import (
     SIGNATURE,
     ForeignSignature,
     adapt_graph,
@@ -37,11 +38,10 @@ from pipeline.publishing.foreign_graph import (
     read_saved_model,
     serving_graph,
 )
-from pipeline.publishing.foreign_outputs import Output, check_output, finish_output, last_operation
-from pipeline.publishing.gate import Gatekeeper, GateOutcome
-from pipeline.publishing.label_files import number_labels, read_labels
-from pipeline.publishing.model_files import Original, find_kind, open_original, restore_as_constants
-from pipeline.publishing.onnx_import import OnnxModel, read_onnx, write_network
+from pipeline.publishing.imports.foreign_outputs import Output, check_output, finish_output, last_operation
+from pipeline.publishing.imports.label_files import number_labels, read_labels
+from pipeline.publishing.imports.model_files import Original, find_kind, open_original, restore_as_constants
+from pipeline.publishing.imports.onnx_graph import OnnxModel, read_onnx, write_network
 from pipeline.publishing.publish import build_warmup_requests, publish_judged
 from pipeline.publishing.verify import Verification, open_engine, verify_alone
 from pipeline.recipe.preprocessing_settings import Preprocessing

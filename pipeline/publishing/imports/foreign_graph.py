@@ -22,7 +22,7 @@ from engine.saved_model import GRAPH_FILE, SERVE_TAG
 from engine.signatures import find_signature
 from pipeline.errors import ImportedModelError
 from pipeline.networks.preprocessing import preprocessing_steps
-from pipeline.publishing.foreign_outputs import Output, Values
+from pipeline.publishing.imports.foreign_outputs import Output, Values
 from pipeline.recipe.preprocessing_settings import Preprocessing
 
 SIGNATURE = "serving_default"
