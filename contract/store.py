@@ -224,6 +224,50 @@ class ModelStore:
             self._write_config(index)
         return version
 
+    def take(self, name: str, version: int, directory: Path) -> None:
+        """Make a finished folder a version with a number that another store gave it; it has no role yet.
+
+        Args:
+            name: the model.
+            version: its number.
+            directory: a folder that `staging` gave, complete; it is moved.
+
+        Raises:
+            StoreError: if there is such a version, or the folder cannot be written.
+        """
+        settle(directory)
+        with locked(self.root):
+            target = self.version_path(name, version)
+            if target.exists():
+                raise StoreError(f"{name}/{version} is there already")
+            target.parent.mkdir(exist_ok=True)
+            target.parent.chmod(0o755)
+            directory.rename(target)
+            sync_directory(target.parent)
+
+    def adopt(self, name: str, entry: ModelEntry, *, expected: ModelEntry | None) -> None:
+        """Take over a model's roles from another store; servers are told of the versions before the gateways are.
+
+        Args:
+            name: the model.
+            entry: its roles there; the versions are here by `take`.
+            expected: its roles here; None if it is new.
+
+        Raises:
+            LiveChangedError: if it has other roles by now; nothing was changed.
+            StoreError: if a version is missing, or the folder cannot be written.
+        """
+        missing = [version for version in entry.listed if not self.version_path(name, version).is_dir()]
+        if missing:
+            raise StoreError(f"{name}: expected the versions {', '.join(map(str, missing))} in the store")
+        with locked(self.root):
+            index = dict(self.read_index())
+            if index.get(name) != expected:
+                raise LiveChangedError(f"{name}: its roles were changed meanwhile")
+            index[check_name(name)] = entry
+            self._write_config(index)
+            self._write_index(index)
+
     def promote(self, name: str, version: int | None = None) -> ModelEntry:
         """Make a version live; the live version becomes previous.
 

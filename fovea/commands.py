@@ -165,7 +165,7 @@ COMMANDS = {
         _pipeline(
             "import",
             _VERSIONS,
-            "publish a SavedModel that another program wrote",
+            "publish a SavedModel, Keras or ONNX file that another program wrote",
             "fovea import saved_model --name cells --labels labels.txt",
         ),
         _pipeline(
@@ -180,6 +180,15 @@ COMMANDS = {
             _VERSIONS,
             "publish a 1000-class ImageNet network of Keras's with its labels",
             "fovea imagenet --backbone MobileNetV2",
+        ),
+        _pipeline(
+            "sync",
+            _VERSIONS,
+            "copy a model store from object storage into a folder, or back",
+            "fovea sync s3://bucket/models models",
+            "fovea sync models s3://bucket/models",
+            "fovea sync s3://bucket/models /models --watch 5",
+            extras=(*WITHOUT_TENSORFLOW, "sync"),
         ),
         _pipeline(
             "prune",

@@ -41,6 +41,7 @@ MODULES: dict[str, tuple[str, ...]] = {
         "threadpoolctl",
         "tqdm",
     ),
+    "sync": ("obstore",),
     "tensorflow": ("tensorflow", "tensorflow_serving"),
 }
 

@@ -76,6 +76,10 @@ class ResumeError(PipelineError):
     """A stopped run cannot be gone on with, because there is none or something has changed since."""
 
 
+class BucketError(PipelineError):
+    """A model store in object storage cannot be read or written, or changed on both sides."""
+
+
 class VerificationError(PipelineError):
     """The exported model computes other values than the trained one; nothing was published."""
 

@@ -17,9 +17,9 @@ compile() {
 
 # Every extra but ray, which has a lock of its own: few need its 240 MB.
 compile requirements.lock pyproject.toml --extra client --extra dev --extra dicom --extra gateway --extra heic --extra int8 \
-    --extra modelserver --extra otel --extra pipeline --extra tensorflow "$@"
+    --extra modelserver --extra otel --extra pipeline --extra sync --extra tensorflow "$@"
 compile requirements-gateway.lock pyproject.toml --extra gateway --constraint requirements.lock "$@"
 compile requirements-modelserver.lock pyproject.toml --extra modelserver --constraint requirements.lock "$@"
-compile requirements-pipeline.lock pyproject.toml --extra pipeline --extra int8 --extra tensorflow --constraint requirements.lock "$@"
+compile requirements-pipeline.lock pyproject.toml --extra pipeline --extra int8 --extra sync --extra tensorflow --constraint requirements.lock "$@"
 compile requirements-ray.lock pyproject.toml --extra pipeline --extra ray --extra tensorflow --constraint requirements.lock "$@"
 compile deploy/docs/requirements.lock --group docs "$@"

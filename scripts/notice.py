@@ -163,6 +163,11 @@ LINKED = {
     ),
     "contourpy": (Library("pybind11", BSD3),),
     "optree": (Library("pybind11", BSD3),),
+    "obstore": (
+        Library("AWS-LC, ring, rustls and webpki", f"{APACHE} AND ISC AND MIT AND {BSD3}"),
+        Library("ICU4X", "Unicode-3.0"),
+        Library("Rust crates, among them hyper, object_store, PyO3 and Tokio", f"MIT OR {APACHE}"),
+    ),
     "pydantic-core": (Library("Rust crates, among them jiter, PyO3, regex and serde", f"MIT OR {APACHE}"),),
     "safetensors": (Library("Rust crates, among them memmap2, PyO3 and serde", f"MIT OR {APACHE}"),),
     "pyyaml": (Library("libyaml", "MIT"),),

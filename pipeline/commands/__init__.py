@@ -27,5 +27,6 @@ MODULES = {
     "rollback": "versions.models",
     "shadow": "versions.trials",
     "canary": "versions.trials",
+    "sync": "versions.sync",
     "prune": "versions.prune",
 }

@@ -132,7 +132,7 @@ def test_examples_are_right_command_lines(
 ) -> None:
     """No example is refused as wrong use; in an empty folder most end with the reason why they cannot go on."""
     words = shlex.split(example.partition(" >")[0])
-    if words[1] in ("serve", "gateway", "modelserver", "weights", "imagenet", "sample"):
+    if words[1] in ("serve", "gateway", "modelserver", "weights", "imagenet", "sample", "sync"):
         words.append("--help")  # they would start, fetch or draw something
     monkeypatch.chdir(tmp_path)
 

@@ -1,0 +1,186 @@
+"""Brings a model store in a folder and one in object storage in line, one model at a time.
+
+Each side remembers nothing of the other but SYNCED_FILE, the roles that both had after the last time. A model that
+changed on one side since then is taken to the other; one that changed on both is refused, and nothing of it is lost.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from contract.durable import replace_file
+from contract.errors import LiveChangedError
+from contract.index import Index, ModelEntry, index_document, parse_index
+from contract.regular import read_regular
+from contract.store import ModelStore
+from pipeline.errors import BucketError
+from pipeline.progress import progress_bar
+from pipeline.publishing.bucket.bucket import Bucket, BucketChangedError, SeenIndex, VersionTakenError
+
+SYNCED_FILE = ".synced.json"
+_ATTEMPTS = 9  # each fails only where another writer came in between
+
+
+@dataclass
+class Synced:
+    """What one turn did.
+
+    Attributes:
+        versions: that were copied, as NAME/VERSION.
+        entries: roles that were taken over, by model.
+    """
+
+    versions: list[str] = field(default_factory=list)
+    entries: dict[str, ModelEntry] = field(default_factory=dict)
+
+
+def fetch(bucket: Bucket, store: ModelStore) -> Synced:
+    """Take into a folder what has changed in object storage: versions first, then the list to serve and the index.
+
+    Raises:
+        BucketError: if a model changed on both sides, or the storage fails. Other models are in line.
+        StoreError: if the folder cannot be written.
+    """
+    done, conflicts = Synced(), []
+    theirs = bucket.read_index().index
+    store.ensure()
+    base = _read_base(store, bucket)
+    for name, entry in sorted(theirs.items()):
+        mine = store.read_index().get(name)
+        known = base.get(name)
+        if entry == known or (mine == entry and _has_all(bucket, store, name, entry)):
+            continue
+        if mine not in (None, known) or mine == entry:
+            conflicts.append(name)
+            continue
+        here = () if mine is None else mine.listed
+        missing = [one for one in entry.listed if one not in here and not _is_there(bucket, store, name, one)]
+        _download(bucket, store, name, missing)
+        try:
+            store.adopt(name, entry, expected=mine)
+        except LiveChangedError:
+            conflicts.append(name)
+            continue
+        done.versions += [f"{name}/{version}" for version in missing]
+        done.entries[name] = entry
+    _write_base(store, bucket, store.read_index(), theirs, conflicts)
+    _refuse(conflicts, bucket, "Publish yours again after fetching into an empty folder")
+    return done
+
+
+def send(store: ModelStore, bucket: Bucket) -> Synced:
+    """Take into object storage what has changed in a folder: versions first, the index last.
+
+    Raises:
+        BucketError: if a model changed on both sides, or the storage fails. Other models are in line.
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            return _send_once(store, bucket, bucket.read_index())
+        except BucketChangedError:
+            continue
+    return _send_once(store, bucket, bucket.read_index())
+
+
+def _send_once(store: ModelStore, bucket: Bucket, seen: SeenIndex) -> Synced:
+    done, conflicts = Synced(), []
+    merged, base, mine = dict(seen.index), _read_base(store, bucket), store.read_index()
+    for name, entry in sorted(mine.items()):
+        theirs, known = seen.index.get(name), base.get(name)
+        if entry == known or (entry == theirs and _has_all(bucket, store, name, entry)):
+            continue
+        if theirs != known:
+            conflicts.append(name)
+            continue
+        there = () if theirs is None else theirs.listed
+        missing = [version for version in entry.listed if version not in there]
+        try:
+            _upload(bucket, store, name, missing)
+        except VersionTakenError:
+            conflicts.append(name)
+            continue
+        done.versions += [f"{name}/{version}" for version in missing]
+        done.entries[name] = merged[name] = entry
+    if done.entries:
+        bucket.write_index(merged, seen)
+    _write_base(store, bucket, mine, merged, conflicts)
+    _refuse(conflicts, bucket, "Fetch that store into another folder to see what is there")
+    return done
+
+
+def _has_all(bucket: Bucket, store: ModelStore, name: str, entry: ModelEntry) -> bool:
+    """Return whether equal roles are those of the same versions: two writers may have used the same numbers."""
+    return all(bucket.has(name, version, store.version_path(name, version)) for version in entry.listed)
+
+
+def _is_there(bucket: Bucket, store: ModelStore, name: str, version: int) -> bool:
+    """Return whether a version without a role was fetched before.
+
+    Raises:
+        BucketError: if the folder has another version of that number.
+    """
+    directory = store.version_path(name, version)
+    if not directory.is_dir():
+        return False
+    if not bucket.has(name, version, directory):
+        raise BucketError(
+            f"{directory}: expected the files of {name}/{version} in {bucket.address}. Received: others; move them away"
+        )
+    return True
+
+
+def _download(bucket: Bucket, store: ModelStore, name: str, versions: Iterable[int]) -> None:
+    for version in versions:
+        size = sum(bucket.list_files(name, version).values())
+        with store.staging() as directory, _bar(size, f"Fetching {name}/{version}") as bar:
+            bucket.download(name, version, directory, bar.update)
+            store.take(name, version, directory)
+
+
+def _upload(bucket: Bucket, store: ModelStore, name: str, versions: Iterable[int]) -> None:
+    for version in versions:
+        directory = store.version_path(name, version)
+        size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+        with _bar(size, f"Sending {name}/{version}") as bar:
+            bucket.upload(name, version, directory, bar.update)
+
+
+def _bar(size: int, what: str) -> Any:
+    return progress_bar(total=size, what=what, unit="B")
+
+
+def _refuse(conflicts: list[str], bucket: Bucket, advice: str) -> None:
+    if conflicts:
+        names = ", ".join(conflicts)
+        raise BucketError(f"{names} changed both here and in {bucket.address} since they were in line. {advice}")
+
+
+def _read_base(store: ModelStore, bucket: Bucket) -> Index:
+    """Return the roles that folder and bucket had when they were last in line; none where they never were."""
+    documents = _read_documents(store)
+    return parse_index(documents[bucket.address]) if bucket.address in documents else {}
+
+
+def _write_base(store: ModelStore, bucket: Bucket, mine: Index, theirs: Index, conflicts: Collection[str]) -> None:
+    """Remember the models that are in line; equal roles of different versions are none."""
+    documents = _read_documents(store)
+    same = {name: mine[name] for name in mine.keys() - set(conflicts) if mine[name] == theirs.get(name)}
+    entries = {**_read_base(store, bucket), **same}
+    document = {**documents, bucket.address: index_document(entries)}
+    if document != documents:
+        replace_file(store.root / SYNCED_FILE, json.dumps(document, indent=2) + "\n")
+
+
+def _read_documents(store: ModelStore) -> dict[str, Any]:
+    try:
+        document = json.loads(read_regular(store.root / SYNCED_FILE))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as err:
+        raise BucketError(f"{store.root / SYNCED_FILE} cannot be read: {err}; remove it to begin anew") from err
+    if not isinstance(document, dict):
+        raise BucketError(f"{store.root / SYNCED_FILE}: expected an object. Received: {str(document)[:80]}")
+    return document
