@@ -275,6 +275,23 @@ def test_training_job_takes_its_arguments() -> None:
     assert find("base", "PersistentVolumeClaim", "models")["metadata"]["name"] in claims
 
 
+@pytest.mark.parametrize("name", ["gateway", "modelserver"])
+def test_pods_fetch_the_store_from_a_bucket_and_follow_it(name: str) -> None:
+    """Once before the server starts and then as a side-car; there is no shared volume, and keys are a Secret's."""
+    spec = dict(pods("overlays/bucket"))[name]["spec"]
+    fetch, follow = spec["initContainers"]
+    settings = find("overlays/bucket", "ConfigMap", fetch["envFrom"][0]["configMapRef"]["name"])["data"]
+    words = [word.replace("$(FOVEA_BUCKET)", settings["FOVEA_BUCKET"]) for word in follow["args"]]
+    arguments = _parser("sync").parse_args(words)
+    (models,) = [volume for volume in spec["volumes"] if volume["name"] == "models"]
+
+    assert ("s3://bucket/models", "/models", 5) == (str(arguments.source), str(arguments.target), arguments.watch)
+    assert (fetch["args"], "Always") == (follow["args"][:3], follow["restartPolicy"])
+    assert {"name", "emptyDir"} == models.keys()
+    assert not any(item["kind"] == "PersistentVolumeClaim" for item in objects("overlays/bucket"))
+    assert [{"name": "bucket", "optional": True}] == [e["secretRef"] for e in follow["envFrom"] if "secretRef" in e]
+
+
 def test_batch_job_gives_each_pod_its_shard() -> None:
     """The pipeline's own parser reads the arguments; the last index is a shard, and there are as many as it says."""
     job, container = find("overlays/batch", "Job", "batch")["spec"], container_of("overlays/batch", "batch")
