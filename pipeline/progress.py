@@ -11,7 +11,7 @@ from tqdm import tqdm
 _LOG_INTERVAL_S = 15.0
 
 
-def progress_bar(iterable: Iterable[Any] | None = None, *, total: int, what: str, unit: str) -> Any:
+def progress_bar(iterable: Iterable[Any] | None = None, *, total: int, what: str, unit: str, done: int = 0) -> Any:
     """Return a tqdm bar over an iterable, or one to be updated by hand.
 
     Args:
@@ -19,9 +19,10 @@ def progress_bar(iterable: Iterable[Any] | None = None, *, total: int, what: str
         total: number of items.
         what: shown before the bar.
         unit: name of one item.
+        done: items that were there before; they do not count in the rate.
     """
     interval = 0.2 if sys.stderr.isatty() else _LOG_INTERVAL_S
-    return tqdm(iterable, total=total, desc=what, unit=unit, mininterval=interval, maxinterval=interval)
+    return tqdm(iterable, total=total, initial=done, desc=what, unit=unit, mininterval=interval, maxinterval=interval)
 
 
 def note(text: str) -> None:

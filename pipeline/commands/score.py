@@ -132,11 +132,8 @@ def _score_to_parts(arguments: argparse.Namespace, store: ModelStore, name: str,
         shard=how.shard,
         run=how.run,
     )
-    plan = scored.plan
-    print(
-        f"units: {scored.done} scored by {name}/{version} at {plan.precision}, {scored.kept} were there, "
-        f"{scored.missing} of {plan.num_units} left to other shards"
-    )
+    precision = scored.made.plan.facts["precision"]
+    print(f"units: {scored.made.describe(f'scored by {name}/{version} at {precision}')}")
     if scored.left_out:
         print(scored.left_out)
     if scored.merged is not None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from socket import gethostname
 from typing import Protocol, Self
 
 from pipeline.data.image_files import IMAGE_SUFFIXES, judge_content
 from pipeline.data.names import escape_name, unescape_name
 from pipeline.data.objects.source import ObjectSource
 from pipeline.data.objects.url import Location, ObjectUrl
-from pipeline.errors import DatasetError, LostImageError
-from pipeline.scoring.plan import Listed
+from pipeline.errors import DatasetError
 from pipeline.scoring.score_folder import LeftOut, walk_images
+from pipeline.units.parts import check_here
+from pipeline.units.plan import Listed
 
 _READERS = 16  # objects read at a time: an object takes milliseconds in which a core has nothing to do
 
@@ -108,15 +108,3 @@ class ObjectImages:
         if name.suffix.lower() in IMAGE_SUFFIXES:
             return True
         return left_out.judge(name, judge_content(path, self.source.read_head, self.source.read))
-
-
-def check_here(folder: Path) -> None:
-    """Refuse a folder that this machine does not see.
-
-    Raises:
-        LostImageError: naming folder and machine.
-    """
-    if not folder.is_dir():
-        raise LostImageError(
-            f"{folder}: no such folder on {gethostname()}; all processes read and write the same folders"
-        )

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import hashlib
-import json
 import signal
 import subprocess
 import sys
@@ -19,11 +17,11 @@ import pytest
 from contract.store import ModelStore
 from pipeline.__main__ import main
 from pipeline.errors import PipelineError
-from pipeline.scoring.parts import is_done
-from pipeline.scoring.plan import PLAN_FILE, Plan, keep_plan, read_plan
 from pipeline.scoring.score_units import score_units
-from pipeline.scoring.units import UnitScorer
-from pipeline.units.work import TRIES, Shard
+from pipeline.units.make_parts import PartTask
+from pipeline.units.parts import is_done
+from pipeline.units.plan import read_plan
+from pipeline.units.work import TRIES, run_here
 from tests.helpers.image_sets import COLORS, png, write_files
 from tests.helpers.server_process import ROOT
 
@@ -173,17 +171,15 @@ def test_unit_that_fails_is_tried_three_times(store: ModelStore, images: Path, t
     """It is listed with its error, other units have their parts, and the next run makes the rest."""
     tried: list[int] = []
 
-    class Failing(UnitScorer):
+    class Failing(PartTask):
         def __call__(self, unit: int, paths: Sequence[str]) -> int:
             tried.append(unit)
             if unit == 2 or (unit == 3 and tried.count(3) < TRIES):
                 raise OSError(28, "No space left on device")
             return super().__call__(unit, paths)
 
-    def run(scorer: UnitScorer, units):  # type: ignore[no-untyped-def]
-        from pipeline.units.work import run_here
-
-        return run_here(Failing(**{f.name: getattr(scorer, f.name) for f in dataclasses.fields(scorer)}), units)
+    def run(task: PartTask, units):  # type: ignore[no-untyped-def]
+        return run_here(Failing(task.function, task.out, task.plan), units)
 
     out = tmp_path / "out"
     with pytest.raises(PipelineError, match=r"unit 2: OSError: .*No space left[\s\S]*1 of 5 units failed three times"):
@@ -192,7 +188,7 @@ def test_unit_that_fails_is_tried_three_times(store: ModelStore, images: Path, t
     assert 4 == len(list(out.glob("part-*")))
 
     scored = score_units(store, "colours", 1, location=images, out=out, unit_rows=10)
-    assert (1, 4, 45, 1) == (scored.done, scored.kept, scored.images, scored.errors)
+    assert (1, 4, 45, 1) == (scored.made.done, scored.made.kept, scored.images, scored.errors)
 
 
 def test_kill_loses_at_most_the_unit_under_way(store: ModelStore, images: Path, tmp_path: Path) -> None:
@@ -224,43 +220,11 @@ def test_lost_folder_makes_no_part_of_errors(
     """A share that goes away fails the units; it does not fill them with unreadable files."""
     away = tmp_path / "away"
 
-    def run(scorer: UnitScorer, units):  # type: ignore[no-untyped-def]
-        from pipeline.units.work import run_here
-
+    def run(task: PartTask, units):  # type: ignore[no-untyped-def]
         images.rename(away)
-        return run_here(scorer, units)
+        return run_here(task, units)
 
     with pytest.raises(PipelineError, match="5 of 5 units failed three times"):
         score_units(store, "colours", 1, location=images, out=tmp_path / "out", unit_rows=10, run=run)
     away.rename(images)
     assert 0 == score(store, images, tmp_path / "out")
-
-
-PLAN = Plan(46, "a" * 64, 10, "colours", 1, "sha256:" + "b" * 64, "float32")
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "[]", "7", "{}", '{"format": 2}', json.dumps({"format": 1, **dataclasses.asdict(PLAN), "images": "46"})],
-)
-def test_file_that_is_no_plan_is_refused(tmp_path: Path, text: str) -> None:
-    """It is named; nothing is scored on its word."""
-    (tmp_path / PLAN_FILE).write_text(text)
-    with pytest.raises(PipelineError, match=r"_plan\.json: expected the plan of a scoring"):
-        read_plan(tmp_path)
-
-
-def test_first_of_two_plans_stays(tmp_path: Path) -> None:
-    """The same plan is fine from any number of shards; another is refused."""
-    keep_plan(tmp_path, PLAN)
-    keep_plan(tmp_path, PLAN)
-    with pytest.raises(PipelineError, match=r"precision \(float32 there, bfloat16 now\)"):
-        keep_plan(tmp_path, dataclasses.replace(PLAN, precision="bfloat16"))
-    assert [PLAN_FILE] == [path.name for path in tmp_path.iterdir()]
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 5, 8])
-def test_shards_share_all_units(count: int) -> None:
-    """Each unit belongs to one shard."""
-    units = [unit for index in range(count) for unit in Shard(index, count).units(PLAN.num_units)]
-    assert list(range(5)) == sorted(units)

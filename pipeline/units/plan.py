@@ -1,4 +1,4 @@
-"""The plan of a scoring: which images, by which version and precision, in which units. It is written once."""
+"""The plan of work in units: which images, in which units, and what else each part depends on. It is written once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ from pipeline.errors import PipelineError
 
 PLAN_FILE = "_plan.json"
 _FORMAT = 1
+_OF_ALL: Mapping[str, type] = {"images": int, "listing_sha256": str, "unit_rows": int}
+_LONGEST = 32  # characters of a fact that a message shows; longer ones are hashes
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """An image to score.
+    """An image to work on.
 
     Attributes:
         path: below the folder, with forward slashes.
@@ -40,19 +42,13 @@ class Plan:
         images: number of images.
         listing_sha256: hex digest of their paths and sizes, in order.
         unit_rows: images of a unit; the last one may have fewer.
-        model: the model's name.
-        version: its number.
-        contract: "sha256:<hex>" of the version's contract, which names the decoder.
-        precision: of the arithmetic, such as "float32"; "auto" is resolved before the plan is made.
+        facts: what else a part depends on, by name, such as a version and a precision.
     """
 
     images: int
     listing_sha256: str
     unit_rows: int
-    model: str
-    version: int
-    contract: str
-    precision: str
+    facts: Mapping[str, str | int] = field(default_factory=dict)
 
     @property
     def num_units(self) -> int:
@@ -64,9 +60,18 @@ class Plan:
         """Hex digest of the plan; every part holds it."""
         return hashlib.sha256(_dump(self).encode()).hexdigest()
 
+    def size_of(self, unit: int) -> int:
+        """Return the number of images of a unit."""
+        return min(self.unit_rows, self.images - unit * self.unit_rows)
+
     def rows_of(self, unit: int, listing: Sequence[Listed]) -> Sequence[Listed]:
         """Return the images of a unit."""
         return listing[unit * self.unit_rows : (unit + 1) * self.unit_rows]
+
+
+def make_plan(listing: Sequence[Listed], unit_rows: int, facts: Mapping[str, str | int]) -> Plan:
+    """Return the plan of work on images."""
+    return Plan(len(listing), hash_listing(listing), unit_rows, facts)
 
 
 def hash_listing(listing: Iterable[Listed]) -> str:
@@ -88,14 +93,16 @@ def read_plan(folder: Path) -> Plan | None:
         document = json.loads(read_regular(path))
         if document.pop("format") != _FORMAT:
             raise ValueError("another format")
-        types: Mapping[str, type] = {field.name: int if field.type == "int" else str for field in fields(Plan)}
-        if document.keys() != types.keys() or not all(type(document[name]) is types[name] for name in types):
+        if any(type(document.get(name)) is not kind for name, kind in _OF_ALL.items()):
             raise ValueError("other fields")
-        return Plan(**document)
+        facts = {name: value for name, value in document.items() if name not in _OF_ALL}
+        if any(type(value) not in (int, str) for value in facts.values()):
+            raise ValueError("other fields")
+        return Plan(**{name: document[name] for name in _OF_ALL}, facts=facts)
     except FileNotFoundError:
         return None
     except (AttributeError, KeyError, OSError, TypeError, ValueError) as err:
-        raise PipelineError(f"{path}: expected the plan of a scoring, format {_FORMAT}. Received: {err}") from err
+        raise PipelineError(f"{path}: expected the plan of work in units, format {_FORMAT}. Received: {err}") from err
 
 
 def keep_plan(folder: Path, plan: Plan) -> None:
@@ -120,22 +127,34 @@ def check_plan(folder: Path, plan: Plan) -> None:
     """Compare a plan with the one that a folder holds.
 
     Raises:
-        PipelineError: naming the fields that differ.
+        PipelineError: naming what differs.
     """
     kept = read_plan(folder)
     if kept is None or kept == plan:
         return
-    before, now = asdict(kept), asdict(plan)
-    words = {"listing_sha256": "the images", "contract": "the version's contract"}
-    differing = [
-        words.get(name, f"{name} ({before[name]} there, {now[name]} now)") for name in now if before[name] != now[name]
-    ]
+    before, now = _flat(kept), _flat(plan)
+    names = [*now, *(name for name in before if name not in now)]
+    differing = [_describe(name, before, now) for name in names if before.get(name) != now.get(name)]
     raise PipelineError(
-        f"--out: {folder} holds parts of another scoring; these differ: {', '.join(differing)}. Name a new folder, "
+        f"--out: {folder} holds parts of another plan; these differ: {', '.join(differing)}. Name a new folder, "
         "or delete this one"
     )
 
 
+def _describe(name: str, before: Mapping[str, str | int], now: Mapping[str, str | int]) -> str:
+    if name == "listing_sha256":
+        return "the images"
+    values = [str(side.get(name, "none")) for side in (before, now)]
+    words = name.replace("_", " ")
+    if max(map(len, values)) > _LONGEST:
+        return f"the {words}"
+    return f"{name} ({values[0]} there, {values[1]} now)"
+
+
+def _flat(plan: Plan) -> dict[str, str | int]:
+    return {**{name: getattr(plan, name) for name in _OF_ALL}, **plan.facts}
+
+
 def _dump(plan: Plan) -> str:
-    document: dict[str, Any] = {"format": _FORMAT, **asdict(plan)}
+    document: dict[str, Any] = {"format": _FORMAT, **_flat(plan)}
     return json.dumps(document, indent=1)
