@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
+from pipeline.audit.checking import Checked, Checker, Problem, check_files
 from pipeline.audit.findings import Finding, Level, counted, each
 from pipeline.audit.kept.copies import KeptCopies
 from pipeline.audit.kept.fact_store import FactStore
 from pipeline.audit.leakage import find_copies, find_near_copies, find_split_groups
-from pipeline.audit.measuring import FileMeasure, Measured, Measurer, Refused, num_processes
+from pipeline.audit.measuring import FileMeasure, Measurer, num_processes
 from pipeline.audit.name_groups import NameRule, suggest_rule
 from pipeline.audit.near_copies import find_near_pairs
 from pipeline.audit.quality import find_quality
@@ -23,14 +21,12 @@ from pipeline.data.groups import NearPair, group_images, is_grouped
 from pipeline.data.image_files import describe_counts
 from pipeline.data.image_quality import AuditedImage
 from pipeline.data.ingest import Dataset, Example
-from pipeline.data.map_batches import map_batches
 from pipeline.data.pixels import Pixels
 from pipeline.errors import DatasetError, list_names
 from pipeline.progress import progress_bar
 from pipeline.recipe.data_settings import Data
 
-_AT_ONCE = 8  # images that a thread takes at a time
-_THREADS = 2  # for each process: one reads while the other waits for it
+NUM_THREADS = 2  # for each process: one reads while the other waits for it
 _SHOWN = 20  # problems named in an error; all of them are in the run's audit.json
 _IMBALANCE = 5  # times as many images in the largest class as in the smallest
 # What people keep beside images; anything else that is no image may be one in a format that is not read.
@@ -40,21 +36,6 @@ _WAYS_ROUND = {
     "groups_across_splits": "move each group to one side, or accept invalid test metrics with --allow-leakage",
     "leaked_copies": "remove them from one side, or accept invalid test metrics with --allow-leakage",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """An image that cannot be used.
-
-    Attributes:
-        path: below the source.
-        code: stable name of the reason.
-        message: the reason in words.
-    """
-
-    path: str
-    code: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,47 +61,6 @@ class Audit:
         return [finding.line for finding in self.findings if finding.level == level]
 
 
-@dataclass(frozen=True, slots=True)
-class NewFile:
-    """A file whose facts are not kept."""
-
-    example: Example
-    sha256: str
-    content: bytes
-
-
-@dataclass(frozen=True)
-class Checker:
-    """Reads and hashes images; those without kept facts are measured, and their decoded pixels stay in `pixels`."""
-
-    pixels: Pixels
-    kept: FactStore | None
-    measure: Measurer
-
-    def __call__(self, examples: Sequence[Example]) -> list[AuditedImage | Problem]:
-        """Return each image measured, or the reason why it cannot be used."""
-        files = [self._read(example) for example in examples]
-        new = [file for file in files if isinstance(file, NewFile)]
-        measured = iter(self.measure([file.content for file in new]) if new else ())
-        return [self._take(file, next(measured)) if isinstance(file, NewFile) else file for file in files]
-
-    def _read(self, example: Example) -> AuditedImage | Problem | NewFile:
-        try:
-            content = self.pixels.source.read(example.path)
-        except OSError as err:
-            return Problem(example.path, "unreadable_file", err.strerror or str(err))
-        sha256 = hashlib.sha256(content).hexdigest()
-        facts = self.kept.find(sha256) if self.kept else None
-        return AuditedImage(example, sha256, **facts) if facts else NewFile(example, sha256, content)
-
-    def _take(self, file: NewFile, measured: Measured | Refused) -> AuditedImage | Problem:
-        if isinstance(measured, Refused):
-            return Problem(file.example.path, measured.code, measured.message)
-        if measured.pixels is not None:
-            self.pixels.keep(file.example.path, measured.pixels)
-        return AuditedImage(file.example, file.sha256, measured.quality, measured.facts)
-
-
 def audit(
     dataset: Dataset, pixels: Pixels, data: Data, kept: FactStore | None = None, copies: KeptCopies | None = None
 ) -> Audit:
@@ -138,25 +78,64 @@ def audit(
     """
     deep = data.is_deep(len(dataset.examples))
     with Measurer(FileMeasure(pixels.spec, deep=deep, returns_pixels=pixels.has_room)) as measurer:
-        results = list(_check_images(dataset, Checker(pixels, kept, measurer)))
+        checker = Checker(dataset.source, measurer, kept, pixels)
+        checked = check_files(checker, [example.path for example in dataset.examples], NUM_THREADS * num_processes())
+        bar = progress_bar(checked, total=len(dataset.examples), what="Reading", unit="image")
+        results = keep_facts(dataset, bar, kept)
+    return judge(dataset, results, pixels, data, copies)
+
+
+def keep_facts(
+    dataset: Dataset, checked: Iterable[Checked | Problem], kept: FactStore | None = None
+) -> list[AuditedImage | Problem]:
+    """Return the images of a set with what was measured of them, which is kept for later audits.
+
+    Args:
+        dataset: the set.
+        checked: of each of its examples, in order.
+        kept: gets the facts, also where `checked` ends early.
+    """
+    results: list[AuditedImage | Problem] = []
+    try:
+        for example, found in zip(dataset.examples, checked, strict=True):
+            if isinstance(found, Problem):
+                results.append(found)
+                continue
+            image = AuditedImage(example, found.sha256, found.quality, found.facts)
+            if kept:
+                kept.add(image)
+            results.append(image)
+    finally:
+        if kept:
+            kept.flush()
+    return results
+
+
+def judge(
+    dataset: Dataset,
+    results: Sequence[AuditedImage | Problem],
+    pixels: Pixels,
+    data: Data,
+    copies: KeptCopies | None = None,
+) -> Audit:
+    """Find what images that were measured one by one say together: pairs, shortcuts and all other findings.
+
+    Args:
+        dataset: the set.
+        results: of each of its examples.
+        pixels: has the input's size.
+        data: the recipe's settings of the audit.
+        copies: earlier searches for changed copies; gets this one.
+
+    Raises:
+        DatasetError: if the recipe's group rule does not match an image.
+    """
+    deep = data.is_deep(len(dataset.examples))
     images = tuple(item for item in results if isinstance(item, AuditedImage))
     problems = tuple(item for item in results if isinstance(item, Problem))
     near = tuple(find_near_pairs([image.quality for image in images], data.near_distance, deep=deep, kept=copies))
     findings = [*_find_problems(dataset, problems, data), *_find_in_images(dataset, images, near, pixels, data)]
     return Audit(images, problems, near, tuple(sorted(findings, key=lambda finding: finding.level)), deep)
-
-
-def _check_images(dataset: Dataset, checker: Checker) -> Iterator[AuditedImage | Problem]:
-    try:
-        with ThreadPoolExecutor(_THREADS * num_processes()) as pool:
-            checked = chain.from_iterable(map_batches(checker, dataset.examples, pool, size=_AT_ONCE))
-            for result in progress_bar(checked, total=len(dataset.examples), what="Reading", unit="image"):
-                if checker.kept and isinstance(result, AuditedImage):
-                    checker.kept.add(result)
-                yield result
-    finally:
-        if checker.kept:
-            checker.kept.flush()
 
 
 def check_audit(found: Audit, labels: Sequence[str], data: Data) -> None:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from pipeline.data.image_files import HEAD_BYTES, system_kind
 from pipeline.data.names import escape_name, unescape_name
@@ -140,6 +141,23 @@ class FolderSource:
     def read_head(self, path: str) -> bytes:
         """Return the first bytes of a file."""
         return read_head(self.location / unescape_name(path))
+
+    def size(self, path: str) -> int:
+        """Return the number of bytes of a file; -1 if it is gone."""
+        return file_size(self.location / unescape_name(path))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the whole path alone: another process reads files that it is told."""
+        empty: dict[str, Any] = {"_folders": [], "_files": [], "aliases": [], "system": Counter()}
+        return {**empty, "location": self.location.absolute()}
+
+
+def file_size(path: Path) -> int:
+    """Return the number of bytes of a file; -1 if it is gone."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 def read_head(path: Path) -> bytes:

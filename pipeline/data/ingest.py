@@ -34,7 +34,7 @@ _SHOWN = 5  # names in one line
 
 
 class Source(Protocol):
-    """Reads the bytes of a set's files."""
+    """Reads the bytes of a set's files; can be pickled, and then lists nothing."""
 
     @property
     def location(self) -> Location:
@@ -45,6 +45,9 @@ class Source(Protocol):
 
     def read_head(self, path: str) -> bytes:
         """Return the first bytes of a file; OSError if they cannot be had."""
+
+    def size(self, path: str) -> int:
+        """Return the number of bytes of a file; -1 if it is gone."""
 
 
 class Tree(Source, Protocol):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import get_args
 
-from pipeline.data.folder_source import find_folders, list_files, read_head
+from pipeline.data.folder_source import file_size, find_folders, list_files, read_head
 from pipeline.data.image_files import IMAGE_SUFFIXES
 from pipeline.data.names import escape_name, unescape_name
 from pipeline.data.table_file import Cell, Table, normal_number, read_table, refuse
@@ -59,6 +59,14 @@ class TableSource:
     def read_head(self, path: str) -> bytes:
         """Return the first bytes of a file."""
         return read_head(self.location.parent / unescape_name(path))
+
+    def size(self, path: str) -> int:
+        """Return the number of bytes of a file; -1 if it is gone."""
+        return file_size(self.location.parent / unescape_name(path))
+
+    def __getstate__(self) -> dict[str, Path]:
+        """Return the whole path."""
+        return {"location": self.location.absolute()}
 
 
 def read_rows(location: Path, data: Data) -> tuple[list[TableRow], tuple[str, ...]]:

@@ -66,6 +66,7 @@ class ZipSource:
 
     def __init__(self, location: Path, encoding: str | None = None) -> None:
         self.location = location
+        self._encoding = encoding
         name = escape_name(location.name)
         self._zip = _open(location)
         members = self._zip.infolist()
@@ -104,6 +105,14 @@ class ZipSource:
     def read_head(self, path: str) -> bytes:
         """Return the first bytes of a file."""
         return self._read(path, HEAD_BYTES)
+
+    def size(self, path: str) -> int:
+        """Return the number of bytes of a file, unpacked; -1 if there is none."""
+        return self._members[path].file_size if path in self._members else -1
+
+    def __reduce__(self) -> tuple[type[ZipSource], tuple[Path, str | None]]:
+        """Open the zip again in another process."""
+        return ZipSource, (self.location.absolute(), self._encoding)
 
     def _read(self, path: str, count: int) -> bytes:
         if path not in self._members:

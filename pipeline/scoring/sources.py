@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Protocol, Self
 
+from pipeline.data.folder_source import file_size
 from pipeline.data.image_files import IMAGE_SUFFIXES, judge_content
 from pipeline.data.names import escape_name, unescape_name
 from pipeline.data.objects.source import ObjectSource
@@ -60,7 +61,10 @@ class FolderImages:
 
     def list(self, left_out: LeftOut) -> list[Listed]:
         """Return the images, sorted by path; one that is gone has the size -1."""
-        return [Listed(path, self._size(path)) for path in sorted(walk_images(self.folder, left_out))]
+        return [
+            Listed(path, file_size(self.folder / unescape_name(path)))
+            for path in sorted(walk_images(self.folder, left_out))
+        ]
 
     def read(self, path: str) -> bytes:
         """Return a file's bytes."""
@@ -73,12 +77,6 @@ class FolderImages:
     def for_worker(self) -> FolderImages:
         """Return the folder by its whole path."""
         return replace(self, folder=self.folder.absolute())
-
-    def _size(self, path: str) -> int:
-        try:
-            return (self.folder / unescape_name(path)).stat().st_size
-        except OSError:
-            return -1
 
 
 @dataclass(frozen=True)

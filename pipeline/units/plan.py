@@ -18,7 +18,7 @@ from pipeline.errors import PipelineError
 PLAN_FILE = "_plan.json"
 _FORMAT = 1
 _OF_ALL: Mapping[str, type] = {"images": int, "listing_sha256": str, "unit_rows": int}
-_LONGEST = 32  # characters of a fact that a message shows; longer ones are hashes
+_LONGEST = 31  # characters of a fact that a message shows; longer ones are hashes
 
 
 @dataclass(frozen=True, slots=True)

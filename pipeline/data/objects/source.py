@@ -61,6 +61,10 @@ class ObjectSource:
         with self._told(path), self._files.open_input_file(self._key(path)) as file:
             return bytes(file.read(HEAD_BYTES))
 
+    def size(self, path: str) -> int:
+        """Return the number of bytes of an object, as it was listed; -1 if it was not there."""
+        return self.list_sizes().get(path, -1)
+
     def __getstate__(self) -> dict[str, Any]:
         """Return the address alone: what is open, and keys, stay in this process."""
         return {"location": self.location, "aliases": [], "system": Counter()}

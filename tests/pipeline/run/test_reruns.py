@@ -11,7 +11,7 @@ import pytest
 
 from contract.model import InputSpec
 from contract.store import ModelStore
-from pipeline.audit.audit import Checker
+from pipeline.audit.checking import Checker
 from pipeline.errors import WeightsError
 from pipeline.features.exact_features import ExactFeatures
 from pipeline.features.features import FeatureExtractor
