@@ -68,6 +68,13 @@ COMMANDS = {
             "fovea lr-find cells",
             "fovea lr-find cells --recipe scratch --set train.batch_size=16 --steps 200",
         ),
+        _pipeline(
+            "features",
+            _TRAIN,
+            "compute a frozen network's features of all images in units, for a later run",
+            "fovea features cells --out units",
+            "fovea features s3://pictures/cells --recipe demo --out units --shard 0/4",
+        ),
         Command(
             "report",
             _TRAIN,
@@ -85,6 +92,8 @@ COMMANDS = {
             "find faults in a data set's images; exit status 1 on errors",
             "fovea audit cells",
             "fovea audit cells --quarantine bad",
+            "fovea audit cells --out units --shard 0/4",
+            "fovea audit cells --out units --merge",
             extras=WITHOUT_TENSORFLOW,
         ),
         _pipeline(

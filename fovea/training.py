@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fovea.html import format_table
 
@@ -85,6 +85,7 @@ def train(
     force: bool = False,
     again: bool = False,
     warm_start: bool = False,
+    devices: Literal["one", "all"] = "one",
     models_dir: str | Path = "models",
     runs_dir: str | Path = "runs",
 ) -> Training:
@@ -100,6 +101,7 @@ def train(
         again: train also if a version of this name was trained on the same images by the same recipe and seed; without
             it nothing is trained then, and that version is returned, with `new` False.
         warm_start: start training from the live version's weights, for a quarter of the epochs.
+        devices: "all": train on all GPUs of this machine, which share every batch.
         models_dir: the model store.
         runs_dir: where the run is recorded.
 
@@ -132,6 +134,7 @@ def train(
         force=force,
         again=again,
         warm_start=warm_start,
+        devices=devices,
     )
     if not isinstance(result, RunResult):
         return Training(

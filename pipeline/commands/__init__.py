@@ -9,6 +9,7 @@ MODULES = {
     "resume": "run",
     "lr-find": "lr_find",
     "audit": "audit",
+    "features": "features",
     "preview": "preview",
     "backbones": "backbones",
     "sample": "sample",

@@ -60,7 +60,7 @@ class Pixels:
     def __init__(self, source: Source, spec: InputSpec, *, cache_bytes: int = CACHE_BYTES) -> None:
         self.source = source
         self.spec = spec
-        self._free = cache_bytes
+        self._cache_bytes = self._free = cache_bytes
         self._lock = Lock()
         self._cache: dict[str, NDArray[np.uint8]] = {}
         self._block: Iterator[NDArray[np.uint8]] = iter(())  # places for the next images
@@ -93,6 +93,12 @@ class Pixels:
             self._block = iter(np.empty((images, *self.spec.shape), np.uint8))
             place = next(self._block)
         return place
+
+    def forget(self) -> None:
+        """Forget all decoded images, to make room for others."""
+        with self._lock:
+            self._cache.clear()
+            self._free, self._block = self._cache_bytes, iter(())
 
     @property
     def has_room(self) -> bool:

@@ -61,6 +61,7 @@ class FeatureExtractor:
         close_enough: likewise.
 
     Attributes:
+        base: as given.
         frozen: computes.
         store: of the features.
     """
@@ -81,7 +82,7 @@ class FeatureExtractor:
         self._settings = recipe.augment
         self._seed = recipe.train.seed
         self._augmentation = make_augmentation(recipe.augment, recipe.train.seed)
-        self._base = base
+        self.base = base
         preprocessing = classifier.preprocessing if base is None else "none"
         self.frozen = FrozenNetwork(network, preprocessing, precisions=precisions, close_enough=close_enough)
         self._network = network
@@ -109,8 +110,23 @@ class FeatureExtractor:
 
     def views(self, rows: Sequence[ManifestRow], count: int) -> list[View]:
         """Return `count` views of each image, all of the first image first."""
-        names = [self._name(number) for number in range(count)]
+        names = self.names(count)
         return [View(row, i, make_key(row.sha256, name)) for row in rows for i, name in enumerate(names)]
+
+    def names(self, count: int) -> list[str]:
+        """Return what tells `count` views apart: the augmentation and the seed of each."""
+        return [self._name(number) for number in range(count)]
+
+    def make_room(self, views: Sequence[View]) -> bool:
+        """Make room for the views that are not in the store yet, and for what they are computed from.
+
+        Returns:
+            Whether they fit; nothing is computed.
+        """
+        missing = self._missing(views)
+        if missing and self.base is not None and not self.base.make_room(missing):
+            return False
+        return self.store.make_room(len(missing))
 
     def compute(self, views: Sequence[View]) -> bool:
         """Compute the views that are not in the store yet, after a line with their number.
@@ -121,8 +137,8 @@ class FeatureExtractor:
         Raises:
             CacheError: if they cannot be written; features written before are kept.
         """
-        missing = list({view.key: view for view in views if view.key not in self.store}.values())
-        if missing and self._base is not None and not self._base.compute(missing):
+        missing = self._missing(views)
+        if missing and self.base is not None and not self.base.compute(missing):
             return False
         wanted, needed = self.store.size_of(len(views)) / 1e6, self.store.size_of(len(missing)) / 1e6
         note(
@@ -136,6 +152,9 @@ class FeatureExtractor:
         with progress_bar(total=len(missing), what="Features", unit="view") as bar:
             self._compute(missing, bar)
         return True
+
+    def _missing(self, views: Sequence[View]) -> list[View]:
+        return list({view.key: view for view in views if view.key not in self.store}.values())
 
     def _compute(self, views: Sequence[View], bar: Any) -> None:
         per_segment = min(_SEGMENT_VIEWS, _SEGMENT_BYTES // self.store.size_of(1))
@@ -158,7 +177,7 @@ class FeatureExtractor:
     def _compute_batch(self, batch: list[View]) -> tuple[list[View], NDArray[np.float16]]:
         """Return the features of views that have the same number."""
         padded = [*batch, *[batch[-1]] * (_BATCH - len(batch))]
-        inputs = self._changed(padded) if self._base is None else self._base.store.batch([v.key for v in padded])
+        inputs = self._changed(padded) if self.base is None else self.base.store.batch([v.key for v in padded])
         features = np.clip(self.frozen.compute(inputs), -_LARGEST, _LARGEST)
         return batch, features[: len(batch)].astype(np.float16)
 

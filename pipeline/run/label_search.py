@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.data.split import ManifestRow
+from pipeline.data.split import Manifest, ManifestRow
 from pipeline.evaluation.wrong_labels.embedding import embed_images
 from pipeline.evaluation.wrong_labels.label_errors import FOLDS, Found, find_label_errors, write_label_errors
 from pipeline.features.frozen_backbone import FrozenBackbone
@@ -88,14 +88,18 @@ def search_labels(
 
 
 def _search(classifier: Classifier, images: Images, recipe: Recipe, frozen: FrozenBackbone | None) -> LabelSearch:
-    rows = images.manifest.rows
-    chosen = [
-        *_choose([row for row in rows if row.split != "test"], _MAX_IMAGES),
-        *_choose([row for row in rows if row.split == "test"], _MAX_TEST_IMAGES),
-    ]
+    chosen = images_to_search(images.manifest)
     embedded = embed_images(classifier, chosen, images.pixels, recipe, frozen)
     found = find_label_errors(chosen, embedded.values, images.dataset.labels)
     return LabelSearch(found, embedded.source, embedded.views)
+
+
+def images_to_search(manifest: Manifest) -> list[ManifestRow]:
+    """Return the images whose labels are looked at: all, or a fixed random choice of many."""
+    return [
+        *_choose([row for row in manifest.rows if row.split != "test"], _MAX_IMAGES),
+        *_choose([row for row in manifest.rows if row.split == "test"], _MAX_TEST_IMAGES),
+    ]
 
 
 def _choose(rows: Sequence[ManifestRow], most: int) -> list[ManifestRow]:

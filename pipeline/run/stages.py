@@ -15,7 +15,8 @@ from contract.model import InputSpec
 from contract.store import ModelStore
 from engine.precision_names import INT8
 from pipeline.audit.findings import describe_allowed
-from pipeline.data.split import ManifestRow
+from pipeline.data.pixels import Pixels
+from pipeline.data.split import Manifest, ManifestRow
 from pipeline.evaluation.calibration import softmax
 from pipeline.evaluation.evaluate import evaluate, write_predictions
 from pipeline.evaluation.fitness import find_faults
@@ -107,7 +108,7 @@ def train_network(
         replicas: of the network on several devices, which train in its place; None: one device.
     """
     labels, features, is_warm = images.dataset.labels, folder.parent.parent / FOLDER, started_from is not None
-    frozen = _freeze(classifier, images, recipe, features)
+    frozen = freeze(classifier, images.pixels, images.manifest, labels, recipe, features)
     if replicas is None:
         history = train(classifier, images.manifest, labels, images.pixels, recipe, folder, frozen, warm_start=is_warm)
     else:
@@ -119,7 +120,7 @@ def train_network(
             images.pixels,
             recipe,
             folder,
-            _freeze(twin, images, recipe, features),
+            freeze(twin, images.pixels, images.manifest, labels, recipe, features),
             warm_start=is_warm,
             strategy=replicas.strategy,
         )
@@ -128,11 +129,22 @@ def train_network(
     return Trained(classifier, history, folder / MODEL_FILE, frozen, started_from)
 
 
-def _freeze(classifier: Classifier, images: Images, recipe: Recipe, features: Path) -> FrozenBackbone | None:
-    """Return the backbone of a run that trains the head alone, with the precision of its features chosen."""
-    frozen = freeze_backbone(classifier, images.pixels, recipe, features)
+def freeze(
+    classifier: Classifier, pixels: Pixels, manifest: Manifest, labels: Sequence[str], recipe: Recipe, features: Path
+) -> FrozenBackbone | None:
+    """Return the backbone of a run that trains the head alone, with the precision of its features chosen.
+
+    Args:
+        classifier: of the run.
+        pixels: decodes the images.
+        manifest: of the run.
+        labels: class names.
+        recipe: of the run.
+        features: the folder of all features.
+    """
+    frozen = freeze_backbone(classifier, pixels, recipe, features)
     if frozen is not None:
-        frozen.choose_precision(images.manifest, images.dataset.labels)
+        frozen.choose_precision(manifest, labels)
     return frozen
 
 

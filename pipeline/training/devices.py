@@ -19,10 +19,12 @@ def make_strategy(devices: str, batch_size: int) -> Any:
         batch_size: images a step, over all devices.
 
     Raises:
-        TrainingError: if there is one device alone, or the batch cannot be shared equally.
+        TrainingError: if `devices` is neither, there is one device alone, or the batch cannot be shared equally.
     """
     if devices == ONE:
         return None
+    if devices != ALL:
+        raise TrainingError(f"devices: expected {ONE} or {ALL}. Received: {devices}")
     import tensorflow as tf
 
     found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")

@@ -12,7 +12,7 @@ from pipeline.augmentation.augment import make_augmentation
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest
 from pipeline.errors import PipelineError
-from pipeline.features.features import FeatureExtractor
+from pipeline.features.features import FeatureExtractor, View
 from pipeline.features.frozen_backbone import FrozenBackbone
 from pipeline.features.frozen_network import feature_precisions
 from pipeline.networks.network import Classifier
@@ -120,35 +120,45 @@ class StageData:
 
     def _of_head(self) -> Fitting | None:
         """Train the head alone; the features that a later stage needs are computed with the head's."""
+        split, extractor = self.before_head()
+        fitting = self._of_features(split, extractor)
+        if fitting is None and extractor.base is not None:
+            whole = split_before_head(self._classifier)
+            return self._of_features(whole, self._extractor(whole.frozen))
+        return fitting
+
+    def before_head(self) -> tuple[SplitNetwork, FeatureExtractor]:
+        """Return the split of a stage that trains the head alone, and what computes the features before the head."""
         if self._frozen is not None:
-            return self._of_features(self._frozen.split, extractor=self._frozen.extractor)
-        whole = split_before_head(self._classifier)
-        later = self._before_later_stage()
-        on_the_way = later and self._of_features(split_between(later, whole), base=self._extractor(later.frozen))
-        return on_the_way or self._of_features(whole)
+            return self._frozen.split, self._frozen.extractor
+        whole, later = split_before_head(self._classifier), self._before_later_stage()
+        if later is None:
+            return whole, self._extractor(whole.frozen)
+        split = split_between(later, whole)
+        return split, self._extractor(split.frozen, self._extractor(later.frozen))
+
+    def views(self, extractor: FeatureExtractor) -> list[View]:
+        """Return what stages on features are shown: several views of a training image, one of a validation image."""
+        training = extractor.views(self._manifest.of("train"), self._recipe.augment.views)
+        return [*training, *extractor.views(self._manifest.of("val"), 1)]
 
     def _of_blocks(self, trainable: frozenset[str]) -> Fitting | None:
         """Train the last blocks; an epoch takes one view of each image, as it does of images."""
         split = split_before_training(self._classifier, trainable)
-        return None if split is None else self._of_features(split, turns=self._recipe.augment.views)
+        return (
+            None
+            if split is None
+            else self._of_features(split, self._extractor(split.frozen), turns=self._recipe.augment.views)
+        )
 
     def _before_later_stage(self) -> SplitNetwork | None:
         stages = plan_stages(self._classifier, self._recipe.train)
         return split_before_training(self._classifier, stages[-1].trainable) if stages[-1].trainable else None
 
-    def _of_features(
-        self,
-        split: SplitNetwork,
-        *,
-        base: FeatureExtractor | None = None,
-        extractor: FeatureExtractor | None = None,
-        turns: int = 1,
-    ) -> Fitting | None:
+    def _of_features(self, split: SplitNetwork, extractor: FeatureExtractor, *, turns: int = 1) -> Fitting | None:
         recipe, batch_size = self._recipe, self._recipe.train.batch_size
-        extractor = extractor or self._extractor(split.frozen, base)
-        training = extractor.views(self._manifest.of("train"), recipe.augment.views)
-        validation = extractor.views(self._manifest.of("val"), 1)
-        if not extractor.compute([*training, *validation]):
+        views = self.views(extractor)
+        if not extractor.compute(views):
             warn(
                 log,
                 Weight.SPEED,
@@ -157,6 +167,8 @@ class StageData:
             )
             return None
         seed, store = recipe.train.seed, extractor.store
+        trained = recipe.augment.views * len(self._manifest.of("train"))
+        training, validation = views[:trained], views[trained:]
         return Fitting(
             split.trainable,
             FeatureBatches(training, self._labels, store, batch_size=batch_size, seed=seed, turns=turns),

@@ -86,7 +86,7 @@ class _Pool:
         self._ready: list[Any] = []
         self._loading: dict[Any, Any] = {}
         self._working: dict[Any, tuple[Any, _Attempt]] = {}
-        actor = self._ray.remote(num_cpus=1, max_restarts=-1)(Worker)
+        actor = self._ray.remote(num_cpus=1, max_restarts=-1, scheduling_strategy="SPREAD")(Worker)
         for _ in range(num_workers):
             self._load(actor.remote(task))
 

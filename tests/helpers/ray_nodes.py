@@ -90,6 +90,7 @@ def ray_nodes(log: Path, *cpus: int) -> Iterator[RayNodes]:
 def _run(folder: str, cpus: list[int]) -> None:
     from ray.cluster_utils import Cluster
 
+    Path("/tmp/ray").mkdir(exist_ok=True)  # where Ray notes the address, whatever its folder is
     arguments = {"object_store_memory": _OBJECT_STORE_BYTES, "include_dashboard": False}
     cluster = Cluster(
         initialize_head=True,

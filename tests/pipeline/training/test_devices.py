@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fovea
 from pipeline.__main__ import main
 from pipeline.errors import TrainingError
 from pipeline.training.devices import make_strategy
@@ -83,4 +84,16 @@ def test_one_device_is_refused() -> None:
     """A machine without several devices has nothing to share."""
     with pytest.raises(TrainingError, match=r"--devices all: expected two GPUs or more .* Received: 1 CPU"):
         make_strategy("all", 32)
+    with pytest.raises(TrainingError, match=r"devices: expected one or all\. Received: two"):
+        make_strategy("two", 32)
     assert make_strategy("one", 32) is None
+
+
+def test_python_takes_devices_too(tmp_path: Path) -> None:
+    """`fovea.train` refuses as the command does, and leaves no folder."""
+    dataset = write_files(tmp_path / "colors", color_files(train=12, test=4))
+    folders = {"models_dir": tmp_path / "models", "runs_dir": tmp_path / "runs"}
+    settings = {"model.layers": ["Flatten"], "model.weights": "none", "train.freeze_backbone": False}
+    with pytest.raises(TrainingError, match=r"--devices all: expected two GPUs or more"):
+        fovea.train(dataset, recipe="demo", settings=settings, devices="all", **folders)
+    assert not (tmp_path / "runs" / "colors").exists()

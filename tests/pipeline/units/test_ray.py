@@ -1,4 +1,4 @@
-"""`score --executor ray` on real clusters: the parts of a local run, whoever dies, and no cluster without a token."""
+"""`--executor ray` on real clusters: the parts of a local run, whoever dies, and no cluster without a token."""
 
 from __future__ import annotations
 
@@ -11,16 +11,23 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from contract.store import ModelStore
 from pipeline.__main__ import main
+from pipeline.features.features import FeatureExtractor
+from pipeline.run.run import RunResult
 from tests.helpers.image_sets import COLORS, png, write_files
 from tests.helpers.ray_nodes import RayNodes, ray_nodes
 from tests.helpers.server_process import ROOT
 from tests.helpers.tiny_model import publish_variant
+from tests.pipeline.run.test_feature_units import features, fixture_first, recipe_file, train
+from tests.pipeline.run.test_reruns import small
+
+__all__ = ["fixture_first"]
 
 pytestmark = [
     pytest.mark.slow,
@@ -49,10 +56,15 @@ def write_pictures(folder: Path, count: int) -> Path:
 def start(
     store: ModelStore, images: Path, out: Path, *options: str, environment: dict[str, str] | None = None
 ) -> subprocess.Popen[str]:
-    """Start the command."""
-    command = [sys.executable, "-m", "pipeline", "score", "colours", str(images), f"--out={out}"]
+    """Start `score`."""
+    arguments = ["score", "colours", str(images), f"--out={out}", f"--models-dir={store.root}", *options]
+    return start_command(arguments, environment)
+
+
+def start_command(arguments: list[str], environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    """Start a command of the pipeline."""
     return subprocess.Popen(
-        [*command, f"--models-dir={store.root}", *options],
+        [sys.executable, "-m", "pipeline", *arguments],
         cwd=ROOT,
         env=environment or dict(os.environ),
         stdout=subprocess.PIPE,
@@ -66,6 +78,14 @@ def run(*arguments: object, **options: object) -> tuple[int, str, str]:
     process = start(*arguments, **options)  # type: ignore[arg-type]
     out, err = process.communicate(timeout=WAIT_S)
     return process.returncode, out, err
+
+
+def run_command(arguments: list[str], nodes: RayNodes) -> str:
+    """Run a command of the pipeline by two workers; its stdout."""
+    process = start_command([*arguments, *on(nodes)], nodes.environment)
+    out, err = process.communicate(timeout=WAIT_S)
+    assert 0 == process.returncode, err
+    return out
 
 
 def score_here(store: ModelStore, images: Path, out: Path, *options: str) -> None:
@@ -221,3 +241,39 @@ def test_worker_that_does_not_see_the_folders_says_so(store: ModelStore, tmp_pat
     assert 1 == process.returncode
     assert "no worker could load the task: LostImageError: " in err.splitlines()[-1]
     assert "all processes read and write the same folders" in err.splitlines()[-1]
+
+
+def test_audits_by_workers_are_local_ones(tmp_path: Path, nodes: RayNodes) -> None:
+    """2,000 pictures: the parts of a local audit, byte by byte, and the findings of a plain one."""
+    images = write_pictures(tmp_path / "images", 2000)
+    common = ["audit", str(images), f"--runs-dir={tmp_path / 'runs'}", "--set=data.on_unreadable=skip"]
+    for i in range(2):
+        (images / "bad" / f"{i}.png").write_bytes(png(seed=i))
+    units = "--unit-rows=100"
+    assert "units: 21 measured" in run_command([*common, f"--out={tmp_path / 'ray'}", units], nodes)
+    assert 0 == main([*common, f"--out={tmp_path / 'local'}", units])
+    parts = [{p.name: p.read_bytes() for p in (tmp_path / kind).iterdir()} for kind in ("ray", "local")]
+    assert parts[0] == parts[1]
+
+    main([*common, "--name=merged", f"--out={tmp_path / 'ray'}", "--merge"])
+    main([*common, "--name=plain"])
+    (merged,), (plain,) = ((tmp_path / "runs" / name).glob("*/audit.json") for name in ("merged", "plain"))
+    assert merged.read_bytes() == plain.read_bytes()
+
+
+def test_features_by_workers_are_local_ones(
+    tmp_path: Path, first: RunResult, nodes: RayNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A local command afterwards finds all of them in the store."""
+    recipe, path = recipe_file(tmp_path, first)
+    images = write_files(tmp_path / "set", small())
+    assert "units: 8 computed" in run_command(features(images, tmp_path, path), nodes)
+    computed: list[Any] = []
+    compute = FeatureExtractor._compute_batch
+    monkeypatch.setattr(
+        FeatureExtractor, "_compute_batch", lambda self, batch: computed.append(batch) or compute(self, batch)
+    )
+    found = train(images, tmp_path, recipe)
+    assert [] == computed
+    plain = train(images, tmp_path / "alone", recipe)
+    assert (plain.folder / "predictions.csv").read_bytes() == (found.folder / "predictions.csv").read_bytes()
