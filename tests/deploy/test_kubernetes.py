@@ -31,7 +31,7 @@ from tests.repository.project import ROOT, read_pins
 
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 OVERLAYS = ["base", *sorted(f"overlays/{path.name}" for path in (KUBERNETES / "overlays").iterdir())]
-JOBS = ("overlays/batch", "overlays/ray", "overlays/train", "overlays/upload")
+JOBS = ("overlays/audit", "overlays/batch", "overlays/ray", "overlays/train", "overlays/upload")
 SERVING = [overlay for overlay in OVERLAYS if overlay not in JOBS]
 VERSIONS = ("1.31", "1.37")
 # Kinds that the API server itself does not know; everything else without a schema is a mistake.
@@ -305,6 +305,19 @@ def test_batch_job_gives_each_pod_its_shard() -> None:
     assert str(arguments.out).startswith("/scores/")
     assert not is_file(arguments.out)
     assert ["/models", "/data"] == [path for path, mount in mounts.items() if mount.get("readOnly")]
+
+
+def test_audit_job_gives_each_pod_its_shard() -> None:
+    """The Job of `batch` with the arguments of `audit`, whose reports and parts go to a volume that can be written."""
+    job, container = find("overlays/audit", "Job", "audit")["spec"], container_of("overlays/audit", "batch")
+    arguments = _parser("audit").parse_args(arguments_of(container))
+    mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+
+    assert read_shard(arguments.shard) == Shard(3, job["completions"])
+    assert {"/scores"} == {str(path)[:7] for path in (arguments.out, arguments.runs_dir)}
+    assert not mounts["/scores"].get("readOnly")
+    assert "/data" == str(arguments.dataset)
+    assert find("overlays/batch", "Job", "batch")["spec"]["completions"] == job["completions"]
 
 
 def test_ray_job_has_tokens_and_takes_its_arguments() -> None:
