@@ -105,6 +105,7 @@ def _summarize(measured: Mapping[str, list[dict[int, _Command]]], few: int, many
         ways[way] = {
             "images_per_s": round(statistics.median(both[many].rate for both in rounds), 1),
             "cpu_ms_per_image": {part: round(value, 3) for part, value in parts.items()},
+            "driver_mb": {str(count): max(both[count].driver_mb for both in rounds) for count in (few, many)},
             "cpu_s_of_the_whole_command": round(statistics.median(both[many].cpu_s["all"] for both in rounds), 2),
         }
     pairs = list(zip(measured["ray_1"], measured["ray_2"], strict=True))

@@ -309,7 +309,7 @@ def test_batch_job_gives_each_pod_its_shard() -> None:
 
 def test_audit_job_gives_each_pod_its_shard() -> None:
     """The Job of `batch` with the arguments of `audit`, whose reports and parts go to a volume that can be written."""
-    job, container = find("overlays/audit", "Job", "audit")["spec"], container_of("overlays/audit", "batch")
+    job, container = find("overlays/audit", "Job", "audit")["spec"], container_of("overlays/audit", "audit")
     arguments = _parser("audit").parse_args(arguments_of(container))
     mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
 
