@@ -125,7 +125,7 @@ def _batch_normalization(layer: Any, before: Any, after: Any, gradient: Any) -> 
 
 
 _SLOPES: dict[str, Callable[[Any], Any]] = {  # from an activation's output
-    "linear": tf.ones_like,
+    "linear": lambda after: 1.0,
     "relu": lambda after: tf.cast(after > 0, tf.float32),
     "tanh": lambda after: 1 - tf.square(after),
     "sigmoid": lambda after: after * (1 - after),

@@ -71,22 +71,23 @@ def _compute(classifier: Classifier, contract: ModelContract) -> Callable[[Any, 
     def compute(images: Any, class_index: Any) -> tuple[Any, Any, Any]:
         pixels = classifier.backbone.preprocess(tf.cast(images, tf.float32))
         features, logits, *values = network(pixels, training=False)
-        predicted = tf.argmax(logits, axis=1, output_type=tf.int32)
+        # Nothing but this division reads the logits: a runtime then folds it into the last layer in every signature,
+        # and rounds alike.
+        scaled = logits / contract.temperature
+        predicted = tf.argmax(scaled, axis=1, output_type=tf.int32)
         chosen = tf.where(class_index < 0, predicted, class_index)
         pairs = list(zip(values[::2], values[1::2], strict=True))
-        saliency = _saliency(classifier, head, pairs, features, logits, chosen) if head else chosen
+        saliency = _saliency(classifier, head, pairs, features, chosen) if head else chosen
         embedding = tf.cast(classifier.pool(features), tf.float32)
-        return tf.nn.softmax(logits / contract.temperature), saliency, embedding
+        return tf.nn.softmax(scaled), saliency, embedding
 
     return compute
 
 
-def _saliency(
-    classifier: Classifier, head: list[Any], pairs: list[tuple[Any, Any]], features: Any, logits: Any, chosen: Any
-) -> Any:
+def _saliency(classifier: Classifier, head: list[Any], pairs: list[tuple[Any, Any]], features: Any, chosen: Any) -> Any:
     """Return maps, shape (batch, rows, columns), of the chosen classes."""
     rules = classifier.backbone.saliency_rules()
-    column = carry_back(head, pairs, tf.one_hot(chosen, logits.shape[-1]), rules)
+    column = carry_back(head, pairs, tf.one_hot(chosen, classifier.logits.shape[-1]), rules)
     return _normalised(tf.nn.relu(tf.einsum("bhwk,bk->bhw", features, column)))
 
 

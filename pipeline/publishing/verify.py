@@ -26,6 +26,15 @@ from engine.precision_names import FLOAT32
 from engine.runtime import find_runtimes, preferred_runtime, reference_runtime
 from pipeline.data.pixels import Pixels
 from pipeline.errors import VerificationError
+from pipeline.publishing.deviations.compare import (
+    MAX_DEVIATION,
+    Compared,
+    Deviation,
+    EmbeddingDeviation,
+    compare,
+    compare_embeddings,
+    synthetic_images,
+)
 from pipeline.publishing.precisions.equivalence import Equivalence
 from pipeline.run_warnings import Weight, warn
 
@@ -34,45 +43,8 @@ if TYPE_CHECKING:  # it runs engines by this module
 
 log = logging.getLogger(__name__)
 
-MAX_DEVIATION = 1e-4  # of a probability, at float32
-MAX_EMBEDDING_DEVIATION = 1e-3  # of an embedding, by its own length, at float32
-_SHORTEST = 1e-3  # length of an embedding below which its deviation is measured by this
 NUM_RECORDED = 1  # embeddings of synthetic images in verification.json; each is up to 4,096 numbers
 _BATCH = 7  # neither 1 nor a power of two
-
-
-@dataclass(frozen=True, slots=True)
-class Deviation:
-    """The difference of an engine's probabilities from the expected ones.
-
-    Attributes:
-        engine: such as "tensorflow".
-        precision: such as "float32".
-        images: how many were compared.
-        max_deviation: largest absolute difference of a probability.
-        changed_predictions: images whose most probable class differs.
-    """
-
-    engine: str
-    precision: str
-    images: int
-    max_deviation: float
-    changed_predictions: int
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddingDeviation:
-    """The largest deviations of an engine's embeddings from the reference runtime's.
-
-    Attributes:
-        engine: such as "openvino".
-        precision: such as "float32".
-        max_deviation: largest distance between two embeddings of an image, as a share of the expected one's length.
-    """
-
-    engine: str
-    precision: str
-    max_deviation: float
 
 
 @dataclass(frozen=True)
@@ -164,7 +136,8 @@ def verify(
 
     def compare_images(engine: Engine, _: NDArray[np.float32]) -> Deviation:
         received = np.concatenate(pixels.map(lambda images: predict(engine, images), paths, size=_BATCH))
-        deviation = compare(engine, received, expected, what="against the Keras model")
+        images = Compared(directory, lambda rows: pixels.batch([paths[i] for i in rows]))
+        deviation = compare(engine, received, expected, images, what="against the Keras model")
         if (engine.name, engine.precision) == (preferred_runtime().name, FLOAT32):
             served.append(received)
         if precisions is not None:
@@ -199,7 +172,8 @@ def verify_alone(
             precisions.see(engine, directory)
         if expected is None or engine.precision != FLOAT32:  # a few synthetic images say too little of a faster one
             return None
-        return compare(engine, synthetic, expected, what="the copy, against the original")
+        images = synthetic_images(directory, contract)
+        return compare(engine, synthetic, expected, images, what="the copy, against the original")
 
     verification = check_engines(directory, contract, measure)
     return verification if precisions is None else precisions.add_to(verification)
@@ -226,14 +200,15 @@ def check_engines(
     reference: NDArray[np.float32] | None = None
     embeddings: NDArray[np.float32] | None = None
     deviations, embedding_deviations, kept = [], [], []
+    images, against = synthetic_images(directory, contract), "synthetic images, against TensorFlow"
     for engine in open_engines(directory, strict=strict):
         try:
-            synthetic = check_signatures(engine, contract)
+            synthetic = check_signatures(engine, contract, images)
             if reference is not None:
-                compare(engine, synthetic, reference, what="synthetic images, against TensorFlow")
-            embedded = check_embed(engine, contract)
+                compare(engine, synthetic, reference, images, what=against)
+            embedded = check_embed(engine, contract, images)
             if embedded is not None and embeddings is not None:
-                found = compare_embeddings(engine, embedded, embeddings, what="synthetic images, against TensorFlow")
+                found = compare_embeddings(engine, embedded, embeddings, images, what=against)
                 embedding_deviations.append(found)
             deviation = measure(engine, synthetic)
             check_warmup_records(engine, directory)
@@ -318,7 +293,7 @@ _OUTPUTS = {
 }
 
 
-def check_signatures(engine: Engine, contract: ModelContract) -> NDArray[np.float32]:
+def check_signatures(engine: Engine, contract: ModelContract, compared: Compared) -> NDArray[np.float32]:
     """Run every signature on synthetic images and return the probabilities, float32, shape (images, classes).
 
     Raises:
@@ -330,41 +305,14 @@ def check_signatures(engine: Engine, contract: ModelContract) -> NDArray[np.floa
     _check_probabilities(probabilities, len(images), contract, "serving_default")
     alone = call(engine, "serving_default", {"images": images[:1]})["probabilities"]
     _check_probabilities(alone, 1, contract, "serving_default")
-    compare(engine, alone, probabilities[:1], what="an image alone, against the same image in a batch")
+    compare(engine, alone, probabilities[:1], compared, what="an image alone, against the same image in a batch")
     if contract.saliency is not None:
-        _check_explain(engine, contract, images, probabilities)
+        _check_explain(engine, contract, images, probabilities, compared)
     _check_describe(call(engine, "describe", {"row": np.zeros(2, np.int32)})["contract"], contract)
     return np.asarray(probabilities, np.float32)
 
 
-def compare(engine: Engine, received: NDArray[np.float32], expected: NDArray[np.float32], *, what: str) -> Deviation:
-    """Return how far probabilities are from the expected ones.
-
-    Args:
-        engine: what computed them.
-        received: shape (images, classes).
-        expected: the same shape.
-        what: whose probabilities against whose, for the error.
-
-    Raises:
-        VerificationError: if it is further than MAX_DEVIATION at float32, or they are not finite or of another shape.
-    """
-    what = f"{engine.name} at {engine.precision}, {what}"
-    if received.shape != expected.shape or not np.isfinite(received).all():
-        raise VerificationError(
-            f"{what}: expected finite probabilities of shape {expected.shape}. Received: shape {received.shape}, "
-            f"{int((~np.isfinite(received)).sum())} of them not finite"
-        )
-    largest = float(np.abs(received - expected).max())
-    if engine.precision == FLOAT32 and not largest <= MAX_DEVIATION:
-        raise VerificationError(
-            f"{what}: expected probabilities at most {MAX_DEVIATION} apart. Received: {largest:.2e}"
-        )
-    changed = int((received.argmax(axis=1) != expected.argmax(axis=1)).sum())
-    return Deviation(engine.name, engine.precision, len(expected), largest, changed)
-
-
-def check_embed(engine: Engine, contract: ModelContract) -> NDArray[np.float32] | None:
+def check_embed(engine: Engine, contract: ModelContract, compared: Compared) -> NDArray[np.float32] | None:
     """Run `embed` on synthetic images and return their embeddings, float32, shape (images, dimension).
 
     Returns:
@@ -384,35 +332,9 @@ def check_embed(engine: Engine, contract: ModelContract) -> NDArray[np.float32] 
             f"{embeddings.shape}, {int((~np.isfinite(embeddings)).sum())} of them not finite"
         )
     alone = call(engine, "embed", {"images": images[:1]})["embedding"]
-    compare_embeddings(engine, alone, embeddings[:1], what="an image alone, against the same image in a batch")
+    what = "an image alone, against the same image in a batch"
+    compare_embeddings(engine, alone, embeddings[:1], compared, what=what)
     return np.asarray(embeddings, np.float32)
-
-
-def compare_embeddings(
-    engine: Engine, received: NDArray[np.float32], expected: NDArray[np.float32], *, what: str
-) -> EmbeddingDeviation:
-    """Return how far embeddings are from the expected ones.
-
-    Args:
-        engine: the engine that computed them.
-        received: shape (images, dimension).
-        expected: the same shape.
-        what: whose embeddings against whose, for the error.
-
-    Raises:
-        VerificationError: if one is further than MAX_EMBEDDING_DEVIATION at float32, or they are of another shape.
-    """
-    what = f"embed: {engine.name} at {engine.precision}, {what}"
-    if received.shape != expected.shape:
-        raise VerificationError(f"{what}: expected shape {expected.shape}. Received: {received.shape}")
-    lengths = np.maximum(np.linalg.norm(expected, axis=1), _SHORTEST)
-    largest = float((np.linalg.norm(received - expected, axis=1) / lengths).max())
-    if engine.precision == FLOAT32 and not largest <= MAX_EMBEDDING_DEVIATION:
-        raise VerificationError(
-            f"{what}: expected embeddings at most {MAX_EMBEDDING_DEVIATION} of their length apart. "
-            f"Received: {largest:.2e}"
-        )
-    return EmbeddingDeviation(engine.name, engine.precision, largest)
 
 
 def _check_probabilities(
@@ -429,11 +351,15 @@ def _check_probabilities(
 
 
 def _check_explain(
-    engine: Engine, contract: ModelContract, images: NDArray[np.uint8], expected: NDArray[np.float32]
+    engine: Engine,
+    contract: ModelContract,
+    images: NDArray[np.uint8],
+    expected: NDArray[np.float32],
+    compared: Compared,
 ) -> None:
     outputs = call(engine, "explain", {"images": images, "class_index": np.full(len(images), -1, np.int32)})
     _check_probabilities(outputs["probabilities"], len(images), contract, "explain")
-    compare(engine, outputs["probabilities"], expected, what="explain, against serving_default")
+    compare(engine, outputs["probabilities"], expected, compared, what="explain, against serving_default")
     saliency = outputs["saliency"]
     if saliency.ndim != 3 or len(saliency) != len(images) or 0 in saliency.shape:
         raise VerificationError(

@@ -26,7 +26,14 @@ from pipeline.data.names import escape_name
 from pipeline.data.split import read_manifest
 from pipeline.errors import DatasetError, VerificationError
 from pipeline.evaluation.scorer import Decoded, decode_files
-from pipeline.publishing.verify import Deviation, call, check_embed, check_engines, compare, compare_embeddings
+from pipeline.publishing.deviations.compare import (
+    Compared,
+    Deviation,
+    compare,
+    compare_embeddings,
+    synthetic_images,
+)
+from pipeline.publishing.verify import call, check_embed, check_engines
 from pipeline.run_folder import RUN_FILE
 
 PREDICTIONS_FILE = "predictions.csv"
@@ -84,27 +91,31 @@ def verify_published(
     def measure(engine: Engine, received: NDArray[np.float32]) -> None:
         if isinstance(recorded, dict):
             expected = np.array(recorded["probabilities"], np.float32)
-            deviation = compare(engine, received, expected, what="against the version's verification.json")
+            images = synthetic_images(directory, contract)
+            deviation = compare(engine, received, expected, images, what="against the version's verification.json")
             synthetic.append(Comparison("synthetic", deviation, ""))
-            _compare_embeddings(engine, contract, recorded)
+            _compare_embeddings(engine, contract, recorded, images)
         if isinstance(found, _Recorded):
             received = _predict(engine, contract, found)
-            deviation = compare(engine, received, found.probabilities, what=f"against the run's {PREDICTIONS_FILE}")
+            images = Compared(directory, lambda rows: _read_images(contract, found, rows))
+            what = f"against the run's {PREDICTIONS_FILE}"
+            deviation = compare(engine, received, found.probabilities, images, what=what)
             test.append(Comparison("test", deviation, found.note))
 
     check_engines(directory, contract, measure)
     return [*synthetic, *test]
 
 
-def _compare_embeddings(engine: Engine, contract: ModelContract, recorded: dict[str, Any]) -> None:
+def _compare_embeddings(engine: Engine, contract: ModelContract, recorded: dict[str, Any], images: Compared) -> None:
     """Compare embeddings of synthetic images with those that were written down, if any were.
 
     Raises:
         VerificationError: if they disagree.
     """
-    if "embeddings" in recorded and (received := check_embed(engine, contract)) is not None:
+    if "embeddings" in recorded and (received := check_embed(engine, contract, images)) is not None:
         expected = np.array(recorded["embeddings"], np.float32)
-        compare_embeddings(engine, received[: len(expected)], expected, what="against the version's verification.json")
+        what = "against the version's verification.json"
+        compare_embeddings(engine, received[: len(expected)], expected, images, what=what)
 
 
 def _find_recorded(store: ModelStore, runs_dir: Path, name: str, version: int, data: Path | None) -> _Recorded | str:
@@ -140,14 +151,29 @@ def _is_unchanged(read: Callable[[str], bytes], path: str, sha256: str | None) -
 
 def _predict(engine: Engine, contract: ModelContract, recorded: _Recorded) -> NDArray[np.float32]:
     def predict(batch: list[tuple[str, Decoded]]) -> NDArray[Any]:
-        images = []
-        for path, decoded in batch:
-            if isinstance(decoded, ImageError | OSError):
-                raise VerificationError(f"{path} was readable when it was trained on. Received: {decoded}") from decoded
-            images.append(decoded)
-        return call(engine, "serving_default", {"images": np.stack(images)})["probabilities"]
+        return call(engine, "serving_default", {"images": _stack(batch)})["probabilities"]
 
     return np.concatenate(list(map_batches(predict, decode_files(recorded.read, recorded.paths, contract.input))))
+
+
+def _read_images(contract: ModelContract, recorded: _Recorded, positions: NDArray[np.intp]) -> NDArray[np.uint8]:
+    """Return some of the recorded images."""
+    paths = [recorded.paths[i] for i in positions]
+    return _stack(list(decode_files(recorded.read, paths, contract.input)))
+
+
+def _stack(batch: list[tuple[str, Decoded]]) -> NDArray[np.uint8]:
+    """Return decoded images as one array.
+
+    Raises:
+        VerificationError: if one of them cannot be read.
+    """
+    images = []
+    for path, decoded in batch:
+        if isinstance(decoded, ImageError | OSError):
+            raise VerificationError(f"{path} was readable when it was trained on. Received: {decoded}") from decoded
+        images.append(decoded)
+    return np.stack(images)
 
 
 def _read_predictions(path: Path, labels: Sequence[str]) -> dict[str, NDArray[np.float32]]:

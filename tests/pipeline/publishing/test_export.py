@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from contract.model import InputSpec, Label, ModelContract, build_document
 from contract.store import CONTRACT_FILE
+from engine.loading import load_engine
 from pipeline.networks.backbone import preprocess
 from pipeline.networks.network import Classifier, build_classifier
 from pipeline.networks.weights import Weights
@@ -23,10 +24,14 @@ TEMPERATURE = 1.5
 class Exported:
     """A classifier with random weights, its contract and its SavedModel."""
 
-    def __init__(self, backbone: str, head: str, directory: Path, size: int = SIZE) -> None:
+    def __init__(
+        self, backbone: str, head: str, directory: Path, size: int = SIZE, *, kernel_offset: float = 0.0
+    ) -> None:
         keras.utils.set_random_seed(1)
         settings = Model(backbone=backbone, weights="none", head=head, input_size=size)  # type: ignore[arg-type]
         self.classifier: Classifier = build_classifier(settings, Weights("none", None), num_classes=3, channels=3)
+        last = self.classifier.head_layers[-1]
+        last.kernel.assign(last.kernel + kernel_offset)
         labels = [Label(name, name) for name in ("glaucoma", "normal", "suspect")]
         document = build_document(
             labels,
@@ -119,6 +124,21 @@ def test_saliency_equals_gradient_tape(exported: Exported) -> None:
 
     assert expected.shape == actual.shape
     assert np.abs(expected - actual).max() < 1e-4
+
+
+@pytest.mark.parametrize("head", ["gap", "flatten-dense"])
+def test_explain_rounds_as_serving_default_does(head: str, tmp_path: Path) -> None:
+    """With logits in the thousands the last bit of one moves a probability, so both signatures must compute alike."""
+    exported = Exported("ResNet", head, tmp_path / "model", kernel_offset=1e4)
+    images = pictures(4)
+    engine = load_engine(exported.directory, engine="openvino", precision="float32")
+
+    predicted = engine.run("serving_default", {"images": images})["probabilities"]
+    explained = engine.run("explain", {"images": images, "class_index": np.full(4, -1, np.int32)})["probabilities"]
+
+    engine.close()
+    assert np.abs(exported.logits(images)).max() > 1000
+    assert np.array_equal(predicted, explained)
 
 
 def graph_nodes(directory: Path) -> list[Any]:
