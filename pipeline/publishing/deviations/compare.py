@@ -84,12 +84,12 @@ class Compared:
     def rounding(self, moved: NDArray[np.float32]) -> float:
         """Return how far rounding alone moves a probability of the images that moved most."""
         own, changed = self._outputs("serving_default", "probabilities", moved)
-        return max(float(_movement(other, own).max()) for other in changed)
+        return max((float(_movement(other, own).max()) for other in changed), default=0.0)
 
     def embedding_rounding(self, moved: NDArray[np.float32]) -> float:
         """Return the same of embeddings, by their length."""
         own, changed = self._outputs("embed", "embedding", moved)
-        return max(float(_embedding_movement(other, own).max()) for other in changed)
+        return max((float(_embedding_movement(other, own).max()) for other in changed), default=0.0)
 
     def _outputs(
         self, signature: str, output: str, moved: NDArray[np.float32]

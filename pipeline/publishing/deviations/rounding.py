@@ -34,7 +34,8 @@ def rounding_outputs(
     """Return an output of a model, and the same of NUM_CHANGED networks whose weights differ by their last bits.
 
     Args:
-        directory: a SavedModel with its weights as constants; weights in variables stay as they are.
+        directory: a SavedModel with its weights as constants; weights in variables stay as they are, and of a model in
+            another format no changed networks are returned.
         signature: to run, on the reference runtime.
         inputs: of the signature.
         output: its name.
@@ -42,6 +43,8 @@ def rounding_outputs(
     Raises:
         EngineError: if a network cannot be loaded or run.
     """
+    if not (directory / GRAPH_FILE).is_file():
+        return np.zeros(0, np.float32), []
     own = _run(directory, signature, inputs)[output]
     return own, [_run(folder, signature, inputs)[output] for folder in _changed_copies(directory)]
 

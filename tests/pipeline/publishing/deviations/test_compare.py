@@ -71,6 +71,14 @@ def test_last_bits_move_what_is_ill_conditioned(tmp_path: Path) -> None:
         assert all(not np.array_equal(own, other) for other in changed)
 
 
+def test_other_formats_have_the_limit_alone(tmp_path: Path) -> None:
+    """A folder without saved_model.pb, as of an ONNX model: nothing is measured, so nothing is excused."""
+    images = synthetic_images(tmp_path, CONTRACT)
+
+    assert 0.0 == images.rounding(np.array([2e-4, 0, 0, 0], np.float32))
+    assert 0.0 == images.embedding_rounding(np.array([2e-3, 0, 0, 0], np.float32))
+
+
 @pytest.mark.parametrize("output", ["probabilities", "embedding"])
 def test_rounding_excuses_what_it_explains(tmp_path: Path, output: str, caplog: pytest.LogCaptureFixture) -> None:
     """The same deviation of two networks: one rounds as far, which is said, the other does not."""
