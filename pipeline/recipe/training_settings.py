@@ -166,9 +166,12 @@ class Train(SettingsBase):
         label_smoothing: share of each target that is spread evenly over the classes.
         seed: of initial weights, splits, order, augmentation and dropout.
         tensorboard: whether to write event files to the run's folder; needs nothing installed, only reading them does.
+        precision: of the backbone's layers while they train: float32, mixed_bfloat16, or auto, which measures a few
+            steps of each stage and takes mixed_bfloat16 where they are 1.3 times as fast. The published network
+            computes at float32 whatever it was trained at.
     """
 
-    omitted: ClassVar[frozenset[str]] = frozenset({"optimizer", "loss", "weights_of", "auxiliary_weight"})
+    omitted: ClassVar[frozenset[str]] = frozenset({"optimizer", "loss", "weights_of", "auxiliary_weight", "precision"})
 
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 20
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
@@ -187,3 +190,4 @@ class Train(SettingsBase):
     loss: Loss = "categorical_crossentropy"
     weights_of: Literal["best", "last"] = "best"
     auxiliary_weight: Annotated[float, Field(ge=0.0, le=10.0)] = 0.3
+    precision: Literal["float32", "mixed_bfloat16", "auto"] = "float32"

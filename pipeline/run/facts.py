@@ -226,4 +226,5 @@ class RunFacts:
             **({} if source is None else {"network_sha256": source}),
             **self.trained.warm_start(),
             **self.trained.features(),
+            **self.trained.history.precision(),
         }

@@ -49,6 +49,7 @@ class TrainingState:
         plateau: of the plateau schedule in this stage.
         start: validation loss and accuracy of the weights that a warm start began with; empty of other trainings.
         rates: range tests of the learning rate by stage, as `RateSearch.document` gives them.
+        precisions: of stages whose recipe asks for another than float32, as `StagePrecision.document` gives them.
     """
 
     stage: int = 0
@@ -60,6 +61,7 @@ class TrainingState:
     plateau: Plateau = field(default_factory=lambda: Plateau(Patience()))
     start: dict[str, float] = field(default_factory=dict)
     rates: dict[str, dict[str, Any]] = field(default_factory=dict)
+    precisions: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def next_stage(self) -> None:
         """Go on to the start of the next stage."""

@@ -64,24 +64,31 @@ def search_rate(model: Any, batches: Any, class_weights: Mapping[int, float] | N
         class_weights: as Keras's `fit` takes them.
         steps: most steps; a loss that diverges ends the search earlier.
     """
-    before = [(variable, np.asarray(variable).copy()) for variable in model.variables]
     rates = np.geomspace(LOWEST, HIGHEST, steps).tolist()
     with progress_bar(total=steps, what="Learning rate", unit="step") as bar:
         sweep = _Sweep(rates, bar)
-        try:
-            model.fit(
-                batches,
-                epochs=1,
-                steps_per_epoch=steps,
-                callbacks=[sweep],
-                class_weight=class_weights,
-                shuffle=False,
-                verbose=0,
-            )
-        finally:
-            for variable, array in before:
-                variable.assign(array)
+        fit_and_restore(model, batches, class_weights, steps=steps, callback=sweep)
     return suggest_rate(rates, sweep.losses, diverged=sweep.diverged)
+
+
+def fit_and_restore(
+    model: Any, batches: Any, class_weights: Mapping[int, float] | None, *, steps: int, callback: Any
+) -> None:
+    """Train for some steps, and restore every variable; the arguments are those of `search_rate`."""
+    before = [(variable, np.asarray(variable).copy()) for variable in model.variables]
+    try:
+        model.fit(
+            batches,
+            epochs=1,
+            steps_per_epoch=steps,
+            callbacks=[callback],
+            class_weight=class_weights,
+            shuffle=False,
+            verbose=0,
+        )
+    finally:
+        for variable, array in before:
+            variable.assign(array)
 
 
 def describe_no_rate(stage: str, found: Mapping[str, Any]) -> str:

@@ -32,7 +32,8 @@ from pipeline.training.optimization import (
     make_optimizer,
     of_first_output,
 )
-from pipeline.training.rate_search import LOWEST, STEPS, RateSearch, describe_no_rate, search_rate
+from pipeline.training.precision import FLOAT32, TIMED_STEPS, StepTimes, choose_precision, computing_at
+from pipeline.training.rate_search import LOWEST, STEPS, RateSearch, describe_no_rate, fit_and_restore, search_rate
 from pipeline.training.schedule import LearningRates
 from pipeline.training.stage_data import Fitting, StageData
 from pipeline.training.unfreezing import Stage, default_rate, plan_stages, rate_of, set_trainable
@@ -50,17 +51,23 @@ class History:
         best: the record of the epoch whose weights were kept.
         start: validation loss and accuracy of the weights that a warm start began with; empty of other trainings.
         rates: range tests of the learning rate by stage; of stages whose rate the recipe gives there is none.
+        precisions: of training by stage, where the recipe asks for another than float32.
     """
 
     curves: list[dict[str, Any]]
     best: dict[str, Any]
     start: dict[str, float] = field(default_factory=dict)
     rates: dict[str, dict[str, Any]] = field(default_factory=dict)
+    precisions: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         """Return what metrics.json holds."""
-        found = {"learning_rates": self.rates} if self.rates else {}
-        return {"curves": self.curves, "best": self.best, **found}
+        rates = {"learning_rates": self.rates} if self.rates else {}
+        return {"curves": self.curves, "best": self.best, **rates, **self.precision()}
+
+    def precision(self) -> dict[str, Any]:
+        """Return what metrics.json and the contract hold of the precision of training; empty where it is float32's."""
+        return {"precisions": self.precisions} if self.precisions else {}
 
     def warnings(self) -> list[str]:
         """Return the stages that asked for a learning rate and kept the default, in words."""
@@ -127,12 +134,13 @@ def train(
         set_trainable(classifier, stage)
         if state.epoch < stage.epochs and not state.stopped:
             fitting = stage_data.of_stage(stage.trainable)
-            trainer.fit(fitting, trainer.with_rate(fitting, stage), optimizer)
+            with computing_at(classifier, trainer.precision_of(classifier, fitting, stage)):
+                trainer.fit(fitting, trainer.with_rate(fitting, stage), optimizer)
         network.load_weights(folder / BEST)
         optimizer = []
         state.next_stage()
         checkpoints.save(state, network)
-    return History(state.curves, state.best, state.start, state.rates)
+    return History(state.curves, state.best, state.start, state.rates, state.precisions)
 
 
 def search_first_rate(
@@ -255,6 +263,30 @@ class _Trainer:
         if found["suggested"] is None:
             warn(log, Weight.EVALUATION, "%s.", describe_no_rate(stage.name, found))
         return replace(stage, learning_rate=found["used"])
+
+    def precision_of(self, classifier: Classifier, fitting: Fitting, stage: Stage) -> str:
+        """Return the precision at which a stage trains, chosen by measured steps where the recipe asks for that."""
+        if self.settings.precision == FLOAT32:
+            return FLOAT32
+        found = self.logbook.state.precisions.get(stage.name)
+        if found is None:
+
+            def measure(precision: str) -> Sequence[float]:
+                with computing_at(classifier, precision):
+                    return self._time_steps(fitting)
+
+            chosen = choose_precision(self.settings.precision, trains_backbone=bool(stage.trainable), measure=measure)
+            found = self.logbook.state.precisions[stage.name] = chosen.document()
+            note(f"Precision of stage {stage.name}: {chosen.used}; {chosen.reason}")
+        return str(found["used"])
+
+    def _time_steps(self, fitting: Fitting) -> Sequence[float]:
+        model, training = self._prepare(fitting, LOWEST)
+        times = StepTimes()
+        weights = self.class_weights if len(model.outputs) == 1 else None
+        with _own_failures(fitting):
+            fit_and_restore(model, training, weights, steps=1 + TIMED_STEPS, callback=times)
+        return times.seconds
 
     def search(self, fitting: Fitting, steps: int) -> RateSearch:
         """Test learning rates for a stage whose layers are set to train; every variable is restored."""
