@@ -9,9 +9,20 @@ from typing import Any
 from benchmarks.report.curves_page import batch_section, curve_sections, other_section, start_section
 from benchmarks.report.lectures_page import lectures_section
 from benchmarks.report.memory_page import memory_section
+from benchmarks.report.precisions_page import precisions_section
 from benchmarks.report.serving_page import serving_sections
 
-_SHOWN = ("serving", "curves", "batch_scoring", "gateway_start", "make_demo", "demo", "version_memory", "lectures")
+_SHOWN = (
+    "serving",
+    "curves",
+    "batch_scoring",
+    "gateway_start",
+    "make_demo",
+    "demo",
+    "version_memory",
+    "precisions",
+    "lectures",
+)
 _HERE = Path(__file__).parent
 
 
@@ -31,6 +42,8 @@ def build_page(results: dict[str, dict[str, Any]]) -> str:
         parts.append(batch_section(results["batch_scoring"]))
     if "version_memory" in results:
         parts.append(memory_section(results["version_memory"]))
+    if "precisions" in results:
+        parts.append(precisions_section(results["precisions"]))
     if "lectures" in results:
         parts.append(lectures_section(results["lectures"]))
     parts += [start_section(results), other_section(results, _SHOWN)]

@@ -6,6 +6,7 @@ import gzip
 import os
 import struct
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -38,18 +39,29 @@ def write_fashion(cache: Path, source: Path = FASHION) -> Path:
         return target
     if not source.is_dir():
         raise SystemExit(f"{source} is missing: sudo apt-get install dataset-fashion-mnist")
-    cache.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=".writing-", dir=cache))
-    for part, prefix in _PARTS.items():
-        images = read_idx(source / f"{prefix}-images-idx3-ubyte.gz")
-        labels = read_idx(source / f"{prefix}-labels-idx1-ubyte.gz")
+    write_fashion_parts(target, dict.fromkeys(_PARTS, slice(None)), source)
+    return target
+
+
+def write_fashion_parts(target: Path, parts: Mapping[str, slice], source: Path = FASHION) -> None:
+    """Write images of Fashion-MNIST as PNG files in PART/<class>/ of a folder, which appears when it is complete.
+
+    Args:
+        target: the folder.
+        parts: which images of "train" and "test", in the order of the IDX files.
+        source: has the four IDX files.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=".writing-", dir=target.parent))
+    for part, chosen in parts.items():
+        images = read_idx(source / f"{_PARTS[part]}-images-idx3-ubyte.gz")
+        labels = read_idx(source / f"{_PARTS[part]}-labels-idx1-ubyte.gz")
         for name in _CLASSES:
             (unfinished / part / name).mkdir(parents=True)
-        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
-            Image.fromarray(image).save(unfinished / part / _CLASSES[label] / f"{i:05}.png")
+        for i in range(len(images))[chosen]:
+            Image.fromarray(images[i]).save(unfinished / part / _CLASSES[labels[i]] / f"{i:05}.png")
     unfinished.chmod(0o755)
     unfinished.rename(target)
-    return target
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:

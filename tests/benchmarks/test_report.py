@@ -12,6 +12,7 @@ from benchmarks.limit.measure import summarize_limit
 from benchmarks.report.memory_page import memory_section
 from benchmarks.report.page import build_page, read_results
 from benchmarks.report.plots import draw_curves, draw_serving
+from benchmarks.report.precisions_page import precisions_section
 from benchmarks.report.targets import Target, find_targets, split_cpu
 from benchmarks.serving import summarize, summarize_windows
 from benchmarks.systems.rivals import compare
@@ -195,6 +196,32 @@ def test_plots_are_small_and_repeatable(tmp_path: Path) -> None:
         assert first.read_bytes() == second.read_bytes()
         assert first.stat().st_size < 200_000
         assert ET.parse(first).getroot().tag.endswith("svg")
+
+
+def test_precisions_are_told_with_what_they_miss() -> None:
+    """A row for each verdict; without an int8 model there is no speed of it."""
+    equal = {"equivalent": True, "reasons": [], "images": 2000, "changed_predictions": 3, "deviation_95": 0.0042}
+    other = {**equal, "equivalent": False, "reasons": ["95% of images move by up to 0.03; the tolerance is 0.02"]}
+    network = {
+        "test_accuracy": 0.8765,
+        "verdicts": {"bfloat16": equal, "int8": other},
+        "layers_in_floating_point": 2,
+        "ms_an_image": {"times_faster_than_float32": {"bfloat16": [1.5, 1.2, 1.75]}},
+        "taken": "bfloat16",
+    }
+    section = precisions_section(
+        {
+            "measured": "2026-01-01T00:00:00+00:00",
+            "machine": {"cpu": "a processor"},
+            "input_size": 48,
+            "networks": {"ResNet50": network},
+        }
+    )
+
+    assert "Served by default on that machine: ResNet50 at bfloat16." in section
+    assert "| ResNet50 (0.876) | bfloat16 | 3 of 2000 | 0.004 | 1.50 (1.20 to 1.75) | equivalent |" in section
+    reason = "95% of images move by up to 0.03; the tolerance is 0.02"
+    assert f"| ResNet50 (0.876) | int8, 2 layers in floating point | 3 of 2000 | 0.004 | – | {reason} |" in section
 
 
 def test_memory_is_what_versions_add() -> None:
