@@ -15,7 +15,7 @@ from benchmarks.serving import say
 from benchmarks.systems.choice import precisions
 from benchmarks.systems.program import ROOT
 from benchmarks.workload.picture import write_picture
-from benchmarks.workload.shared import shared_workload
+from benchmarks.workload.shared import MODEL, shared_workload
 
 COUNTS = {"quick": (20,), "standard": (100, 1000, 10_000), "full": (100, 1000, 10_000, 50_000)}
 SIDE = 512  # pixels
@@ -41,7 +41,7 @@ def _score(workload: Path, folder: Path, count: int) -> dict[str, Any]:
     picture = write_picture(folder / "picture.jpg", SIDE)
     for number in range(count):
         os.link(picture, images / f"{number:06}.jpg")
-    command = [sys.executable, "-m", "pipeline", "score", "resnet50", str(images), "--out", str(folder / "out.csv")]
+    command = [sys.executable, "-m", "pipeline", "score", MODEL, str(images), "--out", str(folder / "out.csv")]
     command.append(f"--precision={precisions()[-1]}")
     command += [f"--models-dir={workload / 'models'}", f"--runs-dir={folder / 'runs'}"]
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()

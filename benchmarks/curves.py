@@ -21,9 +21,8 @@ from benchmarks.systems.running import BrokenSystemError, Running, started
 from benchmarks.systems.system import System
 from benchmarks.workload.models import publish_copies
 from benchmarks.workload.picture import write_picture
-from benchmarks.workload.shared import shared_workload
+from benchmarks.workload.shared import VERSION, shared_workload
 
-_VERSION = Path("models/resnet50/1")  # in the workload
 _LOAD_TIMEOUT_S = 120.0  # for one more model
 _CALLERS = 8  # where it is not what changes
 
@@ -113,7 +112,7 @@ def _with_models(workload: Path, folder: Path, count: int, size: Size) -> dict[s
         shutil.copyfile(workload / name, several / name)
     if (workload / "tuning").is_dir():  # measured when the one model was loaded
         shutil.copytree(workload / "tuning", several / "tuning")
-    names = publish_copies(workload / _VERSION, several / "models", count)
+    names = publish_copies(workload / VERSION, several / "models", count)
     # The gateway is ready with its first model, so the models themselves are asked.
     system = replace(_system(), path=f"{PATH}?model={names[-1]}", ready=None)
     with started(system, several, folder / f"serving-{count}") as running:

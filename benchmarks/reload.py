@@ -21,7 +21,7 @@ import grpc
 import numpy as np
 
 from benchmarks.load.recorder import summarize_latencies
-from benchmarks.workload.shared import shared_workload
+from benchmarks.workload.shared import MODEL, VERSION, shared_workload
 from contract.store import CONTAINER_ROOT, ModelStore
 from contract.tensors import encode_tensor, get_model_status_pb2, model_service_pb2_grpc, predict_pb2
 
@@ -34,7 +34,7 @@ _AVAILABLE = 30
 def run(size: str = "standard") -> dict[str, Any]:
     """Measure; see the module."""
     seconds, num_rounds = _SIZES[size]
-    version = shared_workload() / "models" / "resnet50" / "1"
+    version = shared_workload() / VERSION
     rounds = [_measure(version, seconds) for _ in range(num_rounds)]
     p99 = {
         f"p99_{name}_ms": round(statistics.median(measured["latency_ms"][name]["p99"] for measured in rounds), 1)
@@ -95,7 +95,7 @@ class _Load:
         self._enough = threading.Event()
         images = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), np.uint8)
         request = predict_pb2.PredictRequest(inputs={"images": encode_tensor(images)})
-        request.model_spec.name = "resnet50"
+        request.model_spec.name = MODEL
         arguments = (f"unix:{socket}", request.SerializeToString())
         self._threads = [threading.Thread(target=self._ask, args=arguments) for _ in range(_CONCURRENCY)]
         for thread in self._threads:
@@ -129,11 +129,11 @@ def _publish(store: ModelStore, version: Path) -> None:
     store.ensure()
     with store.staging() as directory:
         shutil.copytree(version, directory, dirs_exist_ok=True, copy_function=os.link)
-        store.publish("resnet50", directory)
+        store.publish(MODEL, directory)
 
 
 def _wait_for(channel: grpc.Channel, number: int) -> None:
-    request = get_model_status_pb2.GetModelStatusRequest(model_spec={"name": "resnet50"})
+    request = get_model_status_pb2.GetModelStatusRequest(model_spec={"name": MODEL})
     stub = model_service_pb2_grpc.ModelServiceStub(channel)
     deadline = time.monotonic() + _PATIENCE_S
     while time.monotonic() < deadline:

@@ -28,12 +28,11 @@ from benchmarks.systems.pairs import fovea_at, rivals_of
 from benchmarks.systems.rivals import Rates, Rivals, TakeTurn, compare, standing_by
 from benchmarks.systems.running import FAILURES, MAX_FAILURES, Running, failure_text, started
 from benchmarks.systems.system import System
-from benchmarks.workload.shared import shared_workload
+from benchmarks.workload.shared import NETWORKS, RESNET50, shared_workload
 
 CONCURRENCIES = (1, 8, 32)
 _BUSY = 8  # the concurrency at which peers are measured in turns, and systems settle
 _LIMIT_PARTS = {1: "alone", 8: "full"}  # what is measured after a window at a concurrency
-_SIDE = 224  # of the network's input, pixels
 
 
 @dataclass(frozen=True)
@@ -97,10 +96,21 @@ class Bench:
 
 def run(size: str = "standard") -> dict[str, Any]:
     """Measure everything; `BENCHMARK_SYSTEMS=name,name` leaves out the other systems."""
+    return measure_network(RESNET50, size, os.environ.get("BENCHMARK_SYSTEMS", ""))
+
+
+def measure_network(network: str, size: str, wanted: str) -> dict[str, Any]:
+    """Measure systems with a network.
+
+    Args:
+        network: of `NETWORKS`; servers on Keras, and those asked with decoded pixels, know ResNet50 alone.
+        size: of SIZES.
+        wanted: names of systems, separated by commas; empty for all.
+    """
     began, chosen = time.monotonic(), SIZES[size]
-    systems, skipped = choose_systems(os.environ.get("BENCHMARK_SYSTEMS", ""))
-    workload = shared_workload()
-    limits = {fovea_at(name): Limit(name, workload, side=_SIDE) for name in precisions()}
+    systems, skipped = choose_systems(wanted)
+    workload, (side, _) = shared_workload(network), NETWORKS[network]
+    limits = {fovea_at(name): Limit(name, workload, side=side) for name in precisions()}
     for name in {system.name for system in systems} & limits.keys():
         limits[name].search(chosen.search_s)
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:

@@ -15,6 +15,7 @@ from typing import IO, Any, cast
 
 from benchmarks.limit.search import search_settings
 from benchmarks.systems.program import ROOT
+from benchmarks.workload.shared import MODEL, VERSION
 
 _CONVERT_TIMEOUT_S = 600.0
 _START_TIMEOUT_S = 120.0
@@ -35,8 +36,8 @@ class Limit:
     def __init__(self, precision: str, workload: Path, *, side: int) -> None:
         self.precision = precision
         self._picture = workload / "picture.jpg"
-        self._saved_model = workload / "models/resnet50/1"
-        self._model = workload / "resnet50.xml"
+        self._saved_model = workload / VERSION
+        self._model = workload / f"{MODEL}.xml"
         self._side = side
         self._found: dict[str, Any] = {}
         self._turns: dict[str, list[dict[str, float]]] = {"full": [], "alone": []}

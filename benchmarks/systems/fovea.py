@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.systems.bodies import pixels_proto
 from benchmarks.systems.system import Place, System
+from benchmarks.workload.shared import MODEL
 from contract.store import CONTAINER_ROOT
 from contract.tensors import decode_tensor, predict_pb2
 
@@ -66,7 +67,7 @@ def model_server_alone(precision: str) -> System:
         f"Fovea's model server alone, {precision} (gRPC, decoded pixels)",
         commands,
         path=PREDICT_METHOD,
-        wrap=pixels_proto("resnet50"),
+        wrap=pixels_proto(MODEL),
         read=read_tensor,
         address=lambda place: f"unix:{_socket(place)}",
         protocol="grpc",

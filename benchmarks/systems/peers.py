@@ -15,6 +15,7 @@ from benchmarks.systems.bodies import base64_json, form
 from benchmarks.systems.pairs import engine_peer
 from benchmarks.systems.program import ROOT
 from benchmarks.systems.system import Place, System, read_flat
+from benchmarks.workload.shared import KERAS_FILE, VERSION
 
 FOLDER = ROOT / "benchmarks/peers"
 _BUILD_TIMEOUT_S = 1800.0
@@ -27,7 +28,6 @@ _ENVIRONMENT = {
 }
 _PRODUCTS = {"fastapi": "FastAPI", "litserve": "LitServe", "bentoml": "BentoML", "ray": "Ray Serve", "mosec": "mosec"}
 PEERS = tuple(_PRODUCTS)
-VERSION = Path("models/resnet50/1")  # in the workload
 
 
 def peers(cache: Path, precisions: Sequence[str]) -> list[System]:
@@ -53,7 +53,7 @@ def peers(cache: Path, precisions: Sequence[str]) -> list[System]:
 
 def _keras(cache: Path, name: str, title: str, **settings: object) -> System:
     title = title.replace(_PRODUCTS[name], f"{_PRODUCTS[name]} {_version(name)}")
-    return System(name, title, _command(cache, name, f"{name}_server.py", "resnet50.keras"), **_common(), **settings)  # type: ignore[arg-type]
+    return System(name, title, _command(cache, name, f"{name}_server.py", KERAS_FILE), **_common(), **settings)  # type: ignore[arg-type]
 
 
 def _engine(cache: Path, name: str, precision: str, **settings: object) -> System:

@@ -12,9 +12,9 @@ from benchmarks.systems.bodies import pixels_json, pixels_proto
 from benchmarks.systems.fovea import PREDICT_METHOD, read_tensor
 from benchmarks.systems.program import ROOT
 from benchmarks.systems.system import Place, System
+from benchmarks.workload.shared import MODEL
 from contract.store import CONTAINER_ROOT
 
-_MODEL = "resnet50"
 _ENGINE_TIMEOUT_S = 30.0
 
 
@@ -52,10 +52,10 @@ def tensorflow_serving(image: str) -> list[System]:
         "tfserving-rest",
         "TensorFlow Serving (REST, decoded pixels)",
         lambda place: _commands(place, image, "8501"),
-        path=f"/v1/models/{_MODEL}:predict",
+        path=f"/v1/models/{MODEL}:predict",
         wrap=pixels_json,
         read=_read_rows,
-        ready=f"/v1/models/{_MODEL}",
+        ready=f"/v1/models/{MODEL}",
         untold=("docker",),
     )
     by_grpc = System(
@@ -63,7 +63,7 @@ def tensorflow_serving(image: str) -> list[System]:
         "TensorFlow Serving (gRPC, decoded pixels)",
         lambda place: _commands(place, image, "8500"),
         path=PREDICT_METHOD,
-        wrap=pixels_proto(_MODEL),
+        wrap=pixels_proto(MODEL),
         read=read_tensor,
         protocol="grpc",
         untold=("docker",),

@@ -10,13 +10,18 @@ import sys
 import tempfile
 from pathlib import Path
 
+MODEL = "network"  # of the store, and of the Keras file's name, whatever the backbone is
+VERSION = Path("models", MODEL, "1")  # in the workload
+KERAS_FILE = f"{MODEL}.keras"
+RESNET50 = "ResNet50"
+NETWORKS = {RESNET50: (224, 1000), "MobileNetV2": (224, 1000), "ResNet": (80, 3)}  # height and width, pixels; classes
 _ROOT = Path(__file__).resolve().parents[2]
 _TIMEOUT_S = 1200.0
 
 
 @functools.cache
-def shared_workload(backbone: str = "ResNet50") -> Path:
-    """Build network, store and picture, in a process that takes TensorFlow with it when it ends; gone at exit."""
+def shared_workload(backbone: str = RESNET50) -> Path:
+    """Build one of NETWORKS, its store and a picture, in a process that takes TensorFlow with it; gone at exit."""
     temporary = tempfile.TemporaryDirectory(prefix="bench-")
     atexit.register(temporary.cleanup)
     command = [sys.executable, "-m", "benchmarks.workload", temporary.name, backbone]
