@@ -69,7 +69,12 @@ class ModelLoader:
             loaded.callback(first.close)
             engine, load = first, functools.partial(self._load_engine, directory, precision)
             may_stream = may_stream and first.has_streams
-            plan = self._plan(directory, first, load if may_stream else None)
+            load_lone = functools.partial(load, 1, single_row=True, num_threads=1)
+            plan = self._plan(directory, first, load if may_stream else None, load_lone if may_stream else None)
+            if plan.lone_threads:
+                first.close()
+                engine = first = load_lone()
+                loaded.callback(first.close)
             if may_stream:
                 engine = load(plan.num_streams)
                 loaded.callback(engine.close)
@@ -117,26 +122,48 @@ class ModelLoader:
         return self._chooser.choose(directory, load, without=differing)
 
     def _load_engine(
-        self, directory: Path, precision: str, num_streams: int, *, single_row: bool = False, warm_up: bool = True
+        self,
+        directory: Path,
+        precision: str,
+        num_streams: int,
+        *,
+        single_row: bool = False,
+        warm_up: bool = True,
+        num_threads: int = 0,
     ) -> Engine:
+        """Load a model; no number of threads means one for each core."""
         return load_engine(
             directory,
             engine=self._settings.engine,
             precision=precision,
             warm_up=self._settings.warm_up and warm_up,
-            num_threads=self._scheduler.num_cores,
+            num_threads=num_threads or self._scheduler.num_cores,
             num_streams=num_streams,
             single_row=single_row,
         )
 
-    def _plan(self, directory: Path, engine: Engine, load: Callable[..., Engine] | None) -> Plan:
-        """Return streams and batch size; `load` loads the model with a number of streams."""
+    def _plan(
+        self,
+        directory: Path,
+        engine: Engine,
+        load: Callable[..., Engine] | None,
+        load_lone: Callable[..., Engine] | None = None,
+    ) -> Plan:
+        """Return streams, batch size and threads of a lone row.
+
+        Args:
+            directory: the SavedModel's folder.
+            engine: it, loaded for single rows where there may be streams.
+            load: loads it with a number of streams.
+            load_lone: loads it for single rows on one core.
+        """
         num_streams, max_batch = self._settings.num_streams, self._settings.max_batch
         if num_streams and max_batch:
             return Plan(num_streams, max_batch)
         load_streams = functools.partial(load, warm_up=False) if load is not None else None
-        found = self._tuner.plan(directory, engine, load_streams)
-        return Plan(num_streams or found.num_streams, max_batch or found.max_batch)
+        quick_lone = functools.partial(load_lone, warm_up=False) if load_lone is not None else None
+        found = self._tuner.plan(directory, engine, load_streams, quick_lone)
+        return Plan(num_streams or found.num_streams, max_batch or found.max_batch, found.lone_threads)
 
 
 @functools.cache

@@ -36,10 +36,12 @@ class Plan:
     Attributes:
         num_streams: batches at a time, each on an equal share of the cores.
         max_batch: rows of the largest batch.
+        lone_threads: for one row that comes alone; 0: all cores.
     """
 
     num_streams: int = 1
     max_batch: int = 8
+    lone_threads: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from service.modelserver.serving.scheduling import Plan
 
 logger = logging.getLogger(__name__)
 
+_MEASURED = "streams, batch, lone threads"  # what a kept plan has
 _UNMEASURED_BATCH = 8
 _BATCHES = (1, 2, 4, 8, 16)
 _BUDGET_S = 4.0  # for the batch sizes; those that do not fit in are not tried
@@ -41,6 +42,10 @@ _ENOUGH = 0.95  # of the best rate: the smallest batch that reaches it is taken,
 # whichever of them is disturbed. Beside a gateway each is, which costs up to a third and is not seen without calls
 # (docs/decisions/0014-batches-without-waiting.md).
 _NO_WORSE = 0.8
+# A lone row has all cores where that is so many times as fast. The runtime's threads look for more work after each run
+# before they sleep, which takes cores from the gateway.
+_CORES_PAY = 1.2
+_LONE_RUNS = 15
 _QUIET = 2 / 3  # share of the cores that is idle
 _MEBIBYTE = 1 << 20
 
@@ -62,13 +67,20 @@ class Tuner:
         self._is_busy = is_busy
         self._known: dict[str, Plan] = {}
 
-    def plan(self, directory: Path, engine: Engine, load_streams: Callable[[int], Engine] | None) -> Plan:
+    def plan(
+        self,
+        directory: Path,
+        engine: Engine,
+        load_streams: Callable[[int], Engine] | None,
+        load_lone: Callable[[], Engine] | None = None,
+    ) -> Plan:
         """Return how to run a model.
 
         Args:
             directory: the SavedModel's folder.
-            engine: it, loaded; measured only where there are no streams.
+            engine: it, loaded for single rows on all cores; its batches are measured only where there are no streams.
             load_streams: loads it with a number of streams; None if its runtime cannot.
+            load_lone: loads it for single rows on one core; None if that is not to be measured.
         """
         if not is_measurable(engine):
             return Plan(num_streams=1, max_batch=_UNMEASURED_BATCH)
@@ -76,7 +88,7 @@ class Tuner:
         plan = self._known.get(key) or self._read(key)
         if plan is None:
             try:
-                plan, is_complete = self._measure(engine, load_streams)
+                plan, is_complete = self._measure(engine, load_streams, load_lone)
             except EngineError as err:  # a foreign model that refuses zeros
                 logger.warning("%s: not measured: %s", directory, err)
                 return self._guess(load_streams)
@@ -86,13 +98,15 @@ class Tuner:
         self._known[key] = plan
         return plan
 
-    def _measure(self, engine: Engine, load_streams: Callable[[int], Engine] | None) -> tuple[Plan, bool]:
+    def _measure(
+        self, lone: Engine, load_streams: Callable[[int], Engine] | None, load_lone: Callable[[], Engine] | None
+    ) -> tuple[Plan, bool]:
         """Return the best plan, and whether it was measured."""
         if self._is_busy():
             plan = self._guess(load_streams)
             logger.info("not measured, others need the cores: %s", plan)
             return plan, False
-        num_streams = self._guess(load_streams).num_streams
+        num_streams, lone_threads, engine = self._guess(load_streams).num_streams, 0, lone
         with contextlib.ExitStack() as loaded:
             if load_streams is not None:
                 engine = loaded.enter_context(contextlib.closing(load_streams(num_streams)))
@@ -101,9 +115,12 @@ class Tuner:
                 one = loaded.enter_context(contextlib.closing(load_streams(1)))
                 if not _streams_pay(engine, num_streams, one, batch=_choose_batch(rates)):
                     num_streams, rates = 1, _measure_batches(one, 1)
+            if load_lone is not None and num_streams > 1:
+                lone_threads = int(not _cores_pay(lone, loaded.enter_context(contextlib.closing(load_lone()))))
         measured = ", ".join(f"{batch}: {rate:.1f}" for batch, rate in rates.items())
-        logger.info("measured rows a second by batch: %s; %d streams", measured, num_streams)
-        return Plan(num_streams=num_streams, max_batch=_choose_batch(rates)), True
+        cores = "one core" if lone_threads else "all cores"
+        logger.info("measured rows a second by batch: %s; %d streams, a lone row on %s", measured, num_streams, cores)
+        return Plan(num_streams=num_streams, max_batch=_choose_batch(rates), lone_threads=lone_threads), True
 
     def _guess(self, load_streams: Callable[[int], Engine] | None) -> Plan:
         """Return what suits most models: a stream for each core, or for every four of many."""
@@ -120,7 +137,7 @@ class Tuner:
         parts = (
             *(hashlib.sha256(signature).hexdigest() for signature in signatures),
             *(str(size // _MEBIBYTE), engine.name, engine.precision, runtime_version(engine.name)),
-            *(str(self._num_threads), processor_name()),
+            *(str(self._num_threads), processor_name(), _MEASURED),
         )
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
@@ -129,14 +146,14 @@ class Tuner:
             return None
         try:
             document = json.loads((self._folder / f"{key}.json").read_bytes())
-            plan = Plan(num_streams=int(document["num_streams"]), max_batch=int(document["max_batch"]))
+            plan = Plan(**{name: int(document[name]) for name in ("num_streams", "max_batch", "lone_threads")})
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError) as err:
             logger.warning("earlier measurements cannot be read; measuring again: %s", err)
             return None
         is_possible = 1 <= plan.num_streams <= self._num_threads and 1 <= plan.max_batch <= max(_BATCHES)
-        return plan if is_possible else None
+        return plan if is_possible and plan.lone_threads in (0, 1) else None
 
     def _write(self, key: str, plan: Plan) -> None:
         if self._folder is None:
@@ -206,6 +223,19 @@ def _streams_pay(many: Engine, num_streams: int, one: Engine, *, batch: int) -> 
             together.append(_run_streams(pool, many, inputs, num_streams))
             alone.append(sum(_run_streams(pool, one, inputs, 1) for _ in range(num_streams)))
     return _NO_WORSE * min(together) <= min(alone)
+
+
+def _cores_pay(all_cores: Engine, one_core: Engine) -> bool:
+    """Return whether a single row is enough faster on all cores; they are measured in turns, by their shortest runs."""
+    inputs = build_inputs(one_core, 1)
+    seconds: dict[Engine, list[float]] = {all_cores: [], one_core: []}
+    for run in range(1 + _LONE_RUNS):
+        for engine, measured in seconds.items():
+            started = time.perf_counter()
+            engine.run(DEFAULT_SIGNATURE, inputs)
+            if run:  # a runtime prepares for a shape when it meets it
+                measured.append(time.perf_counter() - started)
+    return min(seconds[one_core]) >= _CORES_PAY * min(seconds[all_cores])
 
 
 def _run_streams(pool: ThreadPoolExecutor, engine: Engine, inputs: Inputs, num_streams: int) -> float:

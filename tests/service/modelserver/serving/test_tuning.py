@@ -96,6 +96,23 @@ def test_nothing_is_measured_while_others_need_the_cores(model: Path, tmp_path: 
     assert engine.batches == [] and not (tmp_path / "kept").exists()
 
 
+@pytest.mark.parametrize(("one_core_s", "threads"), [(0.0085, 1), (0.016, 0)])
+def test_a_lone_row_has_one_core_unless_all_are_faster(
+    model: Path, tmp_path: Path, one_core_s: float, threads: int
+) -> None:
+    """All cores must save a sixth of the run; the choice is kept. Where nothing says what one core takes: all."""
+
+    def plan(*load_lone: Any, is_busy: bool = False) -> Plan:
+        tuner = Tuner(2, tmp_path / "kept", is_busy=lambda: is_busy)
+        return tuner.plan(model, TimedEngine(), lambda streams: TimedEngine(), *load_lone)
+
+    assert 0 == plan(is_busy=True).lone_threads
+    found = plan(lambda: TimedEngine(call_s=one_core_s))
+
+    assert threads == found.lone_threads
+    assert found == plan(is_busy=True)
+
+
 def test_streams_are_taken_where_they_pay(model: Path) -> None:
     """Sleeping runs do not share cores, so two streams are twice one; an engine that is slower on two keeps one."""
     tuner = Tuner(2, None, is_busy=lambda: False)
@@ -109,7 +126,9 @@ def test_streams_are_taken_where_they_pay(model: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"num_streams": 99, "max_batch": 1}', '{"num_streams": 1}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"num_streams": 99, "max_batch": 1, "lone_threads": 0}', '{"num_streams": 1}']
+)
 def test_a_damaged_file_is_measured_again(model: Path, tmp_path: Path, text: str) -> None:
     """Unreadable and impossible entries are measured anew and replaced."""
     kept = tmp_path / "kept"
@@ -119,7 +138,7 @@ def test_a_damaged_file_is_measured_again(model: Path, tmp_path: Path, text: str
     engine = TimedEngine()
     assert Tuner(1, kept, is_busy=lambda: False).plan(model, engine, None).num_streams == first.num_streams
     assert engine.batches
-    assert json.loads(file.read_text()).keys() == {"num_streams", "max_batch"}
+    assert json.loads(file.read_text()).keys() == {"num_streams", "max_batch", "lone_threads"}
 
 
 def test_a_folder_that_cannot_be_written_is_harmless(
