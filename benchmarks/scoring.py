@@ -44,7 +44,7 @@ def _measure_network(name: str, rounds: int) -> dict[str, Any]:
     import keras
 
     from engine.loading import load_engine, offered_precisions
-    from pipeline.features.frozen_network import FrozenNetwork
+    from pipeline.features.frozen_network import ExportedNetwork, FrozenNetwork
     from pipeline.networks.network import build_classifier
     from pipeline.networks.splitting import split_before_head
     from pipeline.networks.weights import Weights
@@ -61,7 +61,7 @@ def _measure_network(name: str, rounds: int) -> dict[str, Any]:
             precision: load_engine(directory, precision=precision, num_streams=1)
             for precision in offered_precisions(directory, "openvino")
         }
-        frozen = FrozenNetwork(network, preprocessing)
+        frozen = FrozenNetwork(ExportedNetwork(network, preprocessing))
         results = {
             "score": _compare(
                 {

@@ -10,6 +10,7 @@ from benchmarks.report.curves_page import batch_section, curve_sections, other_s
 from benchmarks.report.lectures_page import lectures_section
 from benchmarks.report.memory_page import memory_section
 from benchmarks.report.precisions_page import precisions_section
+from benchmarks.report.reruns_page import reruns_section
 from benchmarks.report.serving_page import serving_sections
 
 _SHOWN = (
@@ -22,6 +23,7 @@ _SHOWN = (
     "version_memory",
     "precisions",
     "lectures",
+    "reruns",
 )
 _HERE = Path(__file__).parent
 
@@ -44,6 +46,8 @@ def build_page(results: dict[str, dict[str, Any]]) -> str:
         parts.append(memory_section(results["version_memory"]))
     if "precisions" in results:
         parts.append(precisions_section(results["precisions"]))
+    if "reruns" in results:
+        parts.append(reruns_section(results["reruns"]))
     if "lectures" in results:
         parts.append(lectures_section(results["lectures"]))
     parts += [start_section(results), other_section(results, _SHOWN)]

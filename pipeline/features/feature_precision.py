@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
+from pipeline.data.sampling import choose_rows
 from pipeline.data.split import Manifest, ManifestRow
 from pipeline.metrics.table import Predictions, find_metric
 from pipeline.recipe.gate_settings import Gate
@@ -78,8 +79,7 @@ class Sample:
 
 def choose_sample(manifest: Manifest, *, seed: int) -> Sample | None:
     """Choose training and validation images by seed; None where they are too few to compare by."""
-    rng = np.random.default_rng(seed)
-    training, validation = (_some(manifest.of(split), rng) for split in ("train", "val"))
+    training, validation = (tuple(choose_rows(manifest.of(split), _MOST, seed=seed)) for split in ("train", "val"))
     if len(validation) < MIN_VALIDATION or len({row.label for row in training}) < 2:
         return None
     return Sample(training, validation)
@@ -118,10 +118,6 @@ def compare_features(
     lost = value - before if metric.lower_is_better else before - value
     kept = bool(lost <= gate.margin + 1 / len(sample.validation) + _LAST_BITS)
     return FeatureVerdict(precision, kept, gate.metric, before, value, split, len(sample.validation))
-
-
-def _some(rows: Sequence[ManifestRow], rng: np.random.Generator) -> tuple[ManifestRow, ...]:
-    return tuple(rows[i] for i in np.sort(rng.permutation(len(rows))[:_MOST]))
 
 
 def _predict(

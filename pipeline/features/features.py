@@ -19,7 +19,7 @@ from pipeline.data.map_batches import map_batches
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import ManifestRow
 from pipeline.features.feature_store import FeatureStore, make_key
-from pipeline.features.frozen_network import CLOSE_ENOUGH, FrozenNetwork
+from pipeline.features.frozen_network import CLOSE_ENOUGH, ExportedNetwork, FrozenNetwork
 from pipeline.networks.network import Classifier
 from pipeline.networks.preprocessing import describe_preprocessing
 from pipeline.progress import note, progress_bar
@@ -59,6 +59,7 @@ class FeatureExtractor:
         base: computes the input of `network`, where that is another frozen network's features.
         precisions: as FrozenNetwork takes them.
         close_enough: likewise.
+        exported: `network`, where others compute with it too.
 
     Attributes:
         base: as given.
@@ -77,6 +78,7 @@ class FeatureExtractor:
         base: FeatureExtractor | None = None,
         precisions: Sequence[str] | None = None,
         close_enough: float = CLOSE_ENOUGH,
+        exported: ExportedNetwork | None = None,
     ) -> None:
         self._pixels = pixels
         self._settings = recipe.augment
@@ -84,7 +86,8 @@ class FeatureExtractor:
         self._augmentation = make_augmentation(recipe.augment, recipe.train.seed)
         self.base = base
         preprocessing = classifier.preprocessing if base is None else "none"
-        self.frozen = FrozenNetwork(network, preprocessing, precisions=precisions, close_enough=close_enough)
+        exported = exported or ExportedNetwork(network, preprocessing)
+        self.frozen = FrozenNetwork(exported, precisions=precisions, close_enough=close_enough)
         self._network = network
         self._before: dict[str, Any] = {
             "preprocessing": describe_preprocessing(preprocessing),

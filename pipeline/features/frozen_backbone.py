@@ -18,7 +18,7 @@ from pipeline.data.split import Manifest, ManifestRow
 from pipeline.features.exact_features import ExactFeatures
 from pipeline.features.feature_precision import FeatureVerdict, choose_sample, compare_features
 from pipeline.features.features import FeatureExtractor
-from pipeline.features.frozen_network import CLOSE_ENOUGH, feature_precisions
+from pipeline.features.frozen_network import CLOSE_ENOUGH, ExportedNetwork, feature_precisions
 from pipeline.networks.graph_calls import as_graph
 from pipeline.networks.network import Classifier
 from pipeline.networks.preprocessing import preprocess
@@ -26,6 +26,7 @@ from pipeline.networks.splitting import split_before_head
 from pipeline.progress import note
 from pipeline.recipe.recipe import Recipe
 
+_MOST_KEPT = 0.5  # share of the views
 KERAS = "keras graph"  # computes the reference that exports are compared with
 
 
@@ -49,6 +50,7 @@ class FrozenBackbone:
         self._recipe = recipe
         self._folder = folder
         self.split = split_before_head(classifier)
+        self._exported = ExportedNetwork(self.split.frozen, classifier.preprocessing)
         self.verdict: FeatureVerdict | None = None
 
     @cached_property
@@ -59,11 +61,17 @@ class FrozenBackbone:
     def choose_precision(self, manifest: Manifest, labels: Sequence[str]) -> None:
         """Let the views be computed at the fastest precision of this machine, if a head trained on them shows no loss.
 
-        Where there are too few images to tell, features of two inputs that agree with Keras's are enough.
+        Where there are too few images to tell, features of two inputs that agree with Keras's are enough. Where most
+        views are kept at float32 from an earlier run, they are taken: another verdict would compute all of them again.
         """
         fastest = self.extractor.frozen.precisions[0]
         sample = choose_sample(manifest, seed=self._recipe.train.seed)
         if self._recipe.cache.features_precision != AUTO or fastest == FLOAT32 or sample is None:
+            return
+        exact_views = self._build_extractor((FLOAT32,))
+        if _share_kept(exact_views, manifest.of("train"), self._recipe.augment.views) > _MOST_KEPT:
+            note("features at float32 are kept from an earlier run and taken")
+            self.extractor = exact_views
             return
         extractor = self._build_extractor((fastest, FLOAT32), close_enough=float("inf"))
         exact, views = self._of_engine.compute(sample.rows), extractor.views(sample.rows, 1)
@@ -73,7 +81,7 @@ class FrozenBackbone:
         expected = self._of_engine.store.batch(exact)
         self.verdict = compare_features(fastest, sample, labels, fast, expected, self._recipe.evaluate.gate)
         note(self.verdict.words)
-        self.extractor = extractor if self.verdict.kept else self._build_extractor((FLOAT32,))
+        self.extractor = extractor if self.verdict.kept else exact_views
 
     def _build_extractor(
         self, precisions: Sequence[str] | None, *, close_enough: float = CLOSE_ENOUGH
@@ -86,6 +94,7 @@ class FrozenBackbone:
             folder=self._folder,
             precisions=precisions,
             close_enough=close_enough,
+            exported=self._exported,
         )
 
     def logits(self, rows: Sequence[ManifestRow]) -> NDArray[np.float32] | None:
@@ -132,3 +141,9 @@ class FrozenBackbone:
             return np.asarray(self._head(features.store.batch(batch), training=False), np.float32)
 
         return np.concatenate(list(map_batches(run, keys, size=BATCH)))
+
+
+def _share_kept(extractor: FeatureExtractor, rows: Sequence[ManifestRow], count: int) -> float:
+    """Return the share of the views of images whose features are in the store."""
+    views = extractor.views(rows, count)
+    return sum(view.key in extractor.store for view in views) / max(1, len(views))

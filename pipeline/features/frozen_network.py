@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,23 +54,60 @@ def feature_precisions(settings: Cache) -> tuple[str, ...] | None:
     return (FLOAT32,) if pinned == FLOAT32 else (pinned, FLOAT32)
 
 
-class _Exported:
-    """The folder of a SavedModel, deleted with the networks that share it; None before it is written."""
-
-    folder: Path | None = None
-
-    def make(self) -> Path:
-        folder = tempfile.mkdtemp(prefix="fovea-")
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        return Path(folder)
-
-
-class FrozenNetwork:
-    """A network that does not train; its SavedModel is written once, at the first computation, and goes with it.
+class ExportedNetwork:
+    """A network as a SavedModel, written once, at its first use, and deleted with this; loaded once at each precision.
 
     Args:
         network: a Keras model from preprocessed images, or another frozen network's features, to features.
         preprocessing: of the network's input; "none" for features.
+    """
+
+    def __init__(self, network: Any, preprocessing: Preprocessing) -> None:
+        self._network = network
+        self._preprocessing = preprocessing
+        self._runtime = preferred_runtime()
+        self._loaded: dict[str, tuple[Extractor, float]] = {}
+
+    def load(self, precision: str, some: NDArray[np.float32]) -> tuple[Extractor, float]:
+        """Return the network on the preferred runtime, and its largest difference from Keras on some inputs.
+
+        Inputs of a later call are not compared.
+
+        Raises:
+            EngineError: if it cannot be loaded or run.
+        """
+        if precision not in self._loaded:
+            extractor = Extractor(self._folder, runtime=self._runtime.name, precision=precision)
+            difference = _largest_difference(extractor(some), np.asarray(self.run_keras(some)))
+            self._loaded[precision] = extractor, difference
+        return self._loaded[precision]
+
+    def run_keras(self, values: Any) -> Any:
+        """Return the features as Keras computes them."""
+        return self._network(preprocess(tf.convert_to_tensor(values), self._preprocessing), training=False)
+
+    @cached_property
+    def _folder(self) -> Path:
+        folder = tempfile.mkdtemp(prefix="fovea-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self._write(folder)
+        return Path(folder)
+
+    def _write(self, directory: str) -> None:
+        spec = tf.TensorSpec([None, *self._network.input.shape[1:]], tf.float32, name="inputs")
+        function = tf.function(lambda inputs: {"features": self.run_keras(inputs)}, [spec], autograph=False)
+        module = tf.Module()
+        module.weights = [variable.value for variable in self._network.variables]
+        # As in pipeline/publishing/export.py: some gradient functions cannot be written.
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tf.saved_model.save(module, directory, signatures={DEFAULT_SIGNATURE: function}, options=options)
+
+
+class FrozenNetwork:
+    """A network that does not train, at the first precision whose features agree with Keras's.
+
+    Args:
+        exported: the network; others may share it.
         precisions: to try in this order; None: all of this machine, the fastest first.
         close_enough: largest difference from Keras at faster precisions, as a share of the largest feature.
 
@@ -81,14 +119,12 @@ class FrozenNetwork:
 
     def __init__(
         self,
-        network: Any,
-        preprocessing: Preprocessing,
+        exported: ExportedNetwork,
         *,
         precisions: Sequence[str] | None = None,
         close_enough: float = CLOSE_ENOUGH,
     ) -> None:
-        self._network = network
-        self._preprocessing = preprocessing
+        self._exported = exported
         # The faster ones first. Which of them is taken depends on the network, and so is always the same.
         self._runtime = preferred_runtime()
         self.precisions = (*self._runtime.precisions()[1:], FLOAT32) if precisions is None else tuple(precisions)
@@ -98,13 +134,10 @@ class FrozenNetwork:
         if close_enough != CLOSE_ENOUGH:
             self.runtime += f" within {close_enough:g}"
         self._compute: Compute | None = None
-        self._exported = _Exported()
 
     def at_float32(self) -> FrozenNetwork:
-        """Return the same network in float32 alone; the two share the SavedModel."""
-        exact = FrozenNetwork(self._network, self._preprocessing, precisions=(FLOAT32,))
-        exact._exported = self._exported
-        return exact
+        """Return the same network in float32 alone."""
+        return FrozenNetwork(self._exported, precisions=(FLOAT32,))
 
     def compute(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
         """Return features, float32, shape (batch, *features).
@@ -119,12 +152,10 @@ class FrozenNetwork:
 
     def _choose(self, some: NDArray[np.float32]) -> Compute:
         """Return the fastest way to compute that agrees with Keras on some inputs."""
-        expected = np.asarray(self._run_keras(some))
-        folder, title = self._export(), self._runtime.title
+        title = self._runtime.title
         for precision in self.precisions:
             try:
-                compute = Extractor(folder, runtime=self._runtime.name, precision=precision)
-                difference = _largest_difference(compute(some), expected)
+                compute, difference = self._exported.load(precision, some)
             except EngineError as err:
                 warn(log, Weight.SPEED, "%s at %s cannot compute the features: %s", title, precision, err)
                 continue
@@ -133,28 +164,8 @@ class FrozenNetwork:
             text = "%s at %s is not used for features: %.1e from Keras's"
             warn(log, Weight.SPEED, text, title, precision, difference)
         warn(log, Weight.SPEED, "Features are computed by Keras, which is slower")
-        traced = tf.function(self._run_keras, autograph=False)
+        traced = tf.function(self._exported.run_keras, autograph=False)
         return lambda values: np.asarray(traced(values))
-
-    def _run_keras(self, values: Any) -> Any:
-        return self._network(preprocess(tf.convert_to_tensor(values), self._preprocessing), training=False)
-
-    def _export(self) -> Path:
-        """Return the folder of the SavedModel, which is written at the first call."""
-        if self._exported.folder is None:
-            folder = self._exported.make()
-            self._write(folder)
-            self._exported.folder = folder
-        return self._exported.folder
-
-    def _write(self, directory: Path) -> None:
-        spec = tf.TensorSpec([None, *self._network.input.shape[1:]], tf.float32, name="inputs")
-        function = tf.function(lambda inputs: {"features": self._run_keras(inputs)}, [spec], autograph=False)
-        module = tf.Module()
-        module.weights = [variable.value for variable in self._network.variables]
-        # As in pipeline/publishing/export.py: some gradient functions cannot be written.
-        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-        tf.saved_model.save(module, str(directory), signatures={DEFAULT_SIGNATURE: function}, options=options)
 
 
 def _largest_difference(received: NDArray[np.float32], expected: NDArray[np.float32]) -> float:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from pipeline.data.sampling import choose_rows
 from pipeline.data.split import Manifest, ManifestRow
 from pipeline.evaluation.wrong_labels.embedding import embed_images
 from pipeline.evaluation.wrong_labels.label_errors import FOLDS, Found, find_label_errors, write_label_errors
@@ -97,13 +95,6 @@ def _search(classifier: Classifier, images: Images, recipe: Recipe, frozen: Froz
 def images_to_search(manifest: Manifest) -> list[ManifestRow]:
     """Return the images whose labels are looked at: all, or a fixed random choice of many."""
     return [
-        *_choose([row for row in manifest.rows if row.split != "test"], _MAX_IMAGES),
-        *_choose([row for row in manifest.rows if row.split == "test"], _MAX_TEST_IMAGES),
+        *choose_rows([row for row in manifest.rows if row.split != "test"], _MAX_IMAGES, seed=_SEED),
+        *choose_rows([row for row in manifest.rows if row.split == "test"], _MAX_TEST_IMAGES, seed=_SEED),
     ]
-
-
-def _choose(rows: Sequence[ManifestRow], most: int) -> list[ManifestRow]:
-    """Return the rows, or a fixed random choice of many."""
-    if len(rows) <= most:
-        return list(rows)
-    return [rows[i] for i in np.sort(np.random.default_rng(_SEED).choice(len(rows), most, replace=False))]

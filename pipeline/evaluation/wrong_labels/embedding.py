@@ -17,7 +17,7 @@ from pipeline.data.pixels import Pixels
 from pipeline.data.split import ManifestRow
 from pipeline.features.features import FeatureExtractor
 from pipeline.features.frozen_backbone import FrozenBackbone
-from pipeline.features.frozen_network import FrozenNetwork
+from pipeline.features.frozen_network import ExportedNetwork, FrozenNetwork
 from pipeline.networks.network import Classifier
 from pipeline.recipe.recipe import Recipe
 
@@ -86,9 +86,8 @@ def _read_kept(
 
 def _compute(classifier: Classifier, rows: Sequence[ManifestRow], pixels: Pixels, recipe: Recipe) -> Embedded:
     pooled = classifier.pool(classifier.feature_map)
-    network = FrozenNetwork(
-        keras.Model(classifier.model.input, pooled), classifier.preprocessing, precisions=(FLOAT32,)
-    )
+    exported = ExportedNetwork(keras.Model(classifier.model.input, pooled), classifier.preprocessing)
+    network = FrozenNetwork(exported, precisions=(FLOAT32,))
     augmentation = make_augmentation(recipe.augment, recipe.train.seed)
     most = _MAX_VIEWS if recipe.augment.changes_images else 1
     views = max(1, min(most, _MAX_PASSES // len(rows)))

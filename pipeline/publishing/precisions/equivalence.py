@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta
 
+from pipeline.data.sampling import choose_rows
 from pipeline.data.split import Manifest, ManifestRow
 from pipeline.evaluation.bootstrap import GroupBootstrap
 from pipeline.metrics.table import Predictions, find_metric
@@ -155,12 +156,9 @@ def choose_evidence(manifest: Manifest, labels: Sequence[str], *, seed: int) -> 
     Returns:
         At most MAX_IMAGES.
     """
-    rng = np.random.default_rng(seed)
     rows: list[ManifestRow] = []
     for split in ("val", "train"):
-        found = manifest.of(split)
-        order = rng.permutation(len(found))[: MAX_IMAGES - len(rows)]
-        rows += [found[i] for i in np.sort(order)]
+        rows += choose_rows(manifest.of(split), MAX_IMAGES - len(rows), seed=seed)
     index = {label: i for i, label in enumerate(labels)}
     return Evidence(tuple(rows), np.array([index[row.label] for row in rows], np.int64))
 

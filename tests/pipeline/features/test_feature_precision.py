@@ -121,3 +121,21 @@ def test_a_precision_that_the_machine_lacks_is_refused(
     frozen, manifest = backbone("cache.features_precision=bfloat16")
     with pytest.raises(RecipeError, match=r"expected one of auto, float32 on this machine\. Received: bfloat16"):
         frozen.choose_precision(manifest, LABELS)
+
+
+@pytest.mark.skipif(not FASTER, reason="this machine computes nothing faster than float32")
+def test_float32_features_of_an_earlier_run_are_taken(
+    backbone: Callable[..., tuple[FrozenBackbone, Manifest]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A verdict that goes the other way would compute all views again."""
+    earlier, manifest = backbone("cache.features_precision=float32")
+    extractor = earlier.extractor
+    views = extractor.views(manifest.of("train"), 4)  # as the recipe has them
+    assert extractor.compute(views)
+    capsys.readouterr()
+
+    frozen, _ = backbone()
+    frozen.choose_precision(manifest, LABELS)
+    assert frozen.verdict is None
+    assert frozen.extractor.compute(views)
+    assert "; 0 to compute" in capsys.readouterr().err

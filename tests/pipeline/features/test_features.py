@@ -305,7 +305,7 @@ def test_run_on_a_frozen_backbone(tmp_path: Path, capsys: pytest.CaptureFixture[
     first = run(tmp_path / "colors", settings, store, name="colors", runs_dir=tmp_path / "runs")
     kept = set((tmp_path / "runs" / FOLDER).glob("*/*.npy"))
     assert "0 of them kept from before" in capsys.readouterr().err
-    second = run(tmp_path / "colors", settings, store, name="colors", runs_dir=tmp_path / "runs")
+    second = run(tmp_path / "colors", settings, store, name="colors", runs_dir=tmp_path / "runs", again=True)
 
     assert "; 0 to compute" in capsys.readouterr().err
     assert kept == set((tmp_path / "runs" / FOLDER).glob("*/*.npy"))

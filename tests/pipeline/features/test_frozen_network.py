@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from pipeline.features.frozen_network import FrozenNetwork
+from pipeline.features.frozen_network import ExportedNetwork, FrozenNetwork
 from pipeline.networks.backbone import preprocess
 
 
@@ -23,7 +23,7 @@ def small_network() -> Any:
 def test_features_are_keras_s_for_any_batch_and_type(caplog: pytest.LogCaptureFixture) -> None:
     """Pixels as bytes or numbers, one or many: what the preprocessed network gives, as near as the precision allows."""
     network = small_network()
-    frozen = FrozenNetwork(network, "caffe")
+    frozen = FrozenNetwork(ExportedNetwork(network, "caffe"))
     images = np.random.default_rng(0).integers(0, 256, (5, 12, 12, 3), np.uint8)
     expected = np.asarray(network(preprocess(images.astype(np.float32), "caffe"), training=False))
     allowed = 1e-4 if frozen.runtime.endswith(" float32") else 0.02
@@ -42,7 +42,7 @@ def test_what_openvino_does_not_confirm_is_computed_by_keras(caplog: pytest.LogC
     network = small_network()
     network.layers[1].kernel.assign(network.layers[1].kernel * np.nan)
 
-    features = FrozenNetwork(network, "none").compute(np.ones((2, 12, 12, 3), np.uint8))
+    features = FrozenNetwork(ExportedNetwork(network, "none")).compute(np.ones((2, 12, 12, 3), np.uint8))
 
     assert np.isnan(features).all()
     assert "OpenVINO at float32 is not used for features: inf from Keras's" in caplog.text
