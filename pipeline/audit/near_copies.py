@@ -22,9 +22,11 @@ from pipeline.audit.registration import shrink
 from pipeline.audit.thumbnail_spectra import HASH_BYTES, Descriptors, hash_pictures, stack_thumbnails
 from pipeline.data.groups import NearPair
 from pipeline.data.image_quality import ImageQuality
+from pipeline.data.map_batches import map_batches
 from pipeline.progress import note
 
 _BLOCK = 1 << 16  # pairs compared at a time: bounds memory when very many images share a band
+_HASHED = 2048  # thumbnails at a time
 Stack = tuple[NDArray[np.intp], NDArray[np.uint8]]  # places in a list, and pictures of one side
 
 
@@ -45,21 +47,31 @@ def find_near_pairs(
     shown = [i for i, quality in enumerate(qualities) if quality.contrast >= FLAT]
     if not shown:
         return []
-    stacks = _stack_by_side([qualities[i].thumbnail for i in shown])
-    hashes = np.empty((len(shown), HASH_BYTES), np.uint8)
-    for places, pictures in stacks:
-        hashes[places] = hash_pictures(pictures)
+    thumbnails = [qualities[i].thumbnail for i in shown]
+    hashes = _hash_thumbnails(thumbnails)
     found: dict[tuple[int, int], NearPair] = {}
     brightness = [float(np.frombuffer(qualities[i].thumbnail, np.uint8).mean()) for i in shown]
     for pair in near_pairs([digest.tobytes() for digest in hashes], max_distance):
         kind = describe_brightness(brightness[pair.first], brightness[pair.second])
         found[pair.first, pair.second] = NearPair(pair.first, pair.second, pair.distance, kind)
     keys = [qualities[i].pixels_sha256 for i in shown]
-    for first, second, kind in _find_changed(stacks, keys, kept) if deep else ():
+    for first, second, kind in _find_changed(_stack_by_side(thumbnails), keys, kept) if deep else ():
         distance = int(np.bitwise_count(hashes[first] ^ hashes[second]).sum())
         found.setdefault((first, second), NearPair(first, second, distance, kind))
     pairs = [NearPair(shown[p.first], shown[p.second], p.distance, p.kind) for _, p in sorted(found.items())]
     return [p for p in pairs if qualities[p.first].pixels_sha256 != qualities[p.second].pixels_sha256]
+
+
+def _hash_thumbnails(thumbnails: Sequence[bytes]) -> NDArray[np.uint8]:
+    """Return perceptual hashes, shape (thumbnails, HASH_BYTES); few thumbnails are copied at a time."""
+    by_size: dict[int, list[int]] = defaultdict(list)
+    for i, thumbnail in enumerate(thumbnails):
+        by_size[len(thumbnail)].append(i)
+    hashes = np.empty((len(thumbnails), HASH_BYTES), np.uint8)
+    for places in by_size.values():
+        for part in map_batches(list, places, size=_HASHED):
+            hashes[part] = hash_pictures(stack_thumbnails([thumbnails[i] for i in part]))
+    return hashes
 
 
 def _stack_by_side(thumbnails: Sequence[bytes]) -> list[Stack]:

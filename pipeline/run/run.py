@@ -18,7 +18,7 @@ from typing import Any
 from contract.commands import spell_command
 from contract.model import InputSpec
 from contract.store import ModelStore, check_name
-from engine.memory import return_freed_memory
+from engine.memory import drop_library_pages, return_freed_memory
 from pipeline.data.ingest import Dataset, ingest
 from pipeline.data.names import escape_name
 from pipeline.data.objects.url import Location, read_location
@@ -99,7 +99,7 @@ class _Clock:
     def stage(self, name: str) -> Iterator[None]:
         start = time.monotonic()
         yield
-        return_freed_memory()
+        _give_back_memory()
         self.seconds[name] = round(time.monotonic() - start, 2)
 
 
@@ -275,6 +275,7 @@ def _look_up(job: _Job, stopped: Path | None) -> _Start:
 
 def _do_stages(job: _Job, start: _Start, folder: Path) -> RunResult:
     clock = _Clock()
+    _give_back_memory()
     with single_threaded_algebra():
         with clock.stage("audit"):
             images = prepare_images(start.dataset, job.recipe, start.spec, folder)
@@ -324,6 +325,11 @@ def _train_and_publish(job: _Job, start: _Start, images: Images, folder: Path, c
         wrong_labels=wrong_labels,
         tta=measured.evaluation.tta,
     )
+
+
+def _give_back_memory() -> None:
+    return_freed_memory()
+    drop_library_pages()
 
 
 def _refuse_repetition(job: _Job, start: _Start, images: Images) -> None:

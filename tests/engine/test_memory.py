@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from engine.loading import load_engine
-from engine.memory import drop_mapped_pages
+from engine.memory import drop_library_pages, drop_mapped_pages
 from engine.runtimes.openvino import OpenVINOEngine
 from engine.runtimes.openvino_graph import Graph
 from tests.helpers.tiny_model import VARIANTS, build_image, expected_probabilities
@@ -73,6 +73,19 @@ def test_pages_of_a_removed_file_are_dropped_and_read_again(tmp_path: Path) -> N
     assert bytes(writing[:4]) == b"ours"
     reading.close()
     writing.close()
+
+
+def test_pages_of_libraries_are_dropped_and_read_again() -> None:
+    """Code and constants hold little memory afterwards; what the loader has written stays, and all still runs."""
+    rows = np.random.default_rng(0).normal(size=(64, 64))
+    expected = np.linalg.eigvalsh(rows @ rows.T)
+    before = resident_kb("_umath_linalg") + resident_kb("libscipy_openblas")
+
+    drop_library_pages()
+
+    after = resident_kb("_umath_linalg") + resident_kb("libscipy_openblas")
+    assert after < before / 2
+    np.testing.assert_array_equal(np.linalg.eigvalsh(rows @ rows.T), expected)
 
 
 def test_engines_of_a_version_share_its_graph(tmp_path: Path, tiny_models: dict[str, Path]) -> None:
