@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from pipeline.metrics.reliability import reliability
 from pipeline.metrics.table import Predictions
 from pipeline.networks.graph_calls import as_graph
 from pipeline.networks.network import Classifier
-from pipeline.networks.saved_model import exported_functions
+from pipeline.networks.saved_model import ExportedFunctions
 from pipeline.recipe.evaluate_settings import Evaluate
 
 _MAX_CURVES = 20  # classes whose ROC and precision-recall points are written down
@@ -48,7 +48,7 @@ class Evaluation:
         calibration: where the temperature comes from, reliability before and after.
         operating_points: as in metrics.json.
         warnings: on the validity of the numbers.
-        functions: the signatures that compute, by name, as they are exported; empty after the export.
+        functions: the signatures that compute, as they are exported; cleared by the export.
         tta: test-time augmentation beside plain predictions, as `measure_views` gives it; None without it.
     """
 
@@ -60,7 +60,7 @@ class Evaluation:
     calibration: dict[str, Any]
     operating_points: list[dict[str, Any]]
     warnings: list[str]
-    functions: dict[str, Any] = field(default_factory=dict)
+    functions: ExportedFunctions
     tta: dict[str, Any] | None = None
 
     def document(self) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def evaluate(
     val_targets, targets = targets_of(val_rows, labels), targets_of(test_rows, labels)
     temperature = fit_temperature(val_logits, val_targets)
     logits = compute_logits(classifier, test_rows, pixels, frozen)
-    functions = exported_functions(classifier, draft_contract(labels, pixels, temperature))
+    functions = ExportedFunctions(classifier, draft_contract(labels, pixels, temperature))
     served = _served(functions["serving_default"], test_rows, pixels)
     groups = [row.group for row in test_rows]
     bootstrap = GroupBootstrap(groups)

@@ -7,6 +7,7 @@ gradient op is in it (pipeline/networks/saliency.py).
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,42 +16,77 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from contract.model import InputSpec, ModelContract
+from engine.memory import return_freed_memory
 from pipeline.networks.network import Classifier
 from pipeline.networks.saliency import carry_back
 
 _PREDICTED = [-1]  # as class_index: the predicted class of every image
 
 
-def exported_functions(classifier: Classifier, contract: ModelContract) -> dict[str, Any]:
-    """Return the signatures that compute, by name, as they are exported.
+class ExportedFunctions:
+    """The signatures that compute, as they are exported, by name.
 
     Signatures:
         serving_default: uint8 images -> {"probabilities"}.
         explain: uint8 images, class_index -> {"probabilities", "saliency"}; left out where no map can be had.
         embed: uint8 images -> {"embedding"}, the pooled features of the last stage.
+
+    TensorFlow holds the weights several times more for each function that has run, as long as there is that function.
+
+    Args:
+        classifier: trained.
+        contract: its input and temperature go into the graph.
     """
-    specs = [_images_spec(contract.input), tf.TensorSpec([None], tf.int32, name="class_index")]
-    network = freeze(_compute(classifier, contract), specs)
 
-    def serving_default(images: Any) -> dict[str, Any]:
-        probabilities, _, _ = network(images, tf.constant(_PREDICTED))
-        return {"probabilities": probabilities}
+    def __init__(self, classifier: Classifier, contract: ModelContract) -> None:
+        self._specs = [_images_spec(contract.input), tf.TensorSpec([None], tf.int32, name="class_index")]
+        self._explained = bool(classifier.explained)
+        self._network: Any = freeze(_compute(classifier, contract), self._specs)
+        self._functions = self._wrap()
 
-    def explain(images: Any, class_index: Any) -> dict[str, Any]:
-        probabilities, saliency, _ = network(images, class_index)
-        return {"probabilities": probabilities, "saliency": saliency}
+    def __getitem__(self, name: str) -> Any:
+        """Return the function of a signature."""
+        return self._functions[name]
 
-    def embed(images: Any) -> dict[str, Any]:
-        _, _, embedding = network(images, tf.constant(_PREDICTED))
-        return {"embedding": embedding}
+    def renew(self) -> dict[str, Any]:
+        """Return all functions, made anew around the same network; the ones before are freed."""
+        self._functions = {}
+        _free()
+        self._functions = self._wrap()
+        return self._functions
 
-    functions = {
-        "serving_default": tf.function(serving_default, input_signature=specs[:1], autograph=False),
-        "embed": tf.function(embed, input_signature=specs[:1], autograph=False),
-    }
-    if classifier.explained:
-        functions["explain"] = tf.function(explain, input_signature=specs, autograph=False)
-    return functions
+    def clear(self) -> None:
+        """Free the functions and the network."""
+        self._functions, self._network = {}, None
+        _free()
+
+    def _wrap(self) -> dict[str, Any]:
+        network, specs = self._network, self._specs
+
+        def serving_default(images: Any) -> dict[str, Any]:
+            probabilities, _, _ = network(images, tf.constant(_PREDICTED))
+            return {"probabilities": probabilities}
+
+        def explain(images: Any, class_index: Any) -> dict[str, Any]:
+            probabilities, saliency, _ = network(images, class_index)
+            return {"probabilities": probabilities, "saliency": saliency}
+
+        def embed(images: Any) -> dict[str, Any]:
+            _, _, embedding = network(images, tf.constant(_PREDICTED))
+            return {"embedding": embedding}
+
+        functions = {
+            "serving_default": tf.function(serving_default, input_signature=specs[:1], autograph=False),
+            "embed": tf.function(embed, input_signature=specs[:1], autograph=False),
+        }
+        if self._explained:
+            functions["explain"] = tf.function(explain, input_signature=specs, autograph=False)
+        return functions
+
+
+def _free() -> None:
+    gc.collect()  # functions are full of reference cycles
+    return_freed_memory()
 
 
 def _images_spec(spec: InputSpec) -> tf.TensorSpec:

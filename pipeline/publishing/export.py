@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,11 @@ import tensorflow as tf
 from contract.model import ModelContract
 from contract.store import CONTRACT_FILE
 from pipeline.networks.network import Classifier
-from pipeline.networks.saved_model import exported_functions
+from pipeline.networks.saved_model import ExportedFunctions
 
 
 def export_saved_model(
-    classifier: Classifier, contract: ModelContract, directory: Path, functions: Mapping[str, Any] | None = None
+    classifier: Classifier, contract: ModelContract, directory: Path, functions: ExportedFunctions | None = None
 ) -> None:
     """Write a SavedModel and its contract.
 
@@ -33,16 +32,17 @@ def export_saved_model(
         classifier: trained.
         contract: its input and temperature go into the graph, its JSON into `describe`.
         directory: exists; gets saved_model.pb, which holds the weights, and assets.extra/contract.json.
-        functions: of `exported_functions`, where they are there already: for a contract of this input and temperature.
+        functions: where they are there already, for a contract of this input and temperature; cleared.
     """
-    computing = functions or exported_functions(classifier, contract)
+    functions = functions or ExportedFunctions(classifier, contract)
     tf.saved_model.save(
         tf.Module(),
         str(directory),
-        signatures={**computing, "describe": _describe(contract.to_json())},
+        signatures={**functions.renew(), "describe": _describe(contract.to_json())},
         # Gradient functions would be written for every op; some (EfficientNet's swish) cannot be.
         options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
     )
+    functions.clear()
     path = directory / CONTRACT_FILE
     path.parent.mkdir(exist_ok=True)
     path.write_text(contract.to_json(), encoding="utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import shutil
 from collections.abc import Sequence
@@ -18,12 +17,12 @@ from contract.errors import LiveChangedError
 from contract.model import ModelContract
 from contract.store import REPORT_FILE, VERIFICATION_FILE, WARMUP_FILE
 from engine.kept import build_synthetic_images, hash_network_files
-from engine.memory import return_freed_memory
 from engine.network_file import has_network_file
 from engine.precision_names import INT8
 from engine.warmup import build_warmup_request, write_warmup_records
 from pipeline.data.pixels import Pixels
 from pipeline.networks.network import Classifier
+from pipeline.networks.saved_model import ExportedFunctions
 from pipeline.publishing.export import export_saved_model
 from pipeline.publishing.gate import Contender, Gatekeeper, GateOutcome
 from pipeline.publishing.precisions.int8 import int8_document, remove_int8
@@ -57,23 +56,18 @@ class Artifact:
         classifier: trained.
         contract: of the version.
         report: the HTML file that leaves with it.
-        functions: the signatures that compute, where they are there already, as `export_saved_model` takes them; the
-            export empties it, since TensorFlow holds the weights several times for each signature that has run.
+        functions: the signatures that compute, where they are there already, as `export_saved_model` takes them.
     """
 
     name: str
     classifier: Classifier
     contract: ModelContract
     report: Path
-    functions: dict[str, Any] | None = None
+    functions: ExportedFunctions | None = None
 
     def export(self, directory: Path) -> None:
         """Write the SavedModel and its contract, and free the signatures."""
         export_saved_model(self.classifier, self.contract, directory, self.functions)
-        if self.functions:
-            self.functions.clear()
-            gc.collect()
-            return_freed_memory()
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from contract.image import decode_image
 from contract.model import ModelContract
 from contract.store import ModelStore
 from pipeline.networks.network import build_classifier
-from pipeline.networks.saved_model import exported_functions
+from pipeline.networks.saved_model import ExportedFunctions
 from pipeline.networks.weights import Weights
 from pipeline.recipe.recipe import load_recipe
 from pipeline.run.run import run
@@ -94,7 +94,7 @@ def random_maps(contract: ModelContract, pictures: NDArray[np.uint8], seed: int)
     keras.utils.set_random_seed(seed)
     recipe = load_recipe("demo", ["model.input_size=112", r"data.group=^(P\d+)_"])
     random = build_classifier(recipe.model, Weights("none", None), num_classes=3, channels=3)
-    outputs = exported_functions(random, contract)["explain"](pictures, np.full(len(pictures), -1, np.int32))
+    outputs = ExportedFunctions(random, contract)["explain"](pictures, np.full(len(pictures), -1, np.int32))
     return list(outputs["saliency"].numpy())
 
 
