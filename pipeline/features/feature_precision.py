@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +17,12 @@ from pipeline.data.sampling import choose_rows
 from pipeline.data.split import Manifest, ManifestRow
 from pipeline.metrics.table import Predictions, find_metric
 from pipeline.recipe.gate_settings import Gate
+from pipeline.segments import read_checked, write_checked
 
 MIN_VALIDATION = 64  # images; fewer say too little of a metric
 _MOST = 256  # images of each split
 _LAST_BITS = 1e-9
+VERDICT = ".json"  # ending of a verdict's file
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,25 @@ class Sample:
         return (*self.training, *self.validation)
 
 
+def write_verdict(folder: Path, verdict: FeatureVerdict) -> None:
+    """Keep a verdict beside the features that it was reached by; where it cannot be written, the next run judges."""
+    with suppress(OSError):
+        write_checked(folder, VERDICT, json.dumps(verdict.document()).encode())
+
+
+def read_verdict(folder: Path, gate: Gate) -> FeatureVerdict | None:
+    """Return the latest verdict of a folder by the gate's metric, with its margin; None where there is none."""
+    for path in sorted(folder.glob(f"*{VERDICT}"), key=lambda path: path.stat().st_mtime, reverse=True):
+        try:
+            found = FeatureVerdict(**json.loads(read_checked(path)))
+        except (OSError, ValueError, TypeError):
+            continue
+        if found.metric == gate.metric:
+            kept = _is_kept(found.float32_value, found.value, gate, found.validation_images)
+            return replace(found, kept=kept)
+    return None
+
+
 def choose_sample(manifest: Manifest, *, seed: int) -> Sample | None:
     """Choose training and validation images by seed; None where they are too few to compare by."""
     training, validation = (tuple(choose_rows(manifest.of(split), _MOST, seed=seed)) for split in ("train", "val"))
@@ -115,9 +139,13 @@ def compare_features(
         )
         for train in (fast, exact)
     )
-    lost = value - before if metric.lower_is_better else before - value
-    kept = bool(lost <= gate.margin + 1 / len(sample.validation) + _LAST_BITS)
+    kept = _is_kept(before, value, gate, len(sample.validation))
     return FeatureVerdict(precision, kept, gate.metric, before, value, split, len(sample.validation))
+
+
+def _is_kept(before: float, value: float, gate: Gate, images: int) -> bool:
+    lost = value - before if find_metric(gate.metric).lower_is_better else before - value
+    return bool(lost <= gate.margin + 1 / images + _LAST_BITS)
 
 
 def _predict(

@@ -41,6 +41,7 @@ class FeatureStore:
 
     Attributes:
         network: as given.
+        folder: of its segments; made with the first one.
     """
 
     def __init__(
@@ -54,12 +55,12 @@ class FeatureStore:
     ) -> None:
         self.network = network
         self._folder = folder
-        self._own = folder / network
+        self.folder = folder / network
         self._record = np.dtype([("key", "S64"), ("features", np.dtype(precision).newbyteorder("<"), shape)])
         self._max_bytes = max_bytes
         self._known: dict[bytes, NDArray[np.floating]] = {}
         self._used: set[Path] = set()
-        for path in sorted(self._own.glob("*.npy")):
+        for path in sorted(self.folder.glob("*.npy")):
             self._open(path)
 
     def __contains__(self, key: str) -> bool:
@@ -104,7 +105,7 @@ class FeatureStore:
         content = io.BytesIO()
         np.save(content, records)  # straight to a file, numpy would not say why a write failed
         try:
-            path = write_segment(self._own, ".npy", content.getbuffer())
+            path = write_segment(self.folder, ".npy", content.getbuffer())
         except OSError as err:
             raise CacheError(self._explain(err, records.nbytes)) from err
         self._open(path)
@@ -126,7 +127,7 @@ class FeatureStore:
     def _explain(self, err: OSError, size: int) -> str:
         what = "the disk is full" if err.errno in _FULL else (err.strerror or str(err))
         return (
-            f"features cannot be written to {self._own}: {what}. Expected room for {size / 1e6:.0f} MB more. "
+            f"features cannot be written to {self.folder}: {what}. Expected room for {size / 1e6:.0f} MB more. "
             "Stored features are kept for the next run of the command; make room, or choose another --runs-dir, or "
             "--set cache.features=false"
         )

@@ -16,7 +16,13 @@ from pipeline.data.map_batches import BATCH, map_batches
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest, ManifestRow
 from pipeline.features.exact_features import ExactFeatures
-from pipeline.features.feature_precision import FeatureVerdict, choose_sample, compare_features
+from pipeline.features.feature_precision import (
+    FeatureVerdict,
+    choose_sample,
+    compare_features,
+    read_verdict,
+    write_verdict,
+)
 from pipeline.features.features import FeatureExtractor
 from pipeline.features.frozen_network import CLOSE_ENOUGH, ExportedNetwork, feature_precisions
 from pipeline.networks.graph_calls import as_graph
@@ -61,19 +67,22 @@ class FrozenBackbone:
     def choose_precision(self, manifest: Manifest, labels: Sequence[str]) -> None:
         """Let the views be computed at the fastest precision of this machine, if a head trained on them shows no loss.
 
-        Where there are too few images to tell, features of two inputs that agree with Keras's are enough. Where most
-        views are kept at float32 from an earlier run, they are taken: another verdict would compute all of them again.
+        Where there are too few images to tell, features of two inputs that agree with Keras's are enough. The verdict
+        of an earlier run holds while most views that it chose are kept: another one would compute all of them again.
         """
         fastest = self.extractor.frozen.precisions[0]
         sample = choose_sample(manifest, seed=self._recipe.train.seed)
         if self._recipe.cache.features_precision != AUTO or fastest == FLOAT32 or sample is None:
             return
-        exact_views = self._build_extractor((FLOAT32,))
-        if _share_kept(exact_views, manifest.of("train"), self._recipe.augment.views) > _MOST_KEPT:
-            note("features at float32 are kept from an earlier run and taken")
-            self.extractor = exact_views
-            return
         extractor = self._build_extractor((fastest, FLOAT32), close_enough=float("inf"))
+        exact_views = self._build_extractor((FLOAT32,))
+        earlier = read_verdict(extractor.store.folder, self._recipe.evaluate.gate)
+        if earlier is not None:
+            chosen = extractor if earlier.kept else exact_views
+            if _share_kept(chosen, manifest.of("train"), self._recipe.augment.views) > _MOST_KEPT:
+                note(f"of an earlier run: {earlier.words}")
+                self.verdict, self.extractor = earlier, chosen
+                return
         exact, views = self._of_engine.compute(sample.rows), extractor.views(sample.rows, 1)
         if exact is None or not extractor.compute(views):
             return
@@ -81,6 +90,7 @@ class FrozenBackbone:
         expected = self._of_engine.store.batch(exact)
         self.verdict = compare_features(fastest, sample, labels, fast, expected, self._recipe.evaluate.gate)
         note(self.verdict.words)
+        write_verdict(extractor.store.folder, self.verdict)
         self.extractor = extractor if self.verdict.kept else exact_views
 
     def _build_extractor(

@@ -17,7 +17,14 @@ from pipeline.data.ingest import ingest
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest, ManifestRow
 from pipeline.errors import RecipeError
-from pipeline.features.feature_precision import Sample, choose_sample, compare_features
+from pipeline.features.feature_precision import (
+    FeatureVerdict,
+    Sample,
+    choose_sample,
+    compare_features,
+    read_verdict,
+    write_verdict,
+)
 from pipeline.features.frozen_backbone import FrozenBackbone
 from pipeline.networks.network import Classifier, build_classifier
 from pipeline.networks.weights import Weights
@@ -124,18 +131,40 @@ def test_a_precision_that_the_machine_lacks_is_refused(
 
 
 @pytest.mark.skipif(not FASTER, reason="this machine computes nothing faster than float32")
-def test_float32_features_of_an_earlier_run_are_taken(
-    backbone: Callable[..., tuple[FrozenBackbone, Manifest]], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("lossy", [False, True], ids=["kept", "lost"])
+def test_a_verdict_holds_while_its_views_are_kept(
+    backbone: Callable[..., tuple[FrozenBackbone, Manifest]], lossy: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A verdict that goes the other way would compute all views again."""
-    earlier, manifest = backbone("cache.features_precision=float32")
-    extractor = earlier.extractor
-    views = extractor.views(manifest.of("train"), 4)  # as the recipe has them
-    assert extractor.compute(views)
+    """It is judged anew before they are computed, and by another metric; a narrower margin decides by its values."""
+    earlier, manifest = backbone(lossy=lossy)
+    earlier.choose_precision(manifest, LABELS)
+    again, _ = backbone(lossy=lossy)
+    again.choose_precision(manifest, LABELS)
+    assert "of an earlier run" not in capsys.readouterr().err
+    views = earlier.extractor.views(manifest.of("train"), 4)  # as the recipe has them
+    assert earlier.extractor.compute(views)
     capsys.readouterr()
 
-    frozen, _ = backbone()
+    frozen, _ = backbone(lossy=lossy)
     frozen.choose_precision(manifest, LABELS)
-    assert frozen.verdict is None
+    assert "of an earlier run" in capsys.readouterr().err
+    assert frozen.verdict is not None
+    assert frozen.verdict.kept is not lossy
     assert frozen.extractor.compute(views)
     assert "; 0 to compute" in capsys.readouterr().err
+    other, _ = backbone("evaluate.gate.metric=accuracy", lossy=lossy)
+    other.choose_precision(manifest, LABELS)
+    assert "of an earlier run" not in capsys.readouterr().err
+
+
+def test_a_margin_decides_by_the_values_of_a_kept_verdict(tmp_path: Path) -> None:
+    """A damaged file is no verdict."""
+    verdict = FeatureVerdict("bfloat16", True, "balanced_accuracy", 0.9, 0.89, 256, 200)
+    write_verdict(tmp_path, verdict)
+    assert read_verdict(tmp_path, Gate(margin=0.02)) == verdict
+    strict = read_verdict(tmp_path, Gate(margin=0.0))
+    assert strict is not None
+    assert not strict.kept
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:-1])
+    assert read_verdict(tmp_path, Gate(margin=0.02)) is None
