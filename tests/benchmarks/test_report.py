@@ -13,6 +13,7 @@ from benchmarks.report.memory_page import memory_section
 from benchmarks.report.page import build_page, read_results
 from benchmarks.report.plots import draw_curves, draw_serving
 from benchmarks.report.precisions_page import precisions_section
+from benchmarks.report.reruns_page import reruns_section
 from benchmarks.report.targets import Target, find_targets, split_cpu
 from benchmarks.serving import summarize, summarize_windows
 from benchmarks.systems.rivals import compare
@@ -240,3 +241,17 @@ def test_memory_is_what_versions_add() -> None:
         "networks": {"MobileNetV2": {**network, "servers": {"2": server}}},
     }
     assert "| MobileNetV2 | 9.1 | 9.6 | 1.061 | 2 | 25.0 | 80.0 | 26.0 | 45.0 | 1,234 |" in memory_section(result)
+
+
+def test_reruns_have_shares_of_the_first_run() -> None:
+    """Each command has a row with the pictures that it saw; the first run has neither a share nor a limit."""
+    commands = {
+        "first": {"cpu_s": 100.0, "seconds": 61.0},
+        "rerun": {"cpu_s": 40.0, "share": 0.4, "seconds": 30.0},
+        "warm_start": {"cpu_s": 31.0, "share": 0.31, "seconds": 20.0},
+    }
+    measured_set = {"images": {"first": 3000, "second": 3150}, "networks": {"MobileNetV2": commands}}
+    limits = {"rerun": 0.6, "warm_start": 0.35}
+    page = reruns_section({"measured": "2026-11-28T00:00:00", "limits": limits, "sets": {"ordinary": measured_set}})
+    assert "| MobileNetV2 | 3,000 | first run | 100.0 | – | – | 61 |" in page
+    assert "| MobileNetV2 | 3,150 | the same with `--warm-start` | 31.0 | 0.31 | 0.35 | 20 |" in page
