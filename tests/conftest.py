@@ -61,23 +61,28 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def build_tiny_models(folder: Path) -> None:
-    """Build every variant, in a process of its own: TensorFlow stays out of this one, where tests do without it."""
-    command = [sys.executable, "-m", "tests.helpers.tiny_model", str(folder)]
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=300, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(f"the tiny model cannot be built:\n{done.stderr.decode()}")
+    """Build every variant."""
+    build_models("tests.helpers.tiny_model", folder)
 
 
 @pytest.fixture(scope="session")
 def half_plus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with models like those that TensorFlow Serving tests itself with, and a models.config of them."""
-    root = tmp_path_factory.mktemp("half-plus")
-    command = [sys.executable, "-m", "tests.helpers.half_plus", str(root)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=300, check=False)
+    return build_once(tmp_path_factory, "half-plus", build_half_plus)
+
+
+def build_half_plus(folder: Path) -> None:
+    """Build the models."""
+    build_models("tests.helpers.half_plus", folder)
+
+
+def build_models(module: str, folder: Path) -> None:
+    """Run a module that writes models, in a process of its own: TensorFlow stays out of this one."""
+    command = [sys.executable, "-m", module, str(folder)]
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=300, check=False)
     if done.returncode != 0:
-        raise RuntimeError(f"the models cannot be built:\n{done.stderr.decode()}")
-    return root
+        raise RuntimeError(f"the models cannot be built by {module}:\n{done.stderr.decode()}")
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.shared import build_once
 from tests.repository.project import ROOT
 
 
@@ -50,46 +50,43 @@ class Installed:
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of what git holds and of what is new, built in a copy: a checkout may have the leavings of a build."""
-    copy = tmp_path_factory.mktemp("source")
+    """The wheel of what git holds and of what is new."""
+    (found,) = build_once(tmp_path_factory, "wheel", build_wheel).glob("*.whl")
+    return found
+
+
+def build_wheel(folder: Path) -> None:
+    """Build the wheel in a copy: a checkout may have the leavings of a build."""
+    copy = folder / "source"
     for name in project_files():
         target = copy / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, target)
-    out = tmp_path_factory.mktemp("wheel")
     # Without isolation: pip would fetch setuptools, and no test uses the network.
-    build = ["wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(out), "."]
+    build = ["wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(folder), "."]
     done = subprocess.run([sys.executable, "-m", "pip", *build], cwd=copy, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    (found,) = out.glob("*.whl")
-    return found
 
 
 @pytest.fixture(scope="session")
-def install(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Installed]:
-    """A function that installs the wheel, by pip, into an empty environment beside the locked dependencies."""
-
-    def build() -> Installed:
-        folder = tmp_path_factory.mktemp("environment") / "venv"
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=120)
-        (site,) = folder.glob("lib/python*/site-packages")
-        # The locked packages, without downloading TensorFlow again. A .pth file adds them, but none of their own .pth
-        # files, so that a checkout installed there for editing stays out.
-        (site / "locked.pth").write_text(sysconfig.get_path("purelib") + "\n")
-        pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin/python")]
-        # "--ignore-installed": the locked packages may hold another Fovea.
-        command = [*pip, "install", "--quiet", "--no-deps", "--no-index", "--ignore-installed", str(wheel)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-        return Installed(folder / "bin")
-
-    return build
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """One environment for the tests, which change nothing in it."""
+    folder = build_once(tmp_path_factory, "environment", lambda folder: install(wheel, folder))
+    return Installed(folder / "bin")
 
 
-@pytest.fixture(scope="session")
-def installed(install: Callable[[], Installed]) -> Installed:
-    """One environment for the tests that change nothing in it."""
-    return install()
+def install(wheel: Path, folder: Path) -> None:
+    """Make an empty environment beside the locked dependencies, and install the wheel in it by pip."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=120)
+    (site,) = folder.glob("lib/python*/site-packages")
+    # The locked packages, without downloading TensorFlow again. A .pth file adds them, but none of their own .pth
+    # files, so that a checkout installed there for editing stays out.
+    (site / "locked.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin/python")]
+    # "--ignore-installed": the locked packages may hold another Fovea.
+    command = [*pip, "install", "--quiet", "--no-deps", "--no-index", "--ignore-installed", str(wheel)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
 
 
 def project_files() -> list[str]:

@@ -17,20 +17,18 @@ from contract.store import ModelStore
 from pipeline.__main__ import main
 from tests.helpers.random_worlds import World
 from tests.helpers.server_process import ROOT
-from tests.helpers.tiny_model import build_variants, publish_variant
+from tests.helpers.tiny_model import publish_variant
 
 LIMIT_S = 60
 _ERRORS = ("strict", "backslashreplace")  # of stdout and stderr, as a UTF-8 console has them
 
 
 @pytest.fixture(name="store", scope="module")
-def fixture_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def fixture_store(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, Path]) -> Path:
     """A store with two versions of a real model."""
-    folder = tmp_path_factory.mktemp("store")
-    build_variants(folder / "variants")
-    store = ModelStore(folder / "models")
+    store = ModelStore(tmp_path_factory.mktemp("store") / "models")
     for name in ("plain", "permuted"):
-        publish_variant(store, folder / "variants" / name, live=name == "plain")
+        publish_variant(store, tiny_models[name], live=name == "plain")
     return store.root
 
 
