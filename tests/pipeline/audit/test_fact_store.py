@@ -212,6 +212,7 @@ def test_the_command_keeps_facts_for_a_run(tmp_path: Path, decoded: list[bytes])
     write_files(tmp_path / "set", photographs())
     options = [str(tmp_path / "set"), f"--runs-dir={tmp_path / 'runs'}", "--recipe=demo"]
     options += ["--set=model.input_size=48", "--set=train.epochs=1", "--set=train.batch_size=8"]
+    options.append("--set=train.fine_tune.epochs=0")
 
     assert 0 == main(["audit", *options])
     count = len(decoded)

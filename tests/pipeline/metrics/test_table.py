@@ -21,7 +21,13 @@ from pipeline.recipe.recipe import load_recipe
 from pipeline.run.run import RunResult, run
 from tests.helpers.image_sets import color_files, write_files
 
-QUICK = ["model.input_size=32", "data.group=^(.*)_", "train.epochs=1", "train.batch_size=8"]
+QUICK = [
+    "model.input_size=32",
+    "data.group=^(.*)_",
+    "train.epochs=4",
+    "train.batch_size=8",
+    "train.fine_tune.epochs=0",
+]
 
 
 def average_of(average: str, place: int, probabilities: Any, targets: Any) -> float:
