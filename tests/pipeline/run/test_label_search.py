@@ -41,7 +41,7 @@ def read_rows(folder: Path) -> list[dict[str, str]]:
 
 
 def train(folder: Path, files: dict[str, bytes], settings: Sequence[str] = ()) -> RunResult:
-    recipe = load_recipe("demo", [*QUICK, "train.epochs=8", *settings])
+    recipe = load_recipe("demo", [*QUICK, "train.epochs=8", "train.fine_tune.epochs=0", *settings])
     store = ModelStore(folder / "models")
     return run(write_files(folder / "set", files), recipe, store, name="colors", runs_dir=folder / "runs")
 
@@ -109,7 +109,7 @@ def test_the_report_shows_them_and_the_models_copy_does_not(swapped: RunResult) 
 def test_features_of_a_frozen_backbone_are_reused(tmp_path: Path, swapped: RunResult) -> None:
     """Where the backbone never trains, the kept features are what is looked at, and the planted labels are found."""
     weights = f"model.weights={swapped.folder / 'model.keras'}"
-    frozen = [weights, "train.freeze_backbone=true", "train.fine_tune.epochs=0", "train.epochs=1"]
+    frozen = [weights, "train.freeze_backbone=true", "train.epochs=1"]
 
     result = train(tmp_path, swap(color_files(train=16)), frozen)
 
@@ -124,7 +124,6 @@ def test_a_network_of_dense_layers_is_searched(tmp_path: Path) -> None:
     own = [
         "model.layers=[Flatten, {Dense: {units: 32, activation: relu}}]",
         "model.backbone=layers",
-        "train.fine_tune.epochs=0",
     ]
     still = ["augment.rotation_range=0", "augment.width_shift_range=0", "augment.height_shift_range=0"]
 
@@ -146,7 +145,7 @@ def test_a_failed_search_does_not_lose_the_run(
     monkeypatch.setattr(pipeline.run.label_search, "find_label_errors", fail)
     write_files(tmp_path / "set", color_files(train=6))
     folders = [f"--models-dir={tmp_path / 'models'}", f"--runs-dir={tmp_path / 'runs'}"]
-    settings = [f"--set={setting}" for setting in [*QUICK, "train.epochs=1"]]
+    settings = [f"--set={setting}" for setting in [*QUICK, "train.epochs=1", "train.fine_tune.epochs=0"]]
 
     assert 0 == main(["run", str(tmp_path / "set"), "--name=colors", "--recipe=demo", *folders, *settings])
 

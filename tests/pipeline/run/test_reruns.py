@@ -1,8 +1,11 @@
 """Reruns on a set that has grown: old files are neither decoded, embedded nor compared again; warm starts."""
 
+import io
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +69,11 @@ def fixture_first(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
 @pytest.fixture(name="counted")
 def fixture_counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[int]]:
     """How many images each of the costly steps was given, call by call."""
+    return count_steps(monkeypatch)
+
+
+def count_steps(patch: pytest.MonkeyPatch) -> dict[str, list[int]]:
+    """Let each of the costly steps say how many images it was given, call by call."""
     counts: dict[str, list[int]] = {"measured": [], "embedded": [], "exact": [], "gate": []}
 
     def count(owner: Any, method: str, name: str, size: Callable[..., int]) -> None:
@@ -75,7 +83,7 @@ def fixture_counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[int]]:
             counts[name].append(size(*arguments))
             return original(*arguments)
 
-        monkeypatch.setattr(owner, method, counting)
+        patch.setattr(owner, method, counting)
 
     count(Checker, "_take", "measured", lambda *_: 1)
     count(FeatureExtractor, "_compute_batch", "embedded", lambda _, batch: len(batch))
@@ -91,18 +99,44 @@ def totals(counts: dict[str, list[int]]) -> dict[str, int]:
     return found
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A run on the small set that keeps what it computes.
+
+    Attributes:
+        folder: of its set, its runs and its store.
+        result: its version is live.
+        counts: how many images each of the costly steps was given.
+        output: what the run wrote to stderr.
+    """
+
+    folder: Path
+    result: RunResult
+    counts: dict[str, int]
+    output: str
+
+
+@pytest.fixture(name="kept", scope="module")
+def fixture_kept(tmp_path_factory: pytest.TempPathFactory, first: RunResult) -> Kept:
+    """To be copied: a test goes on in a folder of its own."""
+    folder = tmp_path_factory.mktemp("kept")
+    with pytest.MonkeyPatch.context() as patch, redirect_stderr(io.StringIO()) as output:
+        counts = count_steps(patch)
+        result = published(train(folder, small(), frozen_recipe(first)))
+    return Kept(folder, result, totals(counts), output.getvalue())
+
+
 def test_a_rerun_computes_new_images_alone(
-    tmp_path: Path, first: RunResult, counted: dict[str, list[int]], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, first: RunResult, kept: Kept, counted: dict[str, list[int]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The audit, the search for copies, features and the gate; the results are those of a run without any cache."""
     recipe = frozen_recipe(first)
-    one = published(train(tmp_path, small(), recipe))
-    before = totals(counted)
-    assert f"Copies: {FILES} pictures, 0 of them compared" in capsys.readouterr().err
-    assert before["measured"] == FILES
-    assert before["gate"] == 0
+    work = Path(shutil.copytree(kept.folder, tmp_path / "work"))
+    assert f"Copies: {FILES} pictures, 0 of them compared" in kept.output
+    assert kept.counts["measured"] == FILES
+    assert kept.counts["gate"] == 0
 
-    two = published(train(tmp_path, grown(), recipe))
+    two = published(train(work, grown(), recipe))
 
     after = totals(counted)
     assert f"Copies: {FILES + 2} pictures, {FILES} of them compared" in capsys.readouterr().err
@@ -110,11 +144,11 @@ def test_a_rerun_computes_new_images_alone(
     assert after["embedded"] <= len(NEW) * VIEWS
     assert after["exact"] <= 2 * len(NEW)
     assert after["gate"] == 0
-    assert two.gate.live_version == one.version
+    assert two.gate.live_version == kept.result.version
     assert two.gate.live_value is not None
 
-    shutil.rmtree(tmp_path / "runs" / ".cache")
-    anew = published(train(tmp_path, grown(), recipe, again=True))
+    shutil.rmtree(work / "runs" / ".cache")
+    anew = published(train(work, grown(), recipe, again=True))
     assert totals(counted)["measured"] == FILES + 2
     assert anew.test["accuracy"] == two.test["accuracy"]
     scores = [
@@ -124,16 +158,14 @@ def test_a_rerun_computes_new_images_alone(
 
 
 def test_another_input_or_network_reuses_nothing(
-    tmp_path: Path, first: RunResult, counted: dict[str, list[int]], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, first: RunResult, kept: Kept, counted: dict[str, list[int]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Every key holds what its values depend on: the input's size, the weights."""
-    train(tmp_path, small(), frozen_recipe(first))
-    whole = totals(counted)
-    capsys.readouterr()
+    work = Path(shutil.copytree(kept.folder, tmp_path / "work"))
 
-    train(tmp_path, small(), frozen_recipe(first, "model.resize=bicubic"))
+    train(work, small(), frozen_recipe(first, "model.resize=bicubic"))
     assert f"Copies: {FILES} pictures, 0 of them compared" in capsys.readouterr().err
-    assert totals(counted) | {"gate": 0} == whole
+    assert totals(counted) | {"gate": 0} == kept.counts
 
     other = tmp_path / "other.keras"
     import keras
@@ -141,10 +173,10 @@ def test_another_input_or_network_reuses_nothing(
     network = keras.models.load_model(first.folder / "model.keras")
     network.layers[1].set_weights([1.01 * weights for weights in network.layers[1].get_weights()])
     network.save(other)
-    train(tmp_path, small(), frozen_recipe(first, f"model.weights={other}"))
+    train(work, small(), frozen_recipe(first, f"model.weights={other}"))
     changed = totals(counted)
     assert changed["measured"] == 0
-    assert (changed["embedded"], changed["exact"]) == (whole["embedded"], whole["exact"])
+    assert (changed["embedded"], changed["exact"]) == (kept.counts["embedded"], kept.counts["exact"])
 
 
 def store_of(result: RunResult) -> tuple[ModelStore, Path]:

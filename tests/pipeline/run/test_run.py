@@ -186,7 +186,8 @@ def test_zip_gives_the_same_model_as_its_folder(
         for path in sorted((work / "colors").rglob("*.png")):
             archive.write(path, "export/" + str(path.relative_to(work / "colors")))
 
-    status = main(["run", str(location), *options(work), "--set=train.epochs=1", "--force"])
+    quick = ["--set=train.epochs=1", "--set=train.fine_tune.epochs=0"]
+    status = main(["run", str(location), *options(work), *quick, "--force"])
 
     assert 0 == status
     output = capsys.readouterr().out
