@@ -206,7 +206,8 @@ def hash_network(network: Any, others: dict[str, Any]) -> str:
         network: a Keras model.
         others: JSON values.
     """
-    architecture = network.to_json()
+    # Whether layers train changes in a run, and nothing that a frozen network computes.
+    architecture = network.to_json().replace('"trainable": true', '"trainable": false')
     for i, layer in enumerate(network.operations):  # names count up within a process
         architecture = architecture.replace(f'"{layer.name}"', f'"layer {i}"')
     versions = {name: package_version(name) for name in ("keras", "tensorflow")}

@@ -338,3 +338,14 @@ def test_without_room_every_epoch_runs_the_network(tmp_path: Path, caplog: pytes
     assert "more than cache.max_gb=1e-06" in caplog.text
     assert set() == segments(tmp_path)
     assert not fitted()
+
+
+def test_the_hash_of_a_network_does_not_depend_on_what_trains() -> None:
+    """It is asked for before and after training; weights and architecture count."""
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(3)(inputs))
+    before = hash_network(model, {})
+    model.trainable = False
+    assert hash_network(model, {}) == before
+    model.layers[-1].bias.assign([1.0, 0.0, 0.0])
+    assert hash_network(model, {}) != before
