@@ -42,9 +42,9 @@ _ENOUGH = 0.95  # of the best rate: the smallest batch that reaches it is taken,
 # whichever of them is disturbed. Beside a gateway each is, which costs up to a third and is not seen without calls
 # (docs/decisions/0014-batches-without-waiting.md).
 _NO_WORSE = 0.8
-# A lone row has all cores where that is so many times as fast. The runtime's threads look for more work after each run
-# before they sleep, which takes cores from the gateway.
-_CORES_PAY = 1.2
+# A lone row has all cores where that saves so much. The runtime's threads look for more work about as long after each
+# run before they sleep, which takes cores from the gateway.
+_CORES_SAVE_S = 0.0005
 _LONE_RUNS = 15
 _QUIET = 2 / 3  # share of the cores that is idle
 _MEBIBYTE = 1 << 20
@@ -226,7 +226,7 @@ def _streams_pay(many: Engine, num_streams: int, one: Engine, *, batch: int) -> 
 
 
 def _cores_pay(all_cores: Engine, one_core: Engine) -> bool:
-    """Return whether a single row is enough faster on all cores; they are measured in turns, by their shortest runs."""
+    """Return whether all cores save enough of a single row; they are measured in turns, by their shortest runs."""
     inputs = build_inputs(one_core, 1)
     seconds: dict[Engine, list[float]] = {all_cores: [], one_core: []}
     for run in range(1 + _LONE_RUNS):
@@ -235,7 +235,7 @@ def _cores_pay(all_cores: Engine, one_core: Engine) -> bool:
             engine.run(DEFAULT_SIGNATURE, inputs)
             if run:  # a runtime prepares for a shape when it meets it
                 measured.append(time.perf_counter() - started)
-    return min(seconds[one_core]) >= _CORES_PAY * min(seconds[all_cores])
+    return min(seconds[one_core]) - min(seconds[all_cores]) >= _CORES_SAVE_S
 
 
 def _run_streams(pool: ThreadPoolExecutor, engine: Engine, inputs: Inputs, num_streams: int) -> float:

@@ -96,11 +96,11 @@ def test_nothing_is_measured_while_others_need_the_cores(model: Path, tmp_path: 
     assert engine.batches == [] and not (tmp_path / "kept").exists()
 
 
-@pytest.mark.parametrize(("one_core_s", "threads"), [(0.0085, 1), (0.016, 0)])
+@pytest.mark.parametrize(("one_core_s", "threads"), [(CALL_S, 1), (2 * CALL_S, 0)])
 def test_a_lone_row_has_one_core_unless_all_are_faster(
     model: Path, tmp_path: Path, one_core_s: float, threads: int
 ) -> None:
-    """All cores must save a sixth of the run; the choice is kept. Where nothing says what one core takes: all."""
+    """All cores must save half a millisecond; the choice is kept. Where nothing says what one core takes: all."""
 
     def plan(*load_lone: Any, is_busy: bool = False) -> Plan:
         tuner = Tuner(2, tmp_path / "kept", is_busy=lambda: is_busy)
