@@ -19,9 +19,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.limit.measure import Limit
 from benchmarks.load.plan import Plan
 from benchmarks.load.process import run_load
+from benchmarks.machine_limit.measure import Limit
 from benchmarks.systems.call_stages import split_call
 from benchmarks.systems.choice import choose_rivals, choose_systems, precisions
 from benchmarks.systems.pairs import fovea_at, rivals_of

@@ -111,9 +111,9 @@ def _search(folder: Path, settings: Sequence[str]) -> dict[str, Any]:
     from pipeline.evaluation.evaluate import compute_logits
     from pipeline.networks.weights import Weights
     from pipeline.recipe.recipe import load_recipe
-    from pipeline.run.label_search import search_labels
     from pipeline.run.prepare import input_spec, prepare_images
     from pipeline.run.stages import build_network, train_network
+    from pipeline.run.wrong_label_search import search_labels
 
     recipe = load_recipe("demo", [*SETTINGS[1::2], *settings])
     spec, run_folder = input_spec(recipe), folder / "runs" / "glaucoma" / "run"

@@ -13,7 +13,7 @@ from contract.commands import spell_command
 from contract.errors import StoreError
 from contract.regular import read_regular
 from contract.store import REPORT_FILE, ModelStore
-from pipeline.metrics.label_search import describe_search
+from pipeline.metrics.wrong_label_text import describe_search
 
 _METRICS_FILE = "metrics.json"
 

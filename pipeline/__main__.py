@@ -21,7 +21,7 @@ from engine.runtimes.tensorflow_start import quiet_tensorflow
 from pipeline.commands import MODULES
 from pipeline.errors import PipelineError, describe_os_error
 from pipeline.interrupt import remembering_interrupts
-from pipeline.scratch import temporary_files
+from pipeline.temporary_files import temporary_files
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -34,7 +34,7 @@ LONGEST = (
     "conformance/test_differences.py",
     "pipeline/publishing/test_export.py",
     "pipeline/run/test_own_networks.py",
-    "pipeline/run/test_label_search.py",
+    "pipeline/run/test_wrong_label_search.py",
     "service/gateway/web/test_docs.py",
     "service/gateway/test_stalls.py",
     "deploy/test_monitoring.py",

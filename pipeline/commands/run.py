@@ -13,7 +13,7 @@ from pipeline.commands.options.paths import check_dataset
 from pipeline.commands.options.tta import add_tta, tta_overrides
 from pipeline.commands.output.outcome import describe_outcome
 from pipeline.commands.output.tables import describe_images, describe_tta, format_interval
-from pipeline.metrics.label_search import describe_search
+from pipeline.metrics.wrong_label_text import describe_search
 from pipeline.recipe.recipe_files import shipped_recipes
 from pipeline.run_folder import find_stopped
 

@@ -18,7 +18,7 @@ from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest, ManifestRow
 from pipeline.evaluation.bootstrap import GroupBootstrap
 from pipeline.evaluation.calibration import fit_temperature, softmax
-from pipeline.evaluation.metrics import measure
+from pipeline.evaluation.measure import measure
 from pipeline.evaluation.operating_points import choose_points
 from pipeline.evaluation.positive_class import measure_positive_class
 from pipeline.evaluation.ranking import draw_curves

@@ -22,7 +22,7 @@ from pipeline.data.map_batches import map_batches
 from pipeline.data.names import escape_name, find_twins, spell_name
 from pipeline.data.split import ManifestRow
 from pipeline.errors import DatasetError, UnknownSplitError
-from pipeline.evaluation.metrics import measure
+from pipeline.evaluation.measure import measure
 from pipeline.evaluation.scorer import Decoded, Read, Scorer, decode_files, scorer_of
 from pipeline.evaluation.views import ViewAverage, measure_views, views_of_version
 from pipeline.metrics.table import Predictions

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluation.bootstrap import GroupBootstrap
-from pipeline.evaluation.metrics import measure_ranking
+from pipeline.evaluation.measure import measure_ranking
 from pipeline.evaluation.ranking import Ranking
 from pipeline.recipe.evaluate_settings import Evaluate
 

@@ -9,8 +9,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from pipeline.recipe.labels import Label
 from pipeline.recipe.settings_base import SettingsBase
+from pipeline.recipe.spelt_yaml import Label
 
 NEAR_DUPLICATES = "near-duplicates"
 DEEP_FILES = 20_000  # largest set that is searched whole without `deep`

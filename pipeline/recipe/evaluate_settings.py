@@ -11,8 +11,8 @@ from pydantic import Field, model_validator
 
 from pipeline.errors import RecipeError, list_names
 from pipeline.recipe.gate_settings import Gate
-from pipeline.recipe.labels import Label
 from pipeline.recipe.settings_base import Fraction, SettingsBase
+from pipeline.recipe.spelt_yaml import Label
 
 
 class OperatingPointRule(SettingsBase):

@@ -23,11 +23,11 @@ from pipeline.errors import RecipeError
 from pipeline.recipe.augment_settings import Augment, Cache
 from pipeline.recipe.data_settings import Data
 from pipeline.recipe.evaluate_settings import Evaluate
-from pipeline.recipe.labels import explain_unquoted, load_yaml
 from pipeline.recipe.optimizer_settings import OPTIMIZERS
 from pipeline.recipe.preprocessing_settings import UNION_TAGS
 from pipeline.recipe.recipe_files import RECIPES, shipped_recipes
 from pipeline.recipe.settings_base import SettingsBase
+from pipeline.recipe.spelt_yaml import explain_unquoted, load_yaml
 from pipeline.recipe.training_settings import LAYERS, Model, Train
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from contract.regular import read_regular
 from pipeline.errors import RecipeError, list_names
 from pipeline.recipe.evaluate_settings import Card
-from pipeline.recipe.labels import Label, explain_unquoted, load_yaml
+from pipeline.recipe.spelt_yaml import Label, explain_unquoted, load_yaml
 
 NOT_A_DEVICE = "Not a medical device: not for diagnosis, nor for decisions about a person's care."
 _DEFINITIONS = TypeAdapter(dict[Label, str])

@@ -25,8 +25,8 @@ from pipeline.publishing.libraries import library_versions
 from pipeline.publishing.publish import Published
 from pipeline.recipe.recipe import Recipe
 from pipeline.report.architecture import describe_network
-from pipeline.run.label_search import LabelSearch
 from pipeline.run.prepare import Images
+from pipeline.run.wrong_label_search import LabelSearch
 from pipeline.training.train import History
 
 METRICS_FILE = "metrics.json"

@@ -26,10 +26,10 @@ from pipeline.networks.from_scratch import settle
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.training_settings import Model
 from pipeline.run.algebra import single_threaded_algebra
-from pipeline.run.label_search import images_to_search
 from pipeline.run.prepare import input_spec, prepare_images
 from pipeline.run.resume import write_manifest
 from pipeline.run.stages import build_network, freeze
+from pipeline.run.wrong_label_search import images_to_search
 from pipeline.run_folder import claimed, new_folder
 from pipeline.training.stage_data import StageData
 from pipeline.training.unfreezing import plan_stages, set_trainable

@@ -36,7 +36,6 @@ from pipeline.recipe.recipe import Recipe
 from pipeline.report.card import read_card
 from pipeline.run.algebra import single_threaded_algebra
 from pipeline.run.facts import RunFacts
-from pipeline.run.label_search import LabelSearch, search_labels
 from pipeline.run.prepare import Images, input_spec, prepare_images
 from pipeline.run.resume import RunRecord, check_same, check_unfinished, read_record
 from pipeline.run.stages import (
@@ -49,6 +48,7 @@ from pipeline.run.stages import (
     train_network,
 )
 from pipeline.run.unchanged import Unchanged, find_unchanged
+from pipeline.run.wrong_label_search import LabelSearch, search_labels
 from pipeline.run_folder import claimed, new_folder
 from pipeline.run_warnings import RunWarning, collect_warnings
 from pipeline.training.checkpoint import Checkpoints

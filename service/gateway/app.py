@@ -14,8 +14,8 @@ from service.gateway.components import Components, build_components, components_
 from service.gateway.context.settings import Settings
 from service.gateway.documentation.openapi import install_openapi
 from service.gateway.documentation.schemas import PredictQuery
-from service.gateway.http.access import install_access
 from service.gateway.http.addressing import install_addressing
+from service.gateway.http.authorization import install_access
 from service.gateway.http.cancellation import RequestCancellation
 from service.gateway.http.cors import install_cors, install_preflights
 from service.gateway.http.error_replies import install_error_handlers

@@ -16,7 +16,7 @@ from service.gateway.context.backend_targets import endpoints_of
 from service.gateway.context.settings import Settings
 from service.gateway.http.admission import Admission
 from service.gateway.images.decoding import Decoder
-from service.gateway.inference.contracts import ContractCache
+from service.gateway.inference.contract_cache import ContractCache
 from service.gateway.inference.micro_batching import MicroBatcher
 from service.gateway.inference.readiness import Readiness
 from service.gateway.inference.trials.canary import Canary
@@ -26,7 +26,7 @@ from service.gateway.inference.trials.stop_rule import StopLimits
 from service.gateway.inference.trials.trial_call import TrialCall
 from service.gateway.inference.version_resolution import Catalog, NamedCatalog, StoreCatalog, TakenOver
 from service.gateway.inference.versioned_call import VersionedCall
-from service.gateway.protocols.signatures import SignatureCache
+from service.gateway.protocols.signature_cache import SignatureCache
 from service.gateway.protocols.tensor_prediction import TensorPredictor
 from service.gateway.records.audit_log import AuditLog
 from service.gateway.records.feedback import FeedbackDesk

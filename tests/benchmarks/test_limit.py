@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.limit.search import FINAL_TURNS, choose_setting, search_settings
+from benchmarks.machine_limit.search import FINAL_TURNS, choose_setting, search_settings
 from tests.helpers.pictures import encode
 from tests.repository.project import ROOT
 
@@ -21,7 +21,7 @@ TIMEOUT_S = 300
 def network(tiny_models: dict[str, Path], tmp_path: Path) -> Path:
     """The tiny network as OpenVINO's tools read it."""
     target = tmp_path / "network.xml"
-    command = [sys.executable, "-m", "benchmarks.limit", str(tiny_models["plain"]), str(target)]
+    command = [sys.executable, "-m", "benchmarks.machine_limit", str(tiny_models["plain"]), str(target)]
     subprocess.run(command, check=True, cwd=ROOT, timeout=TIMEOUT_S, capture_output=True)
     return target
 
@@ -33,7 +33,7 @@ def test_raw_inference_and_decoding_are_measured(network: Path, tmp_path: Path) 
     setting = {"model": str(network), "picture": str(picture), "side": SIDE}
     setting |= {"precision": "float32", "streams": 1, "batch": 4}
     asked = [setting, {"part": "full", "seconds": 0.4}, {"part": "alone", "seconds": 0.1}]
-    command = [sys.executable, "-m", "benchmarks.limit"]
+    command = [sys.executable, "-m", "benchmarks.machine_limit"]
     text = "".join(json.dumps(line) + "\n" for line in asked)
     done = subprocess.run(command, input=text, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S)
     assert 0 == done.returncode, done.stderr

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.limit.measure import summarize_limit
+from benchmarks.machine_limit.measure import summarize_limit
 from benchmarks.report.memory_page import memory_section
 from benchmarks.report.page import build_page, read_results
 from benchmarks.report.plots import draw_curves, draw_serving

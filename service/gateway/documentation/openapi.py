@@ -12,7 +12,7 @@ from service.gateway.context.deadlines import MAX_TIMEOUT_S
 from service.gateway.documentation.code_samples import build_samples
 from service.gateway.documentation.error_responses import text_error_replies
 from service.gateway.documentation.groups import GROUPS
-from service.gateway.http.access import OPEN_PATHS
+from service.gateway.http.authorization import OPEN_PATHS
 from service.gateway.http.error_formats import has_text_errors
 
 _VALIDATION_SCHEMAS = ("HTTPValidationError", "ValidationError")  # FastAPI's own, which the gateway never sends

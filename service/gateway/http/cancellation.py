@@ -16,8 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.gateway.context.deadlines import HEADER, parse_timeout
 from service.gateway.context.errors import DeadlineError, GatewayError
 from service.gateway.context.request_context import context_of, name_route
-from service.gateway.http.access import name_caller
 from service.gateway.http.admission import Admission
+from service.gateway.http.authorization import name_caller
 from service.gateway.http.error_replies import error_reply
 
 _WATCH_AFTER_S = 0.05  # most requests are answered sooner, and then need no task that watches the connection

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from types import TracebackType
 
 from service.gateway.context.errors import BrokenContractError, GatewayError, NotLoadedError, VersionNotFoundError
-from service.gateway.inference.contracts import ContractCache
+from service.gateway.inference.contract_cache import ContractCache
 from service.gateway.inference.version_resolution import Catalog, Choice, Target
 
 _MAX_LOOKS = 2

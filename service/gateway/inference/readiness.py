@@ -22,7 +22,7 @@ from service.gateway.context.errors import (
     NotLoadedError,
     UnavailableError,
 )
-from service.gateway.inference.contracts import ContractCache
+from service.gateway.inference.contract_cache import ContractCache
 from service.gateway.inference.signature import PREDICT, PROBABILITIES
 from service.gateway.inference.version_resolution import Catalog, Choice
 from service.gateway.telemetry.metrics import Metrics

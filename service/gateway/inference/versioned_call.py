@@ -17,7 +17,7 @@ from service.gateway.context.request_context import RequestContext
 from service.gateway.images.decoding import Decoder
 from service.gateway.images.image_batches import ImageBatches
 from service.gateway.images.uploads import Upload
-from service.gateway.inference.contracts import ContractCache
+from service.gateway.inference.contract_cache import ContractCache
 from service.gateway.inference.fallback_versions import Attempts
 from service.gateway.inference.image_results import Answer
 from service.gateway.inference.micro_batching import BatchedRequest, MicroBatcher

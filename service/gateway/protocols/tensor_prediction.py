@@ -28,11 +28,11 @@ from service.gateway.context.errors import (
 )
 from service.gateway.context.request_context import RequestContext
 from service.gateway.images.decoding import Decoder
-from service.gateway.inference.contracts import ContractCache
+from service.gateway.inference.contract_cache import ContractCache
 from service.gateway.inference.fallback_versions import Attempts
 from service.gateway.inference.signature import PREDICT
 from service.gateway.inference.version_resolution import Catalog, Choice
-from service.gateway.protocols.signatures import SignatureCache, read_inputs
+from service.gateway.protocols.signature_cache import SignatureCache, read_inputs
 from service.gateway.protocols.tensor_json import TensorSpec, decode_binary, is_binary
 from service.gateway.telemetry.metrics import Metrics
 

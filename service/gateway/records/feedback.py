@@ -19,7 +19,7 @@ from service.gateway.context.errors import InvalidValueError, NotFoundError, Ref
 from service.gateway.context.request_context import ANONYMOUS, ID_PATTERN, RequestContext
 from service.gateway.images.decoding import Decoder
 from service.gateway.images.uploads import Form
-from service.gateway.inference.contracts import ContractCache
+from service.gateway.inference.contract_cache import ContractCache
 from service.gateway.inference.version_resolution import Catalog, Choice
 from service.gateway.records.clean_images import clean_image
 from service.gateway.records.feedback_store import NO_LABEL, Feedback, FeedbackStore, is_folder_name

@@ -27,7 +27,7 @@ from service.gateway.protocols.open_inference import (
     describe_outputs,
     parse_infer,
 )
-from service.gateway.protocols.signatures import read_inputs, read_outputs
+from service.gateway.protocols.signature_cache import read_inputs, read_outputs
 from service.gateway.protocols.tensor_binary import read_json_bytes
 from service.gateway.protocols.tensor_prediction import DEFAULT_SIGNATURE
 from service.gateway.routes.health import report_readiness

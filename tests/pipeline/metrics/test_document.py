@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from pipeline.evaluation.metrics import measure
+from pipeline.evaluation.measure import measure
 from pipeline.metrics.document import MAX_WHOLE, format_document, pack_counts, read_cells, reorder_counts
 
 

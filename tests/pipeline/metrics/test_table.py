@@ -14,7 +14,7 @@ from sklearn import metrics as reference
 from contract.store import ModelStore
 from pipeline.__main__ import main
 from pipeline.errors import RecipeError
-from pipeline.evaluation.metrics import measure
+from pipeline.evaluation.measure import measure
 from pipeline.metrics.reliability import reliability
 from pipeline.metrics.table import METRICS, Predictions, find_metric, metric_names, metrics_in
 from pipeline.recipe.recipe import load_recipe

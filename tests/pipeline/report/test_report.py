@@ -14,7 +14,7 @@ from contract.index import ModelEntry
 from pipeline.data.split import ManifestRow
 from pipeline.errors import RecipeError
 from pipeline.evaluation.bootstrap import GroupBootstrap
-from pipeline.evaluation.metrics import measure
+from pipeline.evaluation.measure import measure
 from pipeline.evaluation.positive_class import measure_positive_class
 from pipeline.evaluation.ranking import draw_curves
 from pipeline.evaluation.wrong_labels.label_errors import LikelyError

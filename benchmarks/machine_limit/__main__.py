@@ -1,4 +1,4 @@
-"""`python -m benchmarks.limit`: raw inference and decoding at one setting, whenever stdin asks for it.
+"""`python -m benchmarks.machine_limit`: raw inference and decoding at one setting, whenever stdin asks for it.
 
 The first line is the setting, each other one what to measure and for how long; each is answered by a line of JSON, the
 first when everything is compiled. Between them this process sleeps, so that its measurements and a service's can take
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import openvino as ov
 
-from benchmarks.limit.search import SHORT_NAMES
+from benchmarks.machine_limit.search import SHORT_NAMES
 from contract.image import decode_image
 from contract.model import InputSpec
 
@@ -27,7 +27,7 @@ _DECODING = 0.25  # of the time under load: decoding is measured more exactly th
 
 
 def main() -> int:
-    """Measure what stdin asks for, or convert a SavedModel first: `python -m benchmarks.limit SAVED_MODEL IR.xml`."""
+    """Measure what stdin asks for, or convert: `python -m benchmarks.machine_limit SAVED_MODEL IR.xml`."""
     if len(sys.argv) == 3:
         ov.save_model(ov.convert_model(sys.argv[1]), sys.argv[2], compress_to_fp16=False)
         return 0

@@ -17,7 +17,7 @@ from service.gateway import routes
 from service.gateway.access.api_keys import KeyFileError
 from service.gateway.access.rate_limits import RateLimiter, name_address
 from service.gateway.context.errors import RateLimitedError
-from service.gateway.http.access import OPEN_PATHS, OPEN_PREFIXES
+from service.gateway.http.authorization import OPEN_PATHS, OPEN_PREFIXES
 from service.key import main
 from tests.helpers.pictures import encode
 from tests.helpers.scripted_backend import ScriptedBackend

@@ -15,7 +15,7 @@ from sklearn.metrics import (
 )
 
 from pipeline.evaluation.bootstrap import GroupBootstrap, exact_interval
-from pipeline.evaluation.metrics import measure
+from pipeline.evaluation.measure import measure
 from pipeline.evaluation.positive_class import measure_positive_class
 from pipeline.evaluation.ranking import Ranking, draw_curves
 from pipeline.recipe.evaluate_settings import Evaluate

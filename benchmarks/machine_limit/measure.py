@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
-from benchmarks.limit.search import search_settings
+from benchmarks.machine_limit.search import search_settings
 from benchmarks.systems.program import ROOT
 from benchmarks.workload.shared import MODEL, VERSION
 
@@ -45,7 +45,7 @@ class Limit:
     def search(self, seconds: int) -> None:
         """Find the best setting with benchmark_app."""
         if not self._model.exists():
-            command = [sys.executable, "-m", "benchmarks.limit", str(self._saved_model), str(self._model)]
+            command = [sys.executable, "-m", "benchmarks.machine_limit", str(self._saved_model), str(self._model)]
             subprocess.run(command, check=True, cwd=ROOT, timeout=_CONVERT_TIMEOUT_S, capture_output=True)
         self._found = search_settings(self._model, self.precision, side=self._side, seconds=seconds)
 
@@ -59,7 +59,7 @@ class Limit:
         best = self._found["best"]
         setting = {"model": str(self._model), "picture": str(self._picture), "side": self._side}
         setting |= {"precision": self.precision, "streams": best["streams"], "batch": best["batch"]}
-        command = [sys.executable, "-m", "benchmarks.limit"]
+        command = [sys.executable, "-m", "benchmarks.machine_limit"]
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
         with subprocess.Popen(command, **pipes) as worker:
             _ask(worker, setting, timeout_s=_START_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""pipeline/recipe/labels.py: class names in YAML."""
+"""pipeline/recipe/spelt_yaml.py: class names in YAML."""
 
 from pathlib import Path
 

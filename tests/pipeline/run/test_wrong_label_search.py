@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-import pipeline.run.label_search
+import pipeline.run.wrong_label_search
 from contract.store import ModelStore
 from pipeline.__main__ import main
 from pipeline.commands.run import print_result
@@ -142,7 +142,7 @@ def test_a_failed_search_does_not_lose_the_run(
     def fail(*_: Any) -> None:
         raise MemoryError("no room for embeddings")
 
-    monkeypatch.setattr(pipeline.run.label_search, "find_label_errors", fail)
+    monkeypatch.setattr(pipeline.run.wrong_label_search, "find_label_errors", fail)
     write_files(tmp_path / "set", color_files(train=6))
     folders = [f"--models-dir={tmp_path / 'models'}", f"--runs-dir={tmp_path / 'runs'}"]
     settings = [f"--set={setting}" for setting in [*QUICK, "train.epochs=1", "train.fine_tune.epochs=0"]]

@@ -12,7 +12,7 @@ from pipeline.data.split import Manifest, ManifestRow
 from pipeline.evaluation.wrong_labels.embedding import embed_images
 from pipeline.evaluation.wrong_labels.label_errors import FOLDS, Found, find_label_errors, write_label_errors
 from pipeline.features.frozen_backbone import FrozenBackbone
-from pipeline.metrics.label_search import describe_search
+from pipeline.metrics.wrong_label_text import describe_search
 from pipeline.networks.network import Classifier
 from pipeline.recipe.recipe import Recipe
 from pipeline.run.prepare import Images
