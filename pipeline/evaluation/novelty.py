@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from contract.novelty import NoveltyCheck, measure_images
+from contract.novelty import NoveltyCheck
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest, ManifestRow
+from pipeline.evaluation.kept_statistics import KeptStatistics
 from pipeline.evaluation.shift import find_difference, find_unlike
 from pipeline.recipe.data_settings import Split
 
@@ -58,15 +60,21 @@ class FittedNoveltyCheck:
         }
 
 
-def fit_to_images(manifest: Manifest, pixels: Pixels) -> FittedNoveltyCheck | None:
+def fit_to_images(manifest: Manifest, pixels: Pixels, runs_dir: Path) -> FittedNoveltyCheck | None:
     """Fit a novelty check to the training images and count the false alarms on the test images.
+
+    Args:
+        manifest: of the run.
+        pixels: decodes the images.
+        runs_dir: where statistics of images are kept.
 
     Returns:
         None if there are too few images to say anything.
     """
     splits: tuple[Split, ...] = ("train", "val", "test")
     rows = [_choose_rows(manifest.of(split)) for split in splits]
-    train, val, test = (measure_rows(part, pixels) for part in rows)
+    kept = KeptStatistics(runs_dir, pixels)
+    train, val, test = (kept.measure(part) for part in rows)
     if min(len(train), len(val)) < _MIN_IMAGES:
         return None
     groups = [[row.group for row in part] for part in rows]
@@ -89,12 +97,6 @@ def _choose_rows(rows: list[ManifestRow]) -> list[ManifestRow]:
         return rows
     chosen = np.random.default_rng(_SEED).choice(len(rows), _MAX_IMAGES, replace=False)
     return [rows[i] for i in np.sort(chosen)]
-
-
-def measure_rows(rows: Sequence[ManifestRow], pixels: Pixels) -> NDArray[np.float32]:
-    """Return the statistics of images, float32, shape (images, statistics)."""
-    parts = pixels.map(measure_images, [row.path for row in rows])
-    return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 
 
 def fit_novelty_check(train: NDArray[np.float32], val: NDArray[np.float32], groups: Sequence[str]) -> NoveltyCheck:

@@ -164,7 +164,7 @@ def measure_network(trained: Trained, images: Images, recipe: Recipe, folder: Pa
     faults = find_faults(predictions, images.manifest, labels, trained.history.curves, recipe.train, penalty=penalty)
     faults += describe_allowed(images.findings)
     faults += trained.warm_faults()
-    novelty = fit_to_images(images.manifest, images.pixels)
+    novelty = fit_to_images(images.manifest, images.pixels, folder.parent.parent)
     for warning in novelty.warnings if novelty else ():
         warn(log, Weight.FIGURES, "%s.", warning)
     return Measured(evaluation, novelty, tuple(faults))

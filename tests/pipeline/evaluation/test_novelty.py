@@ -136,12 +136,12 @@ def test_a_manifest_is_fitted_by_its_splits(tmp_path: Path) -> None:
         Image.fromarray(image).save(tmp_path / f"{i:02}.png")
         rows.append(ManifestRow(f"{i:02}.png", str(i), "a", str(i), split))
     pixels = Pixels(FolderSource(tmp_path), InputSpec(16, 16))
-    fitted = fit_to_images(Manifest(tuple(rows)), pixels)
+    fitted = fit_to_images(Manifest(tuple(rows)), pixels, tmp_path / "runs")
 
     assert fitted is not None
     expected = {"wanted": FALSE_ALARMS, "validation_images": 20, "test_images": 20, "test_alarms": 20}
     assert expected == fitted.document()["false_alarms"]
-    assert fit_to_images(Manifest(tuple(rows[:24])), pixels) is None
+    assert fit_to_images(Manifest(tuple(rows[:24])), pixels, tmp_path / "runs") is None
 
 
 def test_a_group_is_never_measured_by_itself() -> None:

@@ -42,7 +42,7 @@ def write(folder: Path, test: NDArray[np.uint8], seed: int = 0) -> tuple[Manifes
 
 def test_a_test_set_of_other_colours_is_said_twice(tmp_path: Path) -> None:
     """Far too many pictures are unlike the training images, and a classifier tells the two sides apart."""
-    fitted = fit_to_images(*write(tmp_path, draw(40, 2)[..., ::-1]))
+    fitted = fit_to_images(*write(tmp_path, draw(40, 2)[..., ::-1]), tmp_path / "runs")
 
     assert fitted is not None
     unlike, told_apart = fitted.warnings
@@ -55,7 +55,7 @@ def test_a_test_set_of_other_colours_is_said_twice(tmp_path: Path) -> None:
 @pytest.mark.parametrize("light", [0.6, 0.8])
 def test_a_darker_test_set_is_told_apart(tmp_path: Path, light: float) -> None:
     """40 and 20 % darker: each picture might be a training image, all together are not."""
-    fitted = fit_to_images(*write(tmp_path, draw(40, 2, light=light)))
+    fitted = fit_to_images(*write(tmp_path, draw(40, 2, light=light)), tmp_path / "runs")
 
     assert fitted is not None
     assert any("told apart" in warning for warning in fitted.warnings)
@@ -63,7 +63,7 @@ def test_a_darker_test_set_is_told_apart(tmp_path: Path, light: float) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_an_honest_split_gives_nothing(tmp_path: Path, seed: int) -> None:
-    fitted = fit_to_images(*write(tmp_path, draw(40, 10 * seed + 2), seed))
+    fitted = fit_to_images(*write(tmp_path, draw(40, 10 * seed + 2), seed), tmp_path / "runs")
 
     assert fitted is not None
     assert () == fitted.warnings
