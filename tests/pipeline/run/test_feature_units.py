@@ -69,7 +69,7 @@ def fixture_computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-@pytest.mark.parametrize("settings", [(), TUNED], ids=["head", "fine-tuned"])
+@pytest.mark.parametrize("settings", [(), pytest.param(TUNED, marks=pytest.mark.slow)], ids=["head", "fine-tuned"])
 def test_run_finds_all_features(
     images: Path, tmp_path: Path, first: RunResult, computed: list[int], settings: tuple[str, ...]
 ) -> None:
