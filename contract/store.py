@@ -211,10 +211,7 @@ class ModelStore:
                 )
             version = 1 + max([entry.highest, *self.read_versions(name)])
             target = self.version_path(name, version)
-            target.parent.mkdir(exist_ok=True)
-            target.parent.chmod(0o755)
-            directory.rename(target)
-            sync_directory(target.parent)
+            _place(directory, target)
             try:
                 index[name] = entry.with_published(version, live=live)
                 self._write_index(index)
@@ -240,10 +237,7 @@ class ModelStore:
             target = self.version_path(name, version)
             if target.exists():
                 raise StoreError(f"{name}/{version} is there already")
-            target.parent.mkdir(exist_ok=True)
-            target.parent.chmod(0o755)
-            directory.rename(target)
-            sync_directory(target.parent)
+            _place(directory, target)
 
     def adopt(self, name: str, entry: ModelEntry, *, expected: ModelEntry | None) -> None:
         """Take over a model's roles from another store; servers are told of the versions before the gateways are.
@@ -408,6 +402,14 @@ class ModelStore:
         if networks or openvino_path.exists():
             _write_if_new(openvino_path, config_text(networks, platform="openvino"))
         _write_if_new(self.config_path, config_text(saved_models))
+
+
+def _place(directory: Path, target: Path) -> None:
+    """Make a settled folder a version by one rename; call it under the lock."""
+    target.parent.mkdir(exist_ok=True)
+    target.parent.chmod(0o755)
+    directory.rename(target)
+    sync_directory(target.parent)
 
 
 def _write_if_new(path: Path, text: str) -> None:

@@ -120,7 +120,7 @@ class OpenVINOEngine(Engine):
         except ModelLoadError as err:
             raise RunError(f"{signature}: {err}", code=err.code) from err
         except RuntimeError as err:
-            raise RunError(f"OpenVINO: {_reason(err)}") from err
+            raise RunError(f"OpenVINO: {openvino_reason(err)}") from err
 
     def _run_row_by_row(self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
         (num_rows,) = {len(array) for array in inputs.values()}
@@ -164,7 +164,7 @@ class OpenVINOEngine(Engine):
                 model.reshape({port: _one_row(port.get_partial_shape()) for port in model.inputs})
             compiled = _core().compile_model(model, "CPU", self._settings)
         except RuntimeError as err:
-            raise UnreadableError(f"OpenVINO cannot read {signature}: {_reason(err)}") from err
+            raise UnreadableError(f"OpenVINO cannot read {signature}: {openvino_reason(err)}") from err
         _check_ports(signature, self.signatures[signature], compiled)
         _check_precision(compiled, self.precision)
         return_freed_memory()
@@ -371,7 +371,7 @@ def _check_precision(compiled: Any, precision: str) -> None:
         raise PrecisionError(f"precision: expected {_TYPES[precision]}. Received from OpenVINO: {actual}")
 
 
-def _reason(err: Exception) -> str:
+def openvino_reason(err: Exception) -> str:
     """Return what an error of OpenVINO says, without the places in its source and the addresses of its manual."""
     lines = [line.strip(" -") for line in str(err).splitlines()]
     said = [line for line in lines if line and not line.startswith(_NO_REASON) and not line.endswith(":")]

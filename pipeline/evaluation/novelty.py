@@ -15,7 +15,7 @@ from scipy import stats
 from contract.novelty import NoveltyCheck
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest, ManifestRow
-from pipeline.evaluation.kept_statistics import KeptStatistics
+from pipeline.evaluation.kept.statistics import KeptStatistics
 from pipeline.evaluation.shift import find_difference, find_unlike
 from pipeline.recipe.data_settings import Split
 

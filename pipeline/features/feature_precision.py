@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from pipeline.data.sampling import choose_rows
-from pipeline.data.split import Manifest, ManifestRow
+from pipeline.data.split import Manifest, ManifestRow, choose_rows
 from pipeline.metrics.table import Predictions, find_metric
 from pipeline.recipe.gate_settings import Gate
 from pipeline.segments import read_checked, write_checked

@@ -35,7 +35,7 @@ from pipeline.data.ingest import Source
 from pipeline.data.lineage import Seen, seen_by, seen_by_ancestors, seen_in
 from pipeline.data.split import Manifest, ManifestRow
 from pipeline.errors import PipelineError, list_names
-from pipeline.evaluation.kept_predictions import KeptPredictions
+from pipeline.evaluation.kept.predictions import KeptPredictions
 from pipeline.evaluation.paired import Comparison, Evidence, compare_predictions
 from pipeline.evaluation.scorer import predict_files, scorer_of
 from pipeline.metrics.table import Predictions, find_metric

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.sampling import choose_rows
-from pipeline.data.split import Manifest, ManifestRow
+from pipeline.data.split import Manifest, ManifestRow, choose_rows
 from pipeline.evaluation.wrong_labels.embedding import embed_images
 from pipeline.evaluation.wrong_labels.label_errors import FOLDS, Found, find_label_errors, write_label_errors
 from pipeline.features.frozen_backbone import FrozenBackbone

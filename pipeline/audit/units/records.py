@@ -1,4 +1,4 @@
-"""What is measured of images as rows of a Parquet part: a column for each field, with its type."""
+"""Facts of images as rows of a Parquet part: a typed column for each field."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -116,19 +116,21 @@ class Bucket:
         with self._told(f"{name}/{version}/{_FIRST}"):
             return _FIRST not in found or self._digest(f"{name}/{version}/{_FIRST}") == _digest_file(found[_FIRST])
 
-    def download(self, name: str, version: int, directory: Path, count: Callable[[int], object]) -> None:
+    def download(
+        self, name: str, version: int, files: Mapping[str, int], directory: Path, count: Callable[[int], object]
+    ) -> None:
         """Write a version's files into an empty folder.
 
         Args:
             name: the model.
             version: its number.
+            files: as `list_files` gives them.
             directory: the folder.
             count: is called with the bytes of each piece.
 
         Raises:
             BucketError: if there are none, or the storage does not give one whole.
         """
-        files = self.list_files(name, version)
         if not files:
             raise BucketError(f"{self.address}: {INDEX_FILE} names {name}/{version}, whose files are not there")
         for path, size in files.items():

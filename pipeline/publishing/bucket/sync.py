@@ -26,7 +26,7 @@ _ATTEMPTS = 9  # each fails only where another writer came in between
 
 @dataclass
 class Synced:
-    """What one turn did.
+    """The result of one turn.
 
     Attributes:
         versions: that were copied, as NAME/VERSION.
@@ -134,9 +134,9 @@ def _is_there(bucket: Bucket, store: ModelStore, name: str, version: int) -> boo
 
 def _download(bucket: Bucket, store: ModelStore, name: str, versions: Iterable[int]) -> None:
     for version in versions:
-        size = sum(bucket.list_files(name, version).values())
-        with store.staging() as directory, _bar(size, f"Fetching {name}/{version}") as bar:
-            bucket.download(name, version, directory, bar.update)
+        files = bucket.list_files(name, version)
+        with store.staging() as directory, _bar(sum(files.values()), f"Fetching {name}/{version}") as bar:
+            bucket.download(name, version, files, directory, bar.update)
             store.take(name, version, directory)
 
 

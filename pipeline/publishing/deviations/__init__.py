@@ -1,1 +1,1 @@
-"""How far the outputs of a model may be apart at float32: a limit, and what rounding explains beyond it."""
+"""Owns the comparison of outputs at float32: a limit, and the part of rounding beyond it."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.store import NETWORK_FILE
-from engine.runtimes.openvino import import_openvino
+from engine.runtimes.openvino import import_openvino, openvino_reason
 from pipeline.errors import ImportedModelError
 from pipeline.networks.preprocessing import preprocessing_steps
 from pipeline.publishing.imports.foreign_outputs import Output, Values
@@ -60,7 +60,7 @@ class OnnxModel:
             return np.asarray(compiled([values.astype(dtype)])[0], np.float32)
         except RuntimeError as err:
             raise ImportedModelError(
-                f"the model does not run on images of shape {images.shape}: {_reason(err)}"
+                f"the model does not run on images of shape {images.shape}: {openvino_reason(err)}"
             ) from err
 
 
@@ -74,7 +74,7 @@ def read_onnx(path: Path) -> OnnxModel:
     try:
         model = import_openvino().Core().read_model(path.resolve())
     except RuntimeError as err:
-        raise ImportedModelError(f"{path.name}: OpenVINO cannot read it: {_reason(err)}") from err
+        raise ImportedModelError(f"{path.name}: OpenVINO cannot read it: {openvino_reason(err)}") from err
     image, scores = _only(path, model.inputs, "input"), _only(path, model.outputs, "output")
     input_name, output_name = _name(image), _name(scores)
     dtype = image.get_element_type().to_dtype()
@@ -183,7 +183,9 @@ def _free_batch(path: Path, model: Any, image: Any) -> None:
     try:
         model.reshape({image: shape})
     except RuntimeError as err:
-        raise ImportedModelError(f"{path.name}: its batch axis cannot be freed: {_reason(err)}{_EXPORT_HINT}") from err
+        raise ImportedModelError(
+            f"{path.name}: its batch axis cannot be freed: {openvino_reason(err)}{_EXPORT_HINT}"
+        ) from err
     found = model.outputs[0].get_partial_shape()
     if found.rank.is_static and len(found) == 2 and found[0].is_static:
         raise ImportedModelError(
@@ -201,10 +203,3 @@ def _last_operation(output: Any) -> str:
         node = node.input(0).get_source_output().get_node()
     name = str(node.get_type_name())
     return _NAMES.get(name, name)
-
-
-def _reason(err: Exception) -> str:
-    """Return the last line of OpenVINO's message that says something."""
-    lines = [line.strip(" -") for line in str(err).splitlines()]
-    said = [line for line in lines if line and not line.startswith(("Exception from", "Check '"))]
-    return (said[-1] if said else type(err).__name__)[:300]

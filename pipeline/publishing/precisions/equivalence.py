@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta
 
-from pipeline.data.sampling import choose_rows
-from pipeline.data.split import Manifest, ManifestRow
+from pipeline.data.split import Manifest, ManifestRow, choose_rows
 from pipeline.evaluation.bootstrap import GroupBootstrap
 from pipeline.metrics.table import Predictions, find_metric
 

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +20,7 @@ from pipeline.run.run import RunResult, run
 from pipeline.units.parts import is_done
 from pipeline.units.plan import read_plan
 from tests.helpers.image_sets import png, write_files
-from tests.helpers.server_process import ROOT
+from tests.helpers.killed_command import kill_after_parts
 from tests.pipeline.run.test_reruns import NAME, fixture_first, frozen_recipe, published, small
 
 __all__ = ["fixture_first"]
@@ -130,14 +126,8 @@ def test_rerun_computes_what_is_missing(
 def test_kill_loses_at_most_the_unit_under_way(images: Path, tmp_path: Path, first: RunResult) -> None:
     """Kill -9 in the middle: what is there is whole, and the rerun makes the rest."""
     recipe, path = recipe_file(tmp_path, first)
-    command = [sys.executable, "-m", "pipeline", *features(images, tmp_path, path, "--unit-rows=1")]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    out, deadline = tmp_path / "units", time.monotonic() + 300
-    while len(list(out.glob("part-*"))) < 3 and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait(60)
+    out = tmp_path / "units"
+    kill_after_parts(features(images, tmp_path, path, "--unit-rows=1"), out)
     plan = read_plan(out)
     assert plan is not None
     there = [unit for unit in range(plan.num_units) if is_done(out, plan, unit)]

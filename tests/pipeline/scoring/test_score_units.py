@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import signal
 import subprocess
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +20,7 @@ from pipeline.units.parts import is_done
 from pipeline.units.plan import read_plan
 from pipeline.units.work import TRIES, run_here
 from tests.helpers.image_sets import COLORS, png, write_files
-from tests.helpers.server_process import ROOT
+from tests.helpers.killed_command import kill_after_parts
 
 BAD = "bad/cut.png"
 
@@ -194,16 +191,8 @@ def test_unit_that_fails_is_tried_three_times(store: ModelStore, images: Path, t
 def test_kill_loses_at_most_the_unit_under_way(store: ModelStore, images: Path, tmp_path: Path) -> None:
     """Kill -9 in the middle: what is there is whole, and the rerun ends with the bytes of an undisturbed run."""
     out = tmp_path / "killed"
-    command = [sys.executable, "-m", "pipeline", "score", "colours", str(images), f"--out={out}", "--unit-rows=2"]
-    process = subprocess.Popen(
-        [*command, f"--models-dir={store.root}"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 300
-    while len(list(out.glob("part-*"))) < 3 and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait(60)
+    options = [f"--out={out}", "--unit-rows=2", f"--models-dir={store.root}"]
+    kill_after_parts(["score", "colours", str(images), *options], out)
     plan = read_plan(out)
     assert plan is not None
     there = [int(path.stem.removeprefix("part-")) for path in out.glob("part-*")]

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import signal
-import subprocess
-import sys
-import time
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +20,7 @@ from pipeline.audit.units.audit_units import UnitAuditor
 from pipeline.errors import DatasetError
 from pipeline.units.make_parts import Made, PartTask
 from tests.helpers.image_sets import png, write_files
-from tests.helpers.server_process import ROOT
+from tests.helpers.killed_command import kill_after_parts
 from tests.pipeline.audit.test_audit import encoded, photograph, photographs
 
 
@@ -186,11 +181,7 @@ def test_options_that_make_no_sense(
 def test_kill_loses_at_most_the_unit_under_way(images: Path, tmp_path: Path) -> None:
     """Kill -9 in the middle: the rerun makes the rest, and no part that was there."""
     out = tmp_path / "killed"
-    command = [sys.executable, "-m", "pipeline", "audit", str(images), f"--out={out}", "--unit-rows=1"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _wait_for(lambda: len(parts(out)) >= 3, process)
-    process.send_signal(signal.SIGKILL)
-    process.wait(60)
+    kill_after_parts(["audit", str(images), f"--out={out}", "--unit-rows=1"], out)
     times = {path: path.stat().st_mtime_ns for path in out.glob("part-*")}
     assert len(times) < 40
 
@@ -245,13 +236,6 @@ def test_worker_with_other_libraries_is_refused(images: Path, tmp_path: Path, mo
     monkeypatch.setattr(audit_units, "define_facts", lambda *_, **__: "other")
     with pytest.raises(DatasetError, match="install the same on all machines"):
         tasks[0].load()
-
-
-def _wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 300
-    while not condition() and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_numbers_survive_the_parts(images: Path, tmp_path: Path) -> None:

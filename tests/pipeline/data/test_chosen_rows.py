@@ -1,9 +1,8 @@
-"""sampling.py: images chosen by content and seed."""
+"""split.py: images chosen by content and seed."""
 
 from __future__ import annotations
 
-from pipeline.data.sampling import choose_rows
-from pipeline.data.split import ManifestRow
+from pipeline.data.split import ManifestRow, choose_rows
 
 
 def rows(*numbers: int) -> list[ManifestRow]:

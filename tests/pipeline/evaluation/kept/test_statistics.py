@@ -11,8 +11,8 @@ from contract.novelty import measure_images
 from pipeline.data.folder_source import FolderSource
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import ManifestRow
-from pipeline.evaluation import kept_statistics
-from pipeline.evaluation.kept_statistics import KeptStatistics
+from pipeline.evaluation.kept import statistics
+from pipeline.evaluation.kept.statistics import KeptStatistics
 
 SPEC = InputSpec(16, 16)
 
@@ -28,7 +28,7 @@ def test_only_new_images_are_measured(tmp_path: Path, monkeypatch: pytest.Monkey
     """In their order, equal to those measured at once; another input size measures all."""
     measured: list[int] = []
     monkeypatch.setattr(
-        kept_statistics, "measure_images", lambda images: measured.append(len(images)) or measure_images(images)
+        statistics, "measure_images", lambda images: measured.append(len(images)) or measure_images(images)
     )
     pixels = Pixels(FolderSource(tmp_path), SPEC)
     first = KeptStatistics(tmp_path / "runs", pixels).measure(write(tmp_path, "bd"))
