@@ -158,8 +158,7 @@ def _adapt(
     spec = _input_spec(foreign, settings)
     _check_preprocessing(foreign, settings.preprocessing, spec)
     images = build_synthetic_images(spec)
-    is_float = foreign.input_dtype == "float32"
-    inputs = apply_preprocessing(images, settings.preprocessing) if is_float else _reordered(images, settings)
+    inputs = _prepare(images, foreign, settings)
     with tempfile.TemporaryDirectory(prefix="fovea-") as folder:
         original, values = _run_original(original, foreign, inputs, Path(folder) / "restored")
         message = read_saved_model(original.directory)
@@ -168,10 +167,7 @@ def _adapt(
     operation = last_operation(serving_graph(message).graph_def, foreign.output_tensor)
     check_output(foreign.output_name, values, len(images), settings.output, operation)
     expected = finish_output(values, settings.output)
-    labels = _labels(settings, expected.shape[1])
-    contract = ModelContract.from_document(
-        build_document(labels, spec, saliency=None, provenance=_provenance(path, settings))
-    )
+    contract = _new_contract(path, settings, spec, expected.shape[1])
     adapt_graph(
         message,
         shape=spec.shape,
@@ -190,15 +186,11 @@ def _adapt_onnx(path: Path, staging: Path, settings: ImportSettings) -> tuple[Mo
     spec = _input_spec(found, settings)
     _check_preprocessing(found, settings.preprocessing, spec)
     images = build_synthetic_images(spec)
-    is_float = found.input_dtype == "float32"
-    inputs = apply_preprocessing(images, settings.preprocessing) if is_float else _reordered(images, settings)
+    inputs = _prepare(images, found, settings)
     values = found.predict(inputs)
     check_output(found.output_name, values, len(images), settings.output, found.operation)
     expected = finish_output(values, settings.output)
-    labels = _labels(settings, expected.shape[1])
-    contract = ModelContract.from_document(
-        build_document(labels, spec, saliency=None, provenance=_provenance(path, settings))
-    )
+    contract = _new_contract(path, settings, spec, expected.shape[1])
     write_network(found, staging, shape=spec.shape, preprocessing=settings.preprocessing, output=settings.output)
     _write_contract(staging, contract)
     return contract, verify_alone(staging, contract, expected)
@@ -221,8 +213,18 @@ def _check_preprocessing(foreign: _Foreign, preprocessing: Preprocessing, spec: 
         )
 
 
-def _reordered(images: NDArray[np.uint8], settings: ImportSettings) -> NDArray[np.uint8]:
+def _prepare(images: NDArray[np.uint8], foreign: _Foreign, settings: ImportSettings) -> NDArray[Any]:
+    """Return images as a model takes them: preprocessed, or with their colours in its order where it takes uint8."""
+    if foreign.input_dtype == "float32":
+        return apply_preprocessing(images, settings.preprocessing)
     return np.ascontiguousarray(images[..., ::-1]) if preprocessing_steps(settings.preprocessing) else images
+
+
+def _new_contract(path: Path, settings: ImportSettings, spec: InputSpec, num_classes: int) -> ModelContract:
+    labels = _labels(settings, num_classes)
+    return ModelContract.from_document(
+        build_document(labels, spec, saliency=None, provenance=_provenance(path, settings))
+    )
 
 
 def _input_spec(foreign: _Foreign, settings: ImportSettings) -> InputSpec:
