@@ -72,10 +72,11 @@ def decode_predictions(
     if top < 1:
         raise ValueError(f"top: expected at least 1. Received: {top}")
     check_probabilities(probabilities, len(labels))
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+    order = (-probabilities).argsort(axis=1, kind="stable")[:, :top].tolist()
+    rows = probabilities.astype(np.float32, copy=False)
     return [
-        [_prediction(int(index), labels[int(index)], row[index]) for index in ranked]
-        for row, ranked in zip(probabilities, order, strict=True)
+        [Prediction(index, labels[index].id, labels[index].name, _shortest(row[index])) for index in ranked]
+        for row, ranked in zip(rows, order, strict=True)
     ]
 
 
@@ -89,7 +90,7 @@ def decide(row: NDArray[np.floating], contract: ModelContract) -> list[Decision]
     decisions = []
     for point in contract.operating_points:
         index = next(i for i, label in enumerate(contract.labels) if label.id == point.label)
-        value = _shortest(row[index])
+        value = _shortest(np.float32(row[index]))
         decisions.append(
             Decision(
                 id=point.label,
@@ -126,10 +127,6 @@ def check_probabilities(probabilities: NDArray[np.floating], num_classes: int) -
     )
 
 
-def _prediction(index: int, label: Label, probability: np.floating) -> Prediction:
-    return Prediction(index, label.id, label.name, _shortest(probability))
-
-
-def _shortest(probability: np.floating) -> float:
+def _shortest(probability: np.float32) -> float:
     """Return the number with the fewest digits that gives back the same float32."""
-    return float(str(np.float32(probability)))
+    return float(str(probability))
