@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache, partial
 from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import (
@@ -65,59 +66,44 @@ class Metrics:
         self._tracer = tracer
         self.registry = CollectorRegistry()
         registry = self.registry
+        counters, histograms = partial(_counters, registry), partial(_histograms, registry)
         by_version = ("model", "version")
-        self._requests = Counter("fovea_requests", "Requests answered.", ("route", "method", "code"), registry=registry)
-        self._received = Counter("fovea_received_bytes", "Bytes of request bodies.", ("route",), registry=registry)
-        self._sent = Counter("fovea_sent_bytes", "Bytes of reply bodies.", ("route",), registry=registry)
-        self._shed = Counter(
-            "fovea_shed", "Requests refused because there was too much to do.", ("reason",), registry=registry
-        )
+        self._requests = counters("fovea_requests", "Requests answered.", "route", "method", "code")
+        self._received = counters("fovea_received_bytes", "Bytes of request bodies.", "route")
+        self._sent = counters("fovea_sent_bytes", "Bytes of reply bodies.", "route")
+        self._shed = counters("fovea_shed", "Requests refused because there was too much to do.", "reason")
         for reason in _SHED_REASONS:  # from 0 on: a rate needs two samples
-            self._shed.labels(reason)
-        self._images = Counter(
-            "fovea_images", 'Images, by outcome: "ok" or the error.', ("outcome",), registry=registry
+            self._shed(reason)
+        self._images = counters("fovea_images", 'Images, by outcome: "ok" or the error.', "outcome")
+        self._predictions = counters(
+            "fovea_predictions", "Images by the class that was found most probable.", *by_version, "label"
         )
-        self._predictions = Counter(
-            "fovea_predictions",
-            "Images by the class that was found most probable.",
-            (*by_version, "label"),
-            registry=registry,
-        )
-        self._warnings = Counter(
-            "fovea_warnings", "Classified images with a warning.", (*by_version, "warning"), registry=registry
-        )
-        self._model_requests = Counter(
+        self._warnings = counters("fovea_warnings", "Classified images with a warning.", *by_version, "warning")
+        self._model_requests = counters(
             "fovea_model_requests",
             'Requests that reached the model server, by version and outcome: "ok" or the error.',
-            (*by_version, "code"),
-            registry=registry,
+            *by_version,
+            "code",
         )
-        self._model_seconds = Histogram(
+        self._model_seconds = histograms(
             "fovea_model_seconds",
             "Time that a request waits for the model server, by the version that answers.",
-            by_version,
-            buckets=_SECONDS,
-            registry=registry,
+            *by_version,
         )
         self._audit_failures = Counter(
             "fovea_audit_log_failures",
             "Requests that failed because the audit log cannot be written.",
             registry=registry,
         )
-        self._request_seconds = Histogram(
-            "fovea_request_seconds",
-            "From the first byte of a request to the last of its reply.",
-            ("route",),
-            buckets=_SECONDS,
-            registry=registry,
+        self._request_seconds = histograms(
+            "fovea_request_seconds", "From the first byte of a request to the last of its reply.", "route"
         )
-        self._stage_seconds = Histogram("fovea_stage_seconds", _STAGES, ("stage",), buckets=_SECONDS, registry=registry)
-        self._confidence = Histogram(
+        self._stage_seconds = histograms("fovea_stage_seconds", _STAGES, "stage")
+        self._confidence = histograms(
             "fovea_confidence",
             "Probability of the class that was found most probable.",
-            by_version,
+            *by_version,
             buckets=_PROBABILITIES,
-            registry=registry,
         )
         self._in_flight = Gauge("fovea_requests_in_flight", "Requests being answered now.", registry=registry)
         self._ready = Gauge("fovea_ready", "1 when /readyz says ready.", registry=registry)
@@ -129,22 +115,22 @@ class Metrics:
 
     def count_request(self, route: str, method: str, *, code: int, seconds: float) -> None:
         """Count an answered request."""
-        self._requests.labels(route, method, code).inc()
-        self._request_seconds.labels(route).observe(seconds)
+        self._requests(route, method, code).inc()
+        self._request_seconds(route).observe(seconds)
 
     def count_bytes(self, route: str, *, received: int, sent: int) -> None:
         """Count the bodies of a request and its reply, bytes."""
-        self._received.labels(route).inc(received)
-        self._sent.labels(route).inc(sent)
+        self._received(route).inc(received)
+        self._sent(route).inc(sent)
 
     def count_shed(self, reason: str) -> None:
         """Count a request that was refused because there was too much to do; the reasons are the program's own."""
-        self._shed.labels(reason).inc()
+        self._shed(reason).inc()
 
     def stage(self, name: str) -> Stage:
         """Time a stage of a prediction, whether it succeeds or not: a context manager."""
         span = None if self._tracer is None else start_span(self._tracer, name)
-        return Stage(self._stage_seconds.labels(name), span)
+        return Stage(self._stage_seconds(name), span)
 
     @contextmanager
     def version(self, model: str, version: int) -> Iterator[None]:
@@ -158,10 +144,10 @@ class Metrics:
         try:
             yield
         except GatewayError as err:
-            self._model_requests.labels(model, version, err.code).inc()
+            self._model_requests(model, version, err.code).inc()
             raise
-        self._model_requests.labels(model, version, "ok").inc()
-        self._model_seconds.labels(model, version).observe(time.perf_counter() - start)
+        self._model_requests(model, version, "ok").inc()
+        self._model_seconds(model, version).observe(time.perf_counter() - start)
 
     def count_audit_failure(self) -> None:
         """Count a request that failed because the audit log cannot be written."""
@@ -171,25 +157,25 @@ class Metrics:
         """Count the images of one answer."""
         for entry in entries:
             if isinstance(entry, RefusedImageError):
-                self._images.labels(entry.code).inc()
+                self._images(entry.code).inc()
             else:
                 best = entry.top[0]
-                self._images.labels("ok").inc()
-                self._predictions.labels(model, version, best.id).inc()
-                self._confidence.labels(model, version).observe(best.probability)
+                self._images("ok").inc()
+                self._predictions(model, version, best.id).inc()
+                self._confidence(model, version).observe(best.probability)
                 for warning in entry.warnings:
-                    self._warnings.labels(model, version, warning).inc()
+                    self._warnings(model, version, warning).inc()
 
     def count_images(self, entries: Sequence[object]) -> None:
         """Count the images of an answer that names no classes."""
         for entry in entries:
-            self._images.labels(entry.code if isinstance(entry, RefusedImageError) else "ok").inc()
+            self._images(entry.code if isinstance(entry, RefusedImageError) else "ok").inc()
 
     def count_refused(self, entries: Sequence[object]) -> None:
         """Count the refused images among others."""
         for entry in entries:
             if isinstance(entry, RefusedImageError):
-                self._images.labels(entry.code).inc()
+                self._images(entry.code).inc()
 
     def show(self, collector: Collector) -> None:
         """Show gauges that are read when metrics are read."""
@@ -217,6 +203,21 @@ class Metrics:
             thread.join()
 
         return f"http://{host}:{server.server_port}/metrics", close
+
+
+def _counters(registry: CollectorRegistry, name: str, text: str, *labels: str) -> Callable[..., Counter]:
+    """Return a function from label values to their counter.
+
+    It keeps what it has returned: prometheus_client looks for it under a lock each time. No series is ever removed.
+    """
+    return cache(Counter(name, text, labels, registry=registry).labels)
+
+
+def _histograms(
+    registry: CollectorRegistry, name: str, text: str, *labels: str, buckets: Sequence[float] = _SECONDS
+) -> Callable[..., Histogram]:
+    """Return a function from label values to their histogram, which keeps it as `_counters` does."""
+    return cache(Histogram(name, text, labels, buckets=buckets, registry=registry).labels)
 
 
 class Stage:
