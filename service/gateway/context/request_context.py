@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -59,9 +59,14 @@ def open_context(scope: Scope, sent_id: str | None) -> RequestContext:
         scope: of the request.
         sent_id: the client's id; replaced unless it is harmless in a header and a log line.
     """
-    request_id = sent_id if sent_id and _ALLOWED.fullmatch(sent_id) else uuid.uuid4().hex
+    request_id = sent_id if sent_id and _ALLOWED.fullmatch(sent_id) else new_request_id()
     context = scope[_SCOPE_KEY] = RequestContext(request_id, headers=scope["headers"])
     return context
+
+
+def new_request_id() -> str:
+    """Return an id for a request whose client sends none: 32 hexadecimal digits, unique without coordination."""
+    return os.urandom(16).hex()
 
 
 def context_of(scope: Scope) -> RequestContext:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Iterable, Sequence
 from urllib.parse import unquote
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from service.gateway.context.request_context import new_request_id
 from service.gateway.http.error_formats import format_message
 
 MAX_HEAD_BYTES = 1 << 16
@@ -45,7 +45,7 @@ class RefusedRequest(Exception):
         path = _read_path(url)
         if root_path and path.startswith(f"{root_path}/"):
             path = path[len(root_path) :]
-        body = format_message(path, self.code, str(self), request_id=uuid.uuid4().hex).encode()
+        body = format_message(path, self.code, str(self), request_id=new_request_id()).encode()
         headers = [b"content-type: application/json", b"content-length: %d" % len(body), b"connection: close"]
         if self.status == 503:
             headers.append(b"retry-after: 1")
