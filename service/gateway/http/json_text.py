@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from service.gateway.bodies.json_document import B64
 
 _PIECE: Final = 1 << 13  # numbers or texts that are written at a time
+# json.dumps makes an encoder for each call whose options are not the default ones.
+_DOCUMENTS: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+_ARRAYS: Final = json.JSONEncoder(separators=(",", ":"))
 
 
 def dump(document: Mapping[str, Any]) -> str:
@@ -21,7 +24,7 @@ def dump(document: Mapping[str, Any]) -> str:
     Raises:
         ValueError: if a number is NaN or infinite.
     """
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _DOCUMENTS.encode(document)
 
 
 def dump_arrays(document: Mapping[str, Any]) -> str:
@@ -112,7 +115,7 @@ def _dump_items(items: Iterable[Any]) -> Iterator[str]:
 
 
 def _dump_short(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))
+    return _ARRAYS.encode(value)
 
 
 def _text_or_binary(name: str, value: bytes) -> Any:
