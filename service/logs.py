@@ -300,7 +300,7 @@ def _message_of(record: logging.LogRecord) -> str:
 def _dump(document: dict[str, Any]) -> str:
     """Returns a document as ASCII JSON, as every parser reads it; values that JSON does not have are texts."""
     try:
-        return json.dumps(document, default=_text_of, allow_nan=False)
+        return _ENCODER.encode(document)
     except (TypeError, ValueError, RecursionError):  # a key that is no text, NaN, a list that holds itself
         return json.dumps({str(key): _text_of(value) for key, value in document.items()})
 
@@ -310,3 +310,6 @@ def _text_of(value: object) -> str:
         return str(value)
     except Exception as err:  # noqa: BLE001  # an object without a text of its own
         return f"<{type(value).__name__}: {type(err).__name__}>"
+
+
+_ENCODER = json.JSONEncoder(default=_text_of, allow_nan=False)  # json.dumps would make one for each line
