@@ -16,7 +16,7 @@ _PREDICTIONS: list[JsonValue] = [
 class VersionQuery(BaseModel):
     """Query that says which version answers; all of POST /v1/embed's."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str | None = Field(
         default=None, min_length=1, max_length=64, description="The model; may be left out when exactly one is served."

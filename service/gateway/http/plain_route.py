@@ -21,12 +21,14 @@ def plain_route(
     Args:
         path: without parameters.
         endpoint: takes the request, its query and the components, as FastAPI calls it.
-        query: the query's model.
+        query: the query's model; it is frozen, and all its fields have defaults.
         components: of the app.
     """
+    without_query = query()
 
     async def answer(request: Request) -> Response:
-        return await endpoint(request, _read_query(request, query), components)
+        asked = _read_query(request, query) if request.scope["query_string"] else without_query
+        return await endpoint(request, asked, components)
 
     return _NamedRoute(path, answer, methods=["POST"], include_in_schema=False)
 
