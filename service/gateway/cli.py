@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import socket
@@ -69,6 +70,7 @@ def run_gateway(settings: Settings) -> int:
         logger.info("listening on %s, model server at %s", url_of(listener, settings.scheme), settings.backend)
         logger.info("API keys are %s; metrics at %s", "needed" if settings.needs_key else "not needed", metrics_url)
         on_stop = components_of(app).readiness.drain
+        gc.freeze()  # modules and app stay: full collections, in which every request waits, leave them out
         run_server(app, listener, settings=settings, on_stop=on_stop, certificate=certificate)
         logger.info("stopped")
     return 0
