@@ -14,7 +14,7 @@ _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
 
 class Child:
-    """A `python -m service ...` process.
+    """A `python -m` process of this package.
 
     It has a session of its own, so that Ctrl-C in a terminal reaches only its parent, which stops its children in
     order. On Linux the kernel kills it when the parent dies without having stopped it.
@@ -22,14 +22,17 @@ class Child:
     Args:
         name: shown in messages.
         arguments: the command and its flags.
+        module: what is run.
         pass_fds: file descriptors that it inherits.
     """
 
-    def __init__(self, name: str, arguments: Sequence[str], *, pass_fds: Sequence[int] = ()) -> None:
+    def __init__(
+        self, name: str, arguments: Sequence[str], *, module: str = "service", pass_fds: Sequence[int] = ()
+    ) -> None:
         self.name = name
         self._process = subprocess.Popen(
             # Not the working directory: a folder named service in it would be run instead of this package.
-            [sys.executable, "-P", "-m", "service", *arguments],
+            [sys.executable, "-P", "-m", module, *arguments],
             env=_environment(),
             pass_fds=pass_fds,
             start_new_session=True,

@@ -1,4 +1,4 @@
-"""`python -m service up`: model server and gateway on this machine; Docker only for TensorFlow Serving."""
+"""`python -m service up`: gateway and model server on this machine; Docker only for TensorFlow Serving."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import argparse
 import http.client
 import json
 import os
-import shutil
 import signal
 import socket
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -24,7 +22,6 @@ from contract.store import CONTAINER_ROOT, ModelStore
 from engine.precision_names import AUTO, PRECISION_SETTINGS
 from service.child import Child
 from service.container import IMAGE, NETWORKS, ContainerError, Placement, ServingContainer
-from service.gateway.context.backend_targets import MAX_SOCKET_PATH_BYTES
 from service.gateway.context.settings import (
     Settings,
     SettingsError,
@@ -54,7 +51,7 @@ _UNREMARKABLE = frozenset({"unavailable", "model_server_unreachable", "draining"
 
 
 def main(argv: Sequence[str], prog: str = PROG) -> int:
-    """Run both servers until SIGTERM or SIGINT; a second signal does not wait for requests.
+    """Run the service until SIGTERM or SIGINT; a second signal does not wait for requests.
 
     Args:
         argv: flags.
@@ -69,7 +66,7 @@ def main(argv: Sequence[str], prog: str = PROG) -> int:
         return 0
     signals = Signals()
     try:
-        engine, rest = _take_engine(argv, prog)
+        wanted, rest = _take_engine(argv, prog)
         settings = _load_settings(rest)
     except SettingsError as err:
         fail("up", f"{name}: {err}", usage=usage)
@@ -78,8 +75,15 @@ def main(argv: Sequence[str], prog: str = PROG) -> int:
     store = ModelStore(Path(str(settings.models_dir)).absolute())
     try:
         store.ensure()
-        with bind_socket(settings.host, settings.port) as listener, _model_server(store, engine, settings) as server:
-            reason = _run(rest, settings, store=store, listener=listener, server=server, signals=signals)
+        with bind_socket(settings.host, settings.port) as listener, _container(store, wanted.placement) as container:
+            flags = [*rest, f"--listen-fd={listener.fileno()}", f"--models-dir={store.root}"]
+            if container is None:
+                child = _start_embedded(flags, store, precision=wanted.precision, listener=listener)
+            else:
+                child = _start_gateway(flags, backend=container.address, listener=listener)
+            url = url_of(listener, settings.scheme)
+            listener.close()  # the child has it; clients are refused, not kept waiting, when that is gone
+            reason = _run(child, container, url, store=store, settings=settings, signals=signals)
     except (StoreError, ContainerError) as err:
         reason = str(err)
     except OSError as err:
@@ -109,10 +113,16 @@ def _load_settings(argv: Sequence[str]) -> Settings:
 
 
 @dataclass(frozen=True)
-class _Embedded:
-    """The embedded model server, and how precisely it computes."""
+class _ModelServer:
+    """The model server that is wanted.
 
-    precision: str
+    Attributes:
+        placement: of TensorFlow Serving; None for the embedded one.
+        precision: of the embedded one.
+    """
+
+    placement: Placement | None = None
+    precision: str = AUTO
 
 
 def build_engine_parser(prog: str = PROG) -> argparse.ArgumentParser:
@@ -125,71 +135,66 @@ def build_engine_parser(prog: str = PROG) -> argparse.ArgumentParser:
     return parser
 
 
-def _take_engine(argv: Sequence[str], prog: str) -> tuple[Placement | _Embedded, list[str]]:
-    """Return where TensorFlow Serving is to run, or the embedded server, and the gateway's flags."""
+def _take_engine(argv: Sequence[str], prog: str) -> tuple[_ModelServer, list[str]]:
+    """Return the model server that is wanted, and the gateway's flags."""
     own, rest = build_engine_parser(prog).parse_known_args(argv)
     if own.engine == "tfserving":
         if own.precision:
             raise SettingsError("--precision: only with --engine embedded")
-        return Placement(own.image or IMAGE, own.network or NETWORKS[0]), rest
+        return _ModelServer(Placement(own.image or IMAGE, own.network or NETWORKS[0])), rest
     if own.image or own.network:
         raise SettingsError("--image and --network: only with --engine tfserving")
-    return _Embedded(own.precision or AUTO), rest
-
-
-@dataclass(frozen=True)
-class _ModelServer:
-    """The process or container, and where its gRPC is."""
-
-    process: Child | ServingContainer
-    address: str
+    return _ModelServer(precision=own.precision or AUTO), rest
 
 
 @contextmanager
-def _model_server(store: ModelStore, engine: Placement | _Embedded, settings: Settings) -> Iterator[_ModelServer]:
-    """Start the model server; it has ended and left nothing when the context is left."""
-    if isinstance(engine, Placement):
-        if not store.read_index():
-            raise ContainerError(f"TensorFlow Serving ends when it has nothing to serve: {store.root} has no model yet")
-        container = ServingContainer(store.root, engine)
-        try:
-            yield _ModelServer(container, container.address)
-        finally:
-            container.stop(_MODEL_SERVER_STOP_S)
+def _container(store: ModelStore, placement: Placement | None) -> Iterator[ServingContainer | None]:
+    """Run TensorFlow Serving if it is wanted; it has ended and left nothing when the context is left."""
+    if placement is None:
+        yield None
         return
-    directory = _make_socket_directory()
+    if not store.read_index():
+        raise ContainerError(f"TensorFlow Serving ends when it has nothing to serve: {store.root} has no model yet")
+    container = ServingContainer(store.root, placement)
     try:
-        address = directory / "modelserver.sock"
-        child = Child("model server", _model_server_arguments(store, address, engine.precision, settings.log_format))
-        try:
-            yield _ModelServer(child, f"unix:{address}")
-        finally:
-            child.stop(_MODEL_SERVER_STOP_S)
+        yield container
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        container.stop(_MODEL_SERVER_STOP_S)
+
+
+def _start_embedded(flags: Sequence[str], store: ModelStore, *, precision: str, listener: socket.socket) -> Child:
+    """Start the gateway with the embedded model server in its process."""
+    own = [
+        f"--model_config_file={store.config_path}",
+        f"--precision={precision}",
+        "--enable_serialization_as_tensor_content",  # the gateway reads it faster
+        "--model_config_file_poll_wait_seconds=1",
+        f"--path-map={CONTAINER_ROOT}={store.root}",
+    ]
+    return Child("server", [*own, "--", *flags], module="service.in_process", pass_fds=[listener.fileno()])
+
+
+def _start_gateway(flags: Sequence[str], *, backend: str, listener: socket.socket) -> Child:
+    return Child("gateway", ["gateway", *flags, f"--backend={backend}"], pass_fds=[listener.fileno()])
 
 
 def _run(
-    argv: Sequence[str],
-    settings: Settings,
+    child: Child,
+    container: ServingContainer | None,
+    url: str,
     *,
     store: ModelStore,
-    listener: socket.socket,
-    server: _ModelServer,
+    settings: Settings,
     signals: Signals,
 ) -> str | None:
-    """Start the gateway, wait, stop both servers; return what went wrong, if anything did."""
-    arguments = ["gateway", *argv, f"--backend={server.address}", f"--listen-fd={listener.fileno()}"]
-    gateway = Child("gateway", [*arguments, f"--models-dir={store.root}"], pass_fds=[listener.fileno()])
+    """Wait, and stop what was started; return what went wrong, if anything did."""
+    children: list[Child | ServingContainer] = [child] if container is None else [child, container]
     try:
-        url = url_of(listener, settings.scheme)
-        listener.close()  # the gateway has it; clients are refused, not kept waiting, when that is gone
-        children = [server.process, gateway]
         return _wait(children, url, store=store, signals=signals, certificate=settings.tls_cert) or _stop(
             children, settings, signals=signals
         )
     finally:
-        gateway.stop(_MODEL_SERVER_STOP_S)
+        child.stop(_MODEL_SERVER_STOP_S)
 
 
 def _wait(
@@ -225,10 +230,9 @@ def _report_candidates(store: ModelStore) -> None:
 
 
 def _stop(children: Sequence[Child | ServingContainer], settings: Settings, *, signals: Signals) -> str | None:
-    """Stop the gateway, which answers its accepted requests, and then the model server."""
-    model_server, gateway = children
+    """Stop the gateway, which answers its accepted requests, and then the container."""
     gateway_s = settings.shutdown_delay_s + settings.drain_timeout_s + _GATEWAY_MARGIN_S
-    for child, limit_s in ((gateway, gateway_s), (model_server, _MODEL_SERVER_STOP_S)):
+    for child, limit_s in zip(children, (gateway_s, _MODEL_SERVER_STOP_S), strict=False):
         child.terminate()
         deadline = time.monotonic() + limit_s
         while child.status is None:
@@ -275,26 +279,3 @@ def _fetch_readiness(url: str, certificate: Path | None) -> dict[str, dict[str, 
     finally:
         connection.close()
     return body
-
-
-def _model_server_arguments(store: ModelStore, address: Path, precision: str, log_format: str) -> list[str]:
-    return [
-        "modelserver",
-        f"--grpc_socket_path={address}",  # and no port: no other user of this machine reaches it
-        f"--model_config_file={store.config_path}",
-        f"--precision={precision}",
-        "--enable_serialization_as_tensor_content",  # the gateway reads it faster
-        f"--log_format={log_format}",
-        "--model_config_file_poll_wait_seconds=1",
-        "--path-map",
-        f"{CONTAINER_ROOT}={store.root}",
-    ]
-
-
-def _make_socket_directory() -> Path:
-    """Return a new private folder, with a path short enough for a Unix socket in it."""
-    directory = Path(tempfile.mkdtemp(prefix="fovea-"))
-    if len(os.fsencode(directory / "modelserver.sock")) <= MAX_SOCKET_PATH_BYTES:
-        return directory
-    directory.rmdir()
-    return Path(tempfile.mkdtemp(prefix="fovea-", dir="/tmp"))

@@ -1,9 +1,9 @@
-"""Fovea: the embedded model server and the gateway as `python -m service up` runs them, and the gateway alone."""
+"""Fovea: gateway and embedded model server in one process, as `python -m service up` runs them, in two, or alone."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.systems.bodies import pixels_proto
@@ -30,7 +30,7 @@ def read_tensor(reply: bytes) -> tuple[int, float]:
 
 
 def fovea(name: str, title: str, *flags: str) -> System:
-    """Return Fovea with its own model server.
+    """Return Fovea with its own model server, in one process.
 
     Args:
         name: in results.
@@ -39,11 +39,23 @@ def fovea(name: str, title: str, *flags: str) -> System:
     """
 
     def commands(place: Place) -> Mapping[str, list[str]]:
-        store, socket = place.workload / "models", _socket(place)
-        gateway = ["gateway", f"--backend=unix:{socket}", f"--models-dir={store}", f"--port={place.port}"]
-        gateway.append("--max-queue=64")  # callers that ask again at once, whatever they are told, are let in
+        together = [sys.executable, "-m", "service.in_process", *_model_flags(place, flags), "--"]
+        return {"server": [*together, *_gateway_flags(place)]}
+
+    return _answering(name, title, commands)
+
+
+def fovea_apart(name: str, title: str, *flags: str) -> System:
+    """Return Fovea with its own model server, in two processes and with gRPC over a socket; see `fovea`."""
+
+    def commands(place: Place) -> Mapping[str, list[str]]:
+        gateway = ["gateway", f"--backend=unix:{_socket(place)}", *_gateway_flags(place)]
         return {"modelserver": _model_server(place, flags), "gateway": [*_PROGRAM, *gateway]}
 
+    return _answering(name, title, commands)
+
+
+def _answering(name: str, title: str, commands: Callable[[Place], Mapping[str, list[str]]]) -> System:
     return System(
         name,
         title,
@@ -89,11 +101,20 @@ def gateway_alone() -> System:
 
 
 def _model_server(place: Place, flags: Sequence[str]) -> list[str]:
+    return [*_PROGRAM, "modelserver", f"--grpc_socket_path={_socket(place)}", *_model_flags(place, flags)]
+
+
+def _model_flags(place: Place, flags: Sequence[str]) -> list[str]:
     store = place.workload / "models"
-    command = ["modelserver", f"--grpc_socket_path={_socket(place)}", f"--model_config_file={store}/models.config"]
+    own = [f"--model_config_file={store}/models.config", "--path-map", f"{CONTAINER_ROOT}={store}"]
     # What it measures of the machine when it first loads the model is kept from round to round, as a user's is.
-    command += ["--path-map", f"{CONTAINER_ROOT}={store}", f"--tuning_cache={place.workload / 'tuning'}"]
-    return [*_PROGRAM, *command, f"--monitoring_port={place.metrics_port}", *flags]
+    own += [f"--tuning_cache={place.workload / 'tuning'}", f"--monitoring_port={place.metrics_port}"]
+    return [*own, "--enable_serialization_as_tensor_content", *flags]
+
+
+def _gateway_flags(place: Place) -> list[str]:
+    # Callers that ask again at once, whatever they are told, are let in.
+    return [f"--models-dir={place.workload / 'models'}", f"--port={place.port}", "--max-queue=64"]
 
 
 def _socket(place: Place) -> str:

@@ -15,6 +15,7 @@ from service.gateway.server.listening import bind_socket, explain_bind_error, ur
 from service.logs import fail, set_up_logging
 
 if TYPE_CHECKING:
+    from service.gateway.backend.model_server import ModelServer
     from service.gateway.telemetry.metrics import Metrics
 
 logger = logging.getLogger("fovea.gateway")
@@ -44,12 +45,17 @@ def main(argv: Sequence[str], prog: str = PROG) -> int:
     return run_gateway(settings)
 
 
-def run_gateway(settings: Settings) -> int:
-    """Run the gateway with these settings; see `main`."""
+def run_gateway(settings: Settings, backend: ModelServer | None = None) -> int:
+    """Run the gateway with these settings; see `main`.
+
+    Args:
+        settings: everything that can be set.
+        backend: a model server of this process; None for the one or several that the settings name.
+    """
     # Imported here so that wrong use is answered at once: the web framework takes half a second to load.
     from service.gateway.access.api_keys import KeyFileError
     from service.gateway.app import create_app
-    from service.gateway.components import components_of
+    from service.gateway.components import build_components, components_of
     from service.gateway.context.errors import StorageError
     from service.gateway.server.server import run_server
     from service.gateway.server.tls import CertificateError, ServerCertificate
@@ -60,14 +66,15 @@ def run_gateway(settings: Settings) -> int:
     with contextlib.ExitStack() as stack:
         try:
             certificate = ServerCertificate(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
-            app = create_app(settings)
+            app = create_app(settings, build_components(settings, backend))
             listener = _open_socket(settings)
             metrics_url = _listen_for_metrics(settings, components_of(app).metrics, stack=stack)
         except (KeyFileError, CertificateError, SettingsError, StorageError, TracingError) as err:
             reason = f"{err}: {err.__cause__}" if isinstance(err, StorageError) else str(err)
             fail("gateway", f"gateway: {reason}")
             return 1
-        logger.info("listening on %s, model server at %s", url_of(listener, settings.scheme), settings.backend)
+        place = f"at {settings.backend}" if backend is None else "in this process"
+        logger.info("listening on %s, model server %s", url_of(listener, settings.scheme), place)
         logger.info("API keys are %s; metrics at %s", "needed" if settings.needs_key else "not needed", metrics_url)
         on_stop = components_of(app).readiness.drain
         gc.freeze()  # modules and app stay: full collections, in which every request waits, leave them out

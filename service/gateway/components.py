@@ -59,8 +59,12 @@ class Components:
     tracing: Tracing | None
 
 
-def build_components(settings: Settings) -> Components:
+def build_components(settings: Settings, backend: ModelServer | None = None) -> Components:
     """Wire the parts together; nothing is connected yet, but the folder for feedback and the audit log are opened.
+
+    Args:
+        settings: everything that can be set.
+        backend: the model server; None for the one or several that the settings name.
 
     Raises:
         TracingError: if traces are asked for and the extra `otel` is not installed.
@@ -69,8 +73,8 @@ def build_components(settings: Settings) -> Components:
     tracing = None if settings.otlp_endpoint is None else Tracing(settings.otlp_endpoint)
     metadata = None if tracing is None else carry_context
     metrics = Metrics(None if tracing is None else tracing.tracer)
-    backend: ModelServer
-    if endpoints := endpoints_of(settings.backend):
+    has_taken_over: TakenOver | None = None
+    if backend is None and (endpoints := endpoints_of(settings.backend)):
         pool = backend = ServerPool(
             endpoints,
             timeout_s=settings.predict_timeout_s,
@@ -78,10 +82,10 @@ def build_components(settings: Settings) -> Components:
             quorum_wait_s=settings.quorum_wait_s,
         )
         metrics.show(ServerInfo(pool.figures))
-        catalog = build_catalog(settings, backend, has_taken_over=pool.has_taken_over)
-    else:
+        has_taken_over = pool.has_taken_over
+    elif backend is None:
         backend = Backend(settings.backend, timeout_s=settings.predict_timeout_s, metadata=metadata)
-        catalog = build_catalog(settings, backend)
+    catalog = build_catalog(settings, backend, has_taken_over=has_taken_over)
     contracts = ContractCache(backend)
     metrics.show(VersionGauges(contracts.known, catalog.live, lambda: dict(backend.precisions)))
     if settings.models_dir is not None:

@@ -8,6 +8,7 @@ import functools
 import logging
 import signal
 from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
@@ -46,6 +47,22 @@ _CHANNEL_OPTIONS: dict[str, int | str] = {
 }
 
 
+class RpcServer(Protocol):
+    """The part of `grpc.aio.Server` that is used here."""
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """Add services."""
+
+    def add_insecure_port(self, address: str) -> int:
+        """Listen on an address; return its port."""
+
+    async def start(self) -> None:
+        """Answer calls."""
+
+    async def stop(self, grace: float | None) -> None:
+        """Finish the calls under way within some seconds."""
+
+
 async def serve(options: Options) -> None:
     """Serve until SIGTERM or SIGINT, then finish the calls in flight.
 
@@ -62,11 +79,12 @@ async def serve(options: Options) -> None:
 
 
 @contextlib.asynccontextmanager
-async def running_server(options: Options) -> AsyncIterator[Sequence[str]]:
+async def running_server(options: Options, server: RpcServer | None = None) -> AsyncIterator[Sequence[str]]:
     """Run a model server; leaving the context drains and stops it.
 
     Args:
         options: as the command line gives them.
+        server: that its services are added to; None for one of gRPC.
 
     Yields:
         The addresses it listens on, as gRPC clients take them.
@@ -91,7 +109,8 @@ async def running_server(options: Options) -> AsyncIterator[Sequence[str]]:
             _monitor(options, metrics, health, stack=stack)
         stack.push_async_callback(repository.close)
         watcher = ModelWatcher(repository, dict(options.path_map), file_poll_s=options.file_system_poll_wait_seconds)
-        server = grpc.aio.server(options=[*(_CHANNEL_OPTIONS | dict(options.grpc_channel_arguments)).items()])
+        if server is None:
+            server = grpc.aio.server(options=[*(_CHANNEL_OPTIONS | dict(options.grpc_channel_arguments)).items()])
         as_content = options.enable_serialization_as_tensor_content
         predictions = PredictionService(repository, metrics, as_content=as_content)
         models = ModelService(repository, watcher)
@@ -154,7 +173,7 @@ async def _following(options: Options, watcher: ModelWatcher) -> AsyncIterator[N
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _listen(server: grpc.aio.Server, address: str) -> str:
+def _listen(server: RpcServer, address: str) -> str:
     """Listen, and return the address with the port that was taken.
 
     Raises:

@@ -1,12 +1,10 @@
-"""`python -m service up`: both servers as one, from an empty store to the end of everything."""
+"""`python -m service up`: gateway and model server as one, from an empty store to the end of everything."""
 
 from __future__ import annotations
 
 import signal
 import socket
-import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,20 +19,11 @@ from tests.helpers.traffic import wait_until
 from tests.service.conftest import StartProcess
 
 
-@pytest.fixture
-def short_tmp() -> Iterator[Path]:
-    """A temporary folder whose path leaves room for a socket's name; empty in the end, or the test fails."""
-    with tempfile.TemporaryDirectory(prefix="up-", dir="/tmp") as folder:
-        yield Path(folder)
-        assert [] == list(Path(folder).iterdir())
-
-
-def children_of(service: ServiceProcess) -> dict[str, psutil.Process]:
-    """Return the children of an `up` by command."""
-    children = psutil.Process(service.process.pid).children()
-    return {
-        command: child for child in children for command in ("modelserver", "gateway") if command in child.cmdline()
-    }
+def child_of(service: ServiceProcess) -> psutil.Process:
+    """Return the one child of an `up`: gateway and model server."""
+    (child,) = psutil.Process(service.process.pid).children()
+    assert "service.in_process" in child.cmdline()
+    return child
 
 
 def wait_for_output(service: ServiceProcess, text: str, *, timeout_s: float = 120.0) -> None:
@@ -53,18 +42,17 @@ def assert_gone(processes: list[psutil.Process]) -> None:
 
 
 def test_empty_store_is_filled_without_a_restart_and_no_request_is_lost(
-    start_process: StartProcess, tmp_path: Path, tiny_models: dict[str, Path], short_tmp: Path
+    start_process: StartProcess, tmp_path: Path, tiny_models: dict[str, Path]
 ) -> None:
     """Says what to do, picks up the first model, answers, drains on SIGTERM, leaves nothing behind."""
     store = ModelStore(tmp_path / "models")
-    service = start_process("up", f"--models-dir={store.root}", "--port=0", TMPDIR=str(short_tmp))
+    service = start_process("up", f"--models-dir={store.root}", "--port=0")
     url = service.wait_for_url()
     wait_for_output(service, "python -m pipeline run")
     publish_variant(store, tiny_models["slow"])
     wait_for_output(service, f"Fovea is ready: {url}")
-    children = children_of(service)
+    child = child_of(service)
 
-    assert {"modelserver", "gateway"} == children.keys()
     assert 1 == service.output.count("python -m pipeline run")
     with ThreadPoolExecutor(4) as pool:
         replies = [pool.submit(predict, url, encode(colour)) for colour in COLOURS]
@@ -73,68 +61,56 @@ def test_empty_store_is_filled_without_a_restart_and_no_request_is_lost(
         answers = [reply.result(60).json()["predictions"][0]["top"][0]["id"] for reply in replies]
     assert list(COLOURS) == answers
     assert 0 == service.wait()
-    assert_gone(list(children.values()))
+    assert_gone([child])
     assert fetch(url + "/healthz") is None
 
 
-@pytest.mark.parametrize("victim", ["modelserver", "gateway"])
-def test_death_of_one_server_stops_the_other(start_process: StartProcess, tmp_path: Path, victim: str) -> None:
-    """Half a service is none: exit 1, with the reason on the last line."""
+def test_death_of_the_server_ends_it(start_process: StartProcess, tmp_path: Path) -> None:
+    """Exit 1, with the reason on the last line, so that whoever started it can start it again."""
     service = start_process("up", f"--models-dir={tmp_path / 'models'}", "--port=0")
     service.wait_for_url()
-    children = children_of(service)
-    children[victim].kill()
+    child_of(service).kill()
 
     assert 1 == service.wait()
-    name = {"modelserver": "model server"}.get(victim, victim)
-    assert f"up: the {name} ended by itself with status -9, so everything was stopped" == service.log.splitlines()[-1]
-    assert_gone(list(children.values()))
+    assert "up: the server ended by itself with status -9, so everything was stopped" == service.log.splitlines()[-1]
 
 
-def test_killed_parent_leaves_no_orphans(start_process: StartProcess, tmp_path: Path, short_tmp: Path) -> None:
+def test_killed_parent_leaves_no_orphans(start_process: StartProcess, tmp_path: Path) -> None:
     """Not even kill -9 leaves a server running."""
-    service = start_process("up", f"--models-dir={tmp_path / 'models'}", "--port=0", TMPDIR=str(short_tmp))
+    service = start_process("up", f"--models-dir={tmp_path / 'models'}", "--port=0")
     service.wait_for_url()
-    children = children_of(service)
+    child = child_of(service)
     service.kill()
 
-    assert 2 == len(children)
-    assert_gone(list(children.values()))
-    for folder in short_tmp.iterdir():  # no process was left to remove it
-        for path in folder.iterdir():
-            path.unlink()
-        folder.rmdir()
+    assert_gone([child])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
 def test_keyboard_and_closed_terminal_stop_it_too(
     start_process: StartProcess, tmp_path: Path, number: signal.Signals
 ) -> None:
-    """Ctrl-C and a terminal that closes are a normal end; a path too long for a socket is got round."""
-    long_path = tmp_path / ("long" * 30)
-    long_path.mkdir()
-    service = start_process("up", f"--models-dir={tmp_path / 'models'}", "--port=0", TMPDIR=str(long_path))
+    """Ctrl-C and a terminal that closes are a normal end."""
+    service = start_process("up", f"--models-dir={tmp_path / 'models'}", "--port=0")
     service.wait_for_url()
-    children = children_of(service)
+    child = child_of(service)
     service.send(number)
 
     assert 0 == service.wait()
-    assert_gone(list(children.values()))
-    assert [] == list(long_path.iterdir())
+    assert_gone([child])
 
 
 def test_second_signal_does_not_wait(start_process: StartProcess, tmp_path: Path) -> None:
     """A person who presses Ctrl-C twice means now; the exit status says that the end was not orderly."""
     service = start_process("up", f"--models-dir={tmp_path / 'models'}", "--port=0", "--shutdown-delay-s=600")
     url = service.wait_for_url()
-    children = children_of(service)
+    child = child_of(service)
     service.send(signal.SIGINT)
     wait_until_draining(url)
     service.send(signal.SIGINT)
 
     assert 1 == service.wait()
-    assert "the gateway ended with status -9" in service.log.splitlines()[-1]
-    assert_gone(list(children.values()))
+    assert "the server ended with status -9" in service.log.splitlines()[-1]
+    assert_gone([child])
 
 
 def test_taken_port_is_named_before_anything_starts(start_process: StartProcess, tmp_path: Path) -> None:

@@ -109,6 +109,7 @@ class Backend:
         tries: most calls for one Predict.
         options: of the channel, beside those that every channel has.
         on_change: called when the state of the connection has changed.
+        connect: opens a channel, in the event loop that will use it; by default one of gRPC to the address.
 
     Attributes:
         generation: grows whenever the connection is lost; facts about versions are stale then.
@@ -125,6 +126,7 @@ class Backend:
         tries: int = MAX_TRIES,
         options: Sequence[tuple[str, int]] = (),
         on_change: Callable[[], None] = lambda: None,
+        connect: Callable[[], Any] | None = None,
     ) -> None:
         self.generation = 0
         self.state = grpc.ChannelConnectivity.IDLE
@@ -135,13 +137,14 @@ class Backend:
         self._tries = tries
         self._options = options
         self._on_change = on_change
+        self._connect = connect or self._open_channel
         self._retries = RetryBudget()
         self._channel: Any = None
         self._watch: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Start connecting; call it in the event loop that will use the backend."""
-        self._channel = grpc.aio.insecure_channel(self._address, options=(*_CHANNEL_OPTIONS, *self._options))
+        self._channel = self._connect()
         # Requests are serialised already.
         self._predict_call = self._channel.unary_unary(
             _PREDICT, response_deserializer=predict_pb2.PredictResponse.FromString
@@ -314,6 +317,9 @@ class Backend:
             method = functools.partial(method, metadata=self._metadata())
         timeout_s = limit_to_deadline(self._timeout_s, deadline)
         return call(method, request, timeout_s=timeout_s, tries=tries, budget=self._retries)
+
+    def _open_channel(self) -> grpc.aio.Channel:
+        return grpc.aio.insecure_channel(self._address, options=(*_CHANNEL_OPTIONS, *self._options))
 
     async def _watch_connection(self) -> None:
         """Count lost connections: a model server that comes back may serve other models under the same numbers."""
