@@ -43,7 +43,7 @@ class Size:
     loads: int
 
 
-SIZES = {"quick": Size(1, 1.5, 1), "standard": Size(6, 3.0, 3), "full": Size(12, 5.0, 5)}
+SIZES = {"quick": Size(1, 1.5, 1), "standard": Size(4, 2.0, 2), "full": Size(12, 4.0, 4)}
 
 
 def run(size: str = "standard") -> dict[str, Any]:

@@ -6,8 +6,10 @@ import argparse
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +24,8 @@ from contract.store import CONTAINER_ROOT, ModelStore
 from engine.precision_names import AUTO, PRECISION_SETTINGS
 from service.child import Child
 from service.container import IMAGE, NETWORKS, ContainerError, Placement, ServingContainer
+from service.cores import count_cores
+from service.gateway.context.backend_targets import MAX_SOCKET_PATH_BYTES
 from service.gateway.context.settings import (
     Settings,
     SettingsError,
@@ -34,9 +38,12 @@ from service.gateway.server.tls import trusting
 from service.logs import fail, say, set_up_logging
 
 PROG = "python -m service up"
+# One interpreter runs one thread's Python at a time; more cores than these could wait for it with a small network.
+_FEW_CORES = 4
 _USAGE = f"""[--models-dir models] [--host 127.0.0.1] [--port 8000] [the gateway's flags]
 
   --engine ENGINE        embedded, or tfserving: TensorFlow Serving in a container (default embedded)
+  --processes NUMBER     1: the embedded one is a part of the gateway; 2 (default 1 on up to {_FEW_CORES} cores, else 2)
   --precision PRECISION  of the embedded one: auto, float32 or a faster one that the machine has (default auto)
   --image IMAGE          of TensorFlow Serving's container (default {IMAGE})
   --network NETWORK      of that container: bridge or host (default bridge)"""
@@ -75,15 +82,14 @@ def main(argv: Sequence[str], prog: str = PROG) -> int:
     store = ModelStore(Path(str(settings.models_dir)).absolute())
     try:
         store.ensure()
-        with bind_socket(settings.host, settings.port) as listener, _container(store, wanted.placement) as container:
-            flags = [*rest, f"--listen-fd={listener.fileno()}", f"--models-dir={store.root}"]
-            if container is None:
-                child = _start_embedded(flags, store, precision=wanted.precision, listener=listener)
-            else:
-                child = _start_gateway(flags, backend=container.address, listener=listener)
+        with (
+            bind_socket(settings.host, settings.port) as listener,
+            _model_server(store, wanted, settings.log_format) as server,
+        ):
+            child = _start_gateway(rest, server, store, precision=wanted.precision, listener=listener)
             url = url_of(listener, settings.scheme)
             listener.close()  # the child has it; clients are refused, not kept waiting, when that is gone
-            reason = _run(child, container, url, store=store, settings=settings, signals=signals)
+            reason = _run(child, server, url, store=store, settings=settings, signals=signals)
     except (StoreError, ContainerError) as err:
         reason = str(err)
     except OSError as err:
@@ -113,16 +119,18 @@ def _load_settings(argv: Sequence[str]) -> Settings:
 
 
 @dataclass(frozen=True)
-class _ModelServer:
+class _Wanted:
     """The model server that is wanted.
 
     Attributes:
         placement: of TensorFlow Serving; None for the embedded one.
         precision: of the embedded one.
+        is_apart: whether the embedded one has a process of its own.
     """
 
     placement: Placement | None = None
     precision: str = AUTO
+    is_apart: bool = True
 
 
 def build_engine_parser(prog: str = PROG) -> argparse.ArgumentParser:
@@ -130,57 +138,73 @@ def build_engine_parser(prog: str = PROG) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, usage=f"{prog} {_USAGE}", add_help=False, allow_abbrev=False)
     parser.add_argument("--engine", choices=("embedded", "tfserving"), default="embedded")
     parser.add_argument("--precision", choices=PRECISION_SETTINGS)
+    parser.add_argument("--processes", type=int, choices=(1, 2))
     parser.add_argument("--image")
     parser.add_argument("--network", choices=NETWORKS)
     return parser
 
 
-def _take_engine(argv: Sequence[str], prog: str) -> tuple[_ModelServer, list[str]]:
+def _take_engine(argv: Sequence[str], prog: str) -> tuple[_Wanted, list[str]]:
     """Return the model server that is wanted, and the gateway's flags."""
     own, rest = build_engine_parser(prog).parse_known_args(argv)
     if own.engine == "tfserving":
-        if own.precision:
-            raise SettingsError("--precision: only with --engine embedded")
-        return _ModelServer(Placement(own.image or IMAGE, own.network or NETWORKS[0])), rest
+        for name in ("precision", "processes"):
+            if getattr(own, name):
+                raise SettingsError(f"--{name}: only with --engine embedded")
+        return _Wanted(Placement(own.image or IMAGE, own.network or NETWORKS[0])), rest
     if own.image or own.network:
         raise SettingsError("--image and --network: only with --engine tfserving")
-    return _ModelServer(precision=own.precision or AUTO), rest
+    processes = own.processes or (1 if count_cores() <= _FEW_CORES else 2)
+    return _Wanted(precision=own.precision or AUTO, is_apart=processes == 2), rest
+
+
+@dataclass(frozen=True)
+class _ModelServer:
+    """A process or container, and where its gRPC is."""
+
+    process: Child | ServingContainer
+    address: str
 
 
 @contextmanager
-def _container(store: ModelStore, placement: Placement | None) -> Iterator[ServingContainer | None]:
-    """Run TensorFlow Serving if it is wanted; it has ended and left nothing when the context is left."""
-    if placement is None:
+def _model_server(store: ModelStore, wanted: _Wanted, log_format: str) -> Iterator[_ModelServer | None]:
+    """Run the model server, and leave nothing of it; None if it is a part of the gateway."""
+    if wanted.placement is not None:
+        if not store.read_index():
+            raise ContainerError(f"TensorFlow Serving ends when it has nothing to serve: {store.root} has no model yet")
+        container = ServingContainer(store.root, wanted.placement)
+        try:
+            yield _ModelServer(container, container.address)
+        finally:
+            container.stop(_MODEL_SERVER_STOP_S)
+    elif wanted.is_apart:
+        with _socket_directory() as directory:
+            address = directory / "modelserver.sock"  # and no port: no other user of this machine reaches it
+            flags = [f"--grpc_socket_path={address}", f"--log_format={log_format}"]
+            child = Child("model server", ["modelserver", *flags, *_model_server_flags(store, wanted.precision)])
+            try:
+                yield _ModelServer(child, f"unix:{address}")
+            finally:
+                child.stop(_MODEL_SERVER_STOP_S)
+    else:
         yield None
-        return
-    if not store.read_index():
-        raise ContainerError(f"TensorFlow Serving ends when it has nothing to serve: {store.root} has no model yet")
-    container = ServingContainer(store.root, placement)
-    try:
-        yield container
-    finally:
-        container.stop(_MODEL_SERVER_STOP_S)
 
 
-def _start_embedded(flags: Sequence[str], store: ModelStore, *, precision: str, listener: socket.socket) -> Child:
-    """Start the gateway with the embedded model server in its process."""
-    own = [
-        f"--model_config_file={store.config_path}",
-        f"--precision={precision}",
-        "--enable_serialization_as_tensor_content",  # the gateway reads it faster
-        "--model_config_file_poll_wait_seconds=1",
-        f"--path-map={CONTAINER_ROOT}={store.root}",
-    ]
-    return Child("server", [*own, "--", *flags], module="service.in_process", pass_fds=[listener.fileno()])
-
-
-def _start_gateway(flags: Sequence[str], *, backend: str, listener: socket.socket) -> Child:
-    return Child("gateway", ["gateway", *flags, f"--backend={backend}"], pass_fds=[listener.fileno()])
+def _start_gateway(
+    flags: Sequence[str], server: _ModelServer | None, store: ModelStore, *, precision: str, listener: socket.socket
+) -> Child:
+    """Start the gateway; with the embedded model server in its process if there is no other one."""
+    fds = [listener.fileno()]
+    flags = [*flags, f"--listen-fd={listener.fileno()}", f"--models-dir={store.root}"]
+    if server is not None:
+        return Child("gateway", ["gateway", *flags, f"--backend={server.address}"], pass_fds=fds)
+    own = _model_server_flags(store, precision)
+    return Child("server", [*own, "--", *flags], module="service.in_process", pass_fds=fds)
 
 
 def _run(
     child: Child,
-    container: ServingContainer | None,
+    server: _ModelServer | None,
     url: str,
     *,
     store: ModelStore,
@@ -188,7 +212,7 @@ def _run(
     signals: Signals,
 ) -> str | None:
     """Wait, and stop what was started; return what went wrong, if anything did."""
-    children: list[Child | ServingContainer] = [child] if container is None else [child, container]
+    children: list[Child | ServingContainer] = [child] if server is None else [child, server.process]
     try:
         return _wait(children, url, store=store, signals=signals, certificate=settings.tls_cert) or _stop(
             children, settings, signals=signals
@@ -230,7 +254,7 @@ def _report_candidates(store: ModelStore) -> None:
 
 
 def _stop(children: Sequence[Child | ServingContainer], settings: Settings, *, signals: Signals) -> str | None:
-    """Stop the gateway, which answers its accepted requests, and then the container."""
+    """Stop the gateway, which answers its accepted requests, and then the model server."""
     gateway_s = settings.shutdown_delay_s + settings.drain_timeout_s + _GATEWAY_MARGIN_S
     for child, limit_s in zip(children, (gateway_s, _MODEL_SERVER_STOP_S), strict=False):
         child.terminate()
@@ -279,3 +303,26 @@ def _fetch_readiness(url: str, certificate: Path | None) -> dict[str, dict[str, 
     finally:
         connection.close()
     return body
+
+
+def _model_server_flags(store: ModelStore, precision: str) -> list[str]:
+    return [
+        f"--model_config_file={store.config_path}",
+        f"--precision={precision}",
+        "--enable_serialization_as_tensor_content",  # the gateway reads it faster
+        "--model_config_file_poll_wait_seconds=1",
+        f"--path-map={CONTAINER_ROOT}={store.root}",
+    ]
+
+
+@contextmanager
+def _socket_directory() -> Iterator[Path]:
+    """Make a private folder, with a path short enough for a Unix socket in it."""
+    directory = Path(tempfile.mkdtemp(prefix="fovea-"))
+    if len(os.fsencode(directory / "modelserver.sock")) > MAX_SOCKET_PATH_BYTES:
+        directory.rmdir()
+        directory = Path(tempfile.mkdtemp(prefix="fovea-", dir="/tmp"))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

@@ -15,6 +15,7 @@ from typing import Annotated, Any, NoReturn, get_args, get_type_hints
 from engine.precision_names import AUTO, PRECISION_SETTINGS
 from engine.runtime import engine_names
 from service import VERSION
+from service.cores import count_cores
 from service.logs import fail
 from service.modelserver.foreign_flags import IGNORED, REFUSED
 
@@ -137,7 +138,7 @@ class Options:
     @property
     def num_threads(self) -> int:
         """Threads that models run on."""
-        return self.tensorflow_session_parallelism or len(os.sched_getaffinity(0))
+        return self.tensorflow_session_parallelism or count_cores()
 
 
 class _Parser(argparse.ArgumentParser):

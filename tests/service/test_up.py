@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 import socket
+import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,12 +20,24 @@ from tests.helpers.tiny_model import publish_variant
 from tests.helpers.traffic import wait_until
 from tests.service.conftest import StartProcess
 
+PARTS = {"service.in_process": "server", "modelserver": "model server", "gateway": "gateway"}  # and their names
+PARTS_OF = {1: {"service.in_process"}, 2: {"modelserver", "gateway"}}  # by the number of processes
 
-def child_of(service: ServiceProcess) -> psutil.Process:
-    """Return the one child of an `up`: gateway and model server."""
-    (child,) = psutil.Process(service.process.pid).children()
-    assert "service.in_process" in child.cmdline()
-    return child
+
+@pytest.fixture
+def short_tmp() -> Iterator[Path]:
+    """A temporary folder whose path leaves room for a socket's name; empty in the end, or the test fails."""
+    with tempfile.TemporaryDirectory(prefix="up-", dir="/tmp") as folder:
+        yield Path(folder)
+        assert [] == list(Path(folder).iterdir())
+
+
+def children_of(service: ServiceProcess) -> dict[str, psutil.Process]:
+    """Return the children of an `up` by what they run; there are no others."""
+    children = psutil.Process(service.process.pid).children()
+    found = {command: child for child in children for command in PARTS if command in child.cmdline()}
+    assert len(children) == len(found)
+    return found
 
 
 def wait_for_output(service: ServiceProcess, text: str, *, timeout_s: float = 120.0) -> None:
@@ -41,18 +55,21 @@ def assert_gone(processes: list[psutil.Process]) -> None:
     assert [] == alive
 
 
+@pytest.mark.parametrize("processes", PARTS_OF)
 def test_empty_store_is_filled_without_a_restart_and_no_request_is_lost(
-    start_process: StartProcess, tmp_path: Path, tiny_models: dict[str, Path]
+    start_process: StartProcess, tmp_path: Path, tiny_models: dict[str, Path], short_tmp: Path, processes: int
 ) -> None:
     """Says what to do, picks up the first model, answers, drains on SIGTERM, leaves nothing behind."""
     store = ModelStore(tmp_path / "models")
-    service = start_process("up", f"--models-dir={store.root}", "--port=0")
+    flags = [f"--models-dir={store.root}", "--port=0", f"--processes={processes}"]
+    service = start_process("up", *flags, TMPDIR=str(short_tmp))
     url = service.wait_for_url()
     wait_for_output(service, "python -m pipeline run")
     publish_variant(store, tiny_models["slow"])
     wait_for_output(service, f"Fovea is ready: {url}")
-    child = child_of(service)
+    children = children_of(service)
 
+    assert PARTS_OF[processes] == children.keys()
     assert 1 == service.output.count("python -m pipeline run")
     with ThreadPoolExecutor(4) as pool:
         replies = [pool.submit(predict, url, encode(colour)) for colour in COLOURS]
@@ -61,56 +78,77 @@ def test_empty_store_is_filled_without_a_restart_and_no_request_is_lost(
         answers = [reply.result(60).json()["predictions"][0]["top"][0]["id"] for reply in replies]
     assert list(COLOURS) == answers
     assert 0 == service.wait()
-    assert_gone([child])
+    assert_gone(list(children.values()))
     assert fetch(url + "/healthz") is None
 
 
-def test_death_of_the_server_ends_it(start_process: StartProcess, tmp_path: Path) -> None:
-    """Exit 1, with the reason on the last line, so that whoever started it can start it again."""
-    service = start_process("up", f"--models-dir={tmp_path / 'models'}", "--port=0")
+@pytest.mark.parametrize("victim", PARTS)
+def test_death_of_a_part_ends_all(start_process: StartProcess, tmp_path: Path, victim: str) -> None:
+    """Half a service is none: exit 1, with the reason on the last line."""
+    processes = 1 if victim == "service.in_process" else 2
+    service = start_process("up", f"--models-dir={tmp_path / 'models'}", "--port=0", f"--processes={processes}")
     service.wait_for_url()
-    child_of(service).kill()
+    children = children_of(service)
+    children[victim].kill()
 
     assert 1 == service.wait()
-    assert "up: the server ended by itself with status -9, so everything was stopped" == service.log.splitlines()[-1]
+    name = PARTS[victim]
+    assert f"up: the {name} ended by itself with status -9, so everything was stopped" == service.log.splitlines()[-1]
+    assert_gone(list(children.values()))
 
 
-def test_killed_parent_leaves_no_orphans(start_process: StartProcess, tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", PARTS_OF)
+def test_killed_parent_leaves_no_orphans(
+    start_process: StartProcess, tmp_path: Path, short_tmp: Path, processes: int
+) -> None:
     """Not even kill -9 leaves a server running."""
-    service = start_process("up", f"--models-dir={tmp_path / 'models'}", "--port=0")
+    flags = [f"--models-dir={tmp_path / 'models'}", "--port=0", f"--processes={processes}"]
+    service = start_process("up", *flags, TMPDIR=str(short_tmp))
     service.wait_for_url()
-    child = child_of(service)
+    children = children_of(service)
     service.kill()
 
-    assert_gone([child])
+    assert PARTS_OF[processes] == children.keys()
+    assert_gone(list(children.values()))
+    for folder in short_tmp.iterdir():  # the socket's: no process was left to remove it
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    ("number", "processes"), [(signal.SIGINT, 1), (signal.SIGHUP, 2)], ids=lambda value: getattr(value, "name", value)
+)
 def test_keyboard_and_closed_terminal_stop_it_too(
-    start_process: StartProcess, tmp_path: Path, number: signal.Signals
+    start_process: StartProcess, tmp_path: Path, number: signal.Signals, processes: int
 ) -> None:
-    """Ctrl-C and a terminal that closes are a normal end."""
-    service = start_process("up", f"--models-dir={tmp_path / 'models'}", "--port=0")
+    """Ctrl-C and a terminal that closes are a normal end; a path too long for a socket is got round."""
+    long_path = tmp_path / ("long" * 30)
+    long_path.mkdir()
+    flags = [f"--models-dir={tmp_path / 'models'}", "--port=0", f"--processes={processes}"]
+    service = start_process("up", *flags, TMPDIR=str(long_path))
     service.wait_for_url()
-    child = child_of(service)
+    children = children_of(service)
     service.send(number)
 
     assert 0 == service.wait()
-    assert_gone([child])
+    assert_gone(list(children.values()))
+    assert [] == list(long_path.iterdir())
 
 
 def test_second_signal_does_not_wait(start_process: StartProcess, tmp_path: Path) -> None:
     """A person who presses Ctrl-C twice means now; the exit status says that the end was not orderly."""
-    service = start_process("up", f"--models-dir={tmp_path / 'models'}", "--port=0", "--shutdown-delay-s=600")
+    flags = [f"--models-dir={tmp_path / 'models'}", "--port=0", "--processes=1", "--shutdown-delay-s=600"]
+    service = start_process("up", *flags)
     url = service.wait_for_url()
-    child = child_of(service)
+    children = children_of(service)
     service.send(signal.SIGINT)
     wait_until_draining(url)
     service.send(signal.SIGINT)
 
     assert 1 == service.wait()
     assert "the server ended with status -9" in service.log.splitlines()[-1]
-    assert_gone([child])
+    assert_gone(list(children.values()))
 
 
 def test_taken_port_is_named_before_anything_starts(start_process: StartProcess, tmp_path: Path) -> None:
@@ -142,6 +180,7 @@ def test_store_that_cannot_be_written_is_refused(start_process: StartProcess, tm
         ("--backend=host:1", "up: --backend: `up` decides this itself; use `gateway` to set it"),
         ("--models=a", "up: --models: `up` decides this itself; use `gateway` to set it"),
         ("--engine=tfserving --precision=float32", "up: --precision: only with --engine embedded"),
+        ("--engine=tfserving --processes=2", "up: --processes: only with --engine embedded"),
         ("--prot=1", "up: unknown flag --prot; did you mean --port?"),
     ],
 )

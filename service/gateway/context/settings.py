@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from contract.image import MAX_PIXELS
 from contract.store import NAME_PATTERN
+from service.cores import count_cores
 from service.gateway.context.backend_targets import check_target
 from service.gateway.context.origins import clean_origin
 from service.gateway.context.prefixes import clean_prefix
@@ -34,8 +34,8 @@ class SettingsError(Exception):
     """A setting is unknown or has a wrong value; the text is for the person who started the program."""
 
 
-def _cpu_count() -> int:
-    return min(64, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+def _decode_threads() -> int:
+    return min(64, count_cores())
 
 
 class Settings(BaseModel):
@@ -73,7 +73,7 @@ class Settings(BaseModel):
     max_images: int = Field(64, ge=1, le=MOST_IMAGES, description="most images in one request")
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="largest image, width x height by its header")
     max_batch: int = Field(32, ge=1, le=4096, description="most images in one call of the model server")
-    decode_threads: int = Field(default_factory=_cpu_count, ge=1, le=64, description="images decoded at once")
+    decode_threads: int = Field(default_factory=_decode_threads, ge=1, le=64, description="images decoded at once")
     decode_budget_s: float = Field(
         0.5, gt=0, le=3600, description="longest that decoding the images of one request may take, by estimate, seconds"
     )

@@ -48,7 +48,7 @@ def test_every_request_has_the_same_reply(
     """Predictions, explanations, tensors, states, and what is refused."""
     server = start_modelserver(store, "--enable_serialization_as_tensor_content")
     apart = start_process("gateway", f"--models-dir={store.root}", f"--backend={server.address}", "--port=0")
-    together = start_process("up", f"--models-dir={store.root}", "--port=0")
+    together = start_process("up", f"--models-dir={store.root}", "--port=0", "--processes=1")
     replies = {}
     for name, process in {"apart": apart, "together": together}.items():
         url = process.wait_for_url()
