@@ -368,8 +368,9 @@ def test_broken_installation_is_json(tmp_path: Path) -> None:
     assert "ImportError: cannot be loaded" in {line.get("exception") for line in parse(process.log)}
 
 
+@pytest.mark.parametrize("processes", [1, 2])
 def test_up_and_its_children_log_json(
-    start_process: StartProcess, tmp_path: Path, tiny_models: dict[str, Path]
+    start_process: StartProcess, tmp_path: Path, tiny_models: dict[str, Path], processes: int
 ) -> None:
     """From the first line to the last, on both streams; a request's line has its id."""
     store = ModelStore(tmp_path / "models")
@@ -378,6 +379,7 @@ def test_up_and_its_children_log_json(
         "up",
         f"--models-dir={store.root}",
         "--port=0",
+        f"--processes={processes}",
         "--log-format=json",
         GRPC_VERBOSITY="info",
         TF_CPP_MIN_LOG_LEVEL="0",
@@ -398,25 +400,23 @@ def test_up_and_its_children_log_json(
     assert [f"Fovea is ready: {url} (documentation: {url}/docs)"] == [
         line["message"] for line in said if "is ready" in line["message"]
     ]
-    assert {
-        "service.modelserver.server",
-        "service.modelserver.serving.repository",
-        "fovea.gateway",
-        "fovea.access",
-    } <= {line["logger"] for line in lines}
+    loggers = {line["logger"] for line in lines}
+    assert {"service.modelserver.serving.repository", "fovea.gateway", "fovea.access"} <= loggers
     assert all(line["request_id"] for line in lines if line["logger"] == "fovea.access")
-    assert 3 == len(relays)
+    assert 1 + processes == len(relays)
     assert [] == psutil.wait_procs(relays, timeout=20)[1]
 
 
-def test_killed_up_leaves_no_relay(start_process: StartProcess, tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_killed_up_leaves_no_relay(start_process: StartProcess, tmp_path: Path, processes: int) -> None:
     """They end when those that print have ended."""
-    process = start_process("up", f"--models-dir={tmp_path / 'models'}", "--port=0", "--log-format=json")
+    flags = [f"--models-dir={tmp_path / 'models'}", "--port=0", f"--processes={processes}", "--log-format=json"]
+    process = start_process("up", *flags)
     wait_for_url(process)
     children = psutil.Process(process.process.pid).children(recursive=True)
     process.kill()
 
-    assert 5 == len(children)
+    assert 1 + 2 * processes == len(children)  # each has a relay, and so has `up`
     assert [] == psutil.wait_procs(children, timeout=20)[1]
     parse(process.log)
 
