@@ -64,4 +64,7 @@ def test_every_request_has_the_same_reply(
 def read(client: httpx2.Client, method: str, path: str, options: dict[str, Any]) -> tuple[int, Any]:
     """Return status and body of a reply."""
     reply = client.request(method, path, **options)
-    return reply.status_code, json.loads(reply.content)
+    body = json.loads(reply.content)
+    if reply.status_code == 504:
+        del body["error"]["message"]  # says what was being done in that moment
+    return reply.status_code, body
