@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Sequence
 
 from engine.runtimes.tensorflow_start import quiet_tensorflow
 from service.gateway.cli import run_gateway
-from service.gateway.context.settings import Settings, SettingsError, load_settings
+from service.gateway.context.settings import SettingsError, load_settings
+from service.in_process.backend import InProcessBackend
 from service.logs import fail, prepare_log
-from service.modelserver.options import Options, parse_options
+from service.modelserver.cli import run_checked
+from service.modelserver.options import parse_options
 
 _USAGE = "usage: python -m service.in_process [the model server's flags] -- [the gateway's flags]"
 
@@ -22,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
         argv: the model server's flags, "--", the gateway's flags.
 
     Returns:
-        0 stopped as asked, 1 the address, the keys or the certificate cannot be used, 2 wrong use.
+        0 stopped as asked, 1 could not serve (the reason is the last line of stderr), 2 wrong use.
     """
     split = argv.index("--") if "--" in argv else len(argv)
     prepare_log(argv[split + 1 :], os.environ)
@@ -33,14 +36,8 @@ def main(argv: Sequence[str]) -> int:
     except SettingsError as err:
         fail("gateway", f"gateway: {err}", usage=_USAGE)
         return 2
-    return _run(options, settings)
-
-
-def _run(options: Options, settings: Settings) -> int:
-    # Imported here so that wrong use is answered at once.
-    from service.in_process.backend import InProcessBackend
-
-    return run_gateway(settings, InProcessBackend(options, timeout_s=settings.predict_timeout_s))
+    backend = InProcessBackend(options, timeout_s=settings.predict_timeout_s)
+    return run_checked(options, functools.partial(run_gateway, settings, backend))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
-from service.gateway.backend.backend import Backend, Metadata
+from service.gateway.backend.backend import Backend
 from service.in_process.transport import PEER, InProcessServer
 from service.modelserver.options import Options
 from service.modelserver.server import running_server
@@ -17,14 +17,13 @@ class InProcessBackend(Backend):
     Args:
         options: of the model server; it listens on none of their addresses.
         timeout_s: longest wait for one reply, seconds.
-        metadata: as of `Backend`.
     """
 
-    def __init__(self, options: Options, *, timeout_s: float, metadata: Metadata | None = None) -> None:
+    def __init__(self, options: Options, *, timeout_s: float) -> None:
         self._server = InProcessServer()
         self._running = AsyncExitStack()
         self._options_of_server = replace(options, port=None, grpc_socket_path=None)
-        super().__init__(PEER, timeout_s=timeout_s, metadata=metadata, connect=self._server.channel)
+        super().__init__(PEER, timeout_s=timeout_s, connect=self._server.channel)
 
     async def open(self) -> None:
         """Start the model server, in this event loop; its models load in the background."""

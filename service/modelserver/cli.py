@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 from engine.runtimes.tensorflow_start import quiet_tensorflow
 from service.logs import asks_for_information, fail, set_up_logging, wanted_format
 from service.modelserver.config import check_first_config
 from service.modelserver.errors import BindError, ConfigSyntaxError, RequestError
-from service.modelserver.options import parse_options
+from service.modelserver.options import Options, parse_options
 from service.modelserver.server import serve
 
 _FAILED = "Failed to start server. Error:"
@@ -29,17 +30,32 @@ def main(argv: Sequence[str], prog: str = "modelserver") -> int:
         set_up_logging(wanted_format(argv, {}))
     quiet_tensorflow()
     options = parse_options(argv, prog)
+    return run_checked(options, functools.partial(_serve, options))
+
+
+def run_checked(options: Options, run: Callable[[], int]) -> int:
+    """Check the file of models, then serve.
+
+    Args:
+        options: as the command line gives them.
+        run: serves until told to stop; returns the exit status.
+
+    Returns:
+        What `run` returns, or 1 if it could not serve (the reason is the last line of stderr).
+    """
     try:
         if options.model_config_file is not None:
             check_first_config(options.model_config_file, dict(options.path_map))
-        asyncio.run(serve(options))
+        return run()
     except BindError as err:
         fail("modelserver", f"modelserver: {err}")
-        return 1
     except ConfigSyntaxError as err:
         fail("modelserver", f"{err}\n{_FAILED} {err.code}: Invalid protobuf file: '{options.model_config_file}'")
-        return 1
     except RequestError as err:
         fail("modelserver", f"{_FAILED} {err.code}: {err}")
-        return 1
+    return 1
+
+
+def _serve(options: Options) -> int:
+    asyncio.run(serve(options))
     return 0
