@@ -75,6 +75,32 @@ class Traffic:
                 self.answers[version, entry["top"][0]["id"]] += 1
 
 
+@dataclass
+class Served:
+    """A store that is served somewhere, in one process or in two."""
+
+    url: str
+    store: ModelStore
+
+
+@pytest.fixture(params=["one", "two"])
+def served(request: pytest.FixtureRequest) -> Iterator[Served]:
+    """`colours` 1, the plain variant, served by one process or by two; ready."""
+    if request.param == "two":
+        running: Running = request.getfixturevalue("running")
+        yield Served(running.url, running.store)
+        return
+    store: ModelStore = request.getfixturevalue("store")
+    flags = [f"--models-dir={store.root}", "--port=0", "--poll-s=0.1", "--processes=1"]
+    process = ServiceProcess(["up", *flags], request.getfixturevalue("tmp_path"))
+    try:
+        url = process.wait_for_url()
+        process.wait_until_ready(url)
+        yield Served(url, store)
+    finally:
+        assert 0 == process.stop()
+
+
 @pytest.fixture
 def running(tmp_path: Path, store: ModelStore, start_modelserver: StartModelServer) -> Iterator[Running]:
     """A gateway and a model server over a store with `colours` 1, the plain variant; ready."""
@@ -133,26 +159,26 @@ def live_version(url: str) -> int | None:
 
 
 def test_every_client_gets_its_own_pictures_answer_while_versions_change(
-    running: Running, tiny_models: dict[str, Path]
+    served: Served, tiny_models: dict[str, Path]
 ) -> None:
     """Publish another order of labels, another input size, roll back: no request fails, no answer is another's.
 
     Afterwards the metrics say what the clients counted.
     """
     variants = {1: "plain", 2: "permuted", 3: "small"}
-    with traffic(running.url, variants) as seen:
+    with traffic(served.url, variants) as seen:
         wait_for(lambda: seen.answers.total() > 30)
         for version in (2, 3):
-            publish_variant(running.store, tiny_models[variants[version]])
+            publish_variant(served.store, tiny_models[variants[version]])
             wait_for(lambda version=version: any(key[0] == version for key in list(seen.answers)))
-        running.store.rollback(MODEL_NAME)
+        served.store.rollback(MODEL_NAME)
         before = sum(count for key, count in list(seen.answers.items()) if key[0] == 2)
         wait_for(lambda: sum(count for key, count in list(seen.answers.items()) if key[0] == 2) > before + 20)
 
     assert [] == seen.wrong
     assert {200} == set(seen.statuses)
     assert {1, 2, 3} == {version for version, _ in seen.answers}
-    scraped = fetch(running.url + "/metrics")
+    scraped = fetch(served.url + "/metrics")
     assert scraped is not None
     samples = [sample for family in text_string_to_metric_families(scraped.text) for sample in family.samples]
     counted = {
@@ -204,12 +230,12 @@ def test_killed_model_server_is_found_again(running: Running, start_modelserver:
     assert (200, "red") == (answered.status_code, answered.json()["predictions"][0]["top"][0]["id"])
 
 
-def test_probabilities_over_http_are_the_models_own(running: Running) -> None:
+def test_probabilities_over_http_are_the_models_own(served: Served) -> None:
     """Fifty random pictures at the model's size: HTTP and plain numpy agree, with probabilities spread widely."""
     generator = np.random.default_rng(1)
     images = generator.integers(0, 256, (50, 1, 1, 3), dtype=np.uint8).repeat(16, axis=1).repeat(16, axis=2)
     expected = expected_probabilities(images, VARIANTS["plain"].labels)
-    with httpx2.Client(base_url=running.url, trust_env=False, verify=False, timeout=60) as http:
+    with httpx2.Client(base_url=served.url, trust_env=False, verify=False, timeout=60) as http:
         files = [("file", (f"{i}.png", to_png(image))) for i, image in enumerate(images)]
         entries = http.post("/v1/predict", files=files).json()["predictions"]
     actual = np.zeros_like(expected)
