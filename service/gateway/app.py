@@ -103,7 +103,6 @@ async def _run_components(app: FastAPI) -> AsyncIterator[None]:
             watch.cancel()
         await asyncio.gather(*watches, return_exceptions=True)
         await parts.trials.close()
-        await parts.backend.close()
         parts.decoder.close()
         await asyncio.to_thread(parts.json_bodies.close)
         parts.feedback.close()
@@ -111,3 +110,4 @@ async def _run_components(app: FastAPI) -> AsyncIterator[None]:
             await parts.audit.close()
         if parts.tracing is not None:
             await asyncio.to_thread(parts.tracing.close)
+        await parts.backend.close()  # last: a model server of this process may be loading a version

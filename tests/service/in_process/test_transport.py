@@ -141,6 +141,19 @@ def test_deadline_ends_the_call_and_the_work(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_callers_own_timer_for_the_same_moment_ends_first(kind: str, tmp_path: Path) -> None:
+    """So a client whose time is over is told so, and not that the model server was late."""
+
+    async def use(_: Echo, channel: Any) -> None:
+        for _ in range(10):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.02):
+                    await channel.unary_unary(PREDICT)(request("wait"), timeout=0.02)
+
+    run(kind, tmp_path, use)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_caller_that_leaves_cancels_the_work(kind: str, tmp_path: Path) -> None:
     """Cancelling the caller's task cancels the service's."""
 
