@@ -269,7 +269,8 @@ class PooledServer:
                     del self._versions[name]
                 self._on_change()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), POLL_S)
+                async with asyncio.timeout(POLL_S):
+                    await self._wake.wait()
 
     async def _follow_health(self) -> None:
         """Follow grpc.health.v1; a server without it counts as healthy."""
