@@ -21,7 +21,7 @@ from benchmarks.load.process import run_load
 from benchmarks.systems.choice import precisions
 from benchmarks.systems.fovea import fovea, fovea_apart
 from benchmarks.systems.running import Running, started
-from benchmarks.workload.shared import MODEL, NETWORKS, VERSION, shared_workload
+from benchmarks.workload.shared import NETWORKS, VERSION, publish_copy, shared_workload
 from contract.store import ModelStore
 
 CONCURRENCIES = (1, 8)
@@ -101,26 +101,18 @@ def _load_another(workload: Path, size: Size) -> dict[str, Any]:
     """Return, for each arrangement, the latencies of four callers while a second version is loaded and before."""
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
         found = {}
-        for make in (fovea_apart, fovea):
-            copy = Path(temporary, make.__name__)
+        for name, make in {"apart": fovea_apart, "together": fovea}.items():
+            copy = Path(temporary, name)
             shutil.copytree(workload, copy)
             system = make("fovea", "Fovea", f"--precision={precisions()[-1]}")
-            with started(system, copy, Path(temporary, f"{make.__name__}-run")) as running:
+            with started(system, copy, Path(temporary, f"{name}-run")) as running:
                 before = run_load(running.plan(concurrency=4, seconds=size.seconds, warm_up_s=1.0))
-                publisher = threading.Timer(0.5, _publish, [copy])
+                publisher = threading.Timer(0.5, publish_copy, [ModelStore(copy / "models"), copy / VERSION])
                 publisher.start()
                 during = run_load(running.plan(concurrency=4, seconds=size.seconds, warm_up_s=0.0))
                 publisher.join()
-            found[{"fovea_apart": "apart"}.get(make.__name__, "together")] = {
-                name: {key: round(window["latency_ms"][key], 1) for key in ("p50", "p99", "max")}
-                for name, window in {"before": before, "during": during}.items()
+            found[name] = {
+                when: {key: round(window["latency_ms"][key], 1) for key in ("p50", "p99", "max")}
+                for when, window in {"before": before, "during": during}.items()
             }
     return found
-
-
-def _publish(workload: Path) -> None:
-    """Publish the workload's version once more."""
-    store = ModelStore(workload / "models")
-    with store.staging() as directory:
-        shutil.copytree(workload / VERSION, directory, dirs_exist_ok=True)
-        store.publish(MODEL, directory, live=True)

@@ -6,8 +6,6 @@ store in the middle of it.
 
 from __future__ import annotations
 
-import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -21,7 +19,7 @@ import grpc
 import numpy as np
 
 from benchmarks.load.recorder import summarize_latencies
-from benchmarks.workload.shared import MODEL, VERSION, shared_workload
+from benchmarks.workload.shared import MODEL, VERSION, publish_copy, shared_workload
 from contract.store import CONTAINER_ROOT, ModelStore
 from contract.tensors import encode_tensor, get_model_status_pb2, model_service_pb2_grpc, predict_pb2
 
@@ -47,7 +45,7 @@ def run(size: str = "standard") -> dict[str, Any]:
 def _measure(version: Path, seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="reload-", dir=version.parents[2]) as folder:
         store, socket = ModelStore(Path(folder, "models")), Path(folder, "grpc.sock")
-        _publish(store, version)
+        publish_copy(store, version)
         command = [sys.executable, "-m", "service", "modelserver", f"--grpc_socket_path={socket}"]
         command += [f"--model_config_file={store.config_path}", f"--path-map={CONTAINER_ROOT}={store.root}"]
         with Path(folder, "log").open("wb") as log:
@@ -69,7 +67,7 @@ def _load_and_publish(
     begun = time.monotonic()
     time.sleep(seconds)
     published = time.monotonic()
-    _publish(store, version)
+    publish_copy(store, version)
     _wait_for(channel, 2)
     available = time.monotonic()
     time.sleep(seconds)
@@ -123,13 +121,6 @@ class _Load:
                     continue
                 now = time.monotonic()
                 self._answers.append((now, now - started))
-
-
-def _publish(store: ModelStore, version: Path) -> None:
-    store.ensure()
-    with store.staging() as directory:
-        shutil.copytree(version, directory, dirs_exist_ok=True, copy_function=os.link)
-        store.publish(MODEL, directory)
 
 
 def _wait_for(channel: grpc.Channel, number: int) -> None:

@@ -27,7 +27,7 @@ _Metadata = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class _Details(grpc.HandlerCallDetails):
-    """What gRPC tells a service of a call."""
+    """The method and the metadata of a call, as gRPC gives them to a service."""
 
     method: str
     invocation_metadata: tuple[tuple[str, str | bytes], ...] = ()
@@ -116,10 +116,10 @@ class InProcessChannel:
         return call
 
     def unary_stream(self, method: str, *_: Any, **__: Any) -> Callable[..., NoReturn]:
-        """Return a function that refuses to call."""
+        """Return a function that refuses to call, with the status of a server that lacks the method."""
 
         def refuse(*_: Any, **__: Any) -> NoReturn:
-            raise NotImplementedError(f"an in-process channel carries no streams. Received: {method}")
+            raise _error(grpc.StatusCode.UNIMPLEMENTED, f"an in-process channel carries no streams. Received: {method}")
 
         return refuse
 

@@ -116,9 +116,8 @@ def test_killed_parent_leaves_no_orphans(
         folder.rmdir()
 
 
-@pytest.mark.parametrize(
-    ("number", "processes"), [(signal.SIGINT, 1), (signal.SIGHUP, 2)], ids=lambda value: getattr(value, "name", value)
-)
+@pytest.mark.parametrize("processes", PARTS_OF)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
 def test_keyboard_and_closed_terminal_stop_it_too(
     start_process: StartProcess, tmp_path: Path, number: signal.Signals, processes: int
 ) -> None:
@@ -136,10 +135,11 @@ def test_keyboard_and_closed_terminal_stop_it_too(
     assert [] == list(long_path.iterdir())
 
 
-def test_second_signal_does_not_wait(start_process: StartProcess, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("processes", "name"), [(1, "server"), (2, "gateway")])
+def test_second_signal_does_not_wait(start_process: StartProcess, tmp_path: Path, processes: int, name: str) -> None:
     """A person who presses Ctrl-C twice means now; the exit status says that the end was not orderly."""
-    flags = [f"--models-dir={tmp_path / 'models'}", "--port=0", "--processes=1", "--shutdown-delay-s=600"]
-    service = start_process("up", *flags)
+    flags = [f"--models-dir={tmp_path / 'models'}", "--port=0", f"--processes={processes}"]
+    service = start_process("up", *flags, "--shutdown-delay-s=600")
     url = service.wait_for_url()
     children = children_of(service)
     service.send(signal.SIGINT)
@@ -147,7 +147,7 @@ def test_second_signal_does_not_wait(start_process: StartProcess, tmp_path: Path
     service.send(signal.SIGINT)
 
     assert 1 == service.wait()
-    assert "the server ended with status -9" in service.log.splitlines()[-1]
+    assert f"the {name} ended with status -9" in service.log.splitlines()[-1]
     assert_gone(list(children.values()))
 
 

@@ -223,7 +223,7 @@ class VersionState(VersionStatusEntry):
 
 
 class TrialFigures(BaseModel):
-    """What one gateway found in a trial."""
+    """Figures of a trial that one gateway counted."""
 
     answers: int = Field(description="Calls that the candidate answered.")
     errors: int = Field(description="Calls that it failed.")

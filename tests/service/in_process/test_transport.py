@@ -172,7 +172,7 @@ def test_caller_that_leaves_cancels_the_work(kind: str, tmp_path: Path) -> None:
 
 
 def test_the_channel_is_ready_until_it_is_closed() -> None:
-    """Whoever waits for a change of its state is woken by the end."""
+    """The end wakes a task that waits for a change of its state."""
 
     async def main() -> None:
         channel = InProcessServer().channel()
@@ -192,5 +192,6 @@ def test_what_it_cannot_do_is_refused() -> None:
     server = InProcessServer()
     with pytest.raises(RuntimeError, match=r"listens nowhere\. Received: 127\.0\.0\.1:0"):
         server.add_insecure_port("127.0.0.1:0")
-    with pytest.raises(NotImplementedError, match=r"no streams\. Received: /a/b"):
+    with pytest.raises(grpc.aio.AioRpcError, match=r"no streams\. Received: /a/b") as caught:
         server.channel().unary_stream("/a/b")()
+    assert grpc.StatusCode.UNIMPLEMENTED is caught.value.code()
