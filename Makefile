@@ -39,7 +39,7 @@ test-fast: venv  ## the edit loop: the tests that start no server and train noth
 	$(PYTEST) -m fast $(PARALLEL) $(LIGHT)
 
 test-all: lint  ## the long tests too: SDKs, notebooks, clusters, whole trainings, thousands of generated requests
-	$(PYTEST) -m "not docker"
+	$(PYTEST) -m "not docker" --hypothesis-profile=random
 
 coverage: venv  ## branch coverage of contract/ and service/ by their own tests, at least 90 %
 	$(PYTEST) -m "not slow and not docker" $(PARALLEL) --cov --cov-report=term $(MEASURED)

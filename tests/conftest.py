@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from contract.store import ModelStore
@@ -18,6 +19,10 @@ from tests.helpers.tiny_model import MODEL_NAME, VARIANTS, publish_variant
 
 StartModelServer = Callable[..., ServerProcess]
 TESTS = Path(__file__).parent
+
+# Hypothesis makes up the same examples in each run, however slow the machine is; `make test-all` has it make up others.
+hypothesis.settings.load_profile("ci")
+hypothesis.settings.register_profile("random", hypothesis.settings.get_profile("ci"), derandomize=False)
 
 # What `make test-fast` leaves out: tests with a fixture that starts a process or loads a model, and tests of modules
 # that start processes themselves.

@@ -169,7 +169,7 @@ RICH = {"exif": NOTED.tobytes(), "icc_profile": bytes(range(256)) * 2}
 
 
 @given(kind=st.sampled_from(["PNG", "JPEG", "MPO", "WEBP"]), changes=CHANGES)
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@settings(max_examples=300)
 def test_damage_within_these_parts_changes_no_pixel(kind: str, changes: list[tuple[int, int]]) -> None:
     """Any bytes of their contents are overwritten; their lengths stay."""
     options = RICH | ({"save_all": True, "append_images": [picture("RGB")]} if kind == "MPO" else {})

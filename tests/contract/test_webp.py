@@ -75,7 +75,7 @@ def test_frames_and_coding_are_told(kind: str) -> None:
 
 
 @given(kind=st.sampled_from(sorted(KINDS)), changes=CHANGES)
-@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@settings(max_examples=200)
 def test_what_pillow_reads_of_a_damaged_file_is_read(kind: str, changes: list[tuple[int, int]]) -> None:
     """To the same pixels; no damage raises another error."""
     data = bytearray(KINDS[kind])

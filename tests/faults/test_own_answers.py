@@ -98,7 +98,7 @@ def leave(url: str, images: list[bytes]) -> None:
     connection.close()
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=12)
 @given(requests=st.lists(REQUESTS, min_size=10, max_size=40))
 def test_every_caller_gets_its_own_images_answer(url: str, requests: list[Request]) -> None:
     """Images that can be told apart, from callers at the same time, some broken, late or given up; counters agree."""

@@ -66,7 +66,7 @@ def accepts(location: Path, data: Data) -> None:
         dataset.source.read(example.path)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(NAMES, CONTENTS), max_size=12), st.lists(st.tuples(PARTS, PARTS), max_size=3), SPLITS)
 def test_folders(files: list, links: list, splits: dict | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -85,7 +85,7 @@ def test_folders(files: list, links: list, splits: dict | None) -> None:
         accepts(top, Data(splits=splits))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.tuples(st.text(max_size=20), CONTENTS), max_size=8),
     st.sampled_from([None, "gbk", "cp437", "shift_jis"]),
@@ -114,7 +114,7 @@ CELLS = st.one_of(
 HEADERS = st.sampled_from(["path,label", "path;label", ",path,label", "path,label,split,group", "a,b", "path", ""])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     HEADERS,
     st.lists(st.lists(CELLS, max_size=4).map(",".join), max_size=6),

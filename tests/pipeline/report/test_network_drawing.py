@@ -67,7 +67,7 @@ def test_files_are_svg_with_text_and_a_png_of_the_same_shape() -> None:
     assert picture.width / picture.height == pytest.approx(size[0] / size[1], rel=0.01)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 14).flatmap(
         lambda n: st.tuples(st.just(n), st.sets(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1))))

@@ -23,12 +23,8 @@ from tests.contract.images import test_dicom
 from tests.helpers.fixtures import FIXTURES
 from tests.helpers.odd_images import picture, write
 
-# The same examples every time: what fails here fails everywhere.
-REPEATABLE = settings(
+SETTINGS = settings(
     max_examples=60,
-    derandomize=True,
-    deadline=None,
-    database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
 )
 WHOLE = {kind: write(picture(), kind) for kind in FORMATS if kind not in ("HEIC", "DICOM")}
@@ -73,7 +69,7 @@ def damaged(draw: st.DrawFn) -> bytes:
     return bytes(data[:start]) + draw(st.binary(max_size=8)) + bytes(data[start + draw(st.integers(0, 20)) :])
 
 
-@REPEATABLE
+@SETTINGS
 @given(data=damaged() | st.binary(max_size=200), fit=st.sampled_from(["stretch", "crop", "pad"]), grey=st.booleans())
 def test_the_decoder_reads_or_refuses(data: bytes, fit: Any, grey: bool) -> None:
     """Whatever the bytes are, the result has the shape that was asked for, or there is a reason."""
@@ -87,7 +83,7 @@ def test_the_decoder_reads_or_refuses(data: bytes, fit: Any, grey: bool) -> None
         assert (spec.shape, "uint8") == (pixels.shape, pixels.dtype)
 
 
-@REPEATABLE
+@SETTINGS
 @given(
     route=st.sampled_from(["/v1/predict", "/v1/explain", "/v1/embed"]),
     body=st.binary(max_size=300) | damaged(),
@@ -105,7 +101,7 @@ def test_any_bytes_are_answered(
     check(shared_client.post(route, params=parameters, content=body, headers=headers))
 
 
-@REPEATABLE
+@SETTINGS
 @given(
     name=st.text(max_size=20),
     file=st.binary(max_size=50),
@@ -121,7 +117,7 @@ def test_any_form_is_answered(
     check(shared_client.post("/v1/predict", content=body, headers={"content-type": "multipart/form-data; boundary=x"}))
 
 
-@REPEATABLE
+@SETTINGS
 @given(
     document=JSON
     | INFER_REQUESTS
@@ -135,7 +131,7 @@ def test_any_json_is_answered(shared_client: TestClient, document: Any) -> None:
         check(shared_client.post(route, content=body, headers={"content-type": "application/json"}))
 
 
-@REPEATABLE
+@SETTINGS
 @given(name=st.text(max_size=20).map(lambda text: text.encode("utf-8", "surrogatepass")) | st.binary(max_size=20))
 def test_any_name_is_answered(shared_client: TestClient, name: bytes) -> None:
     """Models, versions and labels of any name, percent-encoded as a client must."""
@@ -146,7 +142,7 @@ def test_any_name_is_answered(shared_client: TestClient, name: bytes) -> None:
         check(shared_client.get(f"/v2/models/{where}"))
 
 
-@REPEATABLE
+@SETTINGS
 @given(
     document=JSON | st.fixed_dictionaries({"instances": JSON}) | st.fixed_dictionaries({"inputs": JSON}),
     data_type=st.integers(0, 30),
@@ -165,7 +161,7 @@ def test_tensors_from_json_are_arrays_or_refused(document: Any, data_type: int, 
         assert shape is None or len(shape) == array.ndim
 
 
-@REPEATABLE
+@SETTINGS
 @given(
     document=INFER_REQUESTS,
     data_type=st.sampled_from([types_pb2.DT_UINT8, types_pb2.DT_FLOAT, types_pb2.DT_STRING, types_pb2.DT_HALF]),
@@ -184,7 +180,7 @@ def test_infer_requests_are_arrays_or_refused(document: Any, data_type: int, sha
         assert list(array.shape) == document["inputs"][0]["shape"]
 
 
-@REPEATABLE
+@SETTINGS
 @given(accept=st.text(max_size=60))
 def test_any_accept_header_is_weighed(accept: str) -> None:
     """It says yes or no."""

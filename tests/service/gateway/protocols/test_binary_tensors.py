@@ -432,7 +432,7 @@ TAILS = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_made_up_requests_are_answered_or_refused(client: TestClient, data: st.DataObject) -> None:
     """Any split of head and body, any type, shape and size: 200 or a text with 4xx, never a 5xx."""

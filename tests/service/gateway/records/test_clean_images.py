@@ -134,7 +134,7 @@ def test_what_cannot_be_decoded_is_refused(data: bytes) -> None:
         clean_image(data, SPECS["rgb"], max_pixels=10**6)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@settings(max_examples=150)
 @given(
     kind=st.sampled_from(["jpeg", "jpeg-progressive", "jpeg-grey", "png", "png-palette"]),
     place=st.integers(0, 2**16),

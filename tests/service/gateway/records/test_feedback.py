@@ -172,10 +172,7 @@ def test_wrong_body_is_refused(desk: TestClient, folder: Path, request_: Any, st
     assert [] == images(folder)
 
 
-@settings(
-    max_examples=100, deadline=None, derandomize=True, database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)  # fmt: skip
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     texts=st.fixed_dictionaries(
         {},

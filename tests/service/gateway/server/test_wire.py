@@ -7,7 +7,7 @@ import itertools
 import random
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from service.gateway.server.request_heads import MAX_HEAD_BYTES
@@ -324,14 +324,7 @@ REQUESTS = st.builds(
 )
 
 
-@settings(
-    max_examples=400,
-    phases=[Phase.generate],
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+@settings(max_examples=400, phases=[Phase.generate])
 @given(requests=st.lists(REQUESTS, min_size=1, max_size=3), seed=st.integers(0, 1000))
 def test_no_request_is_served_that_h11_does_not_see(requests: list[bytes], seed: int) -> None:
     """An independent parser reads the same bytes: what the app is asked is a prefix of what h11 finds there."""
