@@ -15,7 +15,7 @@ from benchmarks.load.process import run_load
 from benchmarks.serving import say, summarize_windows
 from benchmarks.systems.bodies import form
 from benchmarks.systems.choice import precisions
-from benchmarks.systems.fovea import PATH, fovea
+from benchmarks.systems.fovea import PATH, fovea_apart
 from benchmarks.systems.program import wait_until
 from benchmarks.systems.running import BrokenSystemError, Running, started
 from benchmarks.systems.system import System
@@ -75,7 +75,7 @@ def run(size: str = "standard") -> dict[str, Any]:
 
 def _system() -> System:
     precision = precisions()[-1]
-    return fovea("fovea", f"Fovea, {precision}", f"--precision={precision}")
+    return fovea_apart("fovea", f"Fovea, {precision}", f"--precision={precision}")
 
 
 def _over_concurrency(running: Running, size: Size) -> list[dict[str, Any]]:

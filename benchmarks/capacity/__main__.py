@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.capacity.arithmetic import CONCURRENCY, Costs, Fleet, find_bottleneck, read_costs, size_fleet
+from benchmarks.systems.pairs import apart_at
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 PRECISIONS = ("float32", "bfloat16")
@@ -24,7 +25,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"--results: {arguments.results / 'serving.json'} cannot be read: {err}. "
             "It is measured by `python -m benchmarks serving`"
         ) from err
-    costs = [read_costs(serving, name) for name in PRECISIONS if f"fovea-{name}" in serving["systems"]]
+    costs = [cost for name in PRECISIONS if (cost := read_costs(serving, name)) is not None]
+    if not costs:
+        raise SystemExit(
+            f"--results: {arguments.results / 'serving.json'} has no costs of a gateway and a model server: expected "
+            f"one of {', '.join(map(apart_at, PRECISIONS))}. Received: {', '.join(serving['systems'])}"
+        )
     sys.stdout.write(describe([(cost, _size(cost, arguments)) for cost in costs], arguments))
     return 0
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from benchmarks.systems.pairs import apart_at, fovea_at
+
 CONCURRENCY: Final = "8"  # at which costs are taken: enough for both cores of the measuring machine
 SIDE: Final = 224  # pixels of the measured network's input
 POLLS_A_SECOND: Final = 1.0  # of each gateway at each server, for each model
@@ -61,17 +63,18 @@ class Fleet:
     polls: float
 
 
-def read_costs(serving: Mapping[str, Any], precision: str) -> Costs:
-    """Return the costs of an image at a precision.
+def read_costs(serving: Mapping[str, Any], precision: str) -> Costs | None:
+    """Return the costs of an image at a precision; None if Fovea was not measured at it in two processes.
 
     Args:
         serving: the results of `python -m benchmarks serving`.
         precision: such as "float32".
-
-    Raises:
-        KeyError: if that was not measured.
     """
-    cpu_ms = serving["systems"][f"fovea-{precision}"]["concurrency"][CONCURRENCY]["cpu_ms"]
+    systems = [serving["systems"].get(name, {}) for name in (apart_at(precision), fovea_at(precision))]
+    costs = [system["concurrency"][CONCURRENCY]["cpu_ms"] for system in systems if "concurrency" in system]
+    cpu_ms = next((one for one in costs if {"gateway", "modelserver"} <= one.keys()), None)
+    if cpu_ms is None:
+        return None
     machine = serving["machine"]
     return Costs(
         gateway_ms=cpu_ms["gateway"],

@@ -15,7 +15,8 @@ def curve_sections(curves: Mapping[str, Any]) -> Iterator[str]:
     """Yield the cost curves."""
     yield (
         f"## Cost curves\n\n`python -m benchmarks curves --size {curves['size']}`, {curves['measured'][:10]}, "
-        f"{curves['window_s']:g} s a window, on Fovea at {curves['precision']} (embedded model server and gateway).\n\n"
+        f"{curves['window_s']:g} s a window, on Fovea at {curves['precision']} (embedded model server and gateway, in "
+        "two processes).\n\n"
         "![Cost curves](benchmarks/curves.svg)"
     )
     rows = [(str(p["callers"]), number(p["rate"]), *_latency(p)) for p in curves["concurrency"]]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Sequence
 
-from benchmarks.systems.fovea import fovea, gateway_alone, model_server_alone
-from benchmarks.systems.pairs import fovea_at, rivals_of
+from benchmarks.systems.fovea import fovea, fovea_apart, gateway_alone, model_server_alone
+from benchmarks.systems.pairs import apart_at, fovea_at, rivals_of
 from benchmarks.systems.peers import PEERS, build_environment, default_cache, peers
 from benchmarks.systems.system import System
 from benchmarks.systems.tfserving import find_image, tensorflow_serving
@@ -38,6 +38,7 @@ def choose_systems(wanted: str) -> tuple[list[System], dict[str, str]]:
     skipped: dict[str, str] = {}
     systems = [
         *foveas(),
+        *(fovea_apart(apart_at(name), f"Fovea apart, {name}", f"--precision={name}") for name in precisions()),
         fovea("fovea-tensorflow", "Fovea on its TensorFlow engine", "--engine=tensorflow"),
         model_server_alone(precisions()[-1]),
         gateway_alone(),

@@ -14,6 +14,11 @@ def fovea_at(precision: str) -> str:
     return f"fovea-{precision}"
 
 
+def apart_at(precision: str) -> str:
+    """Return the name of Fovea at a precision, its gateway and model server in processes of their own."""
+    return f"fovea-apart-{precision}"
+
+
 def precision_of(fovea: str) -> str:
     """Return the precision of what `fovea_at` named."""
     return fovea.removeprefix(fovea_at(""))

@@ -20,7 +20,7 @@ COSTS = Costs(
 )
 
 
-def serving(**cpu_ms: float) -> dict[str, Any]:
+def serving(name: str = "fovea-apart-float32", **cpu_ms: float) -> dict[str, Any]:
     """Return results of a serving run as far as they are read."""
     system = {"concurrency": {"8": {"cpu_ms": cpu_ms}}}
     machine = {"cpu": "A CPU", "cores": 2}
@@ -28,7 +28,7 @@ def serving(**cpu_ms: float) -> dict[str, Any]:
         "measured": "2026-01-02T03:04:05+00:00",
         "machine": machine,
         "picture_bytes": 40_000,
-        "systems": {"fovea-float32": system},
+        "systems": {"fovea-float32": {"failures": ["it did not start"]}, name: system},
     }
 
 
@@ -64,6 +64,7 @@ def test_costs_are_those_of_the_results() -> None:
     """At eight requests at a time, with the machine that they come from."""
     costs = read_costs(serving(gateway=4.5, modelserver=70.0), "float32")
 
+    assert costs is not None
     assert (4.5, 70.0, 40_000) == (costs.gateway_ms, costs.server_ms, costs.picture_bytes)
     assert "A CPU, 2 cores, 2026-01-02" == costs.machine
 
@@ -77,6 +78,14 @@ def test_command_reads_results_and_measures_nothing(tmp_path: Path, capsys: pyte
     assert "| ResNet50 | float32 |\n" in printed
     assert "| model server pods of 4 cores | 4 |" in printed
     assert ["serving.json"] == [path.name for path in tmp_path.iterdir()]
+
+
+def test_one_process_has_no_costs_of_its_parts(tmp_path: Path) -> None:
+    """The message names what has to be measured."""
+    (tmp_path / "serving.json").write_text(json.dumps(serving("fovea-float32", server=60.0)))
+
+    with pytest.raises(SystemExit, match=r"expected one of fovea-apart-float32, .* Received: fovea-float32$"):
+        main(["--rate", "120", "--results", str(tmp_path)])
 
 
 @pytest.mark.parametrize(
