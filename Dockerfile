@@ -28,15 +28,15 @@ FROM build AS gateway-packages
 COPY requirements-gateway.lock ./
 RUN pip --python /opt/venv/bin/python install --quiet --require-hashes --only-binary=:all: -r requirements-gateway.lock
 
-# Of OpenVINO only what runs a SavedModel on a CPU: no GPU, no NPU, no other formats, and not the package that reports
-# usage to a server.
+# Of OpenVINO only what runs SavedModels and its own format on a CPU: no GPU, no NPU, no other formats, and not the
+# package that reports usage to a server.
 FROM build AS modelserver-packages
 COPY requirements-modelserver.lock ./
 RUN pip --python /opt/venv/bin/python install --quiet --require-hashes --only-binary=:all: -r requirements-modelserver.lock \
  && cd /opt/venv/lib/python*/site-packages \
  && rm -r openvino_telemetry* openvino/include openvino/tools \
  && for part in intel_gpu_plugin intel_npu_plugin auto_plugin auto_batch_plugin hetero_plugin \
-        gguf_frontend ir_frontend jax_frontend onnx_frontend paddle_frontend pytorch_frontend tensorflow_lite_frontend; \
+        gguf_frontend jax_frontend onnx_frontend paddle_frontend pytorch_frontend tensorflow_lite_frontend; \
     do rm -f openvino/libs/libopenvino_$part.so*; done
 
 # The C++ headers in TensorFlow's package are 430 MB that nothing here compiles against.

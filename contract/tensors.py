@@ -31,6 +31,7 @@ tensor_shape_pb2: Final[Any] = _STUBS["tensor_shape_pb2"]
 types_pb2: Final[Any] = _STUBS["types_pb2"]
 
 PRECISION_KEY: Final = "fovea-precision"  # in the trailing metadata of Predict's replies
+MAX_MESSAGE_BYTES: Final = 256 << 20  # between gateway and model server; gRPC's 4 MiB is 27 images of 224 x 224
 FLOAT32: Final = "float32"  # of a model server that does not say, as TensorFlow Serving
 
 # DataType -> (numpy dtype, the TensorProto field that holds its values when tensor_content does not)

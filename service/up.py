@@ -254,9 +254,9 @@ def _report_candidates(store: ModelStore) -> None:
 
 
 def _stop(children: Sequence[Child | ServingContainer], settings: Settings, *, signals: Signals) -> str | None:
-    """Stop the gateway, which answers its accepted requests, and then the model server."""
-    gateway_s = settings.shutdown_delay_s + settings.drain_timeout_s + _GATEWAY_MARGIN_S
-    for child, limit_s in zip(children, (gateway_s, _MODEL_SERVER_STOP_S), strict=False):
+    """Stop the gateway, which answers its accepted requests, and then the model server; one process does both."""
+    limits_s = [settings.shutdown_delay_s + settings.drain_timeout_s + _GATEWAY_MARGIN_S, _MODEL_SERVER_STOP_S]
+    for child, limit_s in zip(children, limits_s if len(children) > 1 else [sum(limits_s)], strict=True):
         child.terminate()
         deadline = time.monotonic() + limit_s
         while child.status is None:

@@ -104,5 +104,5 @@ def _map_weights(openvino: Any, core: Any, model: Any) -> Graph | None:
             return Graph(core.read_model(path), path.with_suffix(".bin"))
     except (OSError, RuntimeError) as err:
         reason = str(err).strip().splitlines()[-1:]
-        logger.warning("weights stay in memory, as they cannot be written to %s: %s", tempfile.gettempdir(), *reason)
+        logger.warning("weights stay in memory, as they cannot be mapped from %s: %s", tempfile.gettempdir(), *reason)
         return None

@@ -16,6 +16,8 @@ from typing import Any, NoReturn
 
 import grpc
 
+from contract.tensors import MAX_MESSAGE_BYTES
+
 logger = logging.getLogger(__name__)
 
 PEER = "in-process"
@@ -34,9 +36,14 @@ class _Details(grpc.HandlerCallDetails):
 
 
 class InProcessServer:
-    """Stands where a `grpc.aio.Server` stands; only its own channel reaches it."""
+    """Stands where a `grpc.aio.Server` stands; only its own channel reaches it.
 
-    def __init__(self) -> None:
+    Args:
+        max_message_bytes: of a request, and of a reply.
+    """
+
+    def __init__(self, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
+        self._max_message_bytes = max_message_bytes
         self._generic: list[grpc.GenericRpcHandler] = []
         self._found: dict[str, Any] = {}
 
@@ -69,20 +76,27 @@ class InProcessServer:
         """Answer one call.
 
         Raises:
-            grpc.aio.AioRpcError: if the service refuses it, or no service has the method.
+            grpc.aio.AioRpcError: if the service refuses it, no service has the method, or a message is too large.
         """
+        self._check_size(request)
         handler = self._handler(method)
         if handler is None or handler.unary_unary is None:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
         try:
-            reply = await handler.unary_unary(handler.request_deserializer(request), context)
-            serialised: bytes = handler.response_serializer(reply)
+            reply = await handler.unary_unary(_convert(handler.request_deserializer, request), context)
+            serialised: bytes = _convert(handler.response_serializer, reply)
+            self._check_size(serialised)
         except grpc.aio.AioRpcError:
             raise
         except Exception as err:  # the caller gets a status, the log has the traceback
             logger.exception("%s failed", method)
             raise _error(grpc.StatusCode.UNKNOWN, f"Unexpected {type(err)}: {err}") from err
         return serialised
+
+    def _check_size(self, message: bytes) -> None:
+        if len(message) > self._max_message_bytes:
+            text = f"message larger than max ({len(message)} vs. {self._max_message_bytes})"
+            raise _error(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
 
     def _handler(self, method: str) -> Any:
         if method not in self._found:
@@ -110,7 +124,7 @@ class InProcessChannel:
 
         def call(request: Any, *, timeout: float | None = None, metadata: _Metadata = ()) -> InProcessCall:
             context = _Context(timeout)
-            data = request if request_serializer is None else request_serializer(request)
+            data = _convert(request_serializer, request)
             return InProcessCall(partial(self._server.answer, method, data, context), context, response_deserializer)
 
         return call
@@ -169,7 +183,7 @@ class InProcessCall:
                 reply = await self._answer()
         except TimeoutError:
             raise _error(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded") from None
-        return reply if self._deserialize is None else self._deserialize(reply)
+        return _convert(self._deserialize, reply)
 
 
 class _Context:
@@ -201,6 +215,11 @@ class _Context:
             grpc.aio.AioRpcError: always; it is the caller's error.
         """
         raise _error(code, details)
+
+
+def _convert(convert: Callable[[Any], Any] | None, message: Any) -> Any:
+    """Return a message serialised or parsed; as it is where gRPC was given no function for it."""
+    return message if convert is None else convert(message)
 
 
 def _error(code: grpc.StatusCode, details: str) -> grpc.aio.AioRpcError:

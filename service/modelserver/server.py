@@ -13,7 +13,7 @@ from typing import Protocol
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
-from contract.tensors import model_service_pb2_grpc, prediction_service_pb2_grpc
+from contract.tensors import MAX_MESSAGE_BYTES, model_service_pb2_grpc, prediction_service_pb2_grpc
 from service.modelserver.config import ModelConfig
 from service.modelserver.errors import BindError
 from service.modelserver.grpc_errors import Refusal
@@ -33,7 +33,6 @@ from service.modelserver.watcher import ModelWatcher
 
 logger = logging.getLogger(__name__)
 
-MAX_MESSAGE_BYTES = 256 << 20  # 32 images, or their saliency maps, pass gRPC's own 4 MiB
 DRAIN_S = 30.0
 MAX_SOCKET_PATH_BYTES = 107  # the kernel's limit
 

@@ -38,7 +38,7 @@ def run(address: str, folder: Path, *paths: str, **settings: Any) -> dict[str, A
 
 def test_whole_bodies_are_sent_and_answers_counted(tmp_path: Path) -> None:
     """Each request arrives complete; what is counted is what the server answered, but for warm-up and drain."""
-    behaviour = Behaviour()
+    behaviour = Behaviour(delays_s=[0.005])
     with known_server(behaviour) as address:
         measured = run(address, tmp_path, "/a", "/b", concurrency=3)
     assert {len(BODY)} == {length for length, _ in behaviour.seen}

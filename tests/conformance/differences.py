@@ -399,7 +399,9 @@ def _metrics(bench: Bench) -> None:
     wait_for_line(log, "/metrics")
     url = next(word for word in log.read_text().split() if word.startswith("http://"))
     names = [
-        line.split()[2] for line in httpx2.get(url, trust_env=False).text.splitlines() if line.startswith("# TYPE")
+        line.split()[2]
+        for line in httpx2.get(url, trust_env=False, timeout=60).text.splitlines()
+        if line.startswith("# TYPE")
     ]
     assert any(name.startswith("fovea_modelserver_") for name in names) and not any(":" in name for name in names)
 

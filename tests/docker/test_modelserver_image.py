@@ -39,12 +39,12 @@ def test_it_is_small_and_holds_no_tensorflow(engine: docker.DockerClient, models
 
 
 @pytest.fixture(scope="module")
-def address(
+def container(
     engine: docker.DockerClient,
     modelserver_image: str,
     tiny_models: dict[str, Path],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[str]:
+) -> Iterator[tuple[Container, str]]:
     """A running server of the tiny model: any user, read-only root, no capabilities."""
     store = tmp_path_factory.mktemp("models")
     shutil.copytree(tiny_models["plain"], store / MODEL_NAME / "1")
@@ -54,7 +54,7 @@ def address(
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     container = start_server(engine, modelserver_image, port, store)
-    yield f"127.0.0.1:{port}"
+    yield container, f"127.0.0.1:{port}"
     container.remove(force=True)
 
 
@@ -73,8 +73,12 @@ def start_server(engine: docker.DockerClient, image: str, port: int, store: Path
     )
 
 
-def test_it_predicts_and_explains(address: str) -> None:
-    """Both signatures answer, without TensorFlow and with nothing writable but /tmp."""
+def test_it_predicts_and_explains(container: tuple[Container, str]) -> None:
+    """Both signatures answer, without TensorFlow and with nothing writable but /tmp.
+
+    It reads OpenVINO's own format too, which its weights, int8 networks and imported ONNX models have.
+    """
+    running, address = container
     images = build_image("green", 16)[None]
     with ModelClient(address) as client:
         client.wait_for(MODEL_NAME, 1)
@@ -85,3 +89,5 @@ def test_it_predicts_and_explains(address: str) -> None:
         answer["probabilities"], expected_probabilities(images, VARIANTS["plain"].labels), atol=1e-5
     )
     assert answer["saliency"].shape == (1, 4, 4)
+    log = running.logs().decode()
+    assert "weights stay in memory" not in log, log

@@ -142,6 +142,6 @@ def test_without_room_for_a_file_weights_stay_in_memory(
     with caplog.at_level(logging.WARNING):
         engine = load(tmp_path / "1")
     assert graph_of(engine)._weights is None
-    assert "weights stay in memory, as they cannot be written to" in caplog.text
+    assert "weights stay in memory, as they cannot be mapped from" in caplog.text
     check_answers(engine)
     engine.close()

@@ -53,7 +53,7 @@ def test_no_tensorflow_is_needed(tmp_path: Path, tiny_models: dict[str, Path]) -
     assert third.startswith(
         "UNIMPLEMENTED OpenVINO cannot read serving_default: No conversion rule found for operation"
     )
-    assert "pip install 'fovea[tensorflow]'" in third
+    assert "pip install 'fovea-serving[tensorflow]'" in third
 
 
 def test_what_openvino_cannot_read_runs_on_tensorflow(

@@ -51,6 +51,17 @@ def test_every_runtime_answers_for_its_name() -> None:
         assert (name, "float32") == (runtime.name, list_precisions(name)[0])
 
 
+def test_a_full_collection_does_not_look_at_tensorflow() -> None:
+    """Unloading a model on TensorFlow needs one; every thread waits for it."""
+    code = (
+        "import gc\nfrom engine.runtimes.tensorflow import import_tensorflow\nimport_tensorflow()\n"
+        "print(len(gc.get_objects()) < gc.get_freeze_count() / 10)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
+
+    assert "True\n" == done.stdout
+
+
 @pytest.mark.parametrize("engine", ["onnx", "", "OpenVINO"])
 def test_an_unknown_runtime_is_refused(tmp_path: Path, engine: str) -> None:
     """The error lists the names."""

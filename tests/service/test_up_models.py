@@ -43,7 +43,7 @@ def test_first_version_that_is_a_candidate_is_served_by_number_until_it_is_promo
     promote = f"python -m pipeline promote {MODEL_NAME} 1"
     wait_for_output(service, f"not live: {MODEL_NAME}: version 1 is a candidate; make it live with: {promote}")
     url = service.wait_for_url()
-    assert {"status": "ready", "models": {}} == httpx2.get(f"{url}/readyz").json()
+    assert {"status": "ready", "models": {}} == httpx2.get(f"{url}/readyz", timeout=60).json()
 
     def ask(query: str = "") -> httpx2.Response:
         return httpx2.post(f"{url}/v1/predict{query}", content=encode("red"), timeout=60)

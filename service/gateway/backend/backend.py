@@ -18,6 +18,7 @@ from contract.errors import ContractError, TensorError
 from contract.model import ModelContract
 from contract.tensors import (
     FLOAT32,
+    MAX_MESSAGE_BYTES,
     PRECISION_KEY,
     decode_tensor,
     encode_predict_request,
@@ -33,7 +34,6 @@ from service.gateway.backend.retries import MAX_TRIES, RetryBudget, call
 from service.gateway.context.deadlines import limit_to_deadline
 from service.gateway.context.errors import BrokenContractError, InvalidArgumentError
 
-MAX_MESSAGE_BYTES: Final = 256 * 2**20  # gRPC's own limit of 4 MiB is 27 images of 224 x 224
 AVAILABLE: Final = "AVAILABLE"
 
 _CHANNEL_OPTIONS: Final = (

@@ -74,6 +74,9 @@ async def call(method: Any, request: Any, *, timeout_s: float, tries: int, budge
             # A full queue is UNAVAILABLE too: an overloaded server is not called again.
             again = code is grpc.StatusCode.UNAVAILABLE and not isinstance(error, OverloadedError) and tries > 0
             if not again or time.monotonic() + pause_s >= deadline or not budget.spend():
-                raise error from err
+                try:
+                    raise error from err
+                finally:
+                    del error  # it refers to this frame, which would keep the request until a full collection
         await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
         pause_s *= 2

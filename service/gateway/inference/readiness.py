@@ -111,6 +111,7 @@ class Readiness:
     async def _survey(self) -> _Survey:
         survey = _Survey()
         for name in self._catalog.names():
+            await asyncio.sleep(0)  # a model server of this process answers without a pause: requests go in between
             try:
                 survey.models[name] = await self._check_model(name)
             except ModelNotFoundError:

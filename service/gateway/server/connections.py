@@ -15,7 +15,7 @@ from service.gateway.server.idle_connections import IdleConnections
 from service.gateway.server.request_heads import Headers, RefusedRequest
 from service.gateway.server.strict_protocol import StrictProtocol
 
-_LAST_REQUEST_S = 0.3  # how long a connection between requests is kept when the server stops: one may be on its way
+_LAST_REQUEST_S = 1.0  # how long a connection between requests is kept when the server stops: one may be on its way
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from opentelemetry.trace import SpanKind, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from contract.commands import DISTRIBUTION
 from service.gateway.context.request_context import context_of
 
 _PROPAGATOR = TraceContextTextMapPropagator()
@@ -42,7 +43,7 @@ class Tracing:
             from opentelemetry.sdk.trace import TracerProvider
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
         except ImportError as err:
-            raise TracingError("expected the extra otel for traces: pip install 'fovea[otel]'") from err
+            raise TracingError(f"expected the extra otel for traces: pip install '{DISTRIBUTION}[otel]'") from err
         self._provider = TracerProvider(resource=Resource.create({"service.name": _SERVICE}))
         exporter = OTLPSpanExporter(endpoint=endpoint.rstrip("/") + "/v1/traces")
         self._provider.add_span_processor(BatchSpanProcessor(exporter))

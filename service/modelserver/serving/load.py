@@ -168,10 +168,7 @@ class ModelLoader:
 
 @functools.cache
 def _import_runtime(engine: str) -> None:
-    """Import the runtime and hide its Python objects (TensorFlow has 300,000) from the garbage collector.
-
-    A full collection, which unloading a model needs, stops every call: for 200 ms with those objects, for 1 ms without.
-    """
+    """Import the runtime and hide its Python objects from the garbage collector, whose runs stop every call."""
     import_runtime(engine)
     gc.collect()
     gc.freeze()

@@ -151,12 +151,7 @@ class Scheduler:
                     self._work.wait()
                 self._work.notify()  # a second thread may take the next batch
             batch, observe = taken
-            try:
-                record = self._run(batch)
-                if observe is not None:
-                    observe(record)
-            except Exception:  # an observer's; the thread must go on
-                logger.exception("a batch was answered, but not recorded")
+            self._run(batch, observe)
             with self._lock:
                 self._num_free += batch.num_cores
 
@@ -177,18 +172,17 @@ class Scheduler:
             self._models.rotate(-1)
         return None
 
-    def _run(self, batch: Batch) -> BatchRecord:
-        """Run a batch and answer its calls; its model is then ready for the next."""
+    def _run(self, batch: Batch, observe: Observer | None) -> None:
+        """Run a batch, record it and answer its calls; its model is then ready for the next."""
         started = time.monotonic()
         outcomes = _run_slices(batch.engine, batch.signature, batch.slices)
-        run_s = time.monotonic() - started  # before the answers: their callers may take the interpreter
+        if observe is not None:  # first, so that what is answered is counted, and no model is gone when it is
+            _observe(observe, batch, started=started, run_s=time.monotonic() - started)
         with self._lock:
             for part, outcome in zip(batch.slices, outcomes, strict=True):
                 _answer(part, outcome)
             batch.backlog.finish()
             self._drained.notify_all()
-        waits_s = [started - part.call.queued_at for part in batch.slices if part.start == 0]
-        return BatchRecord(batch.signature, waits_s, sum(part.rows for part in batch.slices), run_s)
 
 
 class ModelQueue:
@@ -283,6 +277,14 @@ class ModelQueue:
         for engine in (self.engine, self._lone_engine):
             if engine is not None:
                 engine.close()
+
+
+def _observe(observe: Observer, batch: Batch, *, started: float, run_s: float) -> None:
+    waits_s = [started - part.call.queued_at for part in batch.slices if part.start == 0]
+    try:
+        observe(BatchRecord(batch.signature, waits_s, sum(part.rows for part in batch.slices), run_s))
+    except Exception:  # the calls are answered all the same
+        logger.exception("a batch was not recorded")
 
 
 def _answer(part: Slice, outcome: Arrays | Exception) -> None:

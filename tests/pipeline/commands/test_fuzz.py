@@ -19,7 +19,7 @@ from tests.helpers.random_worlds import World
 from tests.helpers.server_process import ROOT
 from tests.helpers.tiny_model import publish_variant
 
-LIMIT_S = 60
+LIMIT_S = 300  # for what hangs
 _ERRORS = ("strict", "backslashreplace")  # of stdout and stderr, as a UTF-8 console has them
 
 

@@ -260,7 +260,7 @@ def test_something_else_that_answers_is_not_taken_for_the_service() -> None:
     """A reply that is not Fovea's is called that."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = listener.getsockname()
-        with FoveaClient(f"http://127.0.0.1:{address[1]}", timeout_s=10) as client:
+        with FoveaClient(f"http://127.0.0.1:{address[1]}", timeout_s=60) as client:
             answer_once(listener)
             with pytest.raises(FoveaError) as caught:
                 client.models()

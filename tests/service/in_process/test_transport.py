@@ -21,6 +21,8 @@ from service.in_process.transport import InProcessServer
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 KINDS = ["in-process", "socket"]
+MAX_BYTES = 4096
+LIMITS = [("grpc.max_receive_message_length", MAX_BYTES), ("grpc.max_send_message_length", MAX_BYTES)]
 
 
 class Echo(prediction_service_pb2_grpc.PredictionServiceServicer):  # type: ignore[misc]
@@ -46,7 +48,22 @@ class Echo(prediction_service_pb2_grpc.PredictionServiceServicer):  # type: igno
                 self.cancelled.set()
                 raise
         context.set_trailing_metadata((("fovea-precision", "bfloat16"),))
-        return predict_pb2.PredictResponse(model_spec=request.model_spec)
+        reply = predict_pb2.PredictResponse(model_spec=request.model_spec)
+        if request.model_spec.name == "grow":
+            reply.outputs["large"].tensor_content = bytes(MAX_BYTES)
+        return reply
+
+
+class Raw(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """A service that takes and gives bytes, with no functions that convert them."""
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        """Return the handler of its one method."""
+
+        async def answer(message: bytes, context: Any) -> bytes:
+            return message[::-1]
+
+        return grpc.unary_unary_rpc_method_handler(answer) if handler_call_details.method == "/raw/Turn" else None
 
 
 @asynccontextmanager
@@ -54,15 +71,17 @@ async def serving(kind: str, folder: Path) -> AsyncIterator[tuple[Echo, Any]]:
     """Serve an `Echo`; give it and a channel to it."""
     echo = Echo()
     if kind == "in-process":
-        own = InProcessServer()
+        own = InProcessServer(MAX_BYTES)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(echo, own)
+        own.add_generic_rpc_handlers((Raw(),))
         yield echo, own.channel()
         return
-    server = grpc.aio.server()
+    server = grpc.aio.server(options=LIMITS)
+    server.add_generic_rpc_handlers((Raw(),))
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(echo, server)
     server.add_insecure_port(f"unix:{folder}/s")
     await server.start()
-    async with grpc.aio.insecure_channel(f"unix:{folder}/s") as channel:
+    async with grpc.aio.insecure_channel(f"unix:{folder}/s", options=LIMITS) as channel:
         yield echo, channel
     await server.stop(None)
 
@@ -123,6 +142,30 @@ def test_refusals_have_their_status(kind: str, tmp_path: Path) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await status(get_model_status_pb2.GetModelStatusRequest())
         assert (grpc.StatusCode.UNIMPLEMENTED, "Method not found!") == (caught.value.code(), caught.value.details())
+
+    run(kind, tmp_path, use)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["a" * MAX_BYTES, "grow"], ids=["request", "reply"])
+def test_messages_are_bounded(kind: str, name: str, tmp_path: Path) -> None:
+    """What is larger than the limit is refused; the next call is answered."""
+
+    async def use(_: Echo, channel: Any) -> None:
+        with pytest.raises(grpc.aio.AioRpcError, match="message larger than max") as caught:
+            await channel.unary_unary(PREDICT)(request(name))
+        assert grpc.StatusCode.RESOURCE_EXHAUSTED is caught.value.code()
+        assert await channel.unary_unary(PREDICT)(request("a"))
+
+    run(kind, tmp_path, use)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bytes_are_passed_on_as_they_are(kind: str, tmp_path: Path) -> None:
+    """Where neither side was given a function that converts them."""
+
+    async def use(_: Echo, channel: Any) -> None:
+        assert b"cba" == await channel.unary_unary("/raw/Turn")(b"abc")
 
     run(kind, tmp_path, use)
 

@@ -22,7 +22,9 @@ PINGS = (
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.use_local_subchannel_pool", 1),  # channels of the same options would share a connection
 )
-LONG = build_request(MODEL_NAME, {"images": np.zeros((12, 16, 16, 3), np.uint8)})  # each image runs for half a second
+# Each image runs for half a second.
+LONG = build_request(MODEL_NAME, {"images": np.zeros((12, 16, 16, 3), np.uint8)})
+ENDLESS = build_request(MODEL_NAME, {"images": np.zeros((100, 16, 16, 3), np.uint8)})
 STRICT = "--grpc_channel_arguments=grpc.http2.min_ping_interval_without_data_ms=300000"
 
 
@@ -55,7 +57,7 @@ def test_the_arguments_decide_how_often_a_client_may_ping(
     """With gRPC's own interval the same client loses its connection in the middle of the call."""
     address = serve_slowly(start_modelserver, ModelStore(tmp_path / "models"), tiny_models, STRICT)
     with grpc.insecure_channel(address, options=PINGS) as channel, pytest.raises(grpc.RpcError) as caught:
-        prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(LONG, timeout=60)
+        prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(ENDLESS, timeout=60)
     assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.UNAVAILABLE, "Too many pings")
 
 

@@ -186,15 +186,19 @@ def test_a_socket_path_that_is_too_long_is_an_error(tmp_path: Path) -> None:
 
 def test_expired_calls_are_dropped_before_they_run(slow_server: ServerProcess) -> None:
     """Calls whose deadline passes while they wait never reach the model."""
-    before = rows_run(slow_server)
     with ModelClient(slow_server.address) as client:
-        first = start_running(client)
-        expired = [client.prediction.Predict.future(REQUEST, timeout=SLOW_S / 5) for _ in range(2)]
-        codes = [call.exception(timeout=60).code() for call in expired]
-        first.result(timeout=60)
-        client.call(REQUEST)
+        for _ in range(20):
+            before = rows_run(slow_server)
+            first = start_running(client)
+            expired = [client.prediction.Predict.future(REQUEST, timeout=SLOW_S / 5) for _ in range(2)]
+            codes = [call.exception(timeout=60).code() for call in expired]
+            have_waited = not first.done()
+            first.result(timeout=60)
+            client.call(REQUEST)
+            if have_waited:
+                break
+    assert have_waited
     assert codes == [grpc.StatusCode.DEADLINE_EXCEEDED] * 2
-    wait_until(lambda: rows_run(slow_server) >= before + 2)
     assert rows_run(slow_server) == before + 2
 
 
@@ -249,7 +253,7 @@ def test_more_calls_than_may_wait_are_refused_at_once(slow_server: ServerProcess
         codes = sorted(call.code().name for call in calls)
         refused = next(call for call in calls if call.code() is not grpc.StatusCode.OK)
     assert set(codes) == {"OK", "RESOURCE_EXHAUSTED"}
-    assert codes.count("OK") >= 3  # more, if the first was answered before the last came
+    assert codes.count("OK") >= 2  # 3 if the first began to run before the others came, more if it ended before
     assert refused.details() == "the model server is overloaded: 2 calls wait for the model, the limit"
 
 
@@ -258,11 +262,12 @@ def test_the_server_answers_while_a_model_runs(slow_server: ServerProcess) -> No
     with ModelClient(slow_server.address) as client:
         first, waiting = fill(client)
         running, answered = [first, *waiting], 0
-        while not all(call.done() for call in running):
+        while answered < 6:
             client.status(MODEL_NAME)
-            answered += 1
-        assert all(call.code() is grpc.StatusCode.OK for call in running)
-    assert answered > 5
+            answered += not running[-1].done()
+            if running[-1].done():
+                running.append(client.prediction.Predict.future(REQUEST, timeout=60))
+        assert [grpc.StatusCode.OK] * len(running) == [call.code() for call in running]
 
 
 @pytest.mark.parametrize(
@@ -287,12 +292,19 @@ def test_calls_in_flight_survive_the_signal(
         calls[0].result(timeout=60)  # so the others have arrived
         server.process.send_signal(number)
         wait_until(lambda: "stopping: no new calls" in server.log.read_text())
-        with pytest.raises(grpc.RpcError) as refused:
-            late.call(REQUEST, timeout_s=60)
+        refused = refusal(late)
         assert [call.result(timeout=60).model_spec.version.value for call in calls] == [1] * 4
-    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE, refused.value
+    assert refused.code() is grpc.StatusCode.UNAVAILABLE, refused
     assert server.process.wait(60) == 0
     assert server.log.read_text().strip().endswith("stopped")
+
+
+def refusal(client: ModelClient) -> Any:
+    """Return the error of the first call that is refused: some may come before the server stops to take them."""
+    with pytest.raises(grpc.RpcError) as caught:
+        for _ in range(100):
+            client.call(REQUEST, timeout_s=60)
+    return caught.value
 
 
 def test_one_model_by_name_and_base_path(tmp_path: Path, tiny_models: dict[str, Path]) -> None:

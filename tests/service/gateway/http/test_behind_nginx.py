@@ -129,7 +129,7 @@ def test_body_arrives_whatever_upgrade_is_asked_for(url: str, trust: ssl.SSLCont
 @pytest.mark.parametrize("path", ["/v1/predict/", "/v1/models/", "/docs/", "/none/"])
 def test_nothing_is_redirected(url: str, trust: ssl.SSLContext, prefix: str, path: str) -> None:
     """A redirect would name http, or lose the prefix."""
-    reply = httpx2.post(f"{url}{prefix}{path}", content=b"x", verify=trust, trust_env=False, follow_redirects=False)
+    reply = httpx2.post(f"{url}{prefix}{path}", content=b"x", verify=trust, trust_env=False, timeout=PATIENCE_S)
 
     assert not reply.is_redirect
     assert "location" not in reply.headers

@@ -133,10 +133,11 @@ def test_model_server(start: StartGateway, url: str) -> None:
 
 @pytest.fixture(name="address")
 def fixture_address(
-    start_process: StartProcess, backend: ScriptedBackend, index: ModelStore
+    request: pytest.FixtureRequest, start_process: StartProcess, backend: ScriptedBackend, index: ModelStore
 ) -> Iterator[tuple[str, int]]:
-    """A gateway process that gives a request half a second."""
-    flags = ("--header-timeout-s=0.5", "--body-timeout-s=0.5", "--port=0", "--root-path=/eyes")
+    """A gateway process; it gives a request half a second where that is to end."""
+    limits = ("--header-timeout-s=0.5", "--body-timeout-s=0.5") if request.getfixturevalue("status") == 408 else ()
+    flags = ("--port=0", "--root-path=/eyes", *limits)
     process = start_process("gateway", f"--models-dir={index.root}", f"--backend={backend.address}", *flags)
     host, _, port = process.wait_for_url().removeprefix("http://").partition(":")
     yield host, int(port)

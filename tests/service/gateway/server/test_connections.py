@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import signal
 import socket
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -27,18 +29,25 @@ HEAD = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\n"
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A gateway with short limits, ready; one for all, since what one client does must not harm the next."""
-    folder = tmp_path_factory.mktemp("connections")
+    with serving(tmp_path_factory.mktemp("connections"), "--header-timeout-s=1", "--body-timeout-s=2") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def patient_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A gateway with the usual limits of time."""
+    with serving(tmp_path_factory.mktemp("patient")) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def serving(folder: Path, *limits: str) -> Iterator[str]:
+    """Run a gateway that takes 20 connections; give where it is once it is ready."""
     store = ModelStore(folder / "models")
     publish_empty(store)
     with ScriptedBackend(folder / "backend.sock") as server:
         server.versions["colours", 1] = scripted()
-        flags = (
-            "--port=0",
-            "--header-timeout-s=1",
-            "--body-timeout-s=2",
-            "--max-connections=20",
-            f"--cors-origins={ORIGIN}",
-        )
+        flags = ("--port=0", "--max-connections=20", f"--cors-origins={ORIGIN}", *limits)
         process = ServiceProcess(
             ["gateway", f"--models-dir={store.root}", f"--backend={server.address}", *flags], folder
         )
@@ -152,9 +161,9 @@ def test_headers_without_end_are_refused(url: str) -> None:
     assert reply.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 408 "))
 
 
-def test_what_is_not_http_is_400_as_json(url: str) -> None:
+def test_what_is_not_http_is_400_as_json(patient_url: str) -> None:
     """The parser's refusal has the body of every other error."""
-    with connect(url) as connection:
+    with connect(patient_url) as connection:
         connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
         reply = read_to_end(connection)
 
@@ -162,11 +171,11 @@ def test_what_is_not_http_is_400_as_json(url: str) -> None:
     assert b'"code": "malformed_request"' in reply
 
 
-def test_connections_beyond_the_limit_are_refused_and_counted_out(url: str) -> None:
+def test_connections_beyond_the_limit_are_refused_and_counted_out(patient_url: str) -> None:
     """503 at once; when others leave, there is room again."""
-    idle = [connect(url) for _ in range(20)]
+    idle = [connect(patient_url) for _ in range(20)]
     try:
-        with connect(url) as connection:
+        with connect(patient_url) as connection:
             refused = read_to_end(connection)
     finally:
         for connection in idle:
@@ -175,7 +184,7 @@ def test_connections_beyond_the_limit_are_refused_and_counted_out(url: str) -> N
     assert refused.startswith(b"HTTP/1.1 503 ")
     assert b"retry-after: 1" in refused
     deadline = time.monotonic() + PATIENCE_S
-    while (reply := fetch(url + "/healthz")) is None or reply.status_code != 200:
+    while (reply := fetch(patient_url + "/healthz")) is None or reply.status_code != 200:
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -202,7 +211,7 @@ def draining(
 ) -> Iterator[tuple[ServiceProcess, str]]:
     """A gateway that stops a while after it is told to."""
     process = start_process(
-        "gateway", f"--models-dir={index.root}", f"--backend={backend.address}", "--port=0", "--shutdown-delay-s=0.5"
+        "gateway", f"--models-dir={index.root}", f"--backend={backend.address}", "--port=0", "--shutdown-delay-s=2"
     )
     found = process.wait_for_url()
     process.wait_until_ready(found)
@@ -287,9 +296,11 @@ def test_request_that_is_on_its_way_when_the_port_closes_is_answered(
     ],
 )
 @pytest.mark.parametrize("origin", [ORIGIN, "https://other.example.org"])
-def test_pages_can_read_what_the_connection_itself_refuses(url: str, rest: bytes, status: int, origin: str) -> None:
+def test_pages_can_read_what_the_connection_itself_refuses(
+    request: pytest.FixtureRequest, rest: bytes, status: int, origin: str
+) -> None:
     """As far as their origin is known and one of those that may."""
-    with connect(url) as connection:
+    with connect(request.getfixturevalue("url" if status == 408 else "patient_url")) as connection:
         connection.sendall(HEAD + b"Origin: " + origin.encode() + b"\r\n" + rest)
         reply = read_to_end(connection).lower()
 

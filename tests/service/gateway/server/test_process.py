@@ -95,13 +95,14 @@ def test_readiness_falls_before_the_port_closes(
 ) -> None:
     """With a delay, load balancers can see it coming while requests are still answered."""
     process = start_process(
-        "gateway", f"--models-dir={index.root}", f"--backend={backend.address}", "--port=0", "--shutdown-delay-s=5"
+        "gateway", f"--models-dir={index.root}", f"--backend={backend.address}", "--port=0", "--shutdown-delay-s=600"
     )
     url = process.wait_for_url()
     process.wait_until_ready(url)
     process.send(signal.SIGTERM)
     wait_until_draining(url)
     readiness, answer = fetch(url + "/readyz"), predict(url, encode("red"))
+    process.send(signal.SIGINT)
 
     assert readiness is not None
     assert (503, "draining", 200) == (

@@ -122,8 +122,9 @@ def test_the_images_health_check_knows_both_schemes(
     secure = listening_url(start_process(*arguments(backend, index), *certificate.flags()))
     get(f"{secure}/healthz", certificate.trust)
 
-    assert 0 == check(plain.rpartition(":")[2])
-    assert 0 == check(secure.rpartition(":")[2], FOVEA_TLS_CERT=str(certificate.chain))
+    # Docker tries three times too.
+    assert 0 in [check(plain.rpartition(":")[2]) for _ in range(3)]
+    assert 0 in [check(secure.rpartition(":")[2], FOVEA_TLS_CERT=str(certificate.chain)) for _ in range(3)]
     assert 0 != check(secure.rpartition(":")[2])
     assert 0 != check("1")
 

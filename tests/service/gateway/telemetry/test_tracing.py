@@ -120,4 +120,6 @@ def test_without_the_extra_the_start_says_so(index: ModelStore) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
 
     assert 1 == done.returncode
-    assert "gateway: expected the extra otel for traces: pip install 'fovea[otel]'" == done.stderr.splitlines()[-1]
+    assert (
+        "gateway: expected the extra otel for traces: pip install 'fovea-serving[otel]'" == done.stderr.splitlines()[-1]
+    )

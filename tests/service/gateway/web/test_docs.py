@@ -63,7 +63,7 @@ def test_every_operation_is_shown_and_nothing_is_loaded_from_elsewhere(open_page
     reply = visitor.page.goto(f"{url}/docs")
     assert reply is not None
     policy = fetch_policy(url)
-    document = json.loads(httpx2.get(f"{url}/openapi.json", trust_env=False).text)
+    document = json.loads(httpx2.get(f"{url}/openapi.json", trust_env=False, timeout=60).text)
     operations = [
         (method, path, operation["summary"])
         for path, methods in document["paths"].items()
@@ -86,7 +86,7 @@ def test_every_operation_is_shown_and_nothing_is_loaded_from_elsewhere(open_page
 
 def fetch_policy(url: str) -> str:
     """Return the policy of the page at the root."""
-    return str(httpx2.get(url, trust_env=False).headers["content-security-policy"])
+    return str(httpx2.get(url, trust_env=False, timeout=60).headers["content-security-policy"])
 
 
 def test_descriptions_have_code_samples_and_error_codes(open_page: OpenPage, url: str) -> None:

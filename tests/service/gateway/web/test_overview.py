@@ -130,7 +130,7 @@ def test_the_table_fits_a_phone_and_axe_finds_nothing(open_page: OpenPage, url: 
     assert width == page.evaluate("document.documentElement.scrollWidth")
     assert [] == parts_outside(page)
     page.get_by_role("button", name="third.png").click()
-    page.wait_for_timeout(500)  # what fades in is measured when it has
+    visitor.wait_until_shown()
     card = Axe().run(page)
 
     assert [] == parts_outside(page)

@@ -48,7 +48,7 @@ def test_axe_finds_nothing(open_page: OpenPage, url: str, scheme: str) -> None:
     visitor.expect_state("Ready")
     empty = Axe().run(visitor.page)
     fill(visitor)
-    visitor.page.wait_for_timeout(500)  # what fades in is measured when it has
+    visitor.wait_until_shown()
     full = Axe().run(visitor.page)
 
     assert (0, 0) == (empty.violations_count, full.violations_count), full.generate_report()

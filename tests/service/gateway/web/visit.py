@@ -68,6 +68,13 @@ class Visitor:
         """Wait until the head says how the service is."""
         expect(self.page.locator("#state-text")).to_have_text(text)
 
+    def wait_until_shown(self) -> None:
+        """Wait until what fades in or moves to its place is there; what moves without end goes on."""
+        self.page.evaluate(
+            "Promise.all(document.getAnimations().filter((a) => a.effect.getComputedTiming().endTime < 1e5)"
+            ".map((a) => a.finished.catch(() => null)))"
+        )
+
     def choose(self, files: Sequence[tuple[str, bytes]]) -> None:
         """Choose files by name and contents in the browser's dialog."""
         payload: Any = [{"name": name, "mimeType": "image/png", "buffer": data} for name, data in files]
