@@ -294,7 +294,8 @@ def test_calls_in_flight_survive_the_signal(
         wait_until(lambda: "stopping: no new calls" in server.log.read_text())
         refused = refusal(late)
         assert [call.result(timeout=60).model_spec.version.value for call in calls] == [1] * 4
-    assert refused.code() is grpc.StatusCode.UNAVAILABLE, refused
+    # gRPC's own answer to a call that comes in the moment in which the server stops to take them is CANCELLED.
+    assert refused.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED), refused
     assert server.process.wait(60) == 0
     assert server.log.read_text().strip().endswith("stopped")
 
