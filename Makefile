@@ -62,7 +62,7 @@ format: venv  ## put the code in its one shape
 	$(VENV)/bin/ruff format
 	$(VENV)/bin/ruff check --fix
 
-bench: venv  ## measure this machine; every number in README comes from here
+bench: venv  ## measure the service on this machine; README names the other benchmarks
 	$(PY) -m benchmarks
 
 lock:  ## resolve pyproject.toml into the lock files (needs uv)

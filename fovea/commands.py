@@ -202,7 +202,7 @@ COMMANDS = {
         _pipeline(
             "prune",
             _VERSIONS,
-            "delete old versions, what old runs left behind, the feature cache",
+            "delete old versions, what old runs left behind, the cache",
             "fovea prune --keep 3 --dry-run",
             extras=WITHOUT_TENSORFLOW,
         ),

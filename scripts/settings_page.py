@@ -17,8 +17,9 @@ _HEAD = """\
 # Settings of the gateway
 
 Each setting is a flag and an environment variable, such as `--max-images 8` and `FOVEA_MAX_IMAGES=8`. Flags win.
-Unknown flags and unknown `FOVEA_*` variables are refused with the nearest known name. `python -m service up` sets the
-backend and the store itself. Compose reads [.env](../.env).
+Unknown flags and unknown `FOVEA_*` variables are refused with the nearest known name. `python -m service up`
+decides the backend itself, refuses `--backend`, `--listen-fd` and `--models`, and takes the store `models` unless
+`--models-dir` names another. Compose reads [.env](../.env).
 `.venv/bin/python scripts/settings_page.py` writes this page.
 
 | variable | default | meaning |

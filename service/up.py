@@ -43,7 +43,7 @@ _FEW_CORES = 4
 _USAGE = f"""[--models-dir models] [--host 127.0.0.1] [--port 8000] [the gateway's flags]
 
   --engine ENGINE        embedded, or tfserving: TensorFlow Serving in a container (default embedded)
-  --processes NUMBER     1: the embedded one is a part of the gateway; 2 (default 1 on up to {_FEW_CORES} cores, else 2)
+  --processes NUMBER     of gateway and embedded one together, 1 or 2 (default 1 on up to {_FEW_CORES} cores, else 2)
   --precision PRECISION  of the embedded one: auto, float32 or a faster one that the machine has (default auto)
   --image IMAGE          of TensorFlow Serving's container (default {IMAGE})
   --network NETWORK      of that container: bridge or host (default bridge)"""
@@ -69,7 +69,7 @@ def main(argv: Sequence[str], prog: str = PROG) -> int:
     """
     usage, name = f"usage: {prog} {_USAGE}", prog.rpartition(" ")[2]
     if "-h" in argv or "--help" in argv:
-        print(usage, describe_flags(), sep="\n\n")
+        print(usage, describe_flags(without=OWN_FLAGS), sep="\n\n")
         return 0
     signals = Signals()
     try:

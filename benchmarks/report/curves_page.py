@@ -78,13 +78,18 @@ def start_section(results: Results) -> str:
     """Return the section on how long things take to start."""
     rows = []
     if found := results.get("gateway_start"):
-        rows.append(("gateway, from start to first answer", f"{found['median_ready_s']:.2f} s"))
-        rows.append(("gateway, resident memory then", f"{found['median_resident_mb']:.0f} MB"))
+        rows.append(("gateway, from start to first answer", f"{found['median_ready_s']:.2f} s", _where(found)))
+        rows.append(("gateway, resident memory then", f"{found['median_resident_mb']:.0f} MB", _where(found)))
     if found := results.get("make_demo"):
-        rows.append(("`make demo` with its environment built", f"{found['median_s']} s"))
+        rows.append(("`make demo` with its environment built", f"{found['median_s']} s", _where(found)))
     if found := results.get("demo"):
-        rows.append(("its training, from images to published version", f"{found['median_train_s']:.0f} s"))
-    return "## Starting\n\n" + table(("what", "measured"), rows) if rows else ""
+        text = "recipe `demo`, from images to published version"
+        rows.append((text, f"{found['median_train_s']:.0f} s", _where(found)))
+    return "## Starting\n\n" + table(("what", "measured", "machine, date"), rows) if rows else ""
+
+
+def _where(result: Mapping[str, Any]) -> str:
+    return f"{result['machine']['cpu']}, {result['measured'][:10]}"
 
 
 def other_section(results: Results, shown: tuple[str, ...]) -> str:

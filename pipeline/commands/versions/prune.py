@@ -12,7 +12,7 @@ from pipeline.commands.output.sizes import format_size
 
 def add(commands: Any) -> None:
     """Describe the command to argparse."""
-    command = commands.add_parser("prune", help="delete old versions, what old runs left behind, the feature cache")
+    command = commands.add_parser("prune", help="delete old versions, what old runs left behind, the cache")
     command.add_argument(
         "--keep",
         type=_count,

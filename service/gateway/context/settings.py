@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -309,10 +309,15 @@ def parse_flags(argv: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-def describe_flags() -> str:
-    """Return the help text: a line per setting with its flag, variable, meaning and default."""
+def describe_flags(without: Collection[str] = ()) -> str:
+    """Return the help text: a line per setting with its flag, variable, meaning and default.
+
+    Args:
+        without: fields that the command does not take.
+    """
     lines = ["Settings (flag, environment variable, meaning):"]
-    for name, field in Settings.model_fields.items():
+    for name in [name for name in Settings.model_fields if name not in without]:
+        field = Settings.model_fields[name]
         default = "the number of CPUs" if field.default_factory else field.default
         shown = "" if default in (None, ()) else f" (default: {default})"
         lines += [f"  {flag_name(name)}, {variable_name(name)}", f"      {field.description}{shown}"]
