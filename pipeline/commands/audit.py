@@ -19,8 +19,8 @@ from pipeline.commands.options.executor import (
 from pipeline.commands.options.folders import add_folders
 from pipeline.commands.options.location import name_of, parse_location
 from pipeline.commands.options.paths import check_dataset, check_folder_to_write
+from pipeline.commands.options.recipe import add_name, add_recipe
 from pipeline.errors import PipelineError
-from pipeline.recipe.recipe_files import shipped_recipes
 from pipeline.run_folder import new_folder
 
 if TYPE_CHECKING:
@@ -35,9 +35,8 @@ def add(commands: Any) -> None:
         type=parse_location,
         help="a folder, a zip, a CSV, TSV or Parquet file with path and label, or s3://, gs://, abfs://",
     )
-    audit.add_argument("--name", help="the model's name; by default the folder's")
-    audit.add_argument("--recipe", default="default", help=f"{', '.join(shipped_recipes())}, or a YAML file")
-    audit.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as data.group=REGEX")
+    add_name(audit)
+    add_recipe(audit, example="data.group=REGEX")
     add_data_options(audit)
     audit.add_argument("--quarantine", type=Path, metavar="DIR", help="copy the bad files there, with a list")
     audit.add_argument(

@@ -11,7 +11,7 @@ from pipeline.commands.options.executor import add_executor, read_executor, read
 from pipeline.commands.options.folders import add_folders, check_folders
 from pipeline.commands.options.location import name_of, parse_location
 from pipeline.commands.options.paths import check_dataset, check_folder_to_write
-from pipeline.recipe.recipe_files import shipped_recipes
+from pipeline.commands.options.recipe import add_name, add_recipe
 
 
 def add(commands: Any) -> None:
@@ -20,9 +20,8 @@ def add(commands: Any) -> None:
         "features", help="compute a frozen network's features of all images in units, for a later run"
     )
     command.add_argument("dataset", type=parse_location, help="as for run")
-    command.add_argument("--name", help="the model's name; by default the folder's")
-    command.add_argument("--recipe", default="default", help=f"of the run: {', '.join(shipped_recipes())}, or a file")
-    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as the run will have it")
+    add_name(command)
+    add_recipe(command, example="model.backbone=VGG16, as the run will have it")
     command.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="keeps what is done; the features go to the runs' folder"
     )

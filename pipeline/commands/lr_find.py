@@ -10,9 +10,9 @@ from contract.commands import spell_command
 from pipeline.commands.options.data import add_data_options, data_overrides
 from pipeline.commands.options.folders import add_folders, check_folders
 from pipeline.commands.options.paths import check_dataset, check_folder_to_write
+from pipeline.commands.options.recipe import add_name, add_recipe
 from pipeline.commands.output.tables import format_table
 from pipeline.errors import PipelineError, TrainingError
-from pipeline.recipe.recipe_files import shipped_recipes
 from pipeline.run_folder import default_name
 
 _STEPS, _LEAST_STEPS, _MOST_STEPS = 100, 20, 1000
@@ -23,9 +23,8 @@ def add(commands: Any) -> None:
     """Describe the command to argparse."""
     command = commands.add_parser("lr-find", help="find a learning rate by a range test, and write its curve")
     command.add_argument("dataset", type=Path, help="as for run")
-    command.add_argument("--name", help="the model's name; by default the folder's")
-    command.add_argument("--recipe", default="default", help=f"{', '.join(shipped_recipes())}, or a YAML file")
-    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as train.batch_size=16")
+    add_name(command)
+    add_recipe(command, example="train.batch_size=16")
     command.add_argument(
         "--steps",
         type=int,

@@ -8,8 +8,8 @@ from typing import Any
 
 from pipeline.commands.options.data import add_zip_encoding, data_overrides
 from pipeline.commands.options.paths import check_dataset, check_output
+from pipeline.commands.options.recipe import add_recipe
 from pipeline.errors import PipelineError
-from pipeline.recipe.recipe_files import shipped_recipes
 
 
 def add(commands: Any) -> None:
@@ -17,10 +17,7 @@ def add(commands: Any) -> None:
     preview = commands.add_parser("preview", help="draw training images as augmentation changes them")
     preview.add_argument("dataset", type=Path, help="as for run")
     preview.add_argument("--out", type=Path, required=True, metavar="FILE.png", help="the picture to write")
-    preview.add_argument("--recipe", default="default", help=f"{', '.join(shipped_recipes())}, or a YAML file")
-    preview.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="such as augment.zoom_range=0.2"
-    )
+    add_recipe(preview, example="augment.zoom_range=0.2")
     add_zip_encoding(preview)
     preview.add_argument("--rows", type=_count, default=6, help="images")
     preview.add_argument("--columns", type=_count, default=7, help="pictures of each, the image itself included")

@@ -10,11 +10,11 @@ from pipeline.commands.options.data import add_data_options, data_overrides
 from pipeline.commands.options.folders import add_folders, check_folders
 from pipeline.commands.options.location import name_of, parse_location
 from pipeline.commands.options.paths import check_dataset
+from pipeline.commands.options.recipe import add_name, add_recipe
 from pipeline.commands.options.tta import add_tta, tta_overrides
 from pipeline.commands.output.outcome import describe_outcome
 from pipeline.commands.output.tables import describe_images, describe_tta, format_interval
 from pipeline.metrics.wrong_label_text import describe_search
-from pipeline.recipe.recipe_files import shipped_recipes
 from pipeline.run_folder import find_stopped
 
 if TYPE_CHECKING:
@@ -32,9 +32,8 @@ def add(commands: Any) -> None:
         type=parse_location,
         help="train/<class>/<image> and test/..., or <class>/<image>, or a CSV; or s3://, gs://, abfs://",
     )
-    run.add_argument("--name", help="the model's name; by default the folder's")
-    run.add_argument("--recipe", help=f"{', '.join(shipped_recipes())}, or a YAML file; by default default")
-    run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as train.epochs=5")
+    add_name(run)
+    add_recipe(run, example="train.epochs=5", default=None)
     run.add_argument("--force", action="store_true", help="make the version live whatever the gate says")
     run.add_argument(
         "--again",
