@@ -67,7 +67,7 @@ ENV PYTHONPATH=/app:/opt/stubs FOVEA_HOST=0.0.0.0 FOVEA_PORT=8000
 USER 1000:1000
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --retries=3 --start-period=10s \
-    CMD ["python", "-c", "import os, ssl, urllib.request as u; u.urlopen('http' + 's' * bool(os.environ.get('FOVEA_TLS_CERT')) + '://127.0.0.1:' + os.environ['FOVEA_PORT'] + '/healthz', timeout=4, context=ssl._create_unverified_context())"]
+    CMD ["python", "-c", "import os, ssl, urllib.request as u; u.build_opener(u.ProxyHandler({}), u.HTTPSHandler(context=ssl._create_unverified_context())).open('http' + 's' * bool(os.environ.get('FOVEA_TLS_CERT')) + '://127.0.0.1:' + os.environ['FOVEA_PORT'] + '/healthz', timeout=4)"]
 ENTRYPOINT ["python", "-m", "service", "gateway"]
 
 FROM base AS modelserver

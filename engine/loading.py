@@ -7,6 +7,7 @@ import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from contract.cores import count_cores, read_quota
 from contract.regular import check_regular
 from contract.store import WARMUP_FILE
 from contract.tensors import predict_pb2, read_shape
@@ -103,7 +104,7 @@ def load_engine(
             enough (engine/precision.py).
         warm_up: whether to compile every signature but those of `ON_DEMAND` and run the model's warm-up records, so
             that its first caller does not wait; otherwise only `serving_default` is compiled now.
-        num_threads: that the model may use; 0 means one for each core.
+        num_threads: that the model may use; 0 means one for each core, as far as a container's limit allows.
         num_streams: runs that are computed at a time, each on its share of the threads; 0 means 1, which suits single
             calls best. More calls than that may run; they wait for each other.
         single_row: whether it is made for one row of `serving_default`, where that is faster: it runs more rows one by
@@ -114,7 +115,7 @@ def load_engine(
     """
     settings = LoadSettings(
         precision=precision,
-        num_threads=num_threads,
+        num_threads=num_threads or (0 if read_quota() is None else count_cores()),
         num_streams=num_streams,
         single_row=single_row,
         prepare=warm_up,

@@ -32,6 +32,7 @@ from service.results import EmbedResult, PredictResult, parse_answer, parse_embe
 Image = str | Path | bytes | NDArray[np.uint8] | PillowImage.Image
 
 _BATCH = 32
+_NOT_IN_PNG = ("CMYK", "YCbCr", "LAB", "HSV", "RGBX")  # modes of Pillow's that such a file cannot have
 
 
 class Model:
@@ -198,5 +199,8 @@ def _read(image: Image, position: int) -> tuple[str, bytes]:
         return Path(image).name, Path(image).read_bytes()
     picture = image if isinstance(image, PillowImage.Image) else PillowImage.fromarray(image)
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    exif = picture.getexif()  # says how the picture is turned
+    if picture.mode in _NOT_IN_PNG:
+        picture = picture.convert("RGB")
+    picture.save(buffer, "PNG", exif=exif)
     return f"image[{position}]", buffer.getvalue()

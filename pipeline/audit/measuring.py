@@ -20,6 +20,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.cores import count_cores
 from contract.errors import ImageError
 from contract.image import decode_image, read_header
 from contract.model import InputSpec
@@ -142,7 +143,7 @@ class Measurer:
 
 def num_processes() -> int:
     """Return how many processes measure at a time."""
-    return min(os.cpu_count() or 1, _MOST_PROCESSES)
+    return min(count_cores(), _MOST_PROCESSES)
 
 
 def _ended() -> WorkerError:

@@ -8,13 +8,13 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from os import cpu_count
 from threading import Lock
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.cores import count_cores
 from contract.errors import ImageError
 from contract.image import decode_image
 from contract.model import InputSpec
@@ -137,7 +137,7 @@ class Pixels:
         return map_batches(np.stack, self._each(paths), size=size)
 
     def _each(self, paths: Sequence[str]) -> Iterator[NDArray[np.uint8]]:
-        with ThreadPoolExecutor(cpu_count()) as pool:
+        with ThreadPoolExecutor(count_cores()) as pool:
             yield from itertools.chain.from_iterable(map_batches(self._decode, paths, pool, size=1))
 
     def _decode(self, paths: Sequence[str]) -> list[NDArray[np.uint8]]:

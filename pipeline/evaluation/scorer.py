@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
-from os import cpu_count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.cores import count_cores
 from contract.errors import ContractError, ImageError
 from contract.image import decode_image
 from contract.model import InputSpec, ModelContract
@@ -161,7 +161,7 @@ def decode_files(
         num_threads: that decode; 0 means one for each core.
         num_readers: threads that read ahead, where reading waits for a network; 0 means that decoding threads read.
     """
-    with ThreadPoolExecutor(num_threads or cpu_count()) as pool:
+    with ThreadPoolExecutor(num_threads or count_cores()) as pool:
         if num_readers == 0:
             yield from itertools.chain.from_iterable(map_batches(Decoder(read, spec), paths, pool, size=1))
             return

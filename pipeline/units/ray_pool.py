@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from contract.cores import count_cores
 from pipeline.errors import WorkerError
 from pipeline.progress import note
 from pipeline.units.ray_cluster import AUTH_MODE, TOKEN, Cluster, no_token_of_cluster, open_cluster
@@ -60,7 +61,7 @@ class RayExecutor:
         todo = deque(_Attempt(unit, paths) for unit, paths in units)
         if not todo:
             return
-        with open_cluster(self.address, self.workers or os.cpu_count() or 1) as cluster:
+        with open_cluster(self.address, self.workers or count_cores()) as cluster:
             num_workers = min(self.workers or cluster.num_cpus, len(todo))
             yield from _Pool(cluster, task.for_worker(num_threads=1), num_workers, todo).run()
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn, get_args, get_type_hints
 from engine.precision_names import AUTO, PRECISION_SETTINGS
 from engine.runtime import engine_names
 from service import VERSION
-from service.cores import count_cores
+from contract.cores import count_cores
 from service.logs import fail
 from service.modelserver.foreign_flags import IGNORED, REFUSED
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -14,7 +15,10 @@ from PIL import Image
 
 import fovea
 from contract.errors import StoreError
+from contract.image import decode_image
+from contract.model import InputSpec
 from contract.store import ModelStore
+from fovea.local import _read
 from service.results import EmbedResult
 from tests.helpers.gateway_process import ServiceProcess
 from tests.helpers.pictures import COLOURS, encode, truncated_jpeg
@@ -107,6 +111,23 @@ def test_pixels_are_read_as_a_file_of_them_is(tiny_store: ModelStore, pictures: 
 
     assert from_file.top == from_image.top == from_array.top
     assert (1, "colours") == (model.version, model.name)
+
+
+def test_turned_pictures_and_those_of_print_are_read_as_their_files_are() -> None:
+    """A camera's JPEG that is to be turned; a CMYK picture."""
+    pixels = np.zeros((8, 16, 3), np.uint8)
+    pixels[:4] = 255
+    turned = Image.Exif()
+    turned[0x0112] = 6  # a quarter to the right
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", exif=turned)
+    spec = InputSpec(16, 16, 3, "rgb")
+    read = decode_image(_read(Image.open(file), 0)[1], spec)
+    printed = decode_image(_read(Image.fromarray(pixels).convert("CMYK"), 0)[1], spec)
+
+    assert np.array_equal(decode_image(file.getvalue(), spec), read)
+    assert read[:, 0].max() < 10 and read[:, -1].min() > 245
+    assert printed[0].min() > 245 and printed[-1].max() < 10
 
 
 def test_many_images_keep_their_order(tiny_store: ModelStore, pictures: list[Path]) -> None:

@@ -17,14 +17,24 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from contract.image import MAX_PIXELS
 from contract.store import NAME_PATTERN
-from service.cores import count_cores
+from contract.cores import count_cores
 from service.gateway.context.backend_targets import check_target
 from service.gateway.context.origins import clean_origin
 from service.gateway.context.prefixes import clean_prefix
 
 PREFIX = "FOVEA_"
-# Variables of the same prefix that other parts of the project read; docker-compose.yml documents them.
-FOREIGN_VARIABLES = frozenset({"FOVEA_DATA", "FOVEA_UID", "FOVEA_GID"})
+# Variables of the same prefix that other parts of the project read; .env and deploy/kubernetes document them.
+FOREIGN_VARIABLES = frozenset(
+    {
+        "FOVEA_BUCKET",
+        "FOVEA_DATA",
+        "FOVEA_GATEWAY_MEMORY",
+        "FOVEA_GID",
+        "FOVEA_MODELSERVER_MEMORY",
+        "FOVEA_SEED_OPTIONS",
+        "FOVEA_UID",
+    }
+)
 MOST_IMAGES = 4096  # in one request, whatever is set
 
 _RATE = re.compile(r"([1-9][0-9]{0,5})/(second|minute|hour|day)")

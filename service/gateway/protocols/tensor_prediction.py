@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from contract.model import InputSpec
 from contract.tensors import types_pb2
+from service.gateway.backend.backend import TensorOutputs
 from service.gateway.backend.model_server import ModelServer
 from service.gateway.bodies.json_bodies import INLINE_BYTES, JsonBodies
 from service.gateway.bodies.json_document import B64, Load, echo
@@ -185,16 +186,7 @@ class TensorPredictor:
         with self._metrics.stage("read"):
             request = await self._json.read(body, parse, caller=context.caller, json_bytes=num_json_bytes)
 
-        name, version, inputs = await self._prepare(context, request, choice, in_thread=in_thread)
-        signature = request.signature or DEFAULT_SIGNATURE
-        try:
-            with self._metrics.stage("model"), self._metrics.version(name, version):
-                found = await self._backend.run(
-                    name, signature, version=version, inputs=inputs, deadline=context.deadline
-                )
-        except NotLoadedError:
-            self._signatures.drop(name, version)
-            raise
+        name, version, found = await self._answer(context, request, choice, in_thread=in_thread)
         with self._metrics.stage("encode"):
             labels = await self._class_names(name, version) if request.wants_labels else ()
             reply = await asyncio.to_thread(
@@ -211,16 +203,35 @@ class TensorPredictor:
                 return attempt.name, attempt.version, dict(found)
         raise attempts.failure()
 
-    async def _prepare(
+    async def _answer(
         self, context: RequestContext, request: TensorRequest, choice: Choice, *, in_thread: bool
-    ) -> tuple[str, int, dict[str, NDArray[Any]]]:
-        """Return the model, the version that answers, and the arrays of its inputs."""
+    ) -> tuple[str, int, TensorOutputs]:
+        """Return the model, the version that has answered, and its outputs."""
         attempts = Attempts(self._catalog, self._contracts, choice)
         async for attempt in attempts:
             with attempt:
                 name, version = attempt.name, attempt.version
-                return name, version, await self._build_inputs(context, request, name, version, in_thread=in_thread)
+                inputs = await self._build_inputs(context, request, name, version, in_thread=in_thread)
+                return name, version, await self._infer(context, request, name, version, inputs)
         raise attempts.failure()
+
+    async def _infer(
+        self,
+        context: RequestContext,
+        request: TensorRequest,
+        name: str,
+        version: int,
+        inputs: Mapping[str, NDArray[Any]],
+    ) -> TensorOutputs:
+        signature = request.signature or DEFAULT_SIGNATURE
+        try:
+            with self._metrics.stage("model"), self._metrics.version(name, version):
+                return await self._backend.run(
+                    name, signature, version=version, inputs=inputs, deadline=context.deadline
+                )
+        except NotLoadedError:
+            self._signatures.drop(name, version)
+            raise
 
     async def _build_inputs(
         self, context: RequestContext, request: TensorRequest, name: str, version: int, *, in_thread: bool

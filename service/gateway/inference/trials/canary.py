@@ -18,7 +18,6 @@ from service.gateway.context.errors import (
     DeadlineError,
     GatewayError,
     NotLoadedError,
-    RefusedImageError,
     UnreachableError,
 )
 from service.gateway.context.request_context import RequestContext
@@ -86,17 +85,11 @@ class Canary:
         return trial.with_stop(watch.stopped)
 
     async def answer(self, name: str, trial: Trial, task: ImageTask[T]) -> Answer[T] | None:
-        """Answer by the candidate; None if the live version is to answer instead.
-
-        Raises:
-            RefusedImageError: if no image can be decoded.
-        """
+        """Answer by the candidate; None if the live version is to answer instead."""
         start = time.perf_counter()
         given_s = time_given(task.context)
         try:
             answer = await self._call.run_by(name, trial.version, task)
-        except RefusedImageError:
-            raise
         except GatewayError as err:
             if err.status_code < 500:  # the request does not fit the candidate; the live version says why, or answers
                 return None

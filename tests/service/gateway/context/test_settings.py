@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from service.gateway.context.settings import (
     load_settings,
     variable_name,
 )
+from tests.repository.project import ROOT
 
 STORE = ("--models-dir", "models")
 
@@ -39,6 +41,15 @@ def test_every_setting_is_a_flag_a_variable_and_described(name: str) -> None:
     assert flag_name(name) in describe_flags()
     assert variable_name(name) in describe_flags()
     assert Settings.model_fields[name].description
+
+
+def test_variables_of_containers_are_no_unknown_settings() -> None:
+    """Those that .env, docker-compose.yml and the overlays read may be exported where the service is started."""
+    files = [ROOT / ".env", ROOT / "docker-compose.yml", *(ROOT / "deploy").rglob("*.yaml")]
+    named = {name for path in files for name in re.findall(r"FOVEA_[A-Z_]+", path.read_text())}
+    load_settings(STORE, dict.fromkeys(named - set(map(variable_name, Settings.model_fields)), "x"))
+
+    assert {"FOVEA_SEED_OPTIONS", "FOVEA_BUCKET", "FOVEA_UID"} <= named
 
 
 def test_names_are_separated_by_commas() -> None:

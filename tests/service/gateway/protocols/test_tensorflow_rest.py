@@ -5,21 +5,26 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from contract.store import ModelStore
 from contract.tensors import types_pb2
 from service.gateway.context.errors import InvalidArgumentError
 from service.gateway.http.json_text import dump_arrays
 from service.gateway.protocols.tensor_json import TensorSpec, build_array
 from service.gateway.protocols.tensorflow_rest import build_reply, parse_request, split_inputs
+from tests.conftest import StartModelServer
+from tests.helpers.model_client import END, ModelClient
 from tests.helpers.pictures import COLOURS, encode, truncated_jpeg
 from tests.helpers.server_process import ServerProcess
-from tests.helpers.tiny_model import VARIANTS, build_image, expected_probabilities
+from tests.helpers.tiny_model import VARIANTS, build_image, expected_probabilities, publish_variant
 from tests.service.gateway.conftest import run_gateway
 
 LABELS = {1: VARIANTS["plain"].labels, 2: VARIANTS["permuted"].labels}  # 1 is previous, 2 live
@@ -64,6 +69,40 @@ def test_rows_of_numbers_are_answered_by_the_version_asked_for(rest: TestClient,
     assert {"predictions"} == reply.json().keys()
     assert np.abs(np.array(reply.json()["predictions"]) - expected(list(COLOURS), version)).max() < 1e-5
     assert ("colours", str(version)) == (reply.headers["x-model-name"], reply.headers["x-model-version"])
+
+
+def test_version_that_is_loaded_again_costs_no_client_an_answer(
+    store: ModelStore, tiny_models: dict[str, Path], start_modelserver: StartModelServer
+) -> None:
+    """What the gateway knows of its signatures does not make it answer before it is there."""
+    server = start_modelserver(store)
+    with ModelClient(server.address) as client, run_gateway(backend=server.address, models_dir=store.root) as gateway:
+        instances = [build_image("red", 16).tolist()]
+
+        def ask(where: str = "colours") -> tuple[int, str | None]:
+            reply = post(gateway, {"instances": instances}, where)
+            return reply.status_code, reply.headers.get("x-model-version")
+
+        client.wait_for("colours", 1)
+        wait_for_status(lambda: ask("colours/versions/1")[0] == 200)
+        for version in (2, 3):
+            assert version == publish_variant(store, tiny_models["plain"])
+            client.wait_for("colours", version)
+        client.wait_for("colours", 1, state=END)
+        wait_for_status(lambda: ask() == (200, "3"))
+        store.promote("colours", 1)
+        answers = []
+        wait_for_status(lambda: answers.append(ask()) or answers[-1][1] == "1")
+
+    assert {200} == {status for status, _ in answers}
+
+
+def wait_for_status(condition: Callable[[], bool]) -> None:
+    """Wait for a condition."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("named", [False, True], ids=["plain", "named"])

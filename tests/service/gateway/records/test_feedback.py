@@ -214,6 +214,17 @@ def test_pages_of_other_sites_cannot_fill_the_training_set(desk: TestClient, fol
     assert [403, 403, 201, 201] == statuses
 
 
+def test_over_plain_http_the_origin_says_where_a_form_comes_from(desk: TestClient, folder: Path) -> None:
+    """Browsers send no Sec-Fetch-Site there."""
+    files, data = {"file": encode("red")}, {"label": "red", "consent": "true"}
+    origins = ("http://elsewhere.example", "null", "http://testserver")
+    statuses = [
+        desk.post("/v1/feedback", files=files, data=data, headers={"origin": origin}).status_code for origin in origins
+    ]
+
+    assert [403, 403, 201] == statuses
+
+
 def test_what_is_too_old_goes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the start and every hour; what is younger stays."""
     store = FeedbackStore(folder, days=30)

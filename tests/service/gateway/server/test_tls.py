@@ -116,7 +116,9 @@ def test_the_images_health_check_knows_both_schemes(
     command = [sys.executable, *json.loads(found[1])[1:]]
 
     def check(port: str, **environ: str) -> int:
-        return subprocess.run(command, env={"FOVEA_PORT": port, **environ}, capture_output=True, timeout=60).returncode
+        # Docker passes a user's proxies on to containers.
+        variables = {"FOVEA_PORT": port, "http_proxy": "http://127.0.0.1:1", "https_proxy": "http://127.0.0.1:1", **environ}
+        return subprocess.run(command, env=variables, capture_output=True, timeout=60).returncode
 
     plain = start_process(*arguments(backend, index)).wait_for_url()
     secure = listening_url(start_process(*arguments(backend, index), *certificate.flags()))
