@@ -19,12 +19,12 @@ from types import FrameType
 from urllib.parse import urlsplit
 
 from contract.commands import spell_command
+from contract.cores import count_cores
 from contract.errors import StoreError
 from contract.store import CONTAINER_ROOT, ModelStore
 from engine.precision_names import AUTO, PRECISION_SETTINGS
 from service.child import Child
 from service.container import IMAGE, NETWORKS, ContainerError, Placement, ServingContainer
-from contract.cores import count_cores
 from service.gateway.context.backend_targets import MAX_SOCKET_PATH_BYTES
 from service.gateway.context.settings import (
     Settings,

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_args, get_type_hints
 
+from contract.cores import count_cores
 from engine.precision_names import AUTO, PRECISION_SETTINGS
 from engine.runtime import engine_names
 from service import VERSION
-from contract.cores import count_cores
 from service.logs import fail
 from service.modelserver.foreign_flags import IGNORED, REFUSED
 

@@ -12,8 +12,8 @@ from service.gateway.context.errors import ForbiddenError
 def check_site(request: Request) -> None:
     """Refuse requests from pages of other sites: without keys, they could fill or read the training set.
 
-    Browsers send Sec-Fetch-Site over HTTPS and to this machine alone (Fetch Metadata, section 2); over plain HTTP, Origin
-    is compared with Host, which a proxy has to pass on.
+    Browsers send Sec-Fetch-Site over HTTPS and to this machine alone (Fetch Metadata, section 2); over plain HTTP,
+    Origin is compared with Host, which a proxy has to pass on.
 
     Raises:
         ForbiddenError: if a browser marks the request as another site's.

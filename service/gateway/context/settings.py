@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from contract.cores import count_cores
 from contract.image import MAX_PIXELS
 from contract.store import NAME_PATTERN
-from contract.cores import count_cores
 from service.gateway.context.backend_targets import check_target
 from service.gateway.context.origins import clean_origin
 from service.gateway.context.prefixes import clean_prefix

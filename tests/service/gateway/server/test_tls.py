@@ -117,7 +117,12 @@ def test_the_images_health_check_knows_both_schemes(
 
     def check(port: str, **environ: str) -> int:
         # Docker passes a user's proxies on to containers.
-        variables = {"FOVEA_PORT": port, "http_proxy": "http://127.0.0.1:1", "https_proxy": "http://127.0.0.1:1", **environ}
+        variables = {
+            "FOVEA_PORT": port,
+            "http_proxy": "http://127.0.0.1:1",
+            "https_proxy": "http://127.0.0.1:1",
+            **environ,
+        }
         return subprocess.run(command, env=variables, capture_output=True, timeout=60).returncode
 
     plain = start_process(*arguments(backend, index)).wait_for_url()
