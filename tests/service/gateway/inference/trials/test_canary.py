@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
+import tifffile
 from starlette.testclient import TestClient
 
+from contract.model import ModelContract
 from contract.store import ModelStore
 from contract.trials.trial import CANARY
 from service.gateway.context.request_context import RequestContext
 from service.gateway.inference.trials.chosen import is_chosen, subject_of
 from tests.helpers.pictures import encode
-from tests.helpers.scripted_backend import ScriptedBackend, scripted
+from tests.helpers.scripted_backend import ScriptedBackend, ScriptedVersion, scripted
+from tests.helpers.tiny_model import VARIANTS, build_contract
 from tests.service.conftest import publish_empty
 from tests.service.gateway.conftest import StartGateway, wait_until_ready
 from tests.service.gateway.inference.trials.trials import NAME, answering, read_metric, wait_for_share
@@ -83,6 +88,24 @@ def test_request_that_does_not_fit_the_candidate_is_answered_by_the_live_version
 
     assert [415, 422] == [reply.status_code for reply in replies]
     assert 0 == read_metric(trying, "fovea_trial_calls_total", kind=CANARY, version="2")
+
+
+def test_image_that_the_candidate_does_not_read_is_answered_by_the_live_version(
+    client: TestClient, backend: ScriptedBackend, index: ModelStore
+) -> None:
+    """Its contract names an earlier rule of the decoder, by which a TIFF of 12 bits is refused."""
+    document = build_contract(VARIANTS["permuted"]).document
+    contract = ModelContract.from_document({**document, "input": {**document["input"], "decoder": 1}})
+    backend.versions[NAME, 2] = ScriptedVersion(contract)
+    publish_empty(index, live=False)
+    index.set_trial_share(NAME, CANARY, 1)
+    wait_for_share(client, CANARY, 1)
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.full((16, 16, 3), (4000, 0, 0), np.uint16), bitspersample=12)
+    reply = client.post("/v1/predict", content=file.getvalue())
+
+    assert 2 == answering(client)
+    assert (200, 1) == (reply.status_code, reply.json()["model"]["version"])
 
 
 def test_metrics_have_model_version_and_kind(trying: TestClient, index: ModelStore) -> None:
