@@ -265,6 +265,23 @@ def test_models_that_fail_do_not_keep_others_back(
     assert ["a/1", "b/1"] == done.versions
 
 
+def test_a_version_whose_folder_is_gone_is_not_sent(bucket: Bucket, make: Make) -> None:
+    """The bucket's index would name what is not there; other models are sent, and this one once it is back."""
+    first, second = make("first"), make("second")
+    publish(first)
+    publish(first, "nose")
+    folder, away = first.version_path("eyes", 1), first.root / "away"
+    folder.rename(away)
+
+    with pytest.raises(BucketError, match=r"^eyes: index\.json names eyes/1: expected assets\.extra/contract\.json in "):
+        send(first, bucket)
+    assert ["nose"] == list(bucket.read_index().index)
+    assert ["nose/1"] == fetch(bucket, second).versions
+
+    away.rename(folder)
+    assert ["eyes/1"] == send(first, bucket).versions == fetch(bucket, second).versions
+
+
 def test_another_version_of_that_number_is_not_mistaken(bucket: Bucket, make: Make) -> None:
     """Such as one that a killed writer left in the folder, without a role."""
     first, second = make("first"), make("second")
