@@ -167,7 +167,7 @@ def test_a_store_has_more_segments_than_a_process_may_open_files(tmp_path: Path)
 
 
 def test_features_stay_when_another_run_makes_room(tmp_path: Path) -> None:
-    """A segment that is open can be read after its file is gone; what is computed from it cannot be changed."""
+    """A segment that is mapped can be read after its file is gone."""
     features = store(tmp_path)
     features.add(keys(5), values(5))
     other = store(tmp_path)
