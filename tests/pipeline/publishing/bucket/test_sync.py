@@ -255,7 +255,8 @@ def test_models_that_fail_do_not_keep_others_back(
             raise OSError(errno.EIO, "Input/output error", "b/1")
         return whole(name, *others)
 
-    with monkeypatch.context() as patch, pytest.raises(BucketError, match=r"^a: no answer; b: b/1: Input/output error$"):
+    refusal = pytest.raises(BucketError, match=r"^a: no answer; b: b/1: Input/output error$")
+    with monkeypatch.context() as patch, refusal:
         patch.setattr(bucket, broken, fail)
         fetch(bucket, second) if direction == "fetch" else send(first, bucket)
     there = second.read_index() if direction == "fetch" else bucket.read_index().index
@@ -273,7 +274,7 @@ def test_a_version_whose_folder_is_gone_is_not_sent(bucket: Bucket, make: Make) 
     folder, away = first.version_path("eyes", 1), first.root / "away"
     folder.rename(away)
 
-    with pytest.raises(BucketError, match=r"^eyes: index\.json names eyes/1: expected assets\.extra/contract\.json in "):
+    with pytest.raises(BucketError, match=r"^eyes: index\.json names eyes/1: expected assets.*contract\.json in "):
         send(first, bucket)
     assert ["nose"] == list(bucket.read_index().index)
     assert ["nose/1"] == fetch(bucket, second).versions
