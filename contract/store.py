@@ -183,7 +183,13 @@ class ModelStore:
             os.close(handle)
 
     def publish(
-        self, name: str, directory: Path, *, live: bool = True, judged_against: ModelEntry | None = None
+        self,
+        name: str,
+        directory: Path,
+        *,
+        live: bool = True,
+        judged_against: ModelEntry | None = None,
+        told: Callable[[int], object] = lambda _: None,
     ) -> int:
         """Make a finished folder the model's next version.
 
@@ -192,13 +198,14 @@ class ModelStore:
             directory: a folder that `staging` gave, complete; it is moved.
             live: whether the version becomes live (the old one becomes previous) or stays candidate.
             judged_against: the roles by which `live` was decided; None if they did not matter.
+            told: is called with the number of a version that the index names, also where a step after that fails.
 
         Returns:
             The version's number.
 
         Raises:
             LiveChangedError: if another version than `judged_against` says has become live; nothing was moved.
-            StoreError: if anything fails; the store then is as it was.
+            StoreError: if anything fails; the store then is as it was, unless the message says what is published.
         """
         check_name(name)
         settle(directory)
@@ -210,15 +217,21 @@ class ModelStore:
                     f"{name}: expected version {judged_against.live} to be live still. Received: {entry.live}"
                 )
             version = 1 + max([entry.highest, *self.read_versions(name)])
-            target = self.version_path(name, version)
-            _place(directory, target)
+            index[name] = entry.with_published(version, live=live)
             try:
-                index[name] = entry.with_published(version, live=live)
+                _place(directory, self.version_path(name, version))
                 self._write_index(index)
-            except BaseException:
-                shutil.rmtree(target, ignore_errors=True)
+                self._write_config(index)
+                told(version)
+            except BaseException as err:
+                if not self._keep_if_published(name, version):
+                    raise
+                told(version)
+                if isinstance(err, OSError):
+                    raise _stale_config_error(f"{name}/{version} is published", err) from err
+                with contextlib.suppress(OSError):  # interrupted: the config may have been left out
+                    self._write_config(index)
                 raise
-            self._write_config(index)
         return version
 
     def take(self, name: str, version: int, directory: Path) -> None:
@@ -374,13 +387,30 @@ class ModelStore:
             self.version_path(name, version).rename(doomed / "version")
         shutil.rmtree(doomed, ignore_errors=True)
 
+    def _keep_if_published(self, name: str, version: int) -> bool:
+        """Return whether the index names a version; if it does not, remove the version's folder.
+
+        Where the index cannot be read, the folder stays: it may be the one of a live version.
+        """
+        try:
+            entry = self.read_index().get(name, ModelEntry())
+        except StoreError:
+            return False
+        if version in entry.listed:
+            return True
+        shutil.rmtree(self.version_path(name, version), ignore_errors=True)
+        return False
+
     def _change(self, name: str, change: Callable[[ModelEntry], ModelEntry]) -> ModelEntry:
         with locked(self.root):
             index = dict(self.read_index())
             entry = change(find_entry(index, name))
             index[name] = entry
             self._write_index(index)
-            self._write_config(index)
+            try:
+                self._write_config(index)
+            except OSError as err:
+                raise _stale_config_error(f"{name}: live is version {entry.live}", err) from err
         return entry
 
     def _new_staging(self) -> Path:
@@ -410,6 +440,15 @@ def _place(directory: Path, target: Path) -> None:
     target.parent.chmod(0o755)
     directory.rename(target)
     sync_directory(target.parent)
+
+
+def _stale_config_error(done: str, err: OSError) -> StoreError:
+    """Return the error of a store whose index was replaced before a file system failed."""
+    return StoreError(
+        f"{done}, as index.json says, but models.config, by which model servers load versions, may not be up to date: "
+        f"{err.strerror or err}. Expected a model store that can be written. Once that is mended, the next run, "
+        f"promote or rollback writes it anew, and so does {spell_command('serve')}"
+    )
 
 
 def _write_if_new(path: Path, text: str) -> None:

@@ -20,7 +20,7 @@ from engine.errors import EngineError
 from engine.runtimes.tensorflow_start import quiet_tensorflow
 from pipeline.commands import MODULES
 from pipeline.errors import PipelineError, describe_os_error
-from pipeline.interrupt import remembering_interrupts
+from pipeline.interrupt import describe_interrupt, remembering_interrupts
 from pipeline.temporary_files import temporary_files
 
 
@@ -48,7 +48,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     except MemoryError:
         return _refuse("there is not enough memory")
     except KeyboardInterrupt:
-        return _refuse("interrupted; nothing was published")
+        return _refuse(describe_interrupt())
     return 0
 
 

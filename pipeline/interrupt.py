@@ -14,11 +14,13 @@ from contextlib import contextmanager
 from types import FrameType
 
 _asked = threading.Event()
+_published: list[str] = []  # by the command that is running
 
 
 @contextmanager
 def remembering_interrupts() -> Iterator[None]:
-    """Remember every SIGINT inside, beside raising KeyboardInterrupt; does nothing outside of the main thread."""
+    """Remember every SIGINT inside, beside raising KeyboardInterrupt; outside of the main thread, no SIGINT comes."""
+    _published.clear()
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -47,6 +49,18 @@ def check_interrupt() -> None:
     """Raise KeyboardInterrupt if a SIGINT is pending."""
     if _asked.is_set():
         raise KeyboardInterrupt
+
+
+def remember_published(reference: str) -> None:
+    """Remember that this command has published a version, NAME/VERSION: a later interrupt does not undo it."""
+    _published.append(reference)
+
+
+def describe_interrupt() -> str:
+    """Return what an interrupted command says that it has done."""
+    if not _published:
+        return "interrupted; nothing was published"
+    return f"interrupted; {', '.join(dict.fromkeys(_published))} was published before that and stays"
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

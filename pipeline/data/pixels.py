@@ -7,7 +7,10 @@ import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as package_version
 from threading import Lock
 from typing import TypeVar
 
@@ -26,8 +29,18 @@ from pipeline.errors import LostImageError
 Result = TypeVar("Result")
 
 CACHE_BYTES = 4 * 10**9  # as cache.memory_gb
+_PACKAGES = ("pillow", "numpy", "pi-heif", "pydicom")
 _STACKED = 2**28  # bytes
 _BLOCK = 2**22  # bytes of images that are kept in one array: thousands of small ones would leave holes in the heap
+
+
+def pixel_packages() -> dict[str, str | None]:
+    """Return the versions of the packages that pixels, and what is measured of them, depend on; None: not installed."""
+    found: dict[str, str | None] = dict.fromkeys(_PACKAGES)
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = package_version(name)
+    return found
 
 
 def without_enlarging(spec: InputSpec, width: int, height: int) -> InputSpec:

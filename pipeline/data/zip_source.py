@@ -120,8 +120,10 @@ class ZipSource:
         try:
             with self._zip.open(self._members[path]) as file:
                 return file.read(count)
-        except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, zlib.error) as err:
-            raise OSError(f"damaged in the zip: {err}") from err
+        except (OSError, MemoryError):
+            raise
+        except Exception as err:  # zip and every compression have errors of their own for what is damaged
+            raise OSError(f"damaged in the zip: {str(err) or type(err).__name__}") from err
 
 
 def is_archive(path: PurePosixPath) -> bool:

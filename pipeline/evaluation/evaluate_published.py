@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.model import ModelContract
+from contract.regular import read_regular
 from contract.store import ModelStore
 from engine.precision_names import AUTO
 from pipeline.data.groups import group_of
 from pipeline.data.ingest import Dataset, Example, ingest
-from pipeline.data.lineage import class_order, seen_by, trained_data
+from pipeline.data.lineage import class_order, find_run, seen_by, trained_data
 from pipeline.data.map_batches import map_batches
 from pipeline.data.names import escape_name, find_twins, spell_name
 from pipeline.data.split import ManifestRow
@@ -27,6 +30,7 @@ from pipeline.evaluation.scorer import Decoded, Read, Scorer, decode_files, scor
 from pipeline.evaluation.views import ViewAverage, measure_views, views_of_version
 from pipeline.metrics.table import Predictions
 from pipeline.recipe.data_settings import Data
+from pipeline.run_folder import RUN_FILE
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +114,7 @@ def evaluate_published(
     """
     views = views_of_version(store.read_contract(name, version), tta)
     predictions, unreadable = predict_labelled(
-        store, name, version, location, zip_encoding=zip_encoding, precision=precision, views=views
+        store, runs_dir, name, version, location, zip_encoding=zip_encoding, precision=precision, views=views
     )
     seen = seen_by(store, runs_dir, name, version)
     trained_on = None if seen is None else sum(seen.knows(row) for row in predictions.rows)
@@ -134,6 +138,7 @@ def evaluate_published(
 
 def predict_labelled(
     store: ModelStore,
+    runs_dir: Path,
     name: str,
     version: int,
     location: Path,
@@ -143,6 +148,16 @@ def predict_labelled(
     views: ViewAverage | None = None,
 ) -> tuple[LabelledPredictions, int]:
     """Return a version's predictions of a labelled set and the number of images that cannot be read.
+
+    Args:
+        store: has the version.
+        runs_dir: has its run, which says where its own images are.
+        name: the model.
+        version: its number.
+        location: folder, zip or table of labelled images.
+        zip_encoding: as `evaluate_published` takes it.
+        precision: likewise.
+        views: over which predictions are averaged too.
 
     Raises:
         DatasetError: if the set has a class that the model does not know, or no readable image.
@@ -154,7 +169,7 @@ def predict_labelled(
         log.warning("%s.", note)
     examples = [example for example in dataset.examples if example.split == "test"] or list(dataset.examples)
     ids = _ids_of(contract, {example.label for example in examples})
-    groups = _groups(settings, examples)
+    groups = _groups(settings, examples, "" if _is_of_run(store, runs_dir, name, version, location) else f"{location}:")
     sha256: dict[str, str] = {}
 
     def read(path: str) -> bytes:
@@ -224,9 +239,28 @@ def _ids_of(contract: ModelContract, classes: set[str]) -> dict[str, str]:
     return {label: by_name[label] for label in classes}
 
 
-def _groups(settings: Data, examples: Sequence[Example]) -> list[str]:
-    """Return each image's group by the rule that the model was trained with; its own path where that does not match."""
+def _groups(settings: Data, examples: Sequence[Example], place: str) -> list[str]:
+    """Return each image's group by the rule that the model was trained with; its own path where that does not match.
+
+    Args:
+        settings: how the model's own images were read.
+        examples: the images.
+        place: stands before paths, which tell images of one set apart: those of another may have the same.
+    """
     try:
-        return [group_of(example, settings) for example in examples]
+        groups = [group_of(example, settings) for example in examples]
     except DatasetError:
-        return [group_of(example, Data()) for example in examples]
+        groups = [group_of(example, Data()) for example in examples]
+    return [place + group if group == one.path else group for one, group in zip(examples, groups, strict=True)]
+
+
+def _is_of_run(store: ModelStore, runs_dir: Path, name: str, version: int, location: Path) -> bool:
+    """Whether images are where those of a version's run were; true also where that is not known."""
+    folder = find_run(store, runs_dir, name, version)
+    if folder is None:
+        return True
+    try:
+        recorded = json.loads(read_regular(folder / RUN_FILE))["location"]
+        return os.path.realpath(location) == os.path.realpath(recorded)
+    except (OSError, ValueError, KeyError, TypeError):
+        return True

@@ -13,6 +13,7 @@ import io
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import CacheError
+from pipeline.features.mapped_file import map_file
 from pipeline.run_warnings import Weight, warn
 from pipeline.segments import delete_segments, list_segments, write_segment
 
@@ -27,6 +29,8 @@ log = logging.getLogger(__name__)
 
 FOLDER = Path(".cache") / "features"  # below the folder of runs
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_TOO_MANY_FILES = frozenset({errno.EMFILE, errno.ENFILE})
+_LARGEST_HEADER = 1 << 16  # of .npy 1.0, with its first bytes
 
 
 class FeatureStore:
@@ -108,28 +112,53 @@ class FeatureStore:
             path = write_segment(self.folder, ".npy", content.getbuffer())
         except OSError as err:
             raise CacheError(self._explain(err, records.nbytes)) from err
-        self._open(path)
+        with suppress(OSError):  # such as where another run has made room meanwhile: the records stay in memory
+            records = self._map(path)
+        self._take(path, records)
 
     def _open(self, path: Path) -> None:
         try:
-            records: Any = np.load(path, mmap_mode="r")
-            if records.dtype != self._record:
-                raise ValueError(f"expected records {self._record}. Received: {records.dtype}")
+            records = self._map(path)
             os.utime(path)
         except FileNotFoundError:
             return  # another run made room meanwhile
-        except (OSError, ValueError, EOFError) as err:
+        except OSError as err:
+            text = "%s cannot be read and is not used; its features are computed again: %s"
+            warn(log, Weight.SPEED, text, path, err.strerror or err)
+            return
+        except ValueError as err:
             warn(log, Weight.SPEED, "%s is damaged and is not used; its features are computed again: %s", path, err)
             return
+        self._take(path, records)
+
+    def _map(self, path: Path) -> NDArray[Any]:
+        """Return the records of a segment, which stays mapped but not open: a run has thousands of them.
+
+        Raises:
+            OSError: if it cannot be read.
+            ValueError: if it is none of this store.
+        """
+        content = map_file(path)
+        header = io.BytesIO(content[:_LARGEST_HEADER].tobytes())
+        if (version := np.lib.format.read_magic(header)) != (1, 0):
+            raise ValueError(f"expected .npy 1.0. Received: {version}")
+        (count,), _, kind = np.lib.format.read_array_header_1_0(header)
+        if kind != self._record:
+            raise ValueError(f"expected records {self._record}. Received: {kind}")
+        return np.frombuffer(content, self._record, count, header.tell())
+
+    def _take(self, path: Path, records: NDArray[Any]) -> None:
         self._used.add(path)
         self._known |= zip(records["key"].tolist(), records["features"], strict=True)
 
     def _explain(self, err: OSError, size: int) -> str:
         what = "the disk is full" if err.errno in _FULL else (err.strerror or str(err))
+        expected, advice = f"room for {size / 1e6:.0f} MB more", "make room, or choose another --runs-dir"
+        if err.errno in _TOO_MANY_FILES:
+            expected, advice = "a process that may open more files", "allow it more, such as by ulimit -n 4096"
         return (
-            f"features cannot be written to {self.folder}: {what}. Expected room for {size / 1e6:.0f} MB more. "
-            "Stored features are kept for the next run of the command; make room, or choose another --runs-dir, or "
-            "--set cache.features=false"
+            f"features cannot be written to {self.folder}: {what}. Expected {expected}. "
+            f"Stored features are kept for the next run of the command; {advice}, or --set cache.features=false"
         )
 
 

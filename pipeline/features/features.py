@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.augmentation.augment import make_augmentation
 from pipeline.data.map_batches import map_batches
-from pipeline.data.pixels import Pixels
+from pipeline.data.pixels import Pixels, pixel_packages
 from pipeline.data.split import ManifestRow
 from pipeline.features.feature_store import FeatureStore, make_key
 from pipeline.features.frozen_network import CLOSE_ENOUGH, ExportedNetwork, FrozenNetwork
@@ -92,6 +92,8 @@ class FeatureExtractor:
         self._before: dict[str, Any] = {
             "preprocessing": describe_preprocessing(preprocessing),
             "input": pixels.spec.document(),
+            "packages": pixel_packages(),
+            **({} if classifier.source is None else {"source": hashlib.sha256(classifier.source).hexdigest()}),
             **({} if base is None else {"base": base.store.network}),
         }
         self._room: dict[str, Any] = {

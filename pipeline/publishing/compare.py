@@ -49,7 +49,9 @@ def compare_versions(
         DatasetError: if the classes differ, or no image is left to compare on.
     """
     answers = [
-        _recorded(store, runs_dir, reference) if data is None else predict_labelled(store, *reference, data)[0]
+        _recorded(store, runs_dir, reference)
+        if data is None
+        else predict_labelled(store, runs_dir, *reference, data)[0]
         for reference in (first, second)
     ]
     a, b = answers[0], _same_columns(answers[0].labels, answers[1])

@@ -21,6 +21,7 @@ from engine.network_file import has_network_file
 from engine.precision_names import INT8
 from engine.warmup import build_warmup_request, write_warmup_records
 from pipeline.data.pixels import Pixels
+from pipeline.interrupt import remember_published
 from pipeline.networks.network import Classifier
 from pipeline.networks.saved_model import ExportedFunctions
 from pipeline.publishing.export import export_saved_model
@@ -161,7 +162,13 @@ def _publish_once(
     network = {"network": {"sha256": hash_network_files(directory)}} if has_network_file(directory) else {}
     document = {**verification.document(), **network, **int8, **origin, "gate": outcome.document()}
     (directory / VERIFICATION_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    version = gatekeeper.store.publish(name, directory, live=outcome.becomes_live, judged_against=entry)
+    version = gatekeeper.store.publish(
+        name,
+        directory,
+        live=outcome.becomes_live,
+        judged_against=entry,
+        told=lambda number: remember_published(f"{name}/{number}"),
+    )
     return version, outcome
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from contract.durable import replace_file
 from contract.model import InputSpec
 from pipeline.audit.audit import audit, check_audit
 from pipeline.audit.audit_record import write_audit
@@ -104,7 +105,7 @@ def prepare_images(
         DatasetError: if the audit finds errors or the set cannot be split.
         ResumeError: if the run is gone on with and the set has changed since it was started.
     """
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+    replace_file(folder / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
     pixels = Pixels(dataset.source, spec, cache_bytes=int(recipe.cache.memory_gb * 1e9))
     facts, copies = open_caches(folder.parent.parent, recipe, spec, len(dataset.examples))
     found = audit(dataset, pixels, recipe.data, facts, copies)

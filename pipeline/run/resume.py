@@ -72,10 +72,19 @@ def check_unfinished(folder: Path, name: str, store: ModelStore) -> None:
     Raises:
         ResumeError: if it has.
     """
-    made = (v for v in store.read_versions(name) if _run_of(store, name, v) == folder.name)
-    version = next(made, None)
+    version = find_published(folder, name, store)
     if version is not None or (folder / _METRICS_FILE).exists():
         raise ResumeError(f"the run {folder.name} has ended" + (f": it published {name}/{version}" if version else ""))
+
+
+def find_published(folder: Path, name: str, store: ModelStore) -> int | None:
+    """Return the version that a run has published; None if there is none.
+
+    Raises:
+        ContractError: if a version of the model cannot be read.
+    """
+    made = (v for v in store.read_versions(name) if _run_of(store, name, v) == folder.name)
+    return next(made, None)
 
 
 def check_same(folder: Path, recipe: Recipe, weights: str) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from contract.commands import spell_command
+from contract.errors import ContractError
 from contract.model import InputSpec
 from contract.store import ModelStore, check_name
 from engine.memory import drop_library_pages, return_freed_memory
@@ -37,7 +38,7 @@ from pipeline.report.card import read_card
 from pipeline.run.algebra import single_threaded_algebra
 from pipeline.run.facts import RunFacts
 from pipeline.run.prepare import Images, input_spec, prepare_images
-from pipeline.run.resume import RunRecord, check_same, check_unfinished, read_record
+from pipeline.run.resume import RunRecord, check_same, check_unfinished, find_published, read_record
 from pipeline.run.stages import (
     Replicas,
     build_network,
@@ -227,13 +228,14 @@ def _work_in_folder(job: _Job, stopped: Path | None) -> RunResult:
             with uncovered_interrupts():
                 result = _do_stages(job, start, folder)
         except KeyboardInterrupt:
-            log.warning("To go on with this run: %s", _spell_resume(job, folder))
+            if _published_by(job, folder) is None:
+                log.warning("To go on with this run: %s", _spell_resume(job, folder))
             raise
         except (LostImageError, DiskError) as err:
-            raise type(err)(f"{err}; once that is mended, go on with: {_spell_resume(job, folder)}") from err
+            raise type(err)(f"{err}; {_next_step(job, folder)}") from err
         except OSError as err:
             what = f"{err.filename or folder}: {err.strerror or err}"
-            raise DiskError(f"{what}; once that is mended, go on with: {_spell_resume(job, folder)}") from err
+            raise DiskError(f"{what}; {_next_step(job, folder)}") from err
         except _RepetitionError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -243,6 +245,21 @@ def _work_in_folder(job: _Job, stopped: Path | None) -> RunResult:
 
 def _recorded(location: Location) -> str:
     return os.path.realpath(location) if isinstance(location, Path) else str(location)
+
+
+def _next_step(job: _Job, folder: Path) -> str:
+    """Return what to do after a run was stopped by an error."""
+    version = _published_by(job, folder)
+    if version is None:
+        return f"once that is mended, go on with: {_spell_resume(job, folder)}"
+    return f"{job.name}/{version} was published before that and stays, but not all of the run's files are in {folder}"
+
+
+def _published_by(job: _Job, folder: Path) -> int | None:
+    try:
+        return find_published(folder, job.name, job.store)
+    except ContractError:  # a version of another writer; resume says so
+        return None
 
 
 def _spell_resume(job: _Job, folder: Path) -> str:

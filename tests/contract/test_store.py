@@ -1,5 +1,6 @@
 """contract/store.py: a store that serves what it served before, whatever happens to a writer."""
 
+import errno
 import json
 import os
 import signal
@@ -9,10 +10,12 @@ import time
 from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf import text_format
 
+from contract.durable import sync_directory
 from contract.errors import LiveChangedError, StoreError
 from contract.store import ModelEntry, ModelStore
 from contract.tensors import model_server_config_pb2
@@ -25,7 +28,7 @@ def fixture_store(tmp_path: Path) -> ModelStore:
     return ModelStore(tmp_path / "models")
 
 
-def publish(store: ModelStore, name: str = "eyes", **options: bool) -> int:
+def publish(store: ModelStore, name: str = "eyes", **options: Any) -> int:
     with store.staging() as directory:
         (directory / "saved_model.pb").write_bytes(b"model")
         (directory / "variables").mkdir()
@@ -429,3 +432,84 @@ def test_a_judgement_by_an_old_live_version_does_not_count(store: ModelStore) ->
         with pytest.raises(LiveChangedError, match="version 1 to be live still"):
             store.publish("eyes", directory, judged_against=seen)
         assert 3 == store.publish("eyes", directory, judged_against=store.read_index()["eyes"])
+
+
+@pytest.mark.parametrize("interrupted", [True, False], ids=["ctrl-c", "disk"])
+def test_a_version_that_the_index_names_stays(
+    store: ModelStore, interrupted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C, or a disk that fails, while the replaced index is pushed to the disk: the version is live already."""
+    publish(store)
+    failures: list[BaseException] = [KeyboardInterrupt() if interrupted else OSError(errno.EIO, "no answer")]
+
+    def fail_once(path: Path) -> None:
+        if failures:
+            raise failures.pop()
+        sync_directory(path)
+
+    monkeypatch.setattr("contract.durable.sync_directory", fail_once)
+    numbers: list[int] = []
+    with pytest.raises(KeyboardInterrupt if interrupted else StoreError) as caught:
+        publish(store, told=numbers.append)
+
+    assert [2] == numbers
+    assert ModelEntry(live=2, previous=1, highest=2) == store.read_index()["eyes"]
+    assert (store.version_path("eyes", 2) / "saved_model.pb").is_file()
+    if interrupted:
+        assert {"eyes": [1, 2]} == configured(store)
+    else:
+        assert "eyes/2 is published, as index.json says, but models.config" in str(caught.value)
+        assert "no answer" in str(caught.value)
+    assert 3 == publish(store)
+    assert {"eyes": [2, 3]} == configured(store)
+
+
+def test_a_version_stays_where_the_index_cannot_be_read(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be the live one."""
+    publish(store)
+
+    def fail(path: Path) -> None:
+        (path / "index.json").write_text("{")
+        raise OSError(errno.EIO, "no answer")
+
+    monkeypatch.setattr("contract.durable.sync_directory", fail)
+    with pytest.raises(StoreError, match="no answer"):
+        publish(store)
+
+    assert (1, 2) == store.read_versions("eyes")
+
+
+def test_a_folder_that_cannot_be_pushed_to_the_disk_is_no_version(
+    store: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The version's folder is there already, the index does not name it: it goes again."""
+    publish(store)
+
+    def fail(path: Path) -> None:
+        raise OSError(errno.EIO, "no answer")
+
+    with monkeypatch.context() as patch, pytest.raises(StoreError, match="cannot be written: no answer"):
+        patch.setattr("contract.store.sync_directory", fail)
+        publish(store)
+
+    assert (1,) == store.read_versions("eyes")
+    assert 2 == publish(store)
+
+
+def test_a_list_for_servers_that_cannot_be_written_is_named(store: ModelStore) -> None:
+    """What the index says has happened all the same; the next change writes the list."""
+    publish(store)
+    store.config_path.unlink()
+    (store.config_path / "in the way").mkdir(parents=True)
+
+    with pytest.raises(StoreError, match=r"^eyes/2 is published, as index\.json says, but models\.config.* up to date"):
+        publish(store)
+    with pytest.raises(StoreError, match=r"^eyes: live is version 1, as index\.json says, but models\.config"):
+        store.rollback("eyes")
+
+    assert ModelEntry(live=1, previous=2, highest=2) == store.read_index()["eyes"]
+    (store.config_path / "in the way").rmdir()
+    store.config_path.rmdir()
+    store.rollback("eyes")
+    assert ModelEntry(live=2, previous=1, highest=2) == store.read_index()["eyes"]
+    assert {"eyes": [1, 2]} == configured(store)

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from pipeline.interrupt import check_interrupt, remembering_interrupts
+from pipeline.interrupt import check_interrupt, describe_interrupt, remember_published, remembering_interrupts
 
 
 class Finalized:
@@ -42,3 +42,15 @@ def test_an_interrupt_that_a_library_made_an_error_of_is_raised() -> None:
             raise TypeError("the two structures differ") from err
     with pytest.raises(TypeError), remembering_interrupts():
         raise TypeError("the two structures differ")
+
+
+def test_an_interrupted_command_says_what_it_has_published() -> None:
+    """What one command has published is no other's."""
+    with pytest.raises(KeyboardInterrupt), remembering_interrupts():
+        remember_published("eyes/3")
+        signal.raise_signal(signal.SIGINT)
+    assert "interrupted; eyes/3 was published before that and stays" == describe_interrupt()
+
+    with pytest.raises(KeyboardInterrupt), remembering_interrupts():
+        signal.raise_signal(signal.SIGINT)
+    assert "interrupted; nothing was published" == describe_interrupt()

@@ -14,8 +14,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, fields
 from functools import cache
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -23,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from contract.model import InputSpec
 from pipeline.data.image_quality import AuditedImage
+from pipeline.data.pixels import pixel_packages
 from pipeline.run_warnings import Weight, warn
 from pipeline.segments import delete_segments, list_segments, read_checked, write_checked
 
@@ -30,7 +29,6 @@ log = logging.getLogger(__name__)
 
 FOLDER = Path(".cache") / "audit"  # below the folder of runs
 _DEFINITION = 1  # counted up when facts of the same name and type are measured in another way
-_PACKAGES = ("pillow", "numpy", "pi-heif", "pydicom")  # whose versions may change pixels or facts
 _OWN = frozenset({"example", "sha256"})  # fields of an audited image that are no facts of its content
 _SEGMENT_IMAGES = 2000  # written at once, and lost by a kill
 
@@ -128,7 +126,7 @@ def define_facts(spec: InputSpec, **others: Any) -> str:
         "definition": _DEFINITION,
         "fields": _without_descriptions(_facts_model().model_json_schema()),
         "input": asdict(spec),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": pixel_packages(),
         **others,
     }
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:32]
@@ -155,10 +153,3 @@ def _without_descriptions(schema: Any) -> Any:
     if isinstance(schema, dict):
         return {key: _without_descriptions(value) for key, value in schema.items() if key != "description"}
     return [_without_descriptions(value) for value in schema] if isinstance(schema, list) else schema
-
-
-def _version(package: str) -> str | None:
-    try:
-        return package_version(package)
-    except PackageNotFoundError:
-        return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from contract.store import CONTRACT_FILE
 from engine.network_file import network_files
 from engine.precision_names import FLOAT32
 from engine.runtime import preferred_runtime, runtime_version
+from pipeline.data.pixels import pixel_packages
 from pipeline.data.split import ManifestRow
 from pipeline.evaluation.kept.rows import KeptRows
 
@@ -31,7 +33,8 @@ class KeptPredictions:
     def __init__(self, runs_dir: Path, directory: Path) -> None:
         contract = ModelContract.from_json((directory / CONTRACT_FILE).read_bytes())
         runtime = preferred_runtime().name
-        facts = [contract.sha256, contract.input.document(), runtime, runtime_version(runtime), FLOAT32]
+        computed_by = [runtime, runtime_version(runtime), FLOAT32]
+        facts: list[Any] = [contract.sha256, contract.input.document(), pixel_packages(), *computed_by]
         for path in network_files(directory):
             with path.open("rb") as file:
                 facts.append(hashlib.file_digest(file, "sha256").hexdigest())

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.novelty import RULE, STATISTICS, measure_images
-from pipeline.data.pixels import Pixels
+from pipeline.data.pixels import Pixels, pixel_packages
 from pipeline.data.split import ManifestRow
 from pipeline.evaluation.kept.rows import KeptRows
 
@@ -27,7 +27,8 @@ class KeptStatistics:
     def __init__(self, runs_dir: Path, pixels: Pixels) -> None:
         self._pixels = pixels
         count = len(STATISTICS[pixels.spec.channels])
-        self._rows = KeptRows(runs_dir / FOLDER, "statistics", [RULE, pixels.spec.document()], count)
+        facts = [RULE, pixels.spec.document(), pixel_packages()]
+        self._rows = KeptRows(runs_dir / FOLDER, "statistics", facts, count)
 
     def measure(self, rows: Sequence[ManifestRow]) -> NDArray[np.float32]:
         """Return the statistics of images, float32, shape (images, statistics)."""

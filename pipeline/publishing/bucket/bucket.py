@@ -18,7 +18,9 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from contract.commands import DISTRIBUTION
+from contract.errors import StoreError
 from contract.index import Index, index_document, parse_index
+from contract.store import CONTRACT_FILE
 from pipeline.data.objects.url import ObjectUrl
 from pipeline.errors import BucketError
 
@@ -111,7 +113,8 @@ class Bucket:
     def has(self, name: str, version: int, directory: Path) -> bool:
         """Return whether a version there is the one in a folder: the same files, sizes and verification.json."""
         found = {path.relative_to(directory).as_posix(): path for path in directory.rglob("*") if path.is_file()}
-        if {path: file.stat().st_size for path, file in found.items()} != self.list_files(name, version):
+        sizes = {path: file.stat().st_size for path, file in found.items()}
+        if CONTRACT_FILE not in sizes or sizes != self.list_files(name, version):
             return False
         with self._told(f"{name}/{version}/{_FIRST}"):
             return _FIRST not in found or self._digest(f"{name}/{version}/{_FIRST}") == _digest_file(found[_FIRST])
@@ -158,12 +161,18 @@ class Bucket:
             count: is called with the bytes of each file.
 
         Raises:
+            StoreError: if the folder is no version, such as one that is gone; nothing was created.
             VersionTakenError: if another version has that number there.
             BucketError: if the storage does not take a file.
         """
         from obstore.exceptions import AlreadyExistsError
 
         paths = sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
+        if CONTRACT_FILE not in paths:
+            raise StoreError(
+                f"index.json names {name}/{version}: expected {CONTRACT_FILE} in {directory}. Received: none. Copy the "
+                "version's folder back, or let run, promote or rollback give its role to another version"
+            )
         for path in sorted(paths, key=lambda path: path != _FIRST):
             key = f"{name}/{version}/{path}"
             with self._told(key):

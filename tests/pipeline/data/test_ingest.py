@@ -10,6 +10,7 @@ import pytest
 from pyarrow import parquet
 
 from pipeline.data.ingest import ingest
+from pipeline.data.zip_source import ZipSource
 from pipeline.errors import DatasetError
 from pipeline.recipe.data_settings import Data
 from tests.helpers.image_sets import png, write_files
@@ -207,6 +208,34 @@ def test_damaged_member_reads_as_an_os_error(tmp_path: Path) -> None:
         except OSError as err:
             broken.append((example.name, "damaged in the zip" in str(err)))
     assert [("1.png", True)] == broken
+
+
+@pytest.mark.parametrize("place", ["lengths", "contents", "end"])
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_every_damage_of_a_member_reads_as_an_os_error(tmp_path: Path, method: int, place: str) -> None:
+    """Compressions have errors of their own; other members can be read."""
+    location = tmp_path / "set.zip"
+    with zipfile.ZipFile(location, "w") as archive:
+        archive.writestr("a/1.png", IMAGE, compress_type=method)
+        archive.writestr("b/2.png", IMAGE)
+        start = len("a/1.png") + 30  # of the member's data, which comes first
+        end = start + archive.getinfo("a/1.png").compress_size
+    data = bytearray(location.read_bytes())
+    if place == "lengths":  # of LZMA's properties, and of bzip2's blocks
+        data[start : start + 4] = bytes(4)
+    elif place == "contents":
+        data[start + 9 : end] = bytes(end - start - 9)
+    else:  # the directory says that the member begins where the file ends
+        entry = data.index(b"PK\x01\x02")
+        data[entry + 42 : entry + 46] = (len(data) + 9).to_bytes(4, "little")
+    location.write_bytes(data)
+
+    source = ZipSource(location)
+
+    with pytest.raises(OSError) as caught:
+        source.read("a/1.png")
+    assert type(caught.value) is OSError
+    assert IMAGE == source.read("b/2.png")
 
 
 ROWS: dict[str, list[Any]] = {

@@ -43,6 +43,19 @@ def largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """While it lasts, this process may not open another file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)  # the lowest number
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_features_are_found_again(tmp_path: Path) -> None:
     """A store reads the rows that another one wrote, in any order, for the same network only."""
     first = store(tmp_path)
@@ -115,6 +128,67 @@ def test_full_disk_is_named_and_leaves_what_was_there(tmp_path: Path) -> None:
     assert 1 == len(list(tmp_path.glob("network/*")))
     features.add(keys(500, "other"), values(500))
     assert all(key in store(tmp_path) for key in keys(5) + keys(500, "other"))
+
+
+def test_what_is_no_file_is_not_called_damaged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Only what was read and found to be wrong is."""
+    (tmp_path / "network/folder.npy").mkdir(parents=True)
+    (tmp_path / "network/empty.npy").touch()
+
+    store(tmp_path)
+
+    assert "folder.npy cannot be read and is not used; its features are computed again: expected a reg" in caplog.text
+    assert "folder.npy is damaged" not in caplog.text
+    assert "empty.npy is damaged" in caplog.text
+
+
+MANY = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from pipeline.features.feature_store import FeatureStore, make_key
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+features = FeatureStore(Path(sys.argv[1]), "network", shape=(100,), max_bytes=10**9)
+keys = [make_key(f"{i:064x}", "original") for i in range(200)]
+for i, key in enumerate(keys):
+    features.add([key], np.full((1, 100), i, np.float16))
+for one in (features, FeatureStore(Path(sys.argv[1]), "network", shape=(100,), max_bytes=10**9)):
+    np.testing.assert_array_equal(np.arange(200), one.batch(keys)[:, 0])
+"""
+
+
+def test_a_store_has_more_segments_than_a_process_may_open_files(tmp_path: Path) -> None:
+    """A set of 65,000 images with 4 views has a thousand; a process on most machines may open 1024."""
+    command = [sys.executable, "-c", MANY, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert 200 == len(list(tmp_path.glob("network/*.npy")))
+
+
+def test_features_stay_when_another_run_makes_room(tmp_path: Path) -> None:
+    """A segment that is mapped can be read after its file is gone."""
+    features = store(tmp_path)
+    features.add(keys(5), values(5))
+    other = store(tmp_path)
+
+    assert store(tmp_path, network="other", max_bytes=RECORD).make_room(1)
+
+    assert [] == list(tmp_path.glob("network/*.npy"))
+    for one in (features, other):
+        np.testing.assert_array_equal(values(5), one.batch(keys(5)))
+
+
+def test_too_many_open_files_are_no_lack_of_room(tmp_path: Path) -> None:
+    """The error names the limit, and going on works once it is higher."""
+    features = store(tmp_path)
+
+    with no_more_files(), pytest.raises(CacheError, match=r"Too many open files.*ulimit -n") as caught:
+        features.add(keys(5), values(5))
+
+    assert "room" not in str(caught.value)
+    features.add(keys(5), values(5))
+    np.testing.assert_array_equal(values(5), store(tmp_path).batch(keys(5)))
 
 
 def test_unwritable_folder_is_named(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import keras
@@ -14,6 +15,7 @@ import pytest
 from contract.model import InputSpec
 from contract.store import ModelStore
 from engine.loading import list_precisions
+from pipeline.data import pixels as pixels_module
 from pipeline.data.ingest import ingest
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import Manifest, ManifestRow
@@ -186,6 +188,20 @@ def test_what_features_depend_on(tmp_path: Path, rows: Sequence[ManifestRow]) ->
     one.compute(one.views(rows, 1))
     larger = extractor(network(), tmp_path, recipe(), size=40)
     assert not any(view.key in larger.store for view in one.views(rows, 1))
+
+
+def test_features_depend_on_the_decoder_and_on_own_code(
+    tmp_path: Path, rows: Sequence[ManifestRow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither is a part of Keras's description of a network."""
+    classifier = network()
+    name = extractor(classifier, tmp_path, recipe()).store.network
+    assert name == extractor(classifier, tmp_path, recipe()).store.network
+    own = [extractor(replace(classifier, source=code), tmp_path, recipe()).store.network for code in (b"1", b"2")]
+    assert 3 == len({name, *own})
+
+    monkeypatch.setattr(pixels_module, "package_version", lambda package: f"{version(package)}.1")
+    assert name != extractor(classifier, tmp_path, recipe()).store.network
 
 
 def test_batches_hold_every_view_once_an_epoch(tmp_path: Path, rows: Sequence[ManifestRow]) -> None:

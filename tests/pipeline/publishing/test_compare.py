@@ -10,7 +10,7 @@ from contract.store import ModelStore
 from pipeline.__main__ import main
 from pipeline.errors import DatasetError
 from pipeline.publishing.compare import compare_versions
-from tests.helpers.image_sets import png
+from tests.helpers.image_sets import COLORS, png, write_files
 from tests.helpers.tiny_model import MODEL_NAME, publish_variant
 from tests.helpers.versions import ColorSet, publish_trained
 
@@ -161,6 +161,29 @@ def test_evaluate_says_when_images_were_trained_on(
     assert 0 == main(["evaluate", "colours/1", str(tmp_path / "flat"), *flags(tmp_path)])
 
     assert "6 of 18 images were trained on" in caplog.text
+
+
+def test_equal_paths_of_another_set_are_other_images(
+    tmp_path: Path, tiny_models: dict[str, Path], images: ColorSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A path tells the images of one set apart: where that set is, one that was replaced is known still."""
+    store, runs = ModelStore(tmp_path / "models"), tmp_path / "runs"
+    own = ColorSet(images.folder, [replace(row, split="train") for row in images.rows])
+    for run in RUNS:
+        publish_trained(store, runs, tiny_models["plain"], own, run=run)
+    paths = [row.path for row in images.rows]
+    foreign = {path: png(COLORS[path.split("/")[1]], seed=i, size=16) for i, path in enumerate(paths)}
+    write_files(tmp_path / "foreign", foreign)
+    out = tmp_path / "found.json"
+
+    assert 0 == main(["evaluate", "colours", str(tmp_path / "foreign"), f"--out={out}", *flags(tmp_path)])
+    assert (12, 0, 12) == tuple(json.loads(out.read_text())[key] for key in ("images", "trained_on", "groups"))
+    found = compare_versions(store, runs, (MODEL_NAME, 1), (MODEL_NAME, 2), data=tmp_path / "foreign")
+    assert (12, 0) == (found["images"], found["left_out"])
+
+    write_files(images.folder, foreign)
+    assert 0 == main(["evaluate", "colours", str(images.folder), f"--out={out}", *flags(tmp_path)])
+    assert 12 == json.loads(out.read_text())["trained_on"]
 
 
 def test_evaluate_refuses_classes_that_the_model_does_not_know(

@@ -10,8 +10,12 @@ import pytest
 
 from contract.store import ModelStore
 from pipeline.__main__ import main
+from pipeline.data.ingest import ingest
+from pipeline.recipe.recipe import load_recipe
+from pipeline.run.prepare import input_spec, prepare_images
 from tests.helpers.image_sets import color_files, write_files
 from tests.helpers.server_process import ROOT
+from tests.pipeline.features.test_feature_store import largest_file
 
 SMALL = [
     "model.backbone=LeNet",
@@ -71,6 +75,21 @@ def test_output_that_cannot_be_written_is_found_before_scoring(
     for verb in ("score", "evaluate"):
         assert 1 == main(command(tmp_path, verb, "nothing", str(tmp_path), f"--out={place / 'out.csv'}"))
         assert "error: --out:" in capsys.readouterr().err
+
+
+def test_a_disk_that_fills_up_leaves_the_recipe_of_a_run(tmp_path: Path, dataset: Path) -> None:
+    """It is written again whenever the run is gone on with; with half of one, the run could not be gone on with."""
+    recipe = load_recipe("demo", SMALL)
+    folder = tmp_path / "runs/colors/1"
+    folder.mkdir(parents=True)
+    prepare_images(ingest(dataset), recipe, input_spec(recipe), folder)
+    before = (folder / "recipe.yaml").read_bytes()
+
+    with largest_file(100), pytest.raises(OSError, match="File too large"):
+        prepare_images(ingest(dataset), recipe, input_spec(recipe), folder)
+
+    assert before == (folder / "recipe.yaml").read_bytes()
+    assert [] == list(folder.glob(".*"))
 
 
 # Whole trainings in processes of their own.

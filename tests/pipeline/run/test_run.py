@@ -1,6 +1,7 @@
 """pipeline/run/run.py and the command line: real training on small sets, and every way a set can be bad."""
 
 import csv
+import errno
 import io
 import json
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -373,3 +375,36 @@ def test_interrupted_run_publishes_nothing(work: Path, tmp_path: Path) -> None:
     assert 1 == process.returncode
     assert "error: interrupted; nothing was published" == error.strip().splitlines()[-1]
     assert {} == ModelStore(tmp_path / "models").read_index()
+
+
+def _fill_the_disk(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device", "metrics.json")
+
+
+@pytest.mark.parametrize(
+    ("stop", "words"),
+    [
+        (lambda *_: signal.raise_signal(signal.SIGINT), "interrupted; colors/1 was published before that and stays"),
+        (_fill_the_disk, "metrics.json: No space left on device; colors/1 was published before that and stays"),
+    ],
+    ids=["ctrl-c", "disk"],
+)
+def test_a_run_that_stops_after_it_has_published_says_so(
+    work: Path,
+    tmp_path: Path,
+    stop: Callable[..., None],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It cannot be gone on with, so nothing tells to."""
+    monkeypatch.setattr("pipeline.run.run.describe_outcome", stop)
+    quick = ["--set=train.epochs=1", "--set=train.fine_tune.epochs=0"]
+
+    assert 1 == main(["run", str(work / "colors"), "--recipe=demo", *options(tmp_path), *quick])
+
+    error = capsys.readouterr().err
+    assert words in error.splitlines()[-1]
+    assert "o on with" not in error + caplog.text
+    assert 1 == ModelStore(tmp_path / "models").read_index()["colors"].live

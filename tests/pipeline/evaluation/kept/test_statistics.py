@@ -1,5 +1,6 @@
 """Statistics of images for the novelty check are kept by content."""
 
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from PIL import Image
 
 from contract.model import InputSpec
 from contract.novelty import measure_images
+from pipeline.data import pixels as pixels_module
 from pipeline.data.folder_source import FolderSource
 from pipeline.data.pixels import Pixels
 from pipeline.data.split import ManifestRow
@@ -45,3 +47,15 @@ def test_only_new_images_are_measured(tmp_path: Path, monkeypatch: pytest.Monkey
     twice = KeptStatistics(tmp_path / "twice", pixels).measure([*rows, rows[0]])
     assert np.array_equal(twice, again[[0, 1, 2, 3, 0]])
     assert (0, 0) == KeptStatistics(tmp_path / "runs", pixels).measure([]).shape
+
+
+def test_statistics_of_another_decoder_are_measured_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another version of Pillow makes of a file is not taken for what this one makes."""
+    source = Pixels(FolderSource(tmp_path), SPEC)
+    rows = write(tmp_path, "ab")
+    KeptStatistics(tmp_path / "runs", source).measure(rows)
+    monkeypatch.setattr(pixels_module, "package_version", lambda name: f"{version(name)}.1")
+
+    KeptStatistics(tmp_path / "runs", source).measure(rows)
+
+    assert 2 == len(list((tmp_path / "runs/.cache/statistics").iterdir()))

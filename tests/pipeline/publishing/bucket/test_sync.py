@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -206,6 +208,79 @@ def test_a_file_that_is_short_is_no_version(bucket: Bucket, make: Make, monkeypa
     with pytest.raises(BucketError, match=r"index\.json names eyes/1, whose files are not there"):
         fetch(bucket, second)
     assert not list((second.root / ".staging").iterdir())
+
+
+def test_a_turn_that_is_interrupted_is_no_change_here(
+    bucket: Bucket, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was fetched before the interrupt is in line: its next version is taken over."""
+    first, second = make("first"), make("second")
+    publish(first, "a")
+    publish(first, "b")
+    send(first, bucket)
+    whole = bucket.download
+
+    def stop(name: str, *others: Any) -> None:
+        if name == "b":
+            raise KeyboardInterrupt
+        whole(name, *others)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(bucket, "download", stop)
+        fetch(bucket, second)
+    publish(first, "a", text="new")
+    send(first, bucket)
+
+    assert ["a/2", "b/1"] == fetch(bucket, second).versions
+    assert first.read_index() == second.read_index()
+
+
+@pytest.mark.parametrize("direction", ["fetch", "send"])
+def test_models_that_fail_do_not_keep_others_back(
+    bucket: Bucket, make: Make, direction: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One error names them all; once they can be read, they come too."""
+    first, second = make("first"), make("second")
+    for name in ("a", "b", "c"):
+        publish(first, name)
+    if direction == "fetch":
+        send(first, bucket)
+    broken = "list_files" if direction == "fetch" else "upload"
+    whole = getattr(bucket, broken)
+
+    def fail(name: str, *others: Any) -> Any:
+        if name == "a":
+            raise BucketError("no answer")
+        if name == "b":
+            raise OSError(errno.EIO, "Input/output error", "b/1")
+        return whole(name, *others)
+
+    refusal = pytest.raises(BucketError, match=r"^a: no answer; b: b/1: Input/output error$")
+    with monkeypatch.context() as patch, refusal:
+        patch.setattr(bucket, broken, fail)
+        fetch(bucket, second) if direction == "fetch" else send(first, bucket)
+    there = second.read_index() if direction == "fetch" else bucket.read_index().index
+    assert ["c"] == list(there)
+
+    done = fetch(bucket, second) if direction == "fetch" else send(first, bucket)
+    assert ["a/1", "b/1"] == done.versions
+
+
+def test_a_version_whose_folder_is_gone_is_not_sent(bucket: Bucket, make: Make) -> None:
+    """The bucket's index would name what is not there; other models are sent, and this one once it is back."""
+    first, second = make("first"), make("second")
+    publish(first)
+    publish(first, "nose")
+    folder, away = first.version_path("eyes", 1), first.root / "away"
+    folder.rename(away)
+
+    with pytest.raises(BucketError, match=r"^eyes: index\.json names eyes/1: expected assets.*contract\.json in "):
+        send(first, bucket)
+    assert ["nose"] == list(bucket.read_index().index)
+    assert ["nose/1"] == fetch(bucket, second).versions
+
+    away.rename(folder)
+    assert ["eyes/1"] == send(first, bucket).versions == fetch(bucket, second).versions
 
 
 def test_another_version_of_that_number_is_not_mistaken(bucket: Bucket, make: Make) -> None:
