@@ -12,8 +12,10 @@ import hashlib
 import io
 import logging
 import os
+import resource
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +23,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import CacheError
-from pipeline.features.mapped_file import map_file
 from pipeline.run_warnings import Weight, warn
 from pipeline.segments import delete_segments, list_segments, write_segment
 
@@ -30,7 +31,6 @@ log = logging.getLogger(__name__)
 FOLDER = Path(".cache") / "features"  # below the folder of runs
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _TOO_MANY_FILES = frozenset({errno.EMFILE, errno.ENFILE})
-_LARGEST_HEADER = 1 << 16  # of .npy 1.0, with its first bytes
 
 
 class FeatureStore:
@@ -64,6 +64,7 @@ class FeatureStore:
         self._max_bytes = max_bytes
         self._known: dict[bytes, NDArray[np.floating]] = {}
         self._used: set[Path] = set()
+        _allow_open_files()
         for path in sorted(self.folder.glob("*.npy")):
             self._open(path)
 
@@ -132,20 +133,19 @@ class FeatureStore:
         self._take(path, records)
 
     def _map(self, path: Path) -> NDArray[Any]:
-        """Return the records of a segment, which stays mapped but not open: a run has thousands of them.
+        """Return the records of a segment.
 
         Raises:
             OSError: if it cannot be read.
             ValueError: if it is none of this store.
         """
-        content = map_file(path)
-        header = io.BytesIO(content[:_LARGEST_HEADER].tobytes())
-        if (version := np.lib.format.read_magic(header)) != (1, 0):
-            raise ValueError(f"expected .npy 1.0. Received: {version}")
-        (count,), _, kind = np.lib.format.read_array_header_1_0(header)
-        if kind != self._record:
-            raise ValueError(f"expected records {self._record}. Received: {kind}")
-        return np.frombuffer(content, self._record, count, header.tell())
+        try:
+            records: NDArray[Any] = np.load(path, mmap_mode="r")
+        except EOFError as err:
+            raise ValueError(str(err)) from err
+        if records.dtype != self._record:
+            raise ValueError(f"expected records {self._record}. Received: {records.dtype}")
+        return records
 
     def _take(self, path: Path, records: NDArray[Any]) -> None:
         self._used.add(path)
@@ -160,6 +160,14 @@ class FeatureStore:
             f"features cannot be written to {self.folder}: {what}. Expected {expected}. "
             f"Stored features are kept for the next run of the command; {advice}, or --set cache.features=false"
         )
+
+
+@cache
+def _allow_open_files() -> None:
+    """Let this process open as many files as it may: a mapped segment stays open, and a run has thousands of them."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with suppress(OSError, ValueError):  # a system may have a limit of its own below the hard one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def make_key(image_sha256: str, view: str) -> str:

@@ -137,7 +137,7 @@ def test_what_is_no_file_is_not_called_damaged(tmp_path: Path, caplog: pytest.Lo
 
     store(tmp_path)
 
-    assert "folder.npy cannot be read and is not used; its features are computed again: expected a reg" in caplog.text
+    assert "folder.npy cannot be read and is not used; its features are computed again: Is a directory" in caplog.text
     assert "folder.npy is damaged" not in caplog.text
     assert "empty.npy is damaged" in caplog.text
 
