@@ -34,8 +34,9 @@ _GAIN_MAP = b' hdrgm:Version="'  # of an Ultra HDR picture, whose second picture
 _NUM_IMAGES, _IMAGES, _IMAGE_BYTES = 0xB001, 0xB002, 16
 _MAX_SEGMENTS = 4096  # before the first scan
 _MAX_EXIF_PARTS = 64
-_NEXT_MARKER = re.compile(rb"\xff+([^\x00\xff])")
-_NEXT_PART = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+# Only the last 0xFF before a marker: more of them are padding, however many there are.
+_NEXT_MARKER = re.compile(rb"\xff([^\x00\xff])")
+_NEXT_PART = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 _NUM_COEFFICIENTS = 64
 # Bits behind the last byte of a file that lacks its end marker. If they decide no pixel, no pixel is missing.

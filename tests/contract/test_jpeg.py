@@ -79,6 +79,18 @@ def test_a_jpeg_without_end_marker_is_decoded_several_times_and_estimated_so() -
     assert open_image(data[:-2], WHOLE).seconds > open_image(data, WHOLE).seconds + 4 * once
 
 
+@pytest.mark.timeout(60)
+def test_a_run_of_padding_takes_no_time() -> None:
+    """A megabyte of 0xFF, which may precede any marker, with no marker behind it."""
+    padding = b"\xff" * (1 << 20)
+    data = save(PICTURES["smooth"])
+
+    with pytest.raises(UndecodableImageError, match="truncated before its first scan"):
+        open_image(b"\xff\xd8" + padding, WHOLE)
+    np.testing.assert_array_equal(decode_image(data, WHOLE), decode_image(data[:2] + padding + data[2:], WHOLE))
+    np.testing.assert_array_equal(decode_image(data, WHOLE), decode_image(data[:-2] + padding, WHOLE))
+
+
 @pytest.mark.parametrize("spec", [REDUCED, WHOLE], ids=["reduced", "whole"])
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_further_pictures_of_a_camera_change_nothing(spec: InputSpec, orientation: int) -> None:
