@@ -19,7 +19,7 @@ from PIL import Image, ImageFile, JpegImagePlugin
 
 from contract.errors import UndecodableImageError, UnsupportedImageError
 from contract.images.exif import EXIF_START, entries, find_tag, read_orientation
-from contract.images.image_file import Opened
+from contract.images.image_file import Opened, count_parts
 
 START, END = b"\xff\xd8", b"\xff\xd9"
 _SCAN, _RESTART_INTERVAL, _JPEG_LS = 0xDA, 0xDD, 0xF7
@@ -37,7 +37,7 @@ _MAX_EXIF_PARTS = 64
 # Only the last 0xFF before a marker: more of them are padding, however many there are.
 _NEXT_MARKER = re.compile(rb"\xff([^\x00\xff])")
 _NEXT_PART = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
-_RESTART = re.compile(rb"\xff[\xd0-\xd7]")
+_RESTARTS = tuple(bytes((0xFF, marker)) for marker in range(0xD0, 0xD8))
 _NUM_COEFFICIENTS = 64
 # Bits behind the last byte of a file that lacks its end marker. If they decide no pixel, no pixel is missing.
 _FILLERS = (b"\xff\0" * 16, b"\0" * 16, b"\x55" * 16, b"\xaa" * 16)
@@ -292,7 +292,10 @@ def _is_complete(data: bytes, header: JpegHeader) -> bool:
     """Return whether the scans give every coefficient, and the last scan has all its restart markers."""
     missing = {(name, i) for name, _, _ in header.layers for i in range(_NUM_COEFFICIENTS)}
     interval, place, names = _restart_interval(data, header), header.scan, b""
-    while match := _NEXT_PART.search(data, place):
+    for _ in count_parts(data):
+        match = _NEXT_PART.search(data, place)
+        if match is None:
+            break
         place = match.start(1) - 1
         end = place + 2 + max(2, int.from_bytes(data[place + 2 : place + 4]))
         body = data[place + 4 : end]
@@ -306,9 +309,9 @@ def _is_complete(data: bytes, header: JpegHeader) -> bool:
             names = body[1 : 1 + 2 * body[0] : 2]
             first, last, bits = body[1 + 2 * body[0] : 4 + 2 * body[0]]
             if bits & 15 == 0:
-                missing -= {(name, i) for name in names for i in range(first, last + 1)}
+                missing = {(name, i) for name, i in missing if name not in names or not first <= i <= last}
         place = end
-    num_restarts = len(_RESTART.findall(data, place))
+    num_restarts = sum(data.count(restart, place) for restart in _RESTARTS)
     return not missing and (not interval or num_restarts >= math.ceil(_num_units(header, names) / interval) - 1)
 
 
