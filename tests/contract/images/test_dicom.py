@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
+import tracemalloc
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -269,3 +271,25 @@ def test_damaged_files_end_in_one_error_without_a_value_of_the_file(caplog: pyte
 def test_missing_attributes_are_named() -> None:
     with pytest.raises(UndecodableImageError, match="it has no Rows"):
         decode_image(make(stored_values(8, signed=False), Rows=None), GREY)
+
+
+def peak_bytes(call: Callable[[], object]) -> int:
+    """Return the most memory that Python's objects take while a function runs."""
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_deflated_file_is_refused_before_it_is_inflated() -> None:
+    """A kilobyte may inflate to a megabyte."""
+    data = make(stored_values(8, signed=False), DEFLATED, TextValue="a" * (32 << 20))
+
+    def refuse() -> None:
+        with pytest.raises(UnsupportedImageError, match="Received: Deflated Explicit VR Little Endian"):
+            decode_image(data, GREY)
+
+    assert len(data) < 1 << 20
+    assert peak_bytes(refuse) < 4 << 20
