@@ -120,6 +120,9 @@ def _check_supported(dataset: Any) -> None:
     photometric, samples = dataset.PhotometricInterpretation, int(dataset.get("SamplesPerPixel") or 1)
     if photometric not in (*_GREYS, *_COLORS, "PALETTE COLOR"):
         _refuse("photometric interpretation MONOCHROME1, MONOCHROME2, PALETTE COLOR, RGB or YBR", photometric)
+    has_tables = "RedPaletteColorLookupTableData" in dataset
+    if photometric == "PALETTE COLOR" and not has_tables and "SegmentedRedPaletteColorLookupTableData" in dataset:
+        _refuse("a palette in whole tables", "a palette in segments")
     if samples != (3 if photometric in _COLORS else 1):
         raise UndecodableImageError(f"the DICOM image cannot be decoded: {photometric} of {samples} samples a pixel")
     allocated, stored = dataset.BitsAllocated, dataset.BitsStored

@@ -223,6 +223,13 @@ REFUSED = {
         dict(pixels=bytes(4 * ROWS * COLUMNS), SamplesPerPixel=4, PhotometricInterpretation="CMYK"),
         "photometric interpretation .* CMYK",
     ),
+    "palette in segments": (
+        dict(
+            pixels=bytes(ROWS * COLUMNS), PhotometricInterpretation="PALETTE COLOR",
+            RedPaletteColorLookupTableDescriptor=[256, 0, 16], SegmentedRedPaletteColorLookupTableData=bytes(8),
+        ),
+        "palette in whole tables .* a palette in segments",
+    ),
 }  # fmt: skip
 
 
