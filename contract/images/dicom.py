@@ -5,7 +5,6 @@ Only attributes that make pixels are read, see `dicom_elements.py`.
 
 from __future__ import annotations
 
-import io
 from functools import partial
 from typing import Any, NoReturn
 
@@ -13,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from contract.errors import ImageTooLargeError, UndecodableImageError, UnsupportedImageError
+from contract.errors import UndecodableImageError, UnsupportedImageError
 from contract.images.depth import scaling_table
-from contract.images.dicom_elements import read_dataset, read_syntax
+from contract.images.dicom_elements import ElementFile, read_dataset, read_syntax
+from contract.images.dicom_frame import check_frame
 from contract.images.image_file import Opened, check_extra, load_pixels
 
 FORMAT = "DICOM"
@@ -85,7 +85,7 @@ def open_dicom(data: bytes) -> Opened:
     """
     check_extra("dicom", "pydicom", "a DICOM file", "for example with dcmtk's dcm2img")
     try:
-        image = DicomImageFile(io.BytesIO(data))
+        image = DicomImageFile(ElementFile(data))
     except (SyntaxError, OSError, ValueError) as err:
         raise UndecodableImageError("the DICOM image cannot be decoded: its header is corrupt") from err
 
@@ -141,23 +141,10 @@ def _decode(dataset: Any) -> NDArray[Any]:
     from pydicom.pixels import get_decoder
 
     syntax = dataset.file_meta.TransferSyntaxUID
-    if _CODINGS[syntax].startswith("JPEG"):
-        _check_codestream(dataset)
+    if _CODINGS[syntax] != "raw":
+        check_frame(dataset, _CODINGS[syntax])
     pixels: NDArray[Any] = get_decoder(syntax).as_array(dataset)[0]
     return pixels
-
-
-def _check_codestream(dataset: Any) -> None:
-    """Refuse an encapsulated picture of another size: its decoder would take memory for that."""
-    from pydicom.encaps import get_frame
-
-    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
-    with Image.open(io.BytesIO(frame), formats=("JPEG", "JPEG2000")) as image:
-        if image.size != (dataset.Columns, dataset.Rows):
-            raise ImageTooLargeError(
-                f"expected JPEG data of {dataset.Columns} x {dataset.Rows} in a DICOM file. "
-                f"Received: {image.width} x {image.height}"
-            )
 
 
 def _to_grey(dataset: Any) -> NDArray[np.uint8]:

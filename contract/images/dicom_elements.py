@@ -1,6 +1,7 @@
 """Reads the elements of a DICOM file that make pixels; pydicom, the extra `dicom`, parses them.
 
-Names, dates and identifiers of patients are skipped by the parser.
+Names, dates and identifiers of patients are skipped by the parser. Work and memory are bounded: pydicom reads each
+element by itself, builds an object for each item of a sequence, and turns a value into a list of all its numbers.
 """
 
 from __future__ import annotations
@@ -11,22 +12,56 @@ import warnings
 from typing import Any
 
 from contract.errors import UndecodableImageError
+from contract.images.image_file import ImageFile
 
-PIXEL_TAGS: list[Any] = [
+_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_SEQUENCES = ("ModalityLUTSequence", "VOILUTSequence")
+_FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+_VALUES = (
     "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns",
     "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
-    "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence",
-    "WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence",
-    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    "RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth", "VOILUTFunction",
     "RedPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableDescriptor",
     "BluePaletteColorLookupTableDescriptor",
-    "RedPaletteColorLookupTableData", "GreenPaletteColorLookupTableData", "BluePaletteColorLookupTableData",
+)  # fmt: skip
+_TABLES = ("RedPaletteColorLookupTableData", "GreenPaletteColorLookupTableData", "BluePaletteColorLookupTableData")
+_SEGMENTED_TABLES = (
     "SegmentedRedPaletteColorLookupTableData", "SegmentedGreenPaletteColorLookupTableData",
     "SegmentedBluePaletteColorLookupTableData",
-    "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData", "FloatPixelData", "DoubleFloatPixelData",
-]  # fmt: skip
+)  # fmt: skip
+_PIXEL_TAGS: list[Any] = [*_VALUES, *_TABLES, *_SEGMENTED_TABLES, *_SEQUENCES, *_FUNCTIONAL_GROUPS, *_PIXELS]
+_MAX_VALUE_BYTES = 4096
+_MAX_TABLE_BYTES = 2 << 16  # 65,536 entries of 16 bits
+_MOST_BYTES = dict.fromkeys((*_VALUES, "LUTDescriptor"), _MAX_VALUE_BYTES)
+_MOST_BYTES |= dict.fromkeys((*_TABLES, "LUTData"), _MAX_TABLE_BYTES)
+_PIXEL_TYPES = (None, "OB", "OW", "UN")
 _META_GROUP = 2
+_CHARACTER_SET = (b"\x08\0\x05\0", b"\0\x08\0\x05")  # the tag, in either byte order
+_HEAD_BYTES = 8  # of an element: tag, type and length
+_MAX_READS = 16_384  # an element takes up to three
+_BYTES_A_READ = 2048  # of the file, at least, on average, beyond those
 _CORRUPT = "the DICOM image cannot be decoded: its header is corrupt"
+
+
+class ElementFile(ImageFile):
+    """A DICOM file's bytes, or those of a sequence, which can be read only so often.
+
+    Raises:
+        UndecodableImageError: from `read`.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data, _MAX_READS + len(data) // _BYTES_A_READ)
+        self._at_character_set = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return the next bytes; no more than a value's of a character set, which pydicom splits at once."""
+        if self._at_character_set and (size is None or not 0 <= size <= _MAX_VALUE_BYTES):
+            raise UndecodableImageError(_CORRUPT)
+        data = super().read(size)
+        if size == _HEAD_BYTES:
+            self._at_character_set = data[:4] in _CHARACTER_SET
+        return data
 
 
 def read_syntax(file: Any) -> Any:
@@ -49,6 +84,8 @@ def read_syntax(file: Any) -> Any:
         meta = filereader.read_dataset(
             file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag >> 16 != _META_GROUP
         )
+        if any(len(meta.get_item(tag).value or b"") > _MAX_TABLE_BYTES for tag in list(meta.keys())):
+            raise UndecodableImageError(_CORRUPT)
         syntax = UID(str(meta.TransferSyntaxUID))
     except Exception as err:
         raise UndecodableImageError(_CORRUPT) from err
@@ -57,7 +94,7 @@ def read_syntax(file: Any) -> Any:
 
 
 def read_dataset(file: Any) -> Any:
-    """Return the elements of `PIXEL_TAGS`, as a data set of pydicom.
+    """Return the elements that make pixels, as a data set of pydicom; of sequences the first item.
 
     Args:
         file: at its start, of a transfer syntax that is read.
@@ -69,8 +106,12 @@ def read_dataset(file: Any) -> Any:
 
     _silence()
     try:
-        dataset = pydicom.dcmread(file, specific_tags=PIXEL_TAGS)
+        dataset = pydicom.dcmread(file, specific_tags=_PIXEL_TAGS)
+        _check_lengths(dataset)
         _merge_functional_groups(dataset)
+        _check_lengths(dataset)
+        for name in _SEQUENCES:
+            _keep_first_item(dataset, name)
         str(dataset.file_meta.TransferSyntaxUID)
     except Exception as err:
         # The text of pydicom's errors may hold values of the file.
@@ -87,8 +128,54 @@ def _silence() -> None:
 
 def _merge_functional_groups(dataset: Any) -> None:
     """Move what an enhanced object says of its frames to the dataset itself; a frame's own values win."""
-    for name in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
-        for group in list(dataset.get(name) or ())[:1]:
-            for inner in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
-                for item in list(group.get(inner) or ())[:1]:
-                    dataset.update({element.tag: element for element in item if element.keyword in PIXEL_TAGS})
+    from pydicom.datadict import keyword_for_tag
+
+    for name in _FUNCTIONAL_GROUPS:
+        group = _first_item(dataset, name)
+        for inner in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
+            item = _first_item(group, inner)
+            if item is not None:
+                dataset.update({tag: item.get_item(tag) for tag in item.keys() if keyword_for_tag(tag) in _PIXEL_TAGS})
+        if name in dataset:
+            del dataset[name]
+
+
+def _keep_first_item(dataset: Any, name: str) -> None:
+    item = _first_item(dataset, name)
+    if item is not None:
+        _check_lengths(item)
+        setattr(dataset, name, [item])
+    elif name in dataset:
+        del dataset[name]
+
+
+def _first_item(dataset: Any, name: str) -> Any:
+    """Return the first item of a sequence; None if there is none. Others are not read, where its length is known."""
+    from pydicom.dataelem import RawDataElement
+    from pydicom.filereader import read_sequence_item
+
+    if dataset is None or name not in dataset:
+        return None
+    element = dataset.get_item(name)
+    if not isinstance(element, RawDataElement):
+        return element.value[0] if element.value else None
+    if not element.value:
+        return None
+    file = ElementFile(element.value)
+    return read_sequence_item(file, element.is_implicit_VR, element.is_little_endian, dataset.original_character_set)
+
+
+def _check_lengths(dataset: Any) -> None:
+    """Refuse values longer than any of their kind; pydicom makes a list of those that are numbers or texts.
+
+    Raises:
+        UndecodableImageError: if there are any.
+    """
+    from pydicom.dataelem import RawDataElement
+
+    for name, most in _MOST_BYTES.items():
+        element = dataset.get_item(name) if name in dataset else None
+        if isinstance(element, RawDataElement) and len(element.value or b"") > most:
+            raise UndecodableImageError(_CORRUPT)
+    if "PixelData" in dataset and getattr(dataset.get_item("PixelData"), "VR", None) not in _PIXEL_TYPES:
+        raise UndecodableImageError(_CORRUPT)

@@ -29,6 +29,8 @@ _HUFFMAN_FRAMES = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended, progressi
 _RARE_FRAMES = {0xC3: "a lossless JPEG", 0xC9: "a JPEG with arithmetic coding", 0xCA: "a JPEG with arithmetic coding"}
 _MODES = {1: ("L", "L"), 3: ("RGB", "RGB"), 4: ("CMYK", "CMYK;I")}  # Pillow's mode, and the decoder's
 _APP1, _APP2 = 0xE1, 0xE2
+# Application segments and comments, but for those of JFIF and Adobe, which tell of colours.
+_NOTES = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
 _XMP_START, _MPF_START = b"http://ns.adobe.com/xap/1.0/\0", b"MPF\0"
 _GAIN_MAP = b' hdrgm:Version="'  # of an Ultra HDR picture, whose second picture is no frame
 _NUM_IMAGES, _IMAGES, _IMAGE_BYTES = 0xB001, 0xB002, 16
@@ -176,6 +178,13 @@ def has_end(data: bytes, header: JpegHeader) -> bool:
 def num_loads(data: bytes, header: JpegHeader) -> int:
     """Return how often a JPEG is decoded: several times if it lacks its end marker."""
     return 1 if has_end(data, header) else 1 + len(_FILLERS)
+
+
+def without_notes(data: bytes, header: JpegHeader) -> bytes:
+    """Return a JPEG without the padding, and the notes of programs, that precede its first scan and make no pixels."""
+    kept = [data[place:end] for marker, place, end in _segments(data[: header.scan + 5])
+            if place < header.scan and marker not in _NOTES]  # fmt: skip
+    return b"".join([START, *kept, data[header.scan :]])
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
