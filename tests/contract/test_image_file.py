@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 import zlib
 
 import numpy as np
@@ -124,6 +125,27 @@ def test_a_png_is_read_whatever_its_other_chunks_hold(mode: str, body: str) -> N
         for part in (right, right[:-4] + b"\1\2\3\4"):
             same(data, data[:33] + part + data[33:])
             same(data, data[:-12] + part + data[-12:])
+
+
+@pytest.mark.parametrize("key", [b"Raw profile type exif", b"XML:com.adobe.xmp"])
+def test_of_texts_with_one_key_only_the_last_is_inflated(key: bytes) -> None:
+    """Each of 20,000 inflates to a megabyte."""
+    data = encode("RGB", "PNG")
+    texts = chunk(b"zTXt", key + b"\0\0" + zlib.compress(bytes(1 << 20), 9)) * 20_000
+    start = time.process_time()
+
+    same(data, data[:33] + texts + data[33:])
+    assert time.process_time() - start < 4
+
+
+def test_the_last_text_with_a_key_tells_the_orientation() -> None:
+    """In any of the chunks that hold texts."""
+    data = encode("RGB", "PNG")
+    first, last = (b'<x tiff:Orientation="%d">' % number for number in (3, 6))
+    key = b"XML:com.adobe.xmp\0"
+    texts = chunk(b"tEXt", key + first) + chunk(b"zTXt", key + b"\0" + zlib.compress(last))
+
+    assert 6 == read_header(data[:33] + texts + data[33:]).orientation
 
 
 @pytest.mark.parametrize("body", BODIES)
