@@ -127,6 +127,14 @@ def test_a_png_is_read_whatever_its_other_chunks_hold(mode: str, body: str) -> N
             same(data, data[:-12] + part + data[-12:])
 
 
+@pytest.mark.timeout(60)
+def test_repeated_starts_of_exif_data_take_no_time() -> None:
+    """A million of them: cut off one by one, each copies what follows."""
+    data = encode("RGB", "PNG")
+
+    same(data, data[:33] + chunk(b"eXIf", b"Exif\0\0" * 1_000_000) + data[33:])
+
+
 @pytest.mark.parametrize("key", [b"Raw profile type exif", b"XML:com.adobe.xmp"])
 def test_of_texts_with_one_key_only_the_last_is_inflated(key: bytes) -> None:
     """Each of 20,000 inflates to a megabyte."""
