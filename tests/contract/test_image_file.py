@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import struct
 import time
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from contract.errors import ImageError
+from contract.errors import ImageError, UndecodableImageError
 from contract.image import decode_image, read_header
 from contract.model import InputSpec
 
@@ -53,6 +54,19 @@ def test_work_beside_the_pixels_is_bounded(name: str) -> None:
     """Refused, and not after minutes or gigabytes; without these parts the same images are read."""
     with pytest.raises(ImageError):
         decode_image(FILES[name], SPEC)
+
+
+def test_version_1_refuses_tags_of_very_many_numbers() -> None:
+    """Two resolutions of two million fractions each, which version 2 does not read."""
+    size = 8 << 21
+    tags = {256: 4, 257: 4, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 4, 279: 16}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    entries += b"".join(struct.pack("<HHII", tag, 5, 1 << 21, 8) for tag in (282, 283))
+    data = struct.pack("<2sHI", b"II", 42, 8 + size) + bytes(size) + struct.pack("<H", len(tags) + 2) + entries + bytes(4)
+
+    assert (16, 16, 3) == decode_image(data, SPEC).shape
+    with pytest.raises(UndecodableImageError, match="not those of a picture"):
+        decode_image(data, dataclasses.replace(SPEC, decoder=1))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"])
