@@ -16,6 +16,7 @@ _ITEM = b"\xfe\xff\x00\xe0"
 _ITEM_HEAD_BYTES = 8
 _JP2_START = b"\0\0\0\x0cjP  "
 _BOX_HEAD_BYTES, _CODE_STREAM = 8, b"jp2c"
+_SCAN, _MAX_SCANS = b"\xff\xda", 100  # of a JPEG frame; each looks at all pixels anew
 _MAX_SEGMENTS = 15  # of an RLE frame, by the standard
 _RUN = 128  # RLE: above it a byte is repeated; below it bytes follow as they are
 _MOST_FROM_A_BYTE = 64  # of an RLE frame: 128 bytes from 2
@@ -45,6 +46,8 @@ def check_frame(dataset: Any, coding: str) -> None:
         header = read_jpeg_header(frame)
         _check_size(header.size, size, coding)
         frame = without_notes(frame, header)
+        if frame.count(_SCAN) > _MAX_SCANS:
+            raise UndecodableImageError("the DICOM image cannot be decoded: its JPEG data has too many scans")
     else:
         frame = _code_stream(frame)
         with Image.open(ImageFile(frame), formats=("JPEG2000",)) as image:

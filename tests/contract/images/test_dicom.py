@@ -423,3 +423,15 @@ def test_notes_in_a_jpeg_frame_are_passed_over() -> None:
     peak = peak_bytes(lambda: pixels.append(decode_image(make(encapsulate([noted]), JPEG_BASELINE), GREY)))
     assert peak < 16 << 20
     assert np.array_equal(pixels[0], decode_image(make(encapsulate([jpeg]), JPEG_BASELINE), GREY))
+
+
+def test_a_jpeg_frame_of_very_many_scans_is_refused() -> None:
+    """A few bytes make a scan, and each looks at all pixels."""
+    buffer = io.BytesIO()
+    Image.fromarray(stored_values(8, signed=False)).save(buffer, "JPEG", progressive=True)
+    jpeg = buffer.getvalue()
+    scan = jpeg[jpeg.rindex(b"\xff\xda") : -2]
+
+    assert decode_image(make(encapsulate([jpeg]), JPEG_BASELINE), GREY).any()
+    with pytest.raises(UndecodableImageError, match="too many scans"):
+        decode_image(make(encapsulate([jpeg[:-2] + scan * 200 + jpeg[-2:]]), JPEG_BASELINE), GREY)
