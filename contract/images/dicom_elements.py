@@ -142,11 +142,11 @@ def _merge_functional_groups(dataset: Any) -> None:
 
 def _keep_first_item(dataset: Any, name: str) -> None:
     item = _first_item(dataset, name)
+    if name in dataset:
+        del dataset[name]
     if item is not None:
         _check_lengths(item)
         setattr(dataset, name, [item])
-    elif name in dataset:
-        del dataset[name]
 
 
 def _first_item(dataset: Any, name: str) -> Any:
