@@ -1,14 +1,10 @@
 """Reads one-frame DICOM images as a Pillow format; needs pydicom, the extra `dicom`.
 
-Only the attributes in `_PIXEL_TAGS` are read. Names, dates and identifiers of patients are skipped by the parser.
+Only attributes that make pixels are read, see `dicom_elements.py`.
 """
 
 from __future__ import annotations
 
-import functools
-import io
-import logging
-import warnings
 from functools import partial
 from typing import Any, NoReturn
 
@@ -16,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from contract.errors import ImageTooLargeError, UndecodableImageError, UnsupportedImageError
+from contract.errors import UndecodableImageError, UnsupportedImageError
 from contract.images.depth import scaling_table
+from contract.images.dicom_elements import ElementFile, read_dataset, read_syntax
+from contract.images.dicom_frame import check_frame
 from contract.images.image_file import Opened, check_extra, load_pixels
 
 FORMAT = "DICOM"
@@ -37,20 +35,6 @@ _COLORS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _GREYS = ("MONOCHROME1", "MONOCHROME2")
 _WAY_ROUND = "convert it to PNG or to an uncompressed DICOM file first (for example with dcmtk's dcmdjpeg or dcm2img)"
 
-_PIXEL_TAGS: list[Any] = [
-    "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns",
-    "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
-    "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence",
-    "WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence",
-    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
-    "RedPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableDescriptor",
-    "BluePaletteColorLookupTableDescriptor",
-    "RedPaletteColorLookupTableData", "GreenPaletteColorLookupTableData", "BluePaletteColorLookupTableData",
-    "SegmentedRedPaletteColorLookupTableData", "SegmentedGreenPaletteColorLookupTableData",
-    "SegmentedBluePaletteColorLookupTableData",
-    "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData", "FloatPixelData", "DoubleFloatPixelData",
-]  # fmt: skip
-
 
 class DicomImageFile(ImageFile.ImageFile):
     """A DICOM file as a Pillow image of mode "L" or "RGB", 8 bits a channel.
@@ -69,9 +53,11 @@ class DicomImageFile(ImageFile.ImageFile):
     coding: str  # "raw", "RLE", "JPEG" or "JPEG 2000"
 
     def _open(self) -> None:
-        self._dataset = _read_dataset(self.fp)
+        syntax = read_syntax(self.fp)
+        _check_syntax(syntax)
+        self.coding = _CODINGS[syntax]
+        self._dataset = read_dataset(self.fp)
         _check_supported(self._dataset)
-        self.coding = _CODINGS[self._dataset.file_meta.TransferSyntaxUID]
         self._size = (int(self._dataset.Columns), int(self._dataset.Rows))
         self._mode = "L" if self._dataset.PhotometricInterpretation in _GREYS else "RGB"
         self.tile = []
@@ -99,41 +85,18 @@ def open_dicom(data: bytes) -> Opened:
     """
     check_extra("dicom", "pydicom", "a DICOM file", "for example with dcmtk's dcm2img")
     try:
-        image = DicomImageFile(io.BytesIO(data))
+        image = DicomImageFile(ElementFile(data))
     except (SyntaxError, OSError, ValueError) as err:
         raise UndecodableImageError("the DICOM image cannot be decoded: its header is corrupt") from err
 
     return Opened(FORMAT, image, 1, lambda: 1, partial(load_pixels, image))
 
 
-def _read_dataset(file: Any) -> Any:
-    import pydicom
-
-    _silence()
-    try:
-        dataset = pydicom.dcmread(file, specific_tags=_PIXEL_TAGS)
-        _merge_functional_groups(dataset)
-        str(dataset.file_meta.TransferSyntaxUID)
-    except Exception as err:
-        # The text of pydicom's errors may hold values of the file.
-        raise UndecodableImageError("the DICOM image cannot be decoded: its header is corrupt") from err
-    return dataset
-
-
-@functools.cache
-def _silence() -> None:
-    """Keep values of files out of the log and off stderr, where pydicom's warnings would write them."""
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
-    warnings.filterwarnings("ignore", module=r"pydicom\.")
-
-
-def _merge_functional_groups(dataset: Any) -> None:
-    """Move what an enhanced object says of its frames to the dataset itself; a frame's own values win."""
-    for name in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
-        for group in list(dataset.get(name) or ())[:1]:
-            for inner in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
-                for item in list(group.get(inner) or ())[:1]:
-                    dataset.update({element.tag: element for element in item if element.keyword in _PIXEL_TAGS})
+def _check_syntax(syntax: Any) -> None:
+    if syntax not in _CODINGS:
+        _refuse(
+            "a transfer syntax of uncompressed, RLE, baseline JPEG or JPEG 2000 data", f"{syntax.name} ({syntax!s})"
+        )
 
 
 def _check_supported(dataset: Any) -> None:
@@ -143,11 +106,6 @@ def _check_supported(dataset: Any) -> None:
         UnsupportedImageError: naming it.
         UndecodableImageError: if a needed attribute is missing.
     """
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax not in _CODINGS:
-        _refuse(
-            "a transfer syntax of uncompressed, RLE, baseline JPEG or JPEG 2000 data", f"{syntax.name} ({syntax!s})"
-        )
     if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
         _refuse("whole-number pixels", "floating-point pixels")
     if "PixelData" not in dataset:
@@ -162,6 +120,9 @@ def _check_supported(dataset: Any) -> None:
     photometric, samples = dataset.PhotometricInterpretation, int(dataset.get("SamplesPerPixel") or 1)
     if photometric not in (*_GREYS, *_COLORS, "PALETTE COLOR"):
         _refuse("photometric interpretation MONOCHROME1, MONOCHROME2, PALETTE COLOR, RGB or YBR", photometric)
+    has_tables = "RedPaletteColorLookupTableData" in dataset
+    if photometric == "PALETTE COLOR" and not has_tables and "SegmentedRedPaletteColorLookupTableData" in dataset:
+        _refuse("a palette in whole tables", "a palette in segments")
     if samples != (3 if photometric in _COLORS else 1):
         raise UndecodableImageError(f"the DICOM image cannot be decoded: {photometric} of {samples} samples a pixel")
     allocated, stored = dataset.BitsAllocated, dataset.BitsStored
@@ -180,23 +141,10 @@ def _decode(dataset: Any) -> NDArray[Any]:
     from pydicom.pixels import get_decoder
 
     syntax = dataset.file_meta.TransferSyntaxUID
-    if _CODINGS[syntax].startswith("JPEG"):
-        _check_codestream(dataset)
+    if _CODINGS[syntax] != "raw":
+        check_frame(dataset, _CODINGS[syntax])
     pixels: NDArray[Any] = get_decoder(syntax).as_array(dataset)[0]
     return pixels
-
-
-def _check_codestream(dataset: Any) -> None:
-    """Refuse an encapsulated picture of another size: its decoder would take memory for that."""
-    from pydicom.encaps import get_frame
-
-    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
-    with Image.open(io.BytesIO(frame), formats=("JPEG", "JPEG2000")) as image:
-        if image.size != (dataset.Columns, dataset.Rows):
-            raise ImageTooLargeError(
-                f"expected JPEG data of {dataset.Columns} x {dataset.Rows} in a DICOM file. "
-                f"Received: {image.width} x {image.height}"
-            )
 
 
 def _to_grey(dataset: Any) -> NDArray[np.uint8]:

@@ -28,8 +28,10 @@ def valid_orientation(value: object) -> int:
 
 def find_tag(data: bytes, tag: int) -> int | None:
     """Return a tag's whole number from the first directory of TIFF data; 0 if it is no number, None if it is absent."""
-    while data.startswith(EXIF_START):
-        data = data[len(EXIF_START) :]
+    start = 0
+    while data.startswith(EXIF_START, start):
+        start += len(EXIF_START)
+    data = data[start:]
     found = None
     for place, order in entries(data):
         if struct.unpack_from(order + "H", data, place)[0] == tag:

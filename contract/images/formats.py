@@ -7,14 +7,18 @@ from functools import partial
 
 from PIL import TiffImagePlugin
 
-from contract.errors import UnsupportedImageError
+from contract.errors import UndecodableImageError, UnsupportedImageError
 from contract.images import bmp, dicom, gif, heif, jpeg, png, webp
 from contract.images.exif import ORIENTATION, valid_orientation
 from contract.images.image_file import ImageFile, Opened, load_pixels
 from contract.images.tiff.directory import STARTS as _TIFF_STARTS
+from contract.images.tiff.directory import TiffFile
 from contract.images.tiff.reader import TiffPage
 
 _WAY_ROUND = "convert it to PNG or JPEG first"
+_NOT_READ = b"MM\0+"  # a BigTIFF that Pillow takes for a TIFF
+_MAX_NUMBERS = 1 << 18  # in the tags of a page; two of each strip or tile, and those of tables
+_BYTES_A_NUMBER = 64  # of the file, at least, on average, beyond those
 
 
 def open_tiff(data: bytes) -> Opened:
@@ -22,7 +26,9 @@ def open_tiff(data: bytes) -> Opened:
 
     Raises:
         UnsupportedImageError: if it is of a kind that is not read.
+        UndecodableImageError: if its tags are damaged.
     """
+    _check_numbers(data)
     try:
         image = TiffImagePlugin.TiffImageFile(ImageFile(data))
     except (SyntaxError, OSError) as err:
@@ -34,6 +40,16 @@ def open_tiff(data: bytes) -> Opened:
     return Opened(
         "TIFF", image, orientation, lambda: int(image.n_frames), partial(load_pixels, image), turns_itself=True
     )
+
+
+def _check_numbers(data: bytes) -> None:
+    """Refuse a TIFF whose tags hold very many numbers, strips of one row included: Pillow makes an object of each.
+
+    Raises:
+        UndecodableImageError: if there are more than a picture in the file needs.
+    """
+    if data.startswith(_NOT_READ) or TiffFile(data).count_numbers() > _MAX_NUMBERS + len(data) // _BYTES_A_NUMBER:
+        raise UndecodableImageError("the TIFF image cannot be decoded: its tags are not those of a picture")
 
 
 def _open_tiff_page(data: bytes) -> Opened:

@@ -13,7 +13,7 @@ from typing import Any
 from PIL import AvifImagePlugin, Image
 
 from contract.errors import UndecodableImageError
-from contract.images.exif import ORIENTATION, valid_orientation
+from contract.images.exif import ORIENTATION, find_tag, read_orientation, valid_orientation
 from contract.images.image_file import Opened, check_extra, load_pixels
 
 _BRAND = slice(8, 12)
@@ -22,6 +22,28 @@ _AVIF_BRANDS = (b"avif", b"avis")
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"mif2")
 
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+
+
+class AvifFile(AvifImagePlugin.AvifImageFile):
+    """Pillow's AVIF image; Pillow's own reader copies what the tags of the EXIF data claim, here one tag is read.
+
+    Attributes:
+        orientation: EXIF orientation, 1 to 8, by the container where it turns the picture.
+    """
+
+    orientation: int
+
+    def _open(self) -> None:
+        assert self.fp is not None
+        self._decoder = AvifImagePlugin._avif.AvifDecoder(
+            self.fp.read(), AvifImagePlugin.DECODE_CODEC_CHOICE, AvifImagePlugin.DEFAULT_MAX_THREADS
+        )
+        self._size, self.n_frames, self._mode, _, exif, turn, xmp = self._decoder.get_info()
+        self.is_animated = self.n_frames > 1
+        # The container's word is the last where EXIF has one too; where both are silent, XMP may tell.
+        is_told = turn != 1 or find_tag(exif or b"", ORIENTATION) is not None
+        self.orientation = valid_orientation(turn) if is_told else read_orientation(None, xmp)
+        self.seek(0)
 
 
 def is_avif(data: bytes) -> bool:
@@ -42,7 +64,7 @@ def open_avif(data: bytes) -> Opened:
     Raises:
         UndecodableImageError: if it is damaged.
     """
-    return _open("AVIF", AvifImagePlugin.AvifImageFile, data)
+    return _open("AVIF", AvifFile, data)
 
 
 def open_heic(data: bytes) -> Opened:
@@ -69,7 +91,10 @@ def _is_compatible(data: bytes, brands: tuple[bytes, ...]) -> bool:
 def _open(name: str, read: Callable[[Any], Image.Image], data: bytes) -> Opened:
     try:
         image = read(io.BytesIO(data))
-        orientation = valid_orientation(image.getexif().get(ORIENTATION, 1))
+        if isinstance(image, AvifFile):
+            orientation = image.orientation
+        else:
+            orientation = read_orientation(image.info.get("exif"), image.info.get("xmp"))
     except (SyntaxError, OSError, ValueError, RuntimeError, EOFError) as err:
         raise UndecodableImageError(f"the {name} image cannot be decoded: its header is corrupt") from err
 

@@ -67,14 +67,18 @@ def join_parts(data: bytes, ranges: list[tuple[int, int]]) -> bytes:
 class ImageFile(io.BytesIO):
     """An image file's bytes, which can be read only so often.
 
+    Args:
+        data: the bytes.
+        max_reads: how often, beside the pixels.
+
     Raises:
         UndecodableImageError: from `read`.
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, max_reads: int = _MAX_PARTS) -> None:
         super().__init__(data)
         self._num_bytes = len(data)
-        self._reads_left = _MAX_PARTS
+        self._reads_left = max_reads
         self._bytes_left = _MAX_COPIES * len(data) + _SPARE_BYTES
 
     def read(self, size: int | None = -1, /) -> bytes:

@@ -19,7 +19,7 @@ from PIL import Image, ImageFile, JpegImagePlugin
 
 from contract.errors import UndecodableImageError, UnsupportedImageError
 from contract.images.exif import EXIF_START, entries, find_tag, read_orientation
-from contract.images.image_file import Opened
+from contract.images.image_file import Opened, count_parts
 
 START, END = b"\xff\xd8", b"\xff\xd9"
 _SCAN, _RESTART_INTERVAL, _JPEG_LS = 0xDA, 0xDD, 0xF7
@@ -29,14 +29,17 @@ _HUFFMAN_FRAMES = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended, progressi
 _RARE_FRAMES = {0xC3: "a lossless JPEG", 0xC9: "a JPEG with arithmetic coding", 0xCA: "a JPEG with arithmetic coding"}
 _MODES = {1: ("L", "L"), 3: ("RGB", "RGB"), 4: ("CMYK", "CMYK;I")}  # Pillow's mode, and the decoder's
 _APP1, _APP2 = 0xE1, 0xE2
+# Application segments and comments, but for those of JFIF and Adobe, which tell of colours.
+_NOTES = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
 _XMP_START, _MPF_START = b"http://ns.adobe.com/xap/1.0/\0", b"MPF\0"
 _GAIN_MAP = b' hdrgm:Version="'  # of an Ultra HDR picture, whose second picture is no frame
 _NUM_IMAGES, _IMAGES, _IMAGE_BYTES = 0xB001, 0xB002, 16
 _MAX_SEGMENTS = 4096  # before the first scan
 _MAX_EXIF_PARTS = 64
-_NEXT_MARKER = re.compile(rb"\xff+([^\x00\xff])")
-_NEXT_PART = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
-_RESTART = re.compile(rb"\xff[\xd0-\xd7]")
+# Only the last 0xFF before a marker: more of them are padding, however many there are.
+_NEXT_MARKER = re.compile(rb"\xff([^\x00\xff])")
+_NEXT_PART = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
+_RESTARTS = tuple(bytes((0xFF, marker)) for marker in range(0xD0, 0xD8))
 _NUM_COEFFICIENTS = 64
 # Bits behind the last byte of a file that lacks its end marker. If they decide no pixel, no pixel is missing.
 _FILLERS = (b"\xff\0" * 16, b"\0" * 16, b"\x55" * 16, b"\xaa" * 16)
@@ -177,6 +180,13 @@ def num_loads(data: bytes, header: JpegHeader) -> int:
     return 1 if has_end(data, header) else 1 + len(_FILLERS)
 
 
+def without_notes(data: bytes, header: JpegHeader) -> bytes:
+    """Return a JPEG without the padding, and the notes of programs, that precede its first scan and make no pixels."""
+    kept = [data[place:end] for marker, place, end in _segments(data[: header.scan + 5])
+            if place < header.scan and marker not in _NOTES]  # fmt: skip
+    return b"".join([START, *kept, data[header.scan :]])
+
+
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Give each marker that has a length, its place and its end, as libjpeg finds them."""
     place = 2
@@ -291,7 +301,10 @@ def _is_complete(data: bytes, header: JpegHeader) -> bool:
     """Return whether the scans give every coefficient, and the last scan has all its restart markers."""
     missing = {(name, i) for name, _, _ in header.layers for i in range(_NUM_COEFFICIENTS)}
     interval, place, names = _restart_interval(data, header), header.scan, b""
-    while match := _NEXT_PART.search(data, place):
+    for _ in count_parts(data):
+        match = _NEXT_PART.search(data, place)
+        if match is None:
+            break
         place = match.start(1) - 1
         end = place + 2 + max(2, int.from_bytes(data[place + 2 : place + 4]))
         body = data[place + 4 : end]
@@ -305,9 +318,9 @@ def _is_complete(data: bytes, header: JpegHeader) -> bool:
             names = body[1 : 1 + 2 * body[0] : 2]
             first, last, bits = body[1 + 2 * body[0] : 4 + 2 * body[0]]
             if bits & 15 == 0:
-                missing -= {(name, i) for name in names for i in range(first, last + 1)}
+                missing = {(name, i) for name, i in missing if name not in names or not first <= i <= last}
         place = end
-    num_restarts = len(_RESTART.findall(data, place))
+    num_restarts = sum(data.count(restart, place) for restart in _RESTARTS)
     return not missing and (not interval or num_restarts >= math.ceil(_num_units(header, names) / interval) - 1)
 
 

@@ -30,10 +30,14 @@ class _Notes:
     """Facts in the chunks of a PNG, beside its pixels."""
 
     exif: bytes = b""
-    texts: dict[bytes, bytes] = field(default_factory=dict)
+    texts: dict[bytes, tuple[bytes, bytes]] = field(default_factory=dict)  # by key, of the last chunk: name and contents
     significant_bits: bytes = b""
     num_frames: int = 1
     is_first_frame: bool = False
+
+    def text(self, key: bytes) -> bytes:
+        """Return the text of a key, inflated; empty if there is none."""
+        return _read_text(*self.texts[key]) if key in self.texts else b""
 
 
 def open_png(data: bytes, decoder: int) -> Opened:
@@ -48,8 +52,8 @@ def open_png(data: bytes, decoder: int) -> Opened:
         image = PngImagePlugin.PngImageFile(ImageFile(join_parts(data, ranges)))
     except SyntaxError as err:
         raise UndecodableImageError("the PNG image cannot be decoded: its header is corrupt") from err
-    exif = notes.exif or _unpack_profile(notes.texts.get(_EXIF_TEXT, b""))
-    orientation = read_orientation(exif, notes.texts.get(_XMP_TEXT))
+    exif = notes.exif or _unpack_profile(notes.text(_EXIF_TEXT))
+    orientation = read_orientation(exif, notes.text(_XMP_TEXT))
 
     def load() -> Image.Image:
         load_pixels(image)
@@ -121,7 +125,7 @@ def _note(notes: _Notes, name: bytes, body: bytes, data: bytes, place: int, end:
     else:
         key, _, rest = body.partition(b"\0")
         if key in (_EXIF_TEXT, _XMP_TEXT):
-            notes.texts[key] = _read_text(name, rest)
+            notes.texts[key] = name, rest  # inflated after the walk: each of very many may be long
 
 
 def _read_text(name: bytes, rest: bytes) -> bytes:
@@ -146,6 +150,7 @@ def _inflate(data: bytes) -> bytes:
 def _unpack_profile(text: bytes) -> bytes:
     """Return the EXIF data that ImageMagick writes as hexadecimal text."""
     try:
-        return bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii")).removeprefix(EXIF_START)
+        body = b"".join(text.split(b"\n", 3)[3:]).replace(b"\n", b"")
+        return bytes.fromhex(body.decode("ascii")).removeprefix(EXIF_START)
     except ValueError:
         return b""

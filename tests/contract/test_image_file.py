@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import struct
+import time
 import zlib
 
 import numpy as np
@@ -12,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from contract.errors import ImageError
+from contract.errors import ImageError, UndecodableImageError
 from contract.image import decode_image, read_header
 from contract.model import InputSpec
 
@@ -52,6 +54,19 @@ def test_work_beside_the_pixels_is_bounded(name: str) -> None:
     """Refused, and not after minutes or gigabytes; without these parts the same images are read."""
     with pytest.raises(ImageError):
         decode_image(FILES[name], SPEC)
+
+
+def test_version_1_refuses_tags_of_very_many_numbers() -> None:
+    """Two resolutions of two million fractions each, which version 2 does not read."""
+    size = 8 << 21
+    tags = {256: 4, 257: 4, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 4, 279: 16}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    entries += b"".join(struct.pack("<HHII", tag, 5, 1 << 21, 8) for tag in (282, 283))
+    data = struct.pack("<2sHI", b"II", 42, 8 + size) + bytes(size) + struct.pack("<H", len(tags) + 2) + entries + bytes(4)
+
+    assert (16, 16, 3) == decode_image(data, SPEC).shape
+    with pytest.raises(UndecodableImageError, match="not those of a picture"):
+        decode_image(data, dataclasses.replace(SPEC, decoder=1))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"])
@@ -124,6 +139,35 @@ def test_a_png_is_read_whatever_its_other_chunks_hold(mode: str, body: str) -> N
         for part in (right, right[:-4] + b"\1\2\3\4"):
             same(data, data[:33] + part + data[33:])
             same(data, data[:-12] + part + data[-12:])
+
+
+@pytest.mark.timeout(60)
+def test_repeated_starts_of_exif_data_take_no_time() -> None:
+    """A million of them: cut off one by one, each copies what follows."""
+    data = encode("RGB", "PNG")
+
+    same(data, data[:33] + chunk(b"eXIf", b"Exif\0\0" * 1_000_000) + data[33:])
+
+
+@pytest.mark.parametrize("key", [b"Raw profile type exif", b"XML:com.adobe.xmp"])
+def test_of_texts_with_one_key_only_the_last_is_inflated(key: bytes) -> None:
+    """Each of 20,000 inflates to a megabyte."""
+    data = encode("RGB", "PNG")
+    texts = chunk(b"zTXt", key + b"\0\0" + zlib.compress(bytes(1 << 20), 9)) * 20_000
+    start = time.process_time()
+
+    same(data, data[:33] + texts + data[33:])
+    assert time.process_time() - start < 4
+
+
+def test_the_last_text_with_a_key_tells_the_orientation() -> None:
+    """In any of the chunks that hold texts."""
+    data = encode("RGB", "PNG")
+    first, last = (b'<x tiff:Orientation="%d">' % number for number in (3, 6))
+    key = b"XML:com.adobe.xmp\0"
+    texts = chunk(b"tEXt", key + first) + chunk(b"zTXt", key + b"\0" + zlib.compress(last))
+
+    assert 6 == read_header(data[:33] + texts + data[33:]).orientation
 
 
 @pytest.mark.parametrize("body", BODIES)

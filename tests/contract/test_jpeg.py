@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -77,6 +79,40 @@ def test_a_jpeg_without_end_marker_is_decoded_several_times_and_estimated_so() -
     once = 2e-9 * 2000 * 1500
 
     assert open_image(data[:-2], WHOLE).seconds > open_image(data, WHOLE).seconds + 4 * once
+
+
+@pytest.mark.timeout(60)
+def test_a_run_of_padding_takes_no_time() -> None:
+    """A megabyte of 0xFF, which may precede any marker, with no marker behind it."""
+    padding = b"\xff" * (1 << 20)
+    data = save(PICTURES["smooth"])
+
+    with pytest.raises(UndecodableImageError, match="truncated before its first scan"):
+        open_image(b"\xff\xd8" + padding, WHOLE)
+    np.testing.assert_array_equal(decode_image(data, WHOLE), decode_image(data[:2] + padding + data[2:], WHOLE))
+    np.testing.assert_array_equal(decode_image(data, WHOLE), decode_image(data[:-2] + padding, WHOLE))
+
+
+def test_restart_markers_take_no_memory() -> None:
+    """A million of them, behind the last scan and in place of the end marker."""
+    data = save(PICTURES["smooth"], restart_marker_rows=1)[:-2] + b"\xff\xd0" * (1 << 20)
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(UndecodableImageError):
+            decode_image(data, WHOLE)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 8 * len(data)
+
+
+def test_many_parts_behind_the_last_scan_are_refused() -> None:
+    """As those before it; each is looked at by itself."""
+    data = save(PICTURES["smooth"])[:-2] + b"\xff\xfe\0\2" * 100_000
+
+    with pytest.raises(UndecodableImageError, match="too many small parts"):
+        decode_image(data, WHOLE)
 
 
 @pytest.mark.parametrize("spec", [REDUCED, WHOLE], ids=["reduced", "whole"])

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from contract.errors import UndecodableImageError
 from contract.images.exif import valid_orientation
+from contract.images.image_file import count_parts
 
 STARTS = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")  # two of them wrong, and written by some programs
 _MAX_PAGES = 64  # that are looked at for the picture
@@ -23,6 +24,10 @@ _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 _OLD_REDUCED = 2  # of SubfileType
 _KINDS = {1: "u1", 3: "u2", 4: "u4", 6: "i1", 7: "u1", 8: "i2", 9: "i4", 13: "u4", 16: "u8", 17: "i8", 18: "u8"}
 _FRACTIONS = {5: "u4", 10: "i4"}
+_MAX_FRACTIONS = 16  # of a tag; those that are known have up to six
+# By type: bytes of a number, and what it costs Pillow in numbers; of bytes and texts it makes one object.
+_NUMBER_BYTES = {3: 2, 4: 4, 5: 8, 6: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
+_NUMBER_OBJECTS = {**dict.fromkeys(_NUMBER_BYTES, 1), 5: 16, 10: 16}
 
 
 class Tag(IntEnum):
@@ -118,17 +123,33 @@ class TiffFile:
         return page, valid_orientation(orientation)
 
     def count_pages(self) -> int:
-        """Return how many pages the file has, SubIFDs not counted."""
+        """Return how many pages the file has, SubIFDs not counted; of very many, those that were looked at."""
         seen: set[int] = set()
-        place = self._first
+        place, parts = self._first, count_parts(self._data)
         while place and place not in seen:
             seen.add(place)
             try:
+                next(parts)
                 count = self._number("Q" if self._big else "H", place)
                 place = self._next(place, count)
             except UndecodableImageError:
                 break
         return len(seen)
+
+    def count_numbers(self) -> int:
+        """Return how many numbers the first page's tags hold, as far as they are in the file; a fraction counts more.
+
+        Decoder version 1 reads all of them: Pillow makes an object of each.
+        """
+        count = self._number("Q" if self._big else "H", self._first)
+        start, size = (self._first + 8, 20) if self._big else (self._first + 2, 12)
+        total = 0
+        for place in range(start, min(start + size * min(count, _MAX_ENTRIES), len(self._data) - size + 1), size):
+            (kind,) = struct.unpack_from(self._order + "H", self._data, place + 2)
+            number = self._number("Q" if self._big else "I", place + 4)
+            if number * _NUMBER_BYTES.get(kind, 1) <= len(self._data):
+                total += number * _NUMBER_OBJECTS.get(kind, 0)
+        return total
 
     def _pages(self, first: Directory) -> Iterator[Directory]:
         """Give the pages in the file's order, each before its SubIFDs."""
@@ -183,11 +204,11 @@ class TiffFile:
             start = self._number(code, start)
         if start + number * dtype.itemsize > len(self._data):
             raise UndecodableImageError("the TIFF image cannot be decoded: it is truncated (tags)")
-        values = np.frombuffer(self._data, dtype, number, start)
-        if kind in _FRACTIONS:
-            fractions: NDArray[np.float64] = values[0::2].astype(np.float64) / np.maximum(values[1::2], 1)
-            return fractions
-        return values
+        if kind not in _FRACTIONS:
+            return np.frombuffer(self._data, dtype, number, start)  # no copy, so that its length does not matter
+        values = np.frombuffer(self._data, dtype, min(number, 2 * _MAX_FRACTIONS), start)
+        fractions: NDArray[np.float64] = values[0::2].astype(np.float64) / np.maximum(values[1::2], 1)
+        return fractions
 
     def _next(self, place: int, count: int) -> int:
         return self._number("Q", place + 8 + count * 20) if self._big else self._number("I", place + 2 + count * 12)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import logging
+import struct
+import tracemalloc
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +22,9 @@ from pydicom.encaps import encapsulate  # noqa: E402
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless  # noqa: E402
 
 from contract.errors import ImageError, ImageTooLargeError, UndecodableImageError, UnsupportedImageError  # noqa: E402
-from contract.image import decode_image, read_header  # noqa: E402
+from contract.image import decode_image, open_image, read_header  # noqa: E402
 from contract.model import InputSpec  # noqa: E402
+from tests.contract.test_image_file import overlapping_tags, segment  # noqa: E402
 
 ROWS, COLUMNS = 12, 16
 GREY = InputSpec(ROWS, COLUMNS, channels=1, color="grey", reduced_decode=False)
@@ -221,6 +225,13 @@ REFUSED = {
         dict(pixels=bytes(4 * ROWS * COLUMNS), SamplesPerPixel=4, PhotometricInterpretation="CMYK"),
         "photometric interpretation .* CMYK",
     ),
+    "palette in segments": (
+        dict(
+            pixels=bytes(ROWS * COLUMNS), PhotometricInterpretation="PALETTE COLOR",
+            RedPaletteColorLookupTableDescriptor=[256, 0, 16], SegmentedRedPaletteColorLookupTableData=bytes(8),
+        ),
+        "palette in whole tables .* a palette in segments",
+    ),
 }  # fmt: skip
 
 
@@ -269,3 +280,158 @@ def test_damaged_files_end_in_one_error_without_a_value_of_the_file(caplog: pyte
 def test_missing_attributes_are_named() -> None:
     with pytest.raises(UndecodableImageError, match="it has no Rows"):
         decode_image(make(stored_values(8, signed=False), Rows=None), GREY)
+
+
+def peak_bytes(call: Callable[[], object]) -> int:
+    """Return the most memory that Python's objects take while a function runs."""
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_deflated_file_is_refused_before_it_is_inflated() -> None:
+    """A kilobyte may inflate to a megabyte."""
+    data = make(stored_values(8, signed=False), DEFLATED, TextValue="a" * (32 << 20))
+
+    def refuse() -> None:
+        with pytest.raises(UnsupportedImageError, match="Received: Deflated Explicit VR Little Endian"):
+            decode_image(data, GREY)
+
+    assert len(data) < 1 << 20
+    assert peak_bytes(refuse) < 4 << 20
+
+
+EMPTY_ITEM = struct.pack("<HHI", 0xFFFE, 0xE000, 0)
+
+
+def element(group: int, number: int, value: bytes, num_bytes: int | None = None) -> bytes:
+    """Return an element of a file with implicit types; 0xFFFFFFFF is an unknown length."""
+    return struct.pack("<HHI", group, number, len(value) if num_bytes is None else num_bytes) + value
+
+
+def table_item(entries: bytes) -> bytes:
+    """Return an item that holds a table of 256 values of 16 bits."""
+    table = element(0x0028, 0x3002, struct.pack("<3H", 256, 0, 16)) + element(0x0028, 0x3006, entries)
+    return struct.pack("<HHI", 0xFFFE, 0xE000, len(table)) + table
+
+
+UNBOUNDED = {
+    "empty elements": element(0x0009, 0x1001, b"") * 500_000,
+    "items of unknown length": element(0x0008, 0x1140, EMPTY_ITEM * 500_000, 0xFFFFFFFF) + element(0xFFFE, 0xE0DD, b""),
+    "a window of many values": element(0x0028, 0x1050, b"1\\" * 500_000),
+    "a character set of many names": element(0x0008, 0x0005, b"\\" * 2_000_000),
+    "a table of many entries": element(0x0028, 0x3010, table_item(bytes(2_000_000))),
+}
+
+
+@pytest.mark.parametrize("kind", UNBOUNDED)
+def test_elements_beyond_those_of_a_picture_are_refused(kind: str) -> None:
+    """Each takes work or memory of its own, long before a pixel is decoded."""
+    data = make(stored_values(8, signed=False), ImplicitVRLittleEndian) + UNBOUNDED[kind]
+
+    def refuse() -> None:
+        with pytest.raises(UndecodableImageError, match="header is corrupt"):
+            open_image(data, GREY)
+
+    assert peak_bytes(refuse) < 8 * len(data) + (8 << 20)
+
+
+def test_of_a_sequence_only_the_first_item_is_read() -> None:
+    """Those behind it take no memory."""
+    values = stored_values(8, signed=False)
+    item = table_item((np.arange(256)[::-1] * 257).astype("<u2").tobytes())
+    data = make(values, ImplicitVRLittleEndian) + element(0x0028, 0x3010, item + EMPTY_ITEM * 200_000)
+    pixels = []
+
+    assert peak_bytes(lambda: pixels.append(decode_image(data, GREY))) < 8 * len(data) + (8 << 20)
+    assert np.array_equal(pixels[0][:, :, 0], 255 - values)
+
+
+def rle(segment: bytes) -> bytes:
+    """Return an RLE frame of one segment."""
+    return struct.pack("<16I", 1, 64, *[0] * 14) + segment
+
+
+def test_an_rle_frame_that_unpacks_to_more_than_the_picture_is_refused() -> None:
+    """Two bytes unpack to 128."""
+    data = make(encapsulate([rle(b"\x81\0" * (1 << 20))]), RLELossless)
+
+    def refuse() -> None:
+        with pytest.raises(ImageTooLargeError, match="expected RLE data of 16 x 12"):
+            decode_image(data, GREY)
+
+    assert peak_bytes(refuse) < 4 * len(data)
+
+
+def test_an_rle_frame_whose_segments_overlap_is_refused() -> None:
+    """Each of three would be unpacked to the end of the file."""
+    frame = struct.pack("<16I", 3, 64, 1 << 20, 64, *[0] * 12) + bytes(1 << 21)
+    data = make(encapsulate([frame]), RLELossless, SamplesPerPixel=3, PhotometricInterpretation="RGB",
+                PlanarConfiguration=0)  # fmt: skip
+
+    with pytest.raises(UndecodableImageError, match="RLE segments are corrupt"):
+        decode_image(data, RGB)
+
+
+def test_a_frame_is_all_fragments_whatever_the_tables_of_places_say() -> None:
+    """Fragments of one frame are joined; a hidden frame of another size is not found."""
+    picture = Image.fromarray(stored_values(8, signed=False))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG")
+    plain = decode_image(make(encapsulate([buffer.getvalue()]), JPEG_BASELINE), GREY)
+    parted = encapsulate([buffer.getvalue()], fragments_per_frame=4)
+    wrong = struct.pack("<HHII", 0xFFFE, 0xE000, 4, 200) + encapsulate([buffer.getvalue()], has_bot=False)[8:]
+
+    for pixels in (parted, wrong):
+        assert np.array_equal(plain, decode_image(make(pixels, JPEG_BASELINE), GREY))
+
+
+def test_very_many_fragments_are_refused() -> None:
+    """Each is read by itself."""
+    data = make(encapsulate([b"\xff\xd8"]) + EMPTY_ITEM * 500_000, JPEG_BASELINE)
+
+    with pytest.raises(UndecodableImageError):
+        decode_image(data, GREY)
+
+
+@pytest.mark.timeout(60)
+def test_a_box_without_a_length_ends_in_an_error() -> None:
+    """pydicom would look for the code stream behind it, in the same place for ever."""
+    values = stored_values(8, signed=False)
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "JPEG2000")
+    boxes = buffer.getvalue()
+    place = boxes.index(b"jp2c") - 4
+    endless = boxes[:place] + bytes(4) + b"abcd" + boxes[place:]
+
+    assert np.array_equal(decode_image(make(encapsulate([boxes]), JPEG_2000_LOSSLESS), GREY)[:, :, 0], values)
+    with pytest.raises(UndecodableImageError, match="JPEG 2000 data is corrupt"):
+        decode_image(make(encapsulate([endless]), JPEG_2000_LOSSLESS), GREY)
+
+
+def test_notes_in_a_jpeg_frame_are_passed_over() -> None:
+    """EXIF data whose 4,000 tags all refer to the same bytes."""
+    buffer = io.BytesIO()
+    Image.fromarray(stored_values(8, signed=False)).save(buffer, "JPEG")
+    jpeg = buffer.getvalue()
+    noted = jpeg[:20] + segment(0xE1, b"Exif\0\0" + overlapping_tags("<", 65_000)) + jpeg[20:]
+    pixels = []
+
+    peak = peak_bytes(lambda: pixels.append(decode_image(make(encapsulate([noted]), JPEG_BASELINE), GREY)))
+    assert peak < 16 << 20
+    assert np.array_equal(pixels[0], decode_image(make(encapsulate([jpeg]), JPEG_BASELINE), GREY))
+
+
+def test_a_jpeg_frame_of_very_many_scans_is_refused() -> None:
+    """A few bytes make a scan, and each looks at all pixels."""
+    buffer = io.BytesIO()
+    Image.fromarray(stored_values(8, signed=False)).save(buffer, "JPEG", progressive=True)
+    jpeg = buffer.getvalue()
+    scan = jpeg[jpeg.rindex(b"\xff\xda") : -2]
+
+    assert decode_image(make(encapsulate([jpeg]), JPEG_BASELINE), GREY).any()
+    with pytest.raises(UndecodableImageError, match="too many scans"):
+        decode_image(make(encapsulate([jpeg[:-2] + scan * 200 + jpeg[-2:]]), JPEG_BASELINE), GREY)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -60,6 +62,38 @@ def test_avif_orientation_and_transparency() -> None:
     pixels = decode_image(transparent, SPEC)
     assert pixels[:, :36].max() < 20
     assert difference(pixels[:, 44:], drawing()[:, 44:]) < 3
+
+
+@pytest.mark.parametrize("orientation", [None, 1, 6])
+@pytest.mark.parametrize("note", ["EXIF", "XMP", "both"])
+def test_avif_orientation_is_that_of_pillow(note: str, orientation: int | None) -> None:
+    """Whether EXIF, the container or XMP tells it."""
+    exif, xmp = Image.Exif(), b'<x tiff:Orientation="3"/>'
+    exif[0x010E] = "a description"
+    if orientation is not None:
+        exif[0x0112] = orientation
+    options = {"exif": exif if note != "XMP" else b"", "xmp": xmp if note != "EXIF" else b""}
+    data = encode(Image.fromarray(drawing()), **options)
+
+    assert Image.open(io.BytesIO(data)).getexif().get(0x0112, 1) == read_header(data).orientation
+
+
+def test_an_avif_orientation_that_is_a_long_list_takes_no_memory() -> None:
+    """It claims 400,000 fractions; Pillow makes an object of each."""
+    count, head = 400_000, struct.pack("<2sHIH", b"II", 42, 8, 1)
+    entry, claim = (struct.pack("<HHII", tag, kind, num, 26) for tag, kind, num in [(0x9C9B, 1, 8 * count), (0x0112, 5, count)])
+    plain = encode(Image.fromarray(drawing()))
+    data = encode(Image.fromarray(drawing()), exif=head + entry + bytes(4 + 8 * count)).replace(entry, claim)
+    tracemalloc.start()
+    try:
+        pixels = decode_image(data, SPEC)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert claim in data
+    assert peak < 8 * len(data)
+    np.testing.assert_array_equal(decode_image(plain, SPEC), pixels)
 
 
 def test_heic_is_the_picture_that_was_coded(heic: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import struct
+import time
 import zlib
 from collections.abc import Iterable
 
@@ -12,8 +13,9 @@ import numpy as np
 import pytest
 
 from contract.errors import ImageError, UnsupportedImageError
-from contract.image import decode_image, read_header
+from contract.image import decode_image, open_image, read_header
 from contract.images.depth import scale_to_8
+from contract.images.tiff.directory import Tag
 from contract.model import InputSpec
 from tests.contract.images.tiff_files import TiffCase, write_tiff
 from tests.contract.images.tiff_matrix import (
@@ -126,3 +128,35 @@ def test_a_damaged_file_gives_pixels_or_an_image_error() -> None:
         except ImageError as err:
             outcomes.add(type(err).__name__)
     assert {"pixels", "UndecodableImageError", "UnsupportedImageError"} <= outcomes
+
+
+def test_long_tags_of_fractions_take_no_time() -> None:
+    """On each of 64 thumbnails, every tag claims the same two million fractions."""
+    count, num_pages, tags = 1 << 21, 64, [tag for tag in Tag if tag != Tag.NEW_SUBFILE_TYPE]
+    entries = struct.pack("<HHII", Tag.NEW_SUBFILE_TYPE, 4, 1, 1)
+    entries += b"".join(struct.pack("<HHII", tag, 5, count, 8) for tag in tags)
+    size = 2 + len(entries) + 4
+    places = [8 + 8 * count + size * page for page in range(num_pages)]
+    head = struct.pack("<2sHI", b"II", 42, places[0]) + bytes(8 * count)
+    pages = (struct.pack("<H", len(tags) + 1) + entries + struct.pack("<I", place) for place in (*places[1:], 0))
+    data = head + b"".join(pages)
+    start = time.process_time()
+
+    with pytest.raises(ImageError):
+        open_image(data, InputSpec(16, 16))
+    assert time.process_time() - start < 2
+
+
+def test_very_many_pages_are_not_counted() -> None:
+    """A page may take six bytes; the picture is read all the same."""
+    case = TiffCase()
+    data = case.file()
+    (first,) = struct.unpack_from("<I", data, 4)
+    (num_tags,) = struct.unpack_from("<H", data, first)
+    link = first + 2 + 12 * num_tags
+    places = range(len(data), len(data) + 6 * 300_000, 6)
+    pages = b"".join(struct.pack("<HI", 0, place + 6) for place in places)
+    long = data[:link] + struct.pack("<I", len(data)) + data[link + 4 :] + pages
+
+    assert 2 == read_header(data[:link] + struct.pack("<I", len(data)) + data[link + 4 :] + bytes(6)).num_frames
+    assert 4096 < read_header(long).num_frames < 20_000
