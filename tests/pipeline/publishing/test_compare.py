@@ -99,6 +99,37 @@ def test_images_that_one_was_trained_on_are_left_out(
     assert (10, 1) == (found["images"], found["left_out"])
 
 
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)], ids=["older-first", "newer-first"])
+def test_both_are_judged_by_the_labels_of_the_newer_run(
+    tmp_path: Path,
+    tiny_models: dict[str, Path],
+    images: ColorSet,
+    order: tuple[int, int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Two red images lay in the folder of blue ones until they were moved: no version was right to call them blue."""
+    store, runs = ModelStore(tmp_path / "models"), tmp_path / "runs"
+    moved = [row for row in images.manifest.of("test") if row.label == "red"][:2]
+    before = ColorSet(images.folder, [row for row in images.rows if row not in moved])
+    for row in moved:
+        wrong = replace(row, path=f"test/blue/moved-{Path(row.path).name}", label="blue")
+        (images.folder / wrong.path).write_bytes((images.folder / row.path).read_bytes())
+        before.rows.append(replace(wrong, group=wrong.path))
+    for labelled, run in zip((before, images), RUNS, strict=True):
+        publish_trained(store, runs, tiny_models["plain"], labelled, run=run)
+    references = [f"colours/{version}" for version in order]
+
+    assert 0 == main(["compare", *references, "--json", *flags(tmp_path)])
+    found = json.loads(capsys.readouterr().out)
+    assert (12, 2, "colours/2") == (found["images"], found["relabelled"], found["judged_by"])
+    assert (1.0, 1.0) == (found["a"]["accuracy"], found["b"]["accuracy"])
+    assert [4, 4, 4] == [found["a"]["classes"][label]["support"] for label in found["labels"]]
+    assert (0, 0, 0.0) == (found["only_a_right"], found["only_b_right"], found["accuracy_difference"])
+
+    assert 0 == main(["compare", *references, *flags(tmp_path)])
+    assert "labelled anew: 2 images have other labels in the two runs; both versions" in capsys.readouterr().out
+
+
 def test_compare_on_a_set(
     tmp_path: Path, tiny_models: dict[str, Path], images: ColorSet, capsys: pytest.CaptureFixture[str]
 ) -> None:
