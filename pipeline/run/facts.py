@@ -13,6 +13,7 @@ import numpy as np
 from contract.drift_baseline import DriftBaseline
 from contract.model import InputSpec, Label, ModelContract, build_document
 from contract.novelty import WARNING
+from pipeline.data.lineage import is_file_hash
 from pipeline.evaluation.evaluate import Evaluation, contract_points
 from pipeline.evaluation.novelty import FittedNoveltyCheck
 from pipeline.features.frozen_backbone import FrozenBackbone
@@ -106,6 +107,7 @@ class RunFacts:
         created: UTC, ISO 8601.
         dataset: the set's folder or file name.
         weights: provenance of the weights that training started from.
+        ancestors: the runs whose models it started from, as `find_ancestors` gives them.
         recipe: the run's.
         spec: how images become pixels.
         images: the set after audit and split.
@@ -121,6 +123,7 @@ class RunFacts:
     created: str
     dataset: str
     weights: str
+    ancestors: tuple[str | None, ...]
     recipe: Recipe
     spec: InputSpec
     images: Images
@@ -216,6 +219,7 @@ class RunFacts:
             "run": self.run,
             "dataset": self.dataset,
             "weights": self.weights,
+            **({"ancestors": list(self.ancestors)} if is_file_hash(self.weights) else {}),
             "recipe": self._recipe(),
             "created": self.created,
             "versions": library_versions(),
