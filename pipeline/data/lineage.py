@@ -43,8 +43,9 @@ class Seen:
 
 
 def seen_in(manifest: Manifest) -> Seen:
-    """Return the images that a run with this manifest trains and validates on."""
-    rows = [row for row in manifest.rows if row.split != "test"]
+    """Return the images that a run with this manifest trains and validates on; test images too where those validate."""
+    validates = manifest.validates_on_test
+    rows = [row for row in manifest.rows if validates or row.split != "test"]
     return Seen(frozenset(row.sha256 for row in rows), frozenset(row.group for row in rows))
 
 

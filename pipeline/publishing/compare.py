@@ -61,7 +61,7 @@ def compare_versions(
     if not chosen:
         raise DatasetError(
             f"expected test images that both versions can be compared on. Received: {len(a.rows)} in common, "
-            "all of them trained on by one of the two; name a set with --data"
+            "all of them trained or validated on by one of the two; name a set with --data"
         )
     left_out = len(a.rows) - len(chosen)
     a, b = a.subset(chosen), b.subset(chosen)

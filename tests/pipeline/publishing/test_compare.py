@@ -19,9 +19,10 @@ RUNS = ("20260101T000000Z-aaaaaa", "20260102T000000Z-bbbbbb")
 
 @pytest.fixture(name="images")
 def fixture_images(tmp_path: Path) -> ColorSet:
-    """Twelve test images and six to train on."""
+    """Twelve test images, six to train on and three to validate on."""
     images = ColorSet(tmp_path / "set")
     images.add("train", 2)
+    images.add("val", 1)
     images.add("test", 4)
     return images
 
@@ -130,6 +131,21 @@ def test_both_are_judged_by_the_labels_of_the_newer_run(
     assert "labelled anew: 2 images have other labels in the two runs; both versions" in capsys.readouterr().out
 
 
+def test_images_that_validated_are_left_out(
+    tmp_path: Path, pair: ModelStore, images: ColorSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that validated on its test images has chosen its epoch, temperature and thresholds by them."""
+    manifest = tmp_path / "runs" / MODEL_NAME / RUNS[1] / "manifest.csv"
+    lines = manifest.read_text().splitlines(keepends=True)
+    manifest.write_text("".join(line for line in lines if not line.startswith("val/")))
+    out = tmp_path / "found.json"
+
+    assert 1 == main(["compare", "colours/1", "colours/2", *flags(tmp_path)])
+    assert "12 in common, all of them trained or validated on by one of the two" in capsys.readouterr().err
+    assert 0 == main(["evaluate", "colours/2", str(images.folder), f"--out={out}", *flags(tmp_path)])
+    assert 12 == json.loads(out.read_text())["trained_on"]
+
+
 def test_compare_on_a_set(
     tmp_path: Path, tiny_models: dict[str, Path], images: ColorSet, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -198,7 +214,7 @@ def test_evaluate_refuses_classes_that_the_model_does_not_know(
     tmp_path: Path, pair: ModelStore, images: ColorSet, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The unknown class is named, beside those that are known."""
-    for split in ("train", "test"):
+    for split in ("train", "val", "test"):
         (images.folder / split / "red").rename(images.folder / split / "pink")
 
     assert 1 == main(["evaluate", "colours", str(images.folder), *flags(tmp_path)])

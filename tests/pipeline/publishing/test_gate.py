@@ -59,9 +59,10 @@ class Arena:
 
 @pytest.fixture(name="arena")
 def fixture_arena(tmp_path: Path, tiny_models: dict[str, Path]) -> Arena:
-    """Thirty test images and six to train on; no version yet."""
+    """Thirty test images, six to train on and three to validate on; no version yet."""
     arena = Arena(tmp_path, tiny_models)
     arena.images.add("train", 2)
+    arena.images.add("val", 1)
     arena.images.add("test", 10)
     return arena
 
@@ -345,6 +346,21 @@ def test_images_that_the_live_version_was_trained_on_do_not_count(arena: Arena) 
     publish_trained(arena.store, arena.runs, arena.variants["plain"], live)
 
     assert 45 - 2 == arena.judge(arena.contender()).images
+
+
+@pytest.mark.parametrize("which", ["live", "new"])
+def test_images_that_validated_do_not_count(arena: Arena, which: str, caplog: pytest.LogCaptureFixture) -> None:
+    """They chose the epoch, the temperature and the thresholds of the live version, or of the new one."""
+    honest = list(arena.images.rows)
+    without = [row for row in honest if row.split != "val"]
+    arena.images.rows = without if which == "live" else honest
+    arena.publish_live()
+    arena.images.rows = without if which == "new" else honest
+
+    outcome = arena.judge(arena.contender())
+
+    skipped_because(outcome, "only 0 test images are new to both versions", caplog)
+    assert 0 == outcome.images
 
 
 @pytest.fixture(name="descended")
