@@ -20,7 +20,7 @@ from pipeline.features.frozen_backbone import FrozenBackbone
 from pipeline.metrics.document import format_document
 from pipeline.metrics.table import metric_names
 from pipeline.networks.network import Classifier
-from pipeline.networks.own.backbone import backbone_of
+from pipeline.networks.own.backbone import backbone_of, without_folder
 from pipeline.networks.own.kept import kept_sha256
 from pipeline.publishing.libraries import library_versions
 from pipeline.publishing.publish import Published
@@ -207,10 +207,7 @@ class RunFacts:
         (folder / METRICS_FILE).write_text(text, encoding="utf-8")
 
     def _recipe(self) -> dict[str, Any]:
-        """Return the recipe without the folder of a network's file, which is this machine's."""
-        document = self.recipe.model_dump(mode="json")
-        document["model"]["backbone"] = backbone_of(self.recipe.model).name
-        return document
+        return without_folder(self.recipe).model_dump(mode="json")
 
     def _provenance(self) -> dict[str, Any]:
         test = self.measured.evaluation.test

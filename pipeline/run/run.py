@@ -28,7 +28,7 @@ from pipeline.errors import DiskError, LostImageError
 from pipeline.interrupt import uncovered_interrupts
 from pipeline.networks.from_scratch import settle
 from pipeline.networks.network import Classifier
-from pipeline.networks.own.kept import keep_file, warn_if_changed, with_kept_file
+from pipeline.networks.own.kept import keep_file, source_sha256, warn_if_changed, with_kept_file
 from pipeline.networks.weights import Weights
 from pipeline.publishing.gate import Gatekeeper, GateOutcome
 from pipeline.publishing.verify import Verification
@@ -346,6 +346,7 @@ def _refuse_repetition(job: _Job, start: _Start, images: Images) -> None:
         recipe=job.recipe,
         # A warm start on the images of the live version would only train it further.
         weights=start.weights.provenance if start.live is None else start.live.trained_from,
+        network_sha256=source_sha256(start.classifier.source),
     )
     if unchanged is not None:
         raise _RepetitionError(unchanged)
