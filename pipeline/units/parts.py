@@ -88,13 +88,13 @@ def check_filled(folder: Path) -> None:
     check_here(folder)
     try:
         with os.scandir(folder) as entries:
-            reason = None if next(entries, None) else "it is empty"
+            received = None if next(entries, None) else "an empty folder"
     except OSError as err:
-        reason = err.strerror or str(err)
-    if reason is not None:
+        received = err.strerror or str(err)
+    if received is not None:
         raise LostImageError(
-            f"{folder}: expected a folder with the images that were listed on {gethostname()}. Received: {reason}; if "
-            "it is a share, see that it is there again"
+            f"{folder}: expected the images that were listed, on {gethostname()}. Received: {received}; if it is a "
+            "share, see that it is there again"
         )
 
 
