@@ -395,9 +395,7 @@ def test_images_that_an_ancestor_was_trained_on_do_not_count(descended: Arena, p
     assert 45 - 4 == descended.judge(follower).images
 
 
-def test_gone_manifest_of_an_ancestor_cannot_be_compared(
-    descended: Arena, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_gone_manifest_of_an_ancestor_cannot_be_compared(descended: Arena, caplog: pytest.LogCaptureFixture) -> None:
     """Nobody knows what the live version, or the new one, has seen by it."""
     descended.publish_live()
     plain, follower = descended.contender(), descended.contender(weights="sha256:f00")

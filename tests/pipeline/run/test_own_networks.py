@@ -108,9 +108,7 @@ def test_no_honest_test_is_left_is_said(own: RunResult) -> None:
         assert "No honest test is left" in (own.folder / name).read_text()
 
 
-def test_unchanged_file_is_not_trained_again_and_an_edited_one_is(
-    own: RunResult, colors: Path, tmp_path: Path
-) -> None:
+def test_unchanged_file_is_not_trained_again_and_an_edited_one_is(own: RunResult, colors: Path, tmp_path: Path) -> None:
     """Whatever its folder, and whether its function is named, a file is known by name and content."""
     work = Path(shutil.copytree(own.folder.parents[2], tmp_path / "work"))
     for network in ("net.py:build", "net.py"):

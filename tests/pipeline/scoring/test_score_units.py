@@ -241,9 +241,7 @@ def test_lost_folder_makes_no_part_of_errors(
         pytest.param(["1.png"], ["undecodable_image", "unreadable_file", "undecodable_image"], id="one-is-gone"),
     ],
 )
-def test_unit_of_bad_images_has_its_part(
-    store: ModelStore, tmp_path: Path, gone: list[str], codes: list[str]
-) -> None:
+def test_unit_of_bad_images_has_its_part(store: ModelStore, tmp_path: Path, gone: list[str], codes: list[str]) -> None:
     """What is wrong with the images themselves is in their rows."""
     images = write_files(tmp_path / "images", {f"{i}.png": png(size=64, seed=i)[:-300] for i in range(3)})
 
