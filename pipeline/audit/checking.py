@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 
 from pipeline.audit.kept.fact_store import FactStore
@@ -30,11 +30,14 @@ class Problem:
         path: below the source.
         code: stable name of the reason.
         message: the reason in words.
+        is_refused: whether the operating system does not give the file, as on a share that went away; False of one
+            that is damaged in its zip. Parts do not hold it.
     """
 
     path: str
     code: str
     message: str
+    is_refused: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,7 @@ class Checker:
         try:
             content = self.source.read(path)
         except OSError as err:
-            return Problem(path, UNREADABLE, err.strerror or str(err))
+            return Problem(path, UNREADABLE, err.strerror or str(err), err.errno is not None)
         sha256 = hashlib.sha256(content).hexdigest()
         facts = self.kept.find(sha256) if self.kept else None
         return Checked(sha256, **facts) if facts else _NewFile(path, sha256, content)

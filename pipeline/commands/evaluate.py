@@ -106,6 +106,11 @@ def _compare(arguments: argparse.Namespace) -> None:
         print(f"left out: {found['left_out']} images that one of them was trained on, they or their group")
     for reference in found["unknown"]:
         print(f"not known: what {reference} was trained on; its numbers may be flattered")
+    if found["relabelled"]:
+        print(
+            f"labelled anew: {found['relabelled']} images have other labels in the two runs; both versions are judged "
+            f"by the labels of the newer run, that of {found['judged_by']}"
+        )
     rows = [[metric.words, *(format_number(found[side][metric.name]) for side in "ab")] for metric in METRICS]
     for label in found["labels"][:_MOST_SHOWN]:
         for key in ("recall", "auc"):

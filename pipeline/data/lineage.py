@@ -18,6 +18,7 @@ from pipeline.recipe.augment_settings import Augment
 from pipeline.recipe.data_settings import Data
 
 MANIFEST_FILE = "manifest.csv"
+_FILE_HASH = "sha256:"  # begins `provenance.weights` where training started from a file
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,9 @@ class Seen:
 
 
 def seen_in(manifest: Manifest) -> Seen:
-    """Return the images that a run with this manifest trains and validates on."""
-    rows = [row for row in manifest.rows if row.split != "test"]
+    """Return the images that a run with this manifest trains and validates on; test images too where those validate."""
+    validates = manifest.validates_on_test
+    rows = [row for row in manifest.rows if validates or row.split != "test"]
     return Seen(frozenset(row.sha256 for row in rows), frozenset(row.group for row in rows))
 
 
@@ -90,50 +92,99 @@ def find_run(store: ModelStore, runs_dir: Path, name: str, version: int) -> Path
     Raises:
         StoreError: if there is no such version.
     """
-    run = _provenance(store, name, version).get("run")
-    if not isinstance(run, str) or not NAME_PATTERN.fullmatch(run):  # a foreign contract may hold any text
-        return None
+    run = _run_id(_provenance(store, name, version).get("run"))
     # A version that was imported under another name still has its run under the old one.
-    folders = [runs_dir / name / run, *sorted(runs_dir.glob(f"*/{run}"))]
-    return next((folder for folder in folders if (folder / MANIFEST_FILE).is_file()), None)
+    return None if run is None else _find_folder(runs_dir, run, runs_dir / name / run)
 
 
 def seen_by(store: ModelStore, runs_dir: Path, name: str, version: int) -> Seen | None:
-    """Return the images of a version's training and of its ancestors', or None if its own manifest is gone.
+    """Return the images of a version's training and of its ancestors', or None if a manifest of these is gone.
 
     Raises:
         StoreError: if there is no such version.
     """
     folder = find_run(store, runs_dir, name, version)
-    if folder is None:
-        return None
-    try:
-        own = seen_in(read_manifest(folder / MANIFEST_FILE))
-    except DatasetError:
-        return None
-    return own | seen_by_ancestors(store, runs_dir, _provenance(store, name, version).get("weights"))
+    own = None if folder is None else _seen_in_folder(folder)
+    earlier = seen_by_ancestors(runs_dir, find_ancestors(store, _provenance(store, name, version)))
+    return None if own is None or earlier is None else own | earlier
 
 
-def seen_by_ancestors(store: ModelStore, runs_dir: Path, weights: Any) -> Seen:
-    """Return the training images of the versions whose Keras model a training started from.
+def seen_by_ancestors(runs_dir: Path, ancestors: Iterable[str | None]) -> Seen | None:
+    """Return the images of the trainings that a training started from, or None if a manifest of these is gone.
 
     Args:
-        store: where the ancestors are looked for, by the hash of their Keras model.
-        runs_dir: has the manifests.
-        weights: `provenance.weights` of a contract; only "sha256:..." can name another version's model.
+        runs_dir: has the manifests, which outlive their versions.
+        ancestors: as `find_ancestors` gives them.
     """
     seen = Seen()
-    visited: set[Any] = set()
-    while isinstance(weights, str) and weights not in visited:
-        visited.add(weights)
-        found = _find_by_model(store, weights.removeprefix("sha256:"))
+    for run in ancestors:
+        folder = None if run is None else _find_folder(runs_dir, run)
+        found = None if folder is None else _seen_in_folder(folder)
         if found is None:
-            break
-        folder = find_run(store, runs_dir, *found)
-        if folder is not None:
-            seen |= seen_in(read_manifest(folder / MANIFEST_FILE))
-        weights = _provenance(store, *found).get("weights")
+            return None
+        seen |= found
     return seen
+
+
+def find_ancestors(store: ModelStore, provenance: Mapping[str, Any]) -> tuple[str | None, ...]:
+    """Return the runs whose Keras models a training started from, the nearest first; None for one that is not known.
+
+    Args:
+        store: where the ancestors are looked for, by the hash of their Keras model, as far as they are not named.
+        provenance: of the training's contract. `ancestors` names the runs; contracts of earlier versions of Fovea have
+            `weights` alone, of which only "sha256:..." can be another version's model.
+    """
+    runs: list[str | None] = []
+    visited: set[str] = set()
+    while True:
+        named, weights = provenance.get("ancestors"), provenance.get("weights")
+        if isinstance(named, list):
+            return (*runs, *map(_run_id, named))
+        if not isinstance(weights, str) or not is_file_hash(weights) or weights in visited:
+            return tuple(runs)
+        visited.add(weights)
+        found = _find_by_model(store, weights.removeprefix(_FILE_HASH))
+        if found is None:
+            return (*runs, None) if _names_a_version(provenance) else tuple(runs)
+        provenance = _provenance(store, *found)
+        runs.append(_run_id(provenance.get("run")))
+
+
+def is_file_hash(weights: str) -> bool:
+    """Whether `provenance.weights` names a file, which may be the Keras model of another version."""
+    return weights.startswith(_FILE_HASH)
+
+
+def _names_a_version(provenance: Mapping[str, Any]) -> bool:
+    """Whether a contract says that its training started from a version in the store, not from another file."""
+    recipe = provenance.get("recipe")
+    model = recipe.get("model") if isinstance(recipe, Mapping) else None
+    weights = model.get("weights") if isinstance(model, Mapping) else None
+    return "warm_start" in provenance or (isinstance(weights, str) and names_version(weights))
+
+
+def names_version(weights: str) -> bool:
+    """Whether `model.weights` of a recipe has the form NAME/VERSION, where VERSION may be a role."""
+    name, slash, version = weights.partition("/")
+    return bool(slash and NAME_PATTERN.fullmatch(name) and NAME_PATTERN.fullmatch(version))
+
+
+def _run_id(value: Any) -> str | None:
+    """Return the name of a run's folder; None for any other text or value, as a foreign contract may hold."""
+    return value if isinstance(value, str) and NAME_PATTERN.fullmatch(value) else None
+
+
+def _find_folder(runs_dir: Path, run: str, *likely: Path) -> Path | None:
+    """Return the folder of a run that has a manifest, of whatever model it is."""
+    folders = [*likely, *sorted(runs_dir.glob(f"*/{run}"))]
+    return next((folder for folder in folders if (folder / MANIFEST_FILE).is_file()), None)
+
+
+def _seen_in_folder(folder: Path) -> Seen | None:
+    try:
+        return seen_in(read_manifest(folder / MANIFEST_FILE))
+    except DatasetError:
+        return None
 
 
 def _find_by_model(store: ModelStore, sha256: str) -> tuple[str, int] | None:

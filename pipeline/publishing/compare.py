@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,10 @@ def compare_versions(
 
     Returns:
         `images` compared, in so many `groups`; `left_out`: images that one of the two was trained on, they or their
-        group; `unknown`: the versions of which that is not known; `a` and `b`: name, version and metrics; `agreement`:
-        counts of images by the first's prediction (rows) and the second's (columns), as `pack_counts` gives them;
-        `only_a_right`, `only_b_right`;
+        group; `unknown`: the versions of which that is not known; `relabelled`: images that have other labels in the
+        two runs; `judged_by`: the version whose run is the newer one, by the labels and groups of which both are
+        measured; `a` and `b`: name, version and metrics; `agreement`: counts of images by the first's prediction (rows)
+        and the second's (columns), as `pack_counts` gives them; `only_a_right`, `only_b_right`;
         `mcnemar_p`: exact, two-sided probability of a split this uneven if both were equally good;
         `accuracy_difference`: b minus a; `accuracy_difference_interval`: 95 %, bootstrap over groups.
 
@@ -57,19 +59,25 @@ def compare_versions(
     a, b = answers[0], _same_columns(answers[0].labels, answers[1])
     a, b = _common(a, b)
     seen, unknown = _seen(store, runs_dir, (first, second))
-    chosen = [i for i, row in enumerate(a.rows) if not seen.knows(row)]
+    chosen = [i for i, rows in enumerate(zip(a.rows, b.rows, strict=True)) if not any(map(seen.knows, rows))]
     if not chosen:
         raise DatasetError(
             f"expected test images that both versions can be compared on. Received: {len(a.rows)} in common, "
-            "all of them trained on by one of the two; name a set with --data"
+            "all of them trained or validated on by one of the two; name a set with --data"
         )
     left_out = len(a.rows) - len(chosen)
     a, b = a.subset(chosen), b.subset(chosen)
+    relabelled = sum(x.label != y.label for x, y in zip(a.rows, b.rows, strict=True))
+    newer = _find_newer(store, runs_dir, (first, second))
+    rows = (a, b)[newer].rows
+    a, b = replace(a, rows=rows), replace(b, rows=rows)
     return {
         "images": len(chosen),
-        "groups": len({row.group for row in a.rows}),
+        "groups": len({row.group for row in rows}),
         "left_out": left_out,
         "unknown": unknown,
+        "relabelled": relabelled,
+        "judged_by": "{}/{}".format(*(first, second)[newer]),
         "labels": list(a.labels),
         "a": {"model": first[0], "version": first[1], **a.measure()},
         "b": {"model": second[0], "version": second[1], **b.measure()},
@@ -128,7 +136,20 @@ def _seen(store: ModelStore, runs_dir: Path, references: Sequence[Reference]) ->
     return seen, [reference for reference, known in found.items() if known is None]
 
 
+def _find_newer(store: ModelStore, runs_dir: Path, references: Sequence[Reference]) -> int:
+    """Return the position of the version whose run is the newer one; the last where runs are not known."""
+    runs = [find_run(store, runs_dir, *reference) for reference in references]
+    ids = ["" if run is None else run.name for run in runs]  # which begin with the time
+    return max(range(len(ids)), key=lambda i: (ids[i], i))
+
+
 def _differences(a: LabelledPredictions, b: LabelledPredictions) -> dict[str, Any]:
+    """Return how the predictions of two versions differ.
+
+    Args:
+        a: of one version.
+        b: of the other one, of the same images with the same labels.
+    """
     targets = np.array([a.labels.index(row.label) for row in a.rows])
     said_a, said_b = a.probabilities.argmax(axis=1), b.probabilities.argmax(axis=1)
     right_a, right_b = said_a == targets, said_b == targets

@@ -133,7 +133,7 @@ class Contender:
     Attributes:
         labels: its class ids in index order.
         manifest: of its run.
-        weights: `provenance.weights` of its contract: what its training started from.
+        ancestors: the runs whose models its training started from, as `find_ancestors` gives them.
         source: reads the images of the manifest.
         probabilities: its calibrated probabilities of the manifest's test images in order, shape (images, classes).
         faults: why it must not become live by itself, in words.
@@ -141,7 +141,7 @@ class Contender:
 
     labels: Sequence[str]
     manifest: Manifest
-    weights: str
+    ancestors: Sequence[str | None]
     source: Source
     probabilities: NDArray[np.float32]
     faults: Sequence[str] = ()
@@ -265,8 +265,13 @@ class Gatekeeper:
             )
         seen = seen_by(self.store, self._runs_dir, name, version)
         if seen is None:
-            raise _IncomparableError(f"what {title} was trained on is not known, its run is gone")
-        seen |= seen_in(contender.manifest) | seen_by_ancestors(self.store, self._runs_dir, contender.weights)
+            raise _IncomparableError(
+                f"what {title} was trained on is not known, its run is gone, or that of a version it started from"
+            )
+        earlier = seen_by_ancestors(self._runs_dir, contender.ancestors)
+        if earlier is None:
+            raise _IncomparableError("what the new version started from is not known, a run of its ancestors is gone")
+        seen |= seen_in(contender.manifest) | earlier
         chosen, rows = _unseen(contender.manifest, seen)
         if len(rows) < MIN_IMAGES:
             raise _IncomparableError(

@@ -13,13 +13,14 @@ import numpy as np
 from contract.drift_baseline import DriftBaseline
 from contract.model import InputSpec, Label, ModelContract, build_document
 from contract.novelty import WARNING
+from pipeline.data.lineage import is_file_hash
 from pipeline.evaluation.evaluate import Evaluation, contract_points
 from pipeline.evaluation.novelty import FittedNoveltyCheck
 from pipeline.features.frozen_backbone import FrozenBackbone
 from pipeline.metrics.document import format_document
 from pipeline.metrics.table import metric_names
 from pipeline.networks.network import Classifier
-from pipeline.networks.own.backbone import backbone_of
+from pipeline.networks.own.backbone import backbone_of, without_folder
 from pipeline.networks.own.kept import kept_sha256
 from pipeline.publishing.libraries import library_versions
 from pipeline.publishing.publish import Published
@@ -106,6 +107,7 @@ class RunFacts:
         created: UTC, ISO 8601.
         dataset: the set's folder or file name.
         weights: provenance of the weights that training started from.
+        ancestors: the runs whose models it started from, as `find_ancestors` gives them.
         recipe: the run's.
         spec: how images become pixels.
         images: the set after audit and split.
@@ -121,6 +123,7 @@ class RunFacts:
     created: str
     dataset: str
     weights: str
+    ancestors: tuple[str | None, ...]
     recipe: Recipe
     spec: InputSpec
     images: Images
@@ -204,10 +207,7 @@ class RunFacts:
         (folder / METRICS_FILE).write_text(text, encoding="utf-8")
 
     def _recipe(self) -> dict[str, Any]:
-        """Return the recipe without the folder of a network's file, which is this machine's."""
-        document = self.recipe.model_dump(mode="json")
-        document["model"]["backbone"] = backbone_of(self.recipe.model).name
-        return document
+        return without_folder(self.recipe).model_dump(mode="json")
 
     def _provenance(self) -> dict[str, Any]:
         test = self.measured.evaluation.test
@@ -216,6 +216,7 @@ class RunFacts:
             "run": self.run,
             "dataset": self.dataset,
             "weights": self.weights,
+            **({"ancestors": list(self.ancestors)} if is_file_hash(self.weights) else {}),
             "recipe": self._recipe(),
             "created": self.created,
             "versions": library_versions(),

@@ -21,6 +21,7 @@ from contract.model import InputSpec
 from contract.store import ModelStore, check_name
 from engine.memory import drop_library_pages, return_freed_memory
 from pipeline.data.ingest import Dataset, ingest
+from pipeline.data.lineage import find_ancestors
 from pipeline.data.names import escape_name
 from pipeline.data.objects.url import Location, read_location
 from pipeline.data.split import check_validation
@@ -28,7 +29,7 @@ from pipeline.errors import DiskError, LostImageError
 from pipeline.interrupt import uncovered_interrupts
 from pipeline.networks.from_scratch import settle
 from pipeline.networks.network import Classifier
-from pipeline.networks.own.kept import keep_file, warn_if_changed, with_kept_file
+from pipeline.networks.own.kept import keep_file, source_sha256, warn_if_changed, with_kept_file
 from pipeline.networks.weights import Weights
 from pipeline.publishing.gate import Gatekeeper, GateOutcome
 from pipeline.publishing.verify import Verification
@@ -191,6 +192,7 @@ class _Start:
     card: dict[str, Any]
     live: LiveStart | None = None
     replicas: Replicas | None = None
+    ancestors: tuple[str | None, ...] = ()
 
     @property
     def started_from(self) -> str | None:
@@ -287,7 +289,9 @@ def _look_up(job: _Job, stopped: Path | None) -> _Start:
     strategy = make_strategy(job.devices, recipe.train.batch_size)
     make = partial(build_network, model, weights, spec, dataset.labels, recipe.train)
     replicas = None if strategy is None else Replicas(strategy, make)
-    return _Start(dataset, weights, make(), spec, card, live, replicas)
+    # Before training: a version that it starts from may be pruned meanwhile.
+    ancestors = find_ancestors(job.store, {"weights": weights.provenance})
+    return _Start(dataset, weights, make(), spec, card, live, replicas, ancestors)
 
 
 def _do_stages(job: _Job, start: _Start, folder: Path) -> RunResult:
@@ -315,6 +319,7 @@ def _train_and_publish(job: _Job, start: _Start, images: Images, folder: Path, c
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         dataset=escape_name(job.location.name),
         weights=start.weights.provenance,
+        ancestors=start.ancestors,
         recipe=recipe,
         spec=spec,
         images=images,
@@ -358,6 +363,7 @@ def _refuse_repetition(job: _Job, start: _Start, images: Images) -> None:
         recipe=job.recipe,
         # A warm start on the images of the live version would only train it further.
         weights=start.weights.provenance if start.live is None else start.live.trained_from,
+        network_sha256=source_sha256(start.classifier.source),
     )
     if unchanged is not None:
         raise _RepetitionError(unchanged)

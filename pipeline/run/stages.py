@@ -208,7 +208,7 @@ def publish_run(facts: RunFacts, report: Path, gatekeeper: Gatekeeper) -> Publis
         Artifact(facts.name, facts.trained.classifier, facts.contract(), report, measured.evaluation.functions),
         TestImages(images.pixels, [row.path for row in _test_rows(images)], expected),
         _precision_judge(images, facts),
-        Contender(labels, images.manifest, facts.weights, source, expected, measured.faults),
+        Contender(labels, images.manifest, facts.ancestors, source, expected, measured.faults),
         gatekeeper,
     )
 

@@ -14,6 +14,8 @@ from contract.errors import ContractError
 from contract.regular import read_regular
 from contract.store import REPORT_FILE, ModelStore
 from pipeline.data.lineage import find_run
+from pipeline.errors import RecipeError
+from pipeline.networks.own.backbone import without_folder
 from pipeline.recipe.recipe import Recipe
 
 _METRICS_FILE = "metrics.json"
@@ -51,7 +53,14 @@ class Unchanged:
 
 
 def find_unchanged(
-    store: ModelStore, runs_dir: Path, name: str, *, dataset_sha256: str, recipe: Recipe, weights: str
+    store: ModelStore,
+    runs_dir: Path,
+    name: str,
+    *,
+    dataset_sha256: str,
+    recipe: Recipe,
+    weights: str,
+    network_sha256: str | None,
 ) -> Unchanged | None:
     """Return the newest version of a model that a run would only repeat; None if there is none.
 
@@ -62,16 +71,18 @@ def find_unchanged(
         dataset_sha256: over every image's content, label, group and split.
         recipe: of the run.
         weights: `provenance.weights` of its contract: what its training would start from.
+        network_sha256: over the file of a network of the user's own; None of other networks.
     """
     index = store.read_index()
     if name not in index:
         return None
+    wanted = {"dataset_sha256": dataset_sha256, "weights": weights, "network_sha256": network_sha256}
     for version in reversed(store.read_versions(name)):
         try:
             provenance = store.read_contract(name, version).document.get("provenance")
         except ContractError:
             continue
-        if not isinstance(provenance, Mapping) or not _is_same(provenance, dataset_sha256, recipe, weights):
+        if not isinstance(provenance, Mapping) or not _is_same(provenance, wanted, recipe):
             continue
         directory, run = store.version_path(name, version), find_run(store, runs_dir, name, version)
         reports = [*([] if run is None else [run / "report.html"]), directory / REPORT_FILE]
@@ -80,12 +91,12 @@ def find_unchanged(
     return None
 
 
-def _is_same(provenance: Mapping[str, Any], dataset_sha256: str, recipe: Recipe, weights: str) -> bool:
-    if (provenance.get("dataset_sha256"), provenance.get("weights")) != (dataset_sha256, weights):
+def _is_same(provenance: Mapping[str, Any], wanted: Mapping[str, str | None], recipe: Recipe) -> bool:
+    if any(provenance.get(key) != value for key, value in wanted.items()):
         return False
     try:
-        return Recipe.model_validate(provenance.get("recipe")) == recipe
-    except ValidationError:  # of another version of Fovea
+        return without_folder(Recipe.model_validate(provenance.get("recipe"))) == without_folder(recipe)
+    except (ValidationError, RecipeError):  # of another version of Fovea
         return False
 
 

@@ -27,6 +27,8 @@ from pipeline.evaluation.scorer import Decoded, Scorer, decode_files, scorer_of
 from pipeline.evaluation.views import Score, ViewAverage, views_of_version
 from pipeline.progress import progress_bar
 
+UNREADABLE = "unreadable_file"  # the code of a file that cannot be read at all
+
 
 @dataclass(frozen=True, slots=True)
 class Scored:
@@ -238,4 +240,4 @@ def csv_row(row: Row, labels: Sequence[Label]) -> list[str]:
 def _describe_error(error: ImageError | OSError) -> str:
     if isinstance(error, ImageError):
         return f"{error.code}: {error}"
-    return f"unreadable_file: {error.strerror or error}"
+    return f"{UNREADABLE}: {error.strerror or error}"

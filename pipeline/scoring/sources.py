@@ -13,7 +13,7 @@ from pipeline.data.objects.source import ObjectSource
 from pipeline.data.objects.url import Location, ObjectUrl
 from pipeline.errors import DatasetError
 from pipeline.scoring.score_folder import LeftOut, walk_images
-from pipeline.units.parts import check_here
+from pipeline.units.parts import check_filled
 from pipeline.units.plan import Listed
 
 _READERS = 16  # objects read at a time: an object takes milliseconds in which a core has nothing to do
@@ -71,8 +71,8 @@ class FolderImages:
         return (self.folder / unescape_name(path)).read_bytes()
 
     def check(self) -> None:
-        """Raise LostImageError if the folder is not there."""
-        check_here(self.folder)
+        """Raise LostImageError if the folder is not there, or empty."""
+        check_filled(self.folder)
 
     def for_worker(self) -> FolderImages:
         """Return the folder by its whole path."""

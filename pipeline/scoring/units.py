@@ -11,9 +11,9 @@ import pyarrow as pa
 from pipeline.data.map_batches import map_batches
 from pipeline.evaluation.scorer import Scorer, decode_files
 from pipeline.scoring.parts import to_table
-from pipeline.scoring.score_folder import Row, score_batch
+from pipeline.scoring.score_folder import UNREADABLE, Row, score_batch
 from pipeline.scoring.sources import Images
-from pipeline.units.parts import check_here
+from pipeline.units.parts import check_here, refuse_lost_unit
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class UnitScorer:
         rows = list(self._score(paths))
         if all(row.probabilities is None for row in rows):
             self.images.check()
+        refuse_lost_unit(paths, [row.error for row in rows if row.error.startswith(f"{UNREADABLE}: ")])
         return to_table(rows, self.scorer.contract.labels)
 
     def load(self) -> None:

@@ -15,8 +15,8 @@ import h5py
 from pydantic import ValidationError
 
 from contract.errors import StoreError
-from contract.store import NAME_PATTERN, ModelStore
-from pipeline.data.lineage import find_run
+from contract.store import ModelStore
+from pipeline.data.lineage import find_run, names_version
 from pipeline.errors import WeightsError
 from pipeline.networks.network import Classifier, build_classifier
 from pipeline.networks.own.backbone import backbone_of
@@ -40,9 +40,7 @@ def find_start(settings: Model, store: ModelStore, runs_dir: Path) -> Weights:
     Raises:
         WeightsError: if it cannot be found, or does not match the version's contract.
     """
-    name, slash, version = settings.weights.partition("/")
-    names_version = slash and NAME_PATTERN.fullmatch(name) and NAME_PATTERN.fullmatch(version)
-    if not names_version or Path(settings.weights).is_file():
+    if not names_version(settings.weights) or Path(settings.weights).is_file():
         return find_weights(backbone_of(settings), settings.weights)
     return find_earlier(store, runs_dir, settings.weights)
 

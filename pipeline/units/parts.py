@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from socket import gethostname
 
@@ -75,4 +76,41 @@ def check_here(folder: Path) -> None:
     if not folder.is_dir():
         raise LostImageError(
             f"{folder}: no such folder on {gethostname()}; all processes read and write the same folders"
+        )
+
+
+def check_filled(folder: Path) -> None:
+    """Refuse a folder of images that this machine does not see, or sees empty: a share that went away leaves it so.
+
+    Raises:
+        LostImageError: naming folder and machine.
+    """
+    check_here(folder)
+    try:
+        with os.scandir(folder) as entries:
+            received = None if next(entries, None) else "an empty folder"
+    except OSError as err:
+        received = err.strerror or str(err)
+    if received is not None:
+        raise LostImageError(
+            f"{folder}: expected the images that were listed, on {gethostname()}. Received: {received}; if it is a "
+            "share, see that it is there again"
+        )
+
+
+def refuse_lost_unit(paths: Sequence[str], reasons: Sequence[str]) -> None:
+    """Refuse a unit of several images of which the operating system gives none: each was listed by this same command.
+
+    Args:
+        paths: of its images.
+        reasons: why those that the operating system does not give cannot be read.
+
+    Raises:
+        LostImageError: in place of a part that is nothing but errors, and counts as done.
+    """
+    if 1 < len(paths) == len(reasons):
+        raise LostImageError(
+            f"{paths[0]}: {reasons[0]}; expected files that can be read, as they were listed. Received: none of "
+            f"{len(paths)} of this unit. If they are on a share, see that it is there again; files that are gone for "
+            "good, or may not be read, have to leave the set"
         )

@@ -22,7 +22,7 @@ from pipeline.data.pixels import Pixels
 from pipeline.errors import DatasetError, LostImageError
 from pipeline.recipe.data_settings import Data
 from pipeline.units.make_parts import Made, PartTask, make_parts
-from pipeline.units.parts import is_done, read_part
+from pipeline.units.parts import check_filled, is_done, read_part, refuse_lost_unit
 from pipeline.units.plan import Listed, Plan, check_plan, keep_plan, make_plan, read_plan
 from pipeline.units.work import Executor, Shard, run_here
 
@@ -59,8 +59,10 @@ class UnitAuditor:
         """
         threads = _READERS if isinstance(self.source.location, ObjectUrl) else self.num_threads
         checked = list(check_files(Checker(self.source, self.measure), paths, threads))
-        if all(isinstance(found, Problem) and found.code == UNREADABLE for found in checked):
+        problems = [found for found in checked if isinstance(found, Problem)]
+        if len(paths) == sum(found.code == UNREADABLE for found in problems):
             self._check_source()
+        refuse_lost_unit(paths, [found.message for found in problems if found.is_refused])
         return to_table(paths, checked)
 
     def load(self) -> None:
@@ -86,6 +88,8 @@ class UnitAuditor:
         location = self.source.location
         if isinstance(location, Path) and not location.exists():
             raise LostImageError(f"{escape_name(str(location))}: no such file or folder on this machine any more")
+        if isinstance(location, Path) and location.is_dir():
+            check_filled(location)
 
 
 def plan_audit(dataset: Dataset, spec: InputSpec, data: Data, unit_rows: int) -> tuple[Plan, list[Listed]]:

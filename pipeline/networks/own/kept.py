@@ -22,10 +22,15 @@ def keep_file(content: bytes | None, folder: Path) -> None:
         unfinished.replace(folder / NETWORK_FILE)
 
 
+def source_sha256(content: bytes | None) -> str | None:
+    """Return the hash of a network's source; None for a network without one."""
+    return None if content is None else hashlib.sha256(content).hexdigest()
+
+
 def kept_sha256(folder: Path) -> str | None:
     """Return the hash of the source that a run keeps; None if it keeps none."""
     path = folder / NETWORK_FILE
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    return source_sha256(path.read_bytes()) if path.is_file() else None
 
 
 def with_kept_file(settings: Model, folder: Path) -> Model:

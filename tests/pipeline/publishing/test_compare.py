@@ -19,9 +19,10 @@ RUNS = ("20260101T000000Z-aaaaaa", "20260102T000000Z-bbbbbb")
 
 @pytest.fixture(name="images")
 def fixture_images(tmp_path: Path) -> ColorSet:
-    """Twelve test images and six to train on."""
+    """Twelve test images, six to train on and three to validate on."""
     images = ColorSet(tmp_path / "set")
     images.add("train", 2)
+    images.add("val", 1)
     images.add("test", 4)
     return images
 
@@ -97,6 +98,52 @@ def test_images_that_one_was_trained_on_are_left_out(
 
     # tested[0] is no test image of the second, so it is not common; tested[3]'s group was trained on by the second.
     assert (10, 1) == (found["images"], found["left_out"])
+
+
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)], ids=["older-first", "newer-first"])
+def test_both_are_judged_by_the_labels_of_the_newer_run(
+    tmp_path: Path,
+    tiny_models: dict[str, Path],
+    images: ColorSet,
+    order: tuple[int, int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Two red images lay in the folder of blue ones until they were moved: no version was right to call them blue."""
+    store, runs = ModelStore(tmp_path / "models"), tmp_path / "runs"
+    moved = [row for row in images.manifest.of("test") if row.label == "red"][:2]
+    before = ColorSet(images.folder, [row for row in images.rows if row not in moved])
+    for row in moved:
+        wrong = replace(row, path=f"test/blue/moved-{Path(row.path).name}", label="blue")
+        (images.folder / wrong.path).write_bytes((images.folder / row.path).read_bytes())
+        before.rows.append(replace(wrong, group=wrong.path))
+    for labelled, run in zip((before, images), RUNS, strict=True):
+        publish_trained(store, runs, tiny_models["plain"], labelled, run=run)
+    references = [f"colours/{version}" for version in order]
+
+    assert 0 == main(["compare", *references, "--json", *flags(tmp_path)])
+    found = json.loads(capsys.readouterr().out)
+    assert (12, 2, "colours/2") == (found["images"], found["relabelled"], found["judged_by"])
+    assert (1.0, 1.0) == (found["a"]["accuracy"], found["b"]["accuracy"])
+    assert [4, 4, 4] == [found["a"]["classes"][label]["support"] for label in found["labels"]]
+    assert (0, 0, 0.0) == (found["only_a_right"], found["only_b_right"], found["accuracy_difference"])
+
+    assert 0 == main(["compare", *references, *flags(tmp_path)])
+    assert "labelled anew: 2 images have other labels in the two runs; both versions" in capsys.readouterr().out
+
+
+def test_images_that_validated_are_left_out(
+    tmp_path: Path, pair: ModelStore, images: ColorSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that validated on its test images has chosen its epoch, temperature and thresholds by them."""
+    manifest = tmp_path / "runs" / MODEL_NAME / RUNS[1] / "manifest.csv"
+    lines = manifest.read_text().splitlines(keepends=True)
+    manifest.write_text("".join(line for line in lines if not line.startswith("val/")))
+    out = tmp_path / "found.json"
+
+    assert 1 == main(["compare", "colours/1", "colours/2", *flags(tmp_path)])
+    assert "12 in common, all of them trained or validated on by one of the two" in capsys.readouterr().err
+    assert 0 == main(["evaluate", "colours/2", str(images.folder), f"--out={out}", *flags(tmp_path)])
+    assert 12 == json.loads(out.read_text())["trained_on"]
 
 
 def test_compare_on_a_set(
@@ -190,7 +237,7 @@ def test_evaluate_refuses_classes_that_the_model_does_not_know(
     tmp_path: Path, pair: ModelStore, images: ColorSet, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The unknown class is named, beside those that are known."""
-    for split in ("train", "test"):
+    for split in ("train", "val", "test"):
         (images.folder / split / "red").rename(images.folder / split / "pink")
 
     assert 1 == main(["evaluate", "colours", str(images.folder), *flags(tmp_path)])

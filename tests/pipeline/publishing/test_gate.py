@@ -17,6 +17,7 @@ from PIL import Image
 from contract.store import CONTRACT_FILE, ModelEntry, ModelStore
 from pipeline.commands.output.outcome import describe_outcome
 from pipeline.data.ingest import FolderSource
+from pipeline.data.lineage import find_ancestors
 from pipeline.errors import RecipeError
 from pipeline.publishing.gate import Contender, Gatekeeper, GateOutcome
 from pipeline.recipe.gate_settings import Gate
@@ -46,7 +47,8 @@ class Arena:
         said = np.where(np.arange(len(rows)) < wrong, (targets + 1) % 3, targets)
         probabilities: NDArray[np.float32] = (0.05 + 0.85 * np.eye(3)[said]).astype(np.float32)
         manifest, source = self.images.manifest, FolderSource(self.images.folder)
-        return Contender(labels, manifest, weights, source, probabilities)
+        ancestors = find_ancestors(self.store, {"weights": weights})
+        return Contender(labels, manifest, ancestors, source, probabilities)
 
     def judge(self, contender: Contender | None, *, force: bool = False, **gate: Any) -> GateOutcome:
         settings = Gate(**{"metric": "accuracy", "margin": 0.0} | gate)
@@ -57,9 +59,10 @@ class Arena:
 
 @pytest.fixture(name="arena")
 def fixture_arena(tmp_path: Path, tiny_models: dict[str, Path]) -> Arena:
-    """Thirty test images and six to train on; no version yet."""
+    """Thirty test images, six to train on and three to validate on; no version yet."""
     arena = Arena(tmp_path, tiny_models)
     arena.images.add("train", 2)
+    arena.images.add("val", 1)
     arena.images.add("test", 10)
     return arena
 
@@ -288,9 +291,7 @@ def test_other_labels_cannot_be_compared(arena: Arena, caplog: pytest.LogCapture
     """A new set of classes is another task."""
     arena.publish_live()
     contender = arena.contender()
-    other = Contender(
-        ("blue", "green", "violet"), contender.manifest, "none", contender.source, contender.probabilities
-    )
+    other = replace(contender, labels=("blue", "green", "violet"))
 
     skipped_because(arena.judge(other), "has the classes blue, green, red, not blue, green, violet", caplog)
 
@@ -347,8 +348,24 @@ def test_images_that_the_live_version_was_trained_on_do_not_count(arena: Arena) 
     assert 45 - 2 == arena.judge(arena.contender()).images
 
 
-def test_images_that_an_ancestor_was_trained_on_do_not_count(arena: Arena) -> None:
-    """A version that continues another's training has seen what that one saw."""
+@pytest.mark.parametrize("which", ["live", "new"])
+def test_images_that_validated_do_not_count(arena: Arena, which: str, caplog: pytest.LogCaptureFixture) -> None:
+    """They chose the epoch, the temperature and the thresholds of the live version, or of the new one."""
+    honest = list(arena.images.rows)
+    without = [row for row in honest if row.split != "val"]
+    arena.images.rows = without if which == "live" else honest
+    arena.publish_live()
+    arena.images.rows = without if which == "new" else honest
+
+    outcome = arena.judge(arena.contender())
+
+    skipped_because(outcome, "only 0 test images are new to both versions", caplog)
+    assert 0 == outcome.images
+
+
+@pytest.fixture(name="descended")
+def fixture_descended(arena: Arena) -> Arena:
+    """Forty-five test images, four of which trained version 1; the model of that one, f00, is there to start from."""
     ancestor = ColorSet(arena.images.folder)
     ancestor.add("train", 1, start=50)
     arena.images.add("test", 5, start=10)
@@ -362,10 +379,32 @@ def test_images_that_an_ancestor_was_trained_on_do_not_count(arena: Arena) -> No
         run="20250101T000000Z-bbbbbb",
         keras_model_sha256="f00",
     )
-    arena.publish_live(weights="sha256:f00")
+    return arena
 
-    assert 45 - 4 == arena.judge(arena.contender()).images
-    assert 45 - 4 == arena.judge(arena.contender(weights="sha256:f00")).images
+
+@pytest.mark.parametrize("pruned", [False, True])
+def test_images_that_an_ancestor_was_trained_on_do_not_count(descended: Arena, pruned: bool) -> None:
+    """A version that continues another's training has seen what that one saw, though that one is pruned."""
+    follower = descended.contender(weights="sha256:f00")
+    descended.publish_live(run="20250102T000000Z-cccccc")
+    descended.publish_live(weights="sha256:f00", ancestors=list(follower.ancestors))
+    if pruned:
+        descended.store.remove(MODEL_NAME, 1)
+
+    assert 45 - 4 == descended.judge(descended.contender()).images
+    assert 45 - 4 == descended.judge(follower).images
+
+
+def test_gone_manifest_of_an_ancestor_cannot_be_compared(descended: Arena, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody knows what the live version, or the new one, has seen by it."""
+    descended.publish_live()
+    plain, follower = descended.contender(), descended.contender(weights="sha256:f00")
+    (descended.runs / MODEL_NAME / "20250101T000000Z-bbbbbb" / "manifest.csv").unlink()
+
+    assert "passed" == descended.judge(plain).verdict
+    skipped_because(descended.judge(follower), "what the new version started from is not known", caplog)
+    descended.publish_live(run="20250102T000000Z-cccccc", weights="sha256:f00")
+    skipped_because(descended.judge(plain), "or that of a version it started from", caplog)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from pipeline.networks.from_scratch import settle
 from pipeline.recipe.recipe import Recipe, load_recipe
 from pipeline.run.resume import RunRecord
 from pipeline.run.run import RunResult, resume, run
+from pipeline.run.unchanged import Unchanged
 from tests.helpers.image_sets import color_files, write_files
 from tests.pipeline.networks.test_own import INCEPTION
 from tests.pipeline.training.test_digits import digit_files
@@ -39,13 +41,9 @@ def fixture_colors(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_files(tmp_path_factory.mktemp("set") / "colors", color_files(train=8, test=4))
 
 
-@pytest.fixture(name="own", scope="module")
-def fixture_own(colors: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
-    """A run of a file with an auxiliary output, validated on its test images."""
-    work = tmp_path_factory.mktemp("own")
-    (work / "net.py").write_text(INCEPTION)
+def train_own(work: Path, colors: Path, network: str = "net.py:build") -> RunResult | Unchanged:
     settings = [
-        f"model.backbone={work / 'net.py'}:build",
+        f"model.backbone={work / network}",
         "model.input_size=16",
         "data.validate_on_test=true",
         "train.epochs=6",
@@ -56,6 +54,16 @@ def fixture_own(colors: Path, tmp_path_factory: pytest.TempPathFactory) -> RunRe
     ]
     store = ModelStore(work / "models")
     return run(colors, load_recipe("default", settings), store, name="own", runs_dir=work / "runs")
+
+
+@pytest.fixture(name="own", scope="module")
+def fixture_own(colors: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    """A run of a file with an auxiliary output, validated on its test images."""
+    work = tmp_path_factory.mktemp("own")
+    (work / "net.py").write_text(INCEPTION)
+    result = train_own(work, colors)
+    assert isinstance(result, RunResult)
+    return result
 
 
 def test_file_is_trained_hashed_and_kept(own: RunResult) -> None:
@@ -98,6 +106,22 @@ def test_no_honest_test_is_left_is_said(own: RunResult) -> None:
     assert {} == metrics["splits"]["val"]
     for name in ("report.html", "report-aggregates.html"):
         assert "No honest test is left" in (own.folder / name).read_text()
+
+
+def test_unchanged_file_is_not_trained_again_and_an_edited_one_is(own: RunResult, colors: Path, tmp_path: Path) -> None:
+    """Whatever its folder, and whether its function is named, a file is known by name and content."""
+    work = Path(shutil.copytree(own.folder.parents[2], tmp_path / "work"))
+    for network in ("net.py:build", "net.py"):
+        unchanged = train_own(work, colors, network)
+        assert isinstance(unchanged, Unchanged)
+        assert 1 == unchanged.version
+
+    (work / "net.py").write_text(f"{INCEPTION}\n# edited\n")
+    result = train_own(work, colors)
+
+    assert isinstance(result, RunResult)
+    assert 2 == result.version
+    assert (result.folder / "network.py").read_text().endswith("# edited\n")
 
 
 def test_network_goes_on_from_its_own_copy(own: RunResult, colors: Path) -> None:

@@ -239,6 +239,7 @@ def test_a_warm_start_trains_for_a_quarter_of_the_epochs(tmp_path: Path, first: 
     assert len(metrics["training"]["curves"]) == 2
     assert started["val_loss"] == metrics["training"]["best"]["val_loss"]
     assert provenance["warm_start"] == started
+    assert [first.folder.name] == provenance["ancestors"]
     assert "those of colors/1 (validation loss" in (result.folder / "report.html").read_text()
     assert result.gate.live_version == 1
     worse = started["val_loss"] > started["val_loss_before"] + 1e-6

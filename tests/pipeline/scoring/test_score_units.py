@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -203,17 +204,53 @@ def test_kill_loses_at_most_the_unit_under_way(store: ModelStore, images: Path, 
     assert hashes(tmp_path / "undisturbed") == hashes(out)
 
 
+@pytest.mark.parametrize(
+    ("left", "rows", "units"),
+    [
+        pytest.param(None, 10, 5, id="no-folder"),
+        pytest.param([], 10, 5, id="empty-mount-point"),
+        pytest.param([], 45, 2, id="empty-mount-point-and-a-unit-of-one"),
+        pytest.param(["other.txt"], 10, 5, id="mount-point-below"),
+    ],
+)
 def test_lost_folder_makes_no_part_of_errors(
-    store: ModelStore, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: ModelStore, images: Path, tmp_path: Path, left: list[str] | None, rows: int, units: int
 ) -> None:
-    """A share that goes away fails the units; it does not fill them with unreadable files."""
-    away = tmp_path / "away"
+    """A share that goes away fails the units, whatever its mount point shows; a rerun makes them."""
+    away, out = tmp_path / "away", tmp_path / "out"
 
     def run(task: PartTask, units):  # type: ignore[no-untyped-def]
         images.rename(away)
+        if left is not None:
+            write_files(images, dict.fromkeys(left, b"text"))
+            images.mkdir(exist_ok=True)
         return run_here(task, units)
 
-    with pytest.raises(PipelineError, match="5 of 5 units failed three times"):
-        score_units(store, "colours", 1, location=images, out=tmp_path / "out", unit_rows=10, run=run)
+    with pytest.raises(PipelineError, match=rf"{units} of {units} units failed three times \(LostImageError\)"):
+        score_units(store, "colours", 1, location=images, out=out, unit_rows=rows, run=run)
+    assert [] == list(out.glob("part-*"))
+    shutil.rmtree(images, ignore_errors=True)
     away.rename(images)
-    assert 0 == score(store, images, tmp_path / "out")
+    assert 0 == score(store, images, out, f"--unit-rows={rows}")
+
+
+@pytest.mark.parametrize(
+    ("gone", "codes"),
+    [
+        pytest.param([], ["undecodable_image"] * 3, id="undecodable"),
+        pytest.param(["1.png"], ["undecodable_image", "unreadable_file", "undecodable_image"], id="one-is-gone"),
+    ],
+)
+def test_unit_of_bad_images_has_its_part(store: ModelStore, tmp_path: Path, gone: list[str], codes: list[str]) -> None:
+    """What is wrong with the images themselves is in their rows."""
+    images = write_files(tmp_path / "images", {f"{i}.png": png(size=64, seed=i)[:-300] for i in range(3)})
+
+    def run(task: PartTask, units):  # type: ignore[no-untyped-def]
+        for name in gone:
+            (images / name).unlink()
+        return run_here(task, units)
+
+    scored = score_units(store, "colours", 1, location=images, out=tmp_path / "out", unit_rows=10, run=run)
+
+    assert (1, 0, 3) == (scored.made.done, scored.images, scored.errors)
+    assert codes == [row["error"].partition(":")[0] for row in pq.read_table(tmp_path / "out").to_pylist()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -206,20 +207,51 @@ def test_run_decodes_nothing_for_its_audit_after_a_merge(
     assert 2 == len(measured)  # those that cannot be decoded
 
 
+@pytest.mark.parametrize(
+    "left", [None, {}, {"other.txt": b"text"}], ids=["no-folder", "empty-mount-point", "mount-point-below"]
+)
 def test_lost_folder_makes_no_part_of_problems(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    left: dict[str, bytes] | None,
 ) -> None:
-    """A share that goes away fails the units."""
+    """A share that goes away fails the units, whatever its mount point shows; a rerun makes them."""
+    away, out = tmp_path / "away", tmp_path / "parts"
     call = UnitAuditor.__call__
 
     def lose(self: UnitAuditor, paths: Any) -> Any:
-        if images.exists():
-            images.rename(tmp_path / "away")
+        if not away.exists():
+            images.rename(away)
+            if left is not None:
+                images.mkdir()
+                write_files(images, left)
         return call(self, paths)
 
     monkeypatch.setattr(UnitAuditor, "__call__", lose)
-    assert 1 == in_units(images, tmp_path / "parts")
+    assert 1 == in_units(images, out)
     assert "6 of 6 units failed three times (LostImageError)" in capsys.readouterr().err
+    assert {} == parts(out)
+
+    monkeypatch.setattr(UnitAuditor, "__call__", call)
+    shutil.rmtree(images, ignore_errors=True)
+    away.rename(images)
+    assert 0 == in_units(images, out)
+    assert 6 == len(parts(out))
+
+
+def test_unit_of_images_damaged_in_a_zip_has_its_part(tmp_path: Path) -> None:
+    """The archive is there, so the damage is a fact of the images."""
+    location, names = tmp_path / "set.zip", [f"{label}/{i}.png" for label in ("cat", "dog") for i in range(2)]
+    with zipfile.ZipFile(location, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"0123456789")
+    location.write_bytes(location.read_bytes().replace(b"0123456789", b"9876543210"))
+
+    assert 0 == in_units(location, tmp_path / "parts")
+
+    assert ["unreadable_file"] * len(names) == [row["code"] for row in pq.read_table(tmp_path / "parts").to_pylist()]
 
 
 def test_worker_with_other_libraries_is_refused(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
