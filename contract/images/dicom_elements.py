@@ -135,7 +135,8 @@ def _merge_functional_groups(dataset: Any) -> None:
         for inner in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
             item = _first_item(group, inner)
             if item is not None:
-                dataset.update({tag: item.get_item(tag) for tag in item.keys() if keyword_for_tag(tag) in _PIXEL_TAGS})
+                keywords = {tag: keyword_for_tag(tag) for tag in list(item.keys())}
+                dataset.update({tag: item.get_item(tag) for tag, word in keywords.items() if word in _PIXEL_TAGS})
         if name in dataset:
             del dataset[name]
 

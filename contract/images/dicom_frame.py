@@ -1,4 +1,4 @@
-"""Checks the compressed frame of a DICOM file before pydicom decodes it, so that its size bounds the work and memory."""
+"""Checks the compressed frame of a DICOM file before pydicom decodes it: its size bounds the work and memory."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _check_segments(frame: bytes, size: tuple[int, int]) -> None:
     for start, end in itertools.pairwise(starts):
         if (end - start) * _MOST_FROM_A_BYTE > most and _unpacked_bytes(frame, start, end, most) > most:
             raise ImageTooLargeError(
-                f"expected RLE data of {size[0]} x {size[1]} in a DICOM file. Received: more than {most} bytes a plane; "
+                f"expected RLE data of {size[0]} x {size[1]} in a DICOM file. Received: over {most} bytes a plane; "
                 "the file is damaged, write it anew"
             )
 

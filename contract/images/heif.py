@@ -34,9 +34,9 @@ class AvifFile(AvifImagePlugin.AvifImageFile):
     orientation: int
 
     def _open(self) -> None:
-        assert self.fp is not None
-        self._decoder = AvifImagePlugin._avif.AvifDecoder(
-            self.fp.read(), AvifImagePlugin.DECODE_CODEC_CHOICE, AvifImagePlugin.DEFAULT_MAX_THREADS
+        data = self.fp.read() if self.fp is not None else b""
+        self._decoder = AvifImagePlugin._avif.AvifDecoder(  # type: ignore[attr-defined]
+            data, AvifImagePlugin.DECODE_CODEC_CHOICE, AvifImagePlugin.DEFAULT_MAX_THREADS
         )
         self._size, self.n_frames, self._mode, _, exif, turn, xmp = self._decoder.get_info()
         self.is_animated = self.n_frames > 1

@@ -62,7 +62,9 @@ def test_version_1_refuses_tags_of_very_many_numbers() -> None:
     tags = {256: 4, 257: 4, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 4, 279: 16}
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
     entries += b"".join(struct.pack("<HHII", tag, 5, 1 << 21, 8) for tag in (282, 283))
-    data = struct.pack("<2sHI", b"II", 42, 8 + size) + bytes(size) + struct.pack("<H", len(tags) + 2) + entries + bytes(4)
+    data = (
+        struct.pack("<2sHI", b"II", 42, 8 + size) + bytes(size) + struct.pack("<H", len(tags) + 2) + entries + bytes(4)
+    )
 
     assert (16, 16, 3) == decode_image(data, SPEC).shape
     with pytest.raises(UndecodableImageError, match="not those of a picture"):

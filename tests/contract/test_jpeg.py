@@ -90,7 +90,8 @@ def test_a_run_of_padding_takes_no_time() -> None:
     with pytest.raises(UndecodableImageError, match="truncated before its first scan"):
         open_image(b"\xff\xd8" + padding, WHOLE)
     np.testing.assert_array_equal(decode_image(data, WHOLE), decode_image(data[:2] + padding + data[2:], WHOLE))
-    np.testing.assert_array_equal(decode_image(data, WHOLE), decode_image(data[:-2] + padding, WHOLE))
+    with pytest.raises(UndecodableImageError):
+        decode_image(data[:-2] + padding, WHOLE)
 
 
 def test_restart_markers_take_no_memory() -> None:
@@ -109,7 +110,7 @@ def test_restart_markers_take_no_memory() -> None:
 
 def test_many_parts_behind_the_last_scan_are_refused() -> None:
     """As those before it; each is looked at by itself."""
-    data = save(PICTURES["smooth"])[:-2] + b"\xff\xfe\0\2" * 100_000
+    data = save(PICTURES["smooth"], progressive=True)[:-2] + b"\xff\xfe\0\2" * 100_000
 
     with pytest.raises(UndecodableImageError, match="too many small parts"):
         decode_image(data, WHOLE)

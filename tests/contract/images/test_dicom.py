@@ -399,7 +399,7 @@ def test_very_many_fragments_are_refused() -> None:
 
 @pytest.mark.timeout(60)
 def test_a_box_without_a_length_ends_in_an_error() -> None:
-    """pydicom would look for the code stream behind it, in the same place for ever."""
+    """The search for the code stream behind it would stay in its place for ever."""
     values = stored_values(8, signed=False)
     buffer = io.BytesIO()
     Image.fromarray(values).save(buffer, "JPEG2000")

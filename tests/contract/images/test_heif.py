@@ -81,7 +81,9 @@ def test_avif_orientation_is_that_of_pillow(note: str, orientation: int | None) 
 def test_an_avif_orientation_that_is_a_long_list_takes_no_memory() -> None:
     """It claims 400,000 fractions; Pillow makes an object of each."""
     count, head = 400_000, struct.pack("<2sHIH", b"II", 42, 8, 1)
-    entry, claim = (struct.pack("<HHII", tag, kind, num, 26) for tag, kind, num in [(0x9C9B, 1, 8 * count), (0x0112, 5, count)])
+    entry, claim = (
+        struct.pack("<HHII", tag, kind, num, 26) for tag, kind, num in [(0x9C9B, 1, 8 * count), (0x0112, 5, count)]
+    )
     plain = encode(Image.fromarray(drawing()))
     data = encode(Image.fromarray(drawing()), exif=head + entry + bytes(4 + 8 * count)).replace(entry, claim)
     tracemalloc.start()
