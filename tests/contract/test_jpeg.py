@@ -96,7 +96,7 @@ def test_a_run_of_padding_takes_no_time() -> None:
 
 def test_restart_markers_take_no_memory() -> None:
     """A million of them, behind the last scan and in place of the end marker."""
-    data = save(PICTURES["smooth"], restart_marker_rows=1)[:-2] + b"\xff\xd0" * (1 << 20)
+    data = save(PICTURES["smooth"], progressive=True, restart_marker_rows=1)[:-2] + b"\xff\xd0" * (1 << 20)
     tracemalloc.start()
     try:
         with contextlib.suppress(UndecodableImageError):

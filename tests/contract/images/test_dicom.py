@@ -390,8 +390,10 @@ def test_a_frame_is_all_fragments_whatever_the_tables_of_places_say() -> None:
 
 
 def test_very_many_fragments_are_refused() -> None:
-    """Each is read by itself."""
-    data = make(encapsulate([b"\xff\xd8"]) + EMPTY_ITEM * 500_000, JPEG_BASELINE)
+    """Each is read by itself, also behind a frame."""
+    buffer = io.BytesIO()
+    Image.fromarray(stored_values(8, signed=False)).save(buffer, "JPEG")
+    data = make(encapsulate([buffer.getvalue()]) + EMPTY_ITEM * 500_000, JPEG_BASELINE)
 
     with pytest.raises(UndecodableImageError):
         decode_image(data, GREY)
