@@ -193,7 +193,7 @@ def test_compressed_frames() -> None:
 
 
 @pytest.mark.parametrize("name", [
-    "693_J2KI", "ExplVR_BigEnd", "MR_small_RLE", "SC_rgb_jpeg_dcmtk", "SC_rgb_rle_16bit",
+    "693_J2KI", "ExplVR_BigEnd", "MR_small_RLE", "SC_rgb_jpeg", "SC_rgb_jpeg_dcmtk", "SC_rgb_rle_16bit",
     "SC_ybr_full_422_uncompressed", "examples_palette", "examples_jpeg2k",
 ])  # fmt: skip
 def test_files_of_other_programs_are_read(name: str) -> None:
