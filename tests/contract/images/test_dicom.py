@@ -193,7 +193,7 @@ def test_compressed_frames() -> None:
 
 
 @pytest.mark.parametrize("name", [
-    "693_J2KI", "ExplVR_BigEnd", "MR_small_RLE", "SC_rgb_jpeg", "SC_rgb_jpeg_dcmtk", "SC_rgb_rle_16bit",
+    "693_J2KI", "ExplVR_BigEnd", "MR_small_RLE", "SC_rgb_jpeg_dcmtk", "SC_rgb_rle_16bit",
     "SC_ybr_full_422_uncompressed", "examples_palette", "examples_jpeg2k",
 ])  # fmt: skip
 def test_files_of_other_programs_are_read(name: str) -> None:
@@ -437,3 +437,13 @@ def test_a_jpeg_frame_of_very_many_scans_is_refused() -> None:
     assert decode_image(make(encapsulate([jpeg]), JPEG_BASELINE), GREY).any()
     with pytest.raises(UndecodableImageError, match="too many scans"):
         decode_image(make(encapsulate([jpeg[:-2] + scan * 200 + jpeg[-2:]]), JPEG_BASELINE), GREY)
+
+
+def test_a_compressed_file_with_implicit_types_is_read() -> None:
+    """Against the standard; pydicom warns, and names the type of the pixels by its dictionary."""
+    from pydicom.data import get_testdata_file
+
+    data = Path(str(get_testdata_file("SC_rgb_jpeg.dcm", download=False))).read_bytes()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert decode_image(data, RGB).mean() > 200
