@@ -39,6 +39,8 @@ _MAX_EXIF_PARTS = 64
 # Only the last 0xFF before a marker: more of them are padding, however many there are.
 _NEXT_MARKER = re.compile(rb"\xff([^\x00\xff])")
 _NEXT_PART = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
+_NO_PADDING = re.compile(rb"[^\xff]")
+_LONG_FILE, _LONG_RUN = 1 << 20, b"\xff" * (1 << 17)
 _RESTARTS = tuple(bytes((0xFF, marker)) for marker in range(0xD0, 0xD8))
 _NUM_COEFFICIENTS = 64
 # Bits behind the last byte of a file that lacks its end marker. If they decide no pixel, no pixel is missing.
@@ -114,7 +116,7 @@ class JpegFile(JpegImagePlugin.JpegImageFile):
     def __init__(self, data: bytes, header: JpegHeader, tail: bytes = b"") -> None:
         self.header = header
         self._tail = tail
-        super().__init__(io.BytesIO(data))
+        super().__init__(io.BytesIO(_shorten_padding(data)))
 
     def _open(self) -> None:
         header = self.header
@@ -250,6 +252,21 @@ def _lists(index: bytes, count: int) -> bool:
 
 def _unsupported(what: str) -> UnsupportedImageError:
     return UnsupportedImageError(f"expected a baseline or progressive JPEG of 8 bits. Received: {what}; {_WAY_ROUND}")
+
+
+def _shorten_padding(data: bytes) -> bytes:
+    """Return a JPEG with shorter runs of 0xFF: with each block that Pillow reads, libjpeg starts anew at their start.
+
+    They stay longer than a segment, so that some of a run is padding, and its length does not matter.
+    """
+    if len(data) < _LONG_FILE:
+        return data
+    parts, place = [], 0
+    while (start := data.find(_LONG_RUN, place)) >= 0:
+        match = _NO_PADDING.search(data, start + len(_LONG_RUN))
+        parts.append(data[place : start + len(_LONG_RUN)])
+        place = match.start() if match else len(data)
+    return b"".join([*parts, data[place:]]) if parts else data
 
 
 def _load(image: JpegFile, data: bytes) -> Image.Image:

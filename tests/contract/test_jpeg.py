@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import io
 import struct
+import time
 import tracemalloc
 
 import numpy as np
@@ -83,8 +84,8 @@ def test_a_jpeg_without_end_marker_is_decoded_several_times_and_estimated_so() -
 
 @pytest.mark.timeout(60)
 def test_a_run_of_padding_takes_no_time() -> None:
-    """A megabyte of 0xFF, which may precede any marker, with no marker behind it."""
-    padding = b"\xff" * (1 << 20)
+    """Megabytes of 0xFF, which may precede any marker, with no marker behind it."""
+    padding = b"\xff" * (2 << 20)
     data = save(PICTURES["smooth"])
 
     with pytest.raises(UndecodableImageError, match="truncated before its first scan"):
@@ -94,9 +95,19 @@ def test_a_run_of_padding_takes_no_time() -> None:
         decode_image(data[:-2] + padding, WHOLE)
 
 
+def test_time_of_decoding_grows_with_padding_and_no_faster() -> None:
+    """Of 16 MB behind the pixels, libjpeg would look at all again with each block that it is given."""
+    data = save(PICTURES["smooth"])[:-2] + b"\xff" * (16 << 20)
+    start = time.process_time()
+
+    with pytest.raises(UndecodableImageError):
+        decode_image(data, WHOLE)
+    assert time.process_time() - start < 2.5
+
+
 def test_restart_markers_take_no_memory() -> None:
     """A million of them, behind the last scan and in place of the end marker."""
-    data = save(PICTURES["smooth"], restart_marker_rows=1)[:-2] + b"\xff\xd0" * (1 << 20)
+    data = save(PICTURES["smooth"], progressive=True, restart_marker_rows=1)[:-2] + b"\xff\xd0" * (1 << 20)
     tracemalloc.start()
     try:
         with contextlib.suppress(UndecodableImageError):

@@ -390,8 +390,10 @@ def test_a_frame_is_all_fragments_whatever_the_tables_of_places_say() -> None:
 
 
 def test_very_many_fragments_are_refused() -> None:
-    """Each is read by itself."""
-    data = make(encapsulate([b"\xff\xd8"]) + EMPTY_ITEM * 500_000, JPEG_BASELINE)
+    """Each is read by itself, also behind a frame."""
+    buffer = io.BytesIO()
+    Image.fromarray(stored_values(8, signed=False)).save(buffer, "JPEG")
+    data = make(encapsulate([buffer.getvalue()]) + EMPTY_ITEM * 500_000, JPEG_BASELINE)
 
     with pytest.raises(UndecodableImageError):
         decode_image(data, GREY)
@@ -435,3 +437,13 @@ def test_a_jpeg_frame_of_very_many_scans_is_refused() -> None:
     assert decode_image(make(encapsulate([jpeg]), JPEG_BASELINE), GREY).any()
     with pytest.raises(UndecodableImageError, match="too many scans"):
         decode_image(make(encapsulate([jpeg[:-2] + scan * 200 + jpeg[-2:]]), JPEG_BASELINE), GREY)
+
+
+def test_a_compressed_file_with_implicit_types_is_read() -> None:
+    """Against the standard; pydicom warns, and names the type of the pixels by its dictionary."""
+    from pydicom.data import get_testdata_file
+
+    data = Path(str(get_testdata_file("SC_rgb_jpeg.dcm", download=False))).read_bytes()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert decode_image(data, RGB).mean() > 200

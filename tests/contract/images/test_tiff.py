@@ -132,9 +132,9 @@ def test_a_damaged_file_gives_pixels_or_an_image_error() -> None:
 
 def test_long_tags_of_fractions_take_no_time() -> None:
     """On each of 64 thumbnails, every tag claims the same two million fractions."""
-    count, num_pages, tags = 1 << 21, 64, [tag for tag in Tag if tag != Tag.NEW_SUBFILE_TYPE]
+    count, num_pages, tags = 1 << 21, 64, set(Tag) - {Tag.NEW_SUBFILE_TYPE, Tag.SUB_IFDS}
     entries = struct.pack("<HHII", Tag.NEW_SUBFILE_TYPE, 4, 1, 1)
-    entries += b"".join(struct.pack("<HHII", tag, 5, count, 8) for tag in tags)
+    entries += b"".join(struct.pack("<HHII", tag, 5, count, 8) for tag in sorted(tags))
     size = 2 + len(entries) + 4
     places = [8 + 8 * count + size * page for page in range(num_pages)]
     head = struct.pack("<2sHI", b"II", 42, places[0]) + bytes(8 * count)
