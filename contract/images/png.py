@@ -30,9 +30,8 @@ class _Notes:
     """Facts in the chunks of a PNG, beside its pixels."""
 
     exif: bytes = b""
-    texts: dict[bytes, tuple[bytes, bytes]] = field(
-        default_factory=dict
-    )  # by key, of the last chunk: name and contents
+    # By key, of the last chunk: name and contents.
+    texts: dict[bytes, tuple[bytes, bytes]] = field(default_factory=dict)
     significant_bits: bytes = b""
     num_frames: int = 1
     is_first_frame: bool = False

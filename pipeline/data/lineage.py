@@ -38,7 +38,7 @@ class Seen:
         return Seen(self.sha256 | other.sha256, self.groups | other.groups)
 
     def knows(self, row: ManifestRow) -> bool:
-        """Whether an image, or another one of its group, was seen."""
+        """Return whether an image, or another one of its group, was seen."""
         return row.sha256 in self.sha256 or row.group in self.groups
 
 
@@ -151,12 +151,12 @@ def find_ancestors(store: ModelStore, provenance: Mapping[str, Any]) -> tuple[st
 
 
 def is_file_hash(weights: str) -> bool:
-    """Whether `provenance.weights` names a file, which may be the Keras model of another version."""
+    """Return whether `provenance.weights` names a file, which may be the Keras model of another version."""
     return weights.startswith(_FILE_HASH)
 
 
 def _names_a_version(provenance: Mapping[str, Any]) -> bool:
-    """Whether a contract says that its training started from a version in the store, not from another file."""
+    """Return whether a contract says that its training started from a version in the store, not from another file."""
     recipe = provenance.get("recipe")
     model = recipe.get("model") if isinstance(recipe, Mapping) else None
     weights = model.get("weights") if isinstance(model, Mapping) else None
@@ -164,7 +164,7 @@ def _names_a_version(provenance: Mapping[str, Any]) -> bool:
 
 
 def names_version(weights: str) -> bool:
-    """Whether `model.weights` of a recipe has the form NAME/VERSION, where VERSION may be a role."""
+    """Return whether `model.weights` of a recipe has the form NAME/VERSION, where VERSION may be a role."""
     name, slash, version = weights.partition("/")
     return bool(slash and NAME_PATTERN.fullmatch(name) and NAME_PATTERN.fullmatch(version))
 

@@ -21,6 +21,7 @@ from pipeline.data.split import ManifestRow
 from pipeline.features.feature_store import FeatureStore, make_key
 from pipeline.features.frozen_network import CLOSE_ENOUGH, ExportedNetwork, FrozenNetwork
 from pipeline.networks.network import Classifier
+from pipeline.networks.own.kept import source_sha256
 from pipeline.networks.preprocessing import describe_preprocessing
 from pipeline.progress import note, progress_bar
 from pipeline.recipe.recipe import Recipe
@@ -93,7 +94,7 @@ class FeatureExtractor:
             "preprocessing": describe_preprocessing(preprocessing),
             "input": pixels.spec.document(),
             "packages": pixel_packages(),
-            **({} if classifier.source is None else {"source": hashlib.sha256(classifier.source).hexdigest()}),
+            **({} if classifier.source is None else {"source": source_sha256(classifier.source)}),
             **({} if base is None else {"base": base.store.network}),
         }
         self._room: dict[str, Any] = {

@@ -64,6 +64,16 @@ class Row:
     error: str = ""
 
 
+def check_folder(folder: Path) -> None:
+    """Refuse a path that is no folder.
+
+    Raises:
+        DatasetError: naming it.
+    """
+    if not folder.is_dir():
+        raise DatasetError(f"{escape_name(str(folder))}: expected a folder of images. Received: no such folder")
+
+
 def score_folder(
     store: ModelStore,
     name: str,
@@ -95,8 +105,7 @@ def score_folder(
         PipelineError: if the version was not trained with augmentation, and `tta` asks for it.
         EngineError: if the version cannot be loaded, or not at that precision on this machine.
     """
-    if not folder.is_dir():
-        raise DatasetError(f"{escape_name(str(folder))}: expected a folder of images. Received: no such folder")
+    check_folder(folder)
     views = views_of_version(store.read_contract(name, version), tta)
     left_out = LeftOut()
     total = sum(1 for _ in walk_images(folder, left_out))

@@ -8,11 +8,10 @@ from typing import Protocol, Self
 
 from pipeline.data.folder_source import file_size
 from pipeline.data.image_files import IMAGE_SUFFIXES, judge_content
-from pipeline.data.names import escape_name, unescape_name
+from pipeline.data.names import unescape_name
 from pipeline.data.objects.source import ObjectSource
 from pipeline.data.objects.url import Location, ObjectUrl
-from pipeline.errors import DatasetError
-from pipeline.scoring.score_folder import LeftOut, walk_images
+from pipeline.scoring.score_folder import LeftOut, check_folder, walk_images
 from pipeline.units.parts import check_filled
 from pipeline.units.plan import Listed
 
@@ -47,8 +46,7 @@ def images_at(location: Location) -> Images:
     """
     if isinstance(location, ObjectUrl):
         return ObjectImages(ObjectSource(location))
-    if not location.is_dir():
-        raise DatasetError(f"{escape_name(str(location))}: expected a folder of images. Received: no such folder")
+    check_folder(location)
     return FolderImages(location)
 
 
