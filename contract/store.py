@@ -29,8 +29,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 from contract.commands import spell_command
-from contract.durable import locked, remove_abandoned, replace_file, settle, sync_directory
 from contract.errors import LiveChangedError, StoreError
+from contract.files.durable import locked, remove_abandoned, replace_file, settle, sync_directory
+from contract.files.regular import read_regular
 from contract.index import (
     CONTAINER_ROOT,
     NAME_PATTERN,
@@ -45,7 +46,6 @@ from contract.index import (
     parse_index,
 )
 from contract.model import ModelContract
-from contract.regular import read_regular
 from contract.trials.trial import Trial, start_trial
 
 __all__ = [

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.files.regular import read_regular
 from contract.model import InputSpec, ModelContract
-from contract.regular import read_regular
 from contract.store import CONTRACT_FILE, INT8_FILE, NETWORK_FILE, VERIFICATION_FILE
 from engine.engine import Engine
 from engine.errors import EngineError, ModelLoadError

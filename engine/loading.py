@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from contract.cores import count_cores, read_quota
-from contract.regular import check_regular
+from contract.files.regular import check_regular
 from contract.store import WARMUP_FILE
 from contract.tensors import predict_pb2, read_shape
 from engine.engine import Engine, LoadSettings, Runtime

@@ -12,8 +12,8 @@ from types import MappingProxyType
 from typing import Any
 
 from contract.errors import ContractError
+from contract.files.regular import read_regular
 from contract.model import ModelContract
-from contract.regular import read_regular
 from contract.store import CONTRACT_FILE, NETWORK_FILE
 from contract.tensors import meta_graph_pb2, types_pb2
 from engine.errors import ModelLoadError

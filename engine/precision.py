@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from contract.errors import ContractError
+from contract.files.regular import read_regular
 from contract.model import ModelContract
-from contract.regular import read_regular
 from contract.store import CONTRACT_FILE, VERIFICATION_FILE
 from engine.errors import ModelLoadError
 from engine.precision_names import AUTO, FLOAT32, INT8

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
-from contract.regular import read_regular
+from contract.files.regular import read_regular
 from contract.tensors import saved_model_pb2
 from engine.errors import ModelLoadError
 from engine.wire import read_without

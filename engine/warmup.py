@@ -16,7 +16,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from contract.regular import read_regular
+from contract.files.regular import read_regular
 from contract.tensors import encode_tensor, predict_pb2, prediction_log_pb2
 from engine.errors import ModelLoadError
 

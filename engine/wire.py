@@ -10,7 +10,7 @@ import mmap
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from contract.regular import check_regular
+from contract.files.regular import check_regular
 from contract.varint import encode_varint, read_varint
 
 _GROUP = 2  # the wire type of whatever has a length: messages, texts, bytes

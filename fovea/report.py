@@ -11,7 +11,7 @@ from typing import Any
 
 from contract.commands import spell_command
 from contract.errors import StoreError
-from contract.regular import read_regular
+from contract.files.regular import read_regular
 from contract.store import REPORT_FILE, ModelStore
 from pipeline.metrics.wrong_label_text import describe_search
 

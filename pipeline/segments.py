@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from contract.regular import read_regular
+from contract.files.regular import read_regular
 
 _ABANDONED_S = 3600.0  # a file under a temporary name that old belongs to no running process
 

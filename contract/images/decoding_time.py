@@ -12,7 +12,7 @@ import math
 from PIL import Image, TiffImagePlugin
 
 from contract.images.decoding_cost import pixel_bits, strip_pixels
-from contract.images.dicom import DicomImageFile
+from contract.images.dicom.reader import DicomImageFile
 from contract.images.jpeg import JpegFile, num_loads
 from contract.images.tiff.reader import TiffPage
 from contract.images.webp import is_lossless

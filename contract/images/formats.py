@@ -8,7 +8,8 @@ from functools import partial
 from PIL import TiffImagePlugin
 
 from contract.errors import UndecodableImageError, UnsupportedImageError
-from contract.images import bmp, dicom, gif, heif, jpeg, png, webp
+from contract.images import bmp, gif, heif, jpeg, png, webp
+from contract.images.dicom import reader as dicom
 from contract.images.exif import ORIENTATION, valid_orientation
 from contract.images.image_file import ImageFile, Opened, load_pixels
 from contract.images.tiff.directory import STARTS as _TIFF_STARTS

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from contract.durable import replace_file
-from contract.regular import read_regular
+from contract.files.durable import replace_file
+from contract.files.regular import read_regular
 from contract.trials.trial import KINDS, Trial
 
 _FORMAT = 1

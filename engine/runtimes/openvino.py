@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.regular import read_regular
+from contract.files.regular import read_regular
 from contract.store import CONTRACT_FILE, INT8_FILE
 from contract.tensors import types_pb2
 from engine.engine import Arrays, Engine, LoadSettings, Runtime

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.regular import read_regular
+from contract.files.regular import read_regular
 from pipeline.data.groups import NearPair, group_images
 from pipeline.data.image_quality import AuditedImage
 from pipeline.data.ingest import Example

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.files.regular import read_regular
 from contract.model import ModelContract
-from contract.regular import read_regular
 from contract.store import ModelStore
 from engine.precision_names import AUTO
 from pipeline.data.groups import group_of
@@ -255,7 +255,7 @@ def _groups(settings: Data, examples: Sequence[Example], place: str) -> list[str
 
 
 def _is_of_run(store: ModelStore, runs_dir: Path, name: str, version: int, location: Path) -> bool:
-    """Whether images are where those of a version's run were; true also where that is not known."""
+    """Return whether images are where those of a version's run were; true also where that is not known."""
     folder = find_run(store, runs_dir, name, version)
     if folder is None:
         return True

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from contract.cores import count_cores
 from contract.errors import ContractError, ImageError
+from contract.files.regular import read_regular
 from contract.image import decode_image
 from contract.model import InputSpec, ModelContract
 from contract.predictions import check_probabilities
-from contract.regular import read_regular
 from contract.store import CONTRACT_FILE, ModelStore
 from engine.engine import Engine
 from engine.loading import load_engine

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from contract.regular import read_regular
+from contract.files.regular import read_regular
 from contract.store import ModelStore
 from pipeline.data.lineage import MANIFEST_FILE, Seen, class_order, find_run, seen_by
 from pipeline.data.split import read_manifest

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from contract.files.regular import read_regular
 from contract.model import ModelContract
-from contract.regular import read_regular
 from contract.store import INT8_FILE, VERIFICATION_FILE
 from engine.loading import allowed_precisions
 from engine.precision_names import INT8

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.errors import ImageError
+from contract.files.regular import read_regular
 from contract.model import ModelContract
-from contract.regular import read_regular
 from contract.store import VERIFICATION_FILE, ModelStore
 from engine.engine import Engine
 from pipeline.data.ingest import open_source

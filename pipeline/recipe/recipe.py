@@ -17,7 +17,7 @@ import yaml
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from contract.regular import read_regular
+from contract.files.regular import read_regular
 from engine.precision_names import FLOAT32, Precision
 from pipeline.errors import RecipeError
 from pipeline.recipe.augment_settings import Augment, Cache

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from contract.regular import read_regular
+from contract.files.regular import read_regular
 from pipeline.errors import RecipeError, list_names
 from pipeline.recipe.evaluate_settings import Card
 from pipeline.recipe.spelt_yaml import Label, explain_unquoted, load_yaml

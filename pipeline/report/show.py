@@ -13,12 +13,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from numpy.typing import NDArray
 
 from contract.errors import ImageError
+from contract.files.regular import read_regular
 from contract.heatmap import draw_heatmap
 from contract.image import decode_image
 from contract.model import ModelContract
 from contract.novelty import WARNING
 from contract.predictions import decide, decode_predictions
-from contract.regular import read_regular
 from contract.store import ModelStore
 from engine.network_file import has_network_file
 from pipeline.errors import PipelineError

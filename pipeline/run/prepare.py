@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from contract.durable import replace_file
+from contract.files.durable import replace_file
 from contract.model import InputSpec
 from pipeline.audit.audit import audit, check_audit
 from pipeline.audit.audit_record import write_audit

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from contract.regular import read_regular
+from contract.files.regular import read_regular
 from contract.store import ModelStore
 from pipeline.data.image_quality import AuditedImage
 from pipeline.data.split import Manifest, read_manifest

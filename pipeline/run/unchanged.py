@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from contract.errors import ContractError
-from contract.regular import read_regular
+from contract.files.regular import read_regular
 from contract.store import REPORT_FILE, ModelStore
 from pipeline.data.lineage import find_run
 from pipeline.errors import RecipeError

@@ -11,8 +11,8 @@ from socket import gethostname
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from contract.durable import sync_directory
-from contract.regular import read_regular
+from contract.files.durable import sync_directory
+from contract.files.regular import read_regular
 from pipeline.errors import LostImageError
 from pipeline.units.plan import Plan
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from contract.durable import sync_directory
-from contract.regular import read_regular
+from contract.files.durable import sync_directory
+from contract.files.regular import read_regular
 from pipeline.errors import PipelineError
 
 PLAN_FILE = "_plan.json"

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from google.protobuf import text_format
 
-from contract.durable import sync_directory
 from contract.errors import LiveChangedError, StoreError
+from contract.files.durable import sync_directory
 from contract.store import ModelEntry, ModelStore
 from contract.tensors import model_server_config_pb2
 from tests.helpers.killed_publisher import publish_and_die
@@ -447,7 +447,7 @@ def test_a_version_that_the_index_names_stays(
             raise failures.pop()
         sync_directory(path)
 
-    monkeypatch.setattr("contract.durable.sync_directory", fail_once)
+    monkeypatch.setattr("contract.files.durable.sync_directory", fail_once)
     numbers: list[int] = []
     with pytest.raises(KeyboardInterrupt if interrupted else StoreError) as caught:
         publish(store, told=numbers.append)
@@ -472,7 +472,7 @@ def test_a_version_stays_where_the_index_cannot_be_read(store: ModelStore, monke
         (path / "index.json").write_text("{")
         raise OSError(errno.EIO, "no answer")
 
-    monkeypatch.setattr("contract.durable.sync_directory", fail)
+    monkeypatch.setattr("contract.files.durable.sync_directory", fail)
     with pytest.raises(StoreError, match="no answer"):
         publish(store)
 

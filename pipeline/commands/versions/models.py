@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from contract.errors import ContractError
-from contract.regular import read_regular
+from contract.files.regular import read_regular
 from contract.store import VERIFICATION_FILE, ModelStore
 from contract.trials.findings import read_findings
 from pipeline.commands.options.folders import add_folders, add_trials_folder, existing_store, trials_folder

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from contract.regular import read_regular
+from contract.files.regular import read_regular
 from pipeline.errors import RecipeError
 from pipeline.networks.own.keras_message import keras_message
 

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from contract.durable import replace_file
 from contract.errors import LiveChangedError, StoreError
+from contract.files.durable import replace_file
+from contract.files.regular import read_regular
 from contract.index import Index, ModelEntry, index_document, parse_index
-from contract.regular import read_regular
 from contract.store import ModelStore
 from pipeline.errors import BucketError, describe_os_error
 from pipeline.progress import progress_bar

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.regular import read_regular
+from contract.files.regular import read_regular
 from contract.tensors import decode_tensor, encode_tensor, saved_model_pb2, types_pb2
 from engine.engine import Engine
 from engine.loading import load_engine

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from contract.files.regular import read_regular
 from contract.model import Label
-from contract.regular import read_regular
 from pipeline.errors import DatasetError
 
 log = logging.getLogger(__name__)

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from contract.errors import ImageError
+from contract.files.regular import read_regular
 from contract.image import decode_image
 from contract.model import ModelContract
-from contract.regular import read_regular
 from contract.store import ModelStore
 from pipeline.data.folder_source import FolderSource
 from pipeline.data.ingest import Source, ingest, open_source

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from contract.regular import read_regular
+from contract.files.regular import read_regular
 from contract.store import INT8_FILE, VERIFICATION_FILE, ModelStore
 from engine.errors import ModelLoadError
 from engine.kept import check_int8_files, hash_int8_files

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from contract.errors import ContractError
-from contract.regular import read_regular
+from contract.files.regular import read_regular
 from contract.store import ModelStore
 from pipeline.metrics.table import METRICS
 

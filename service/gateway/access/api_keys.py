@@ -21,7 +21,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from contract.durable import replace_file
+from contract.files.durable import replace_file
 from contract.index import NAME_PATTERN
 
 logger = logging.getLogger("fovea.keys")

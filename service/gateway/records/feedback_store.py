@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from contract.durable import sync_directory
+from contract.files.durable import sync_directory
 from service.gateway.context.errors import ConflictError, FeedbackNotFoundError, StorageError
 from service.gateway.records.clean_images import CleanImage
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from contract.durable import replace_file
+from contract.files.durable import replace_file
 from contract.tensors import decode_tensor, tensor_pb2
 from engine.engine import Engine
 from engine.errors import EngineError

@@ -1,4 +1,4 @@
-"""contract/images/dicom.py: grey and colour DICOM images become the pixels that the standard says."""
+"""contract/images/dicom/: grey and colour DICOM images become the pixels that the standard says."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Reads one-frame DICOM images as a Pillow format; needs pydicom, the extra `dicom`.
 
-Only attributes that make pixels are read, see `dicom_elements.py`.
+Only attributes that make pixels are read, see `elements.py`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from PIL import Image, ImageFile
 
 from contract.errors import UndecodableImageError, UnsupportedImageError
 from contract.images.depth import scaling_table
-from contract.images.dicom_elements import ElementFile, read_dataset, read_syntax
-from contract.images.dicom_frame import check_frame
+from contract.images.dicom.elements import ElementFile, read_dataset, read_syntax
+from contract.images.dicom.frame import check_frame
 from contract.images.image_file import Opened, check_extra, load_pixels
 
 FORMAT = "DICOM"

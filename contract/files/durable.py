@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from contract.errors import StoreError
-from contract.regular import open_regular
+from contract.files.regular import open_regular
 
 
 @contextlib.contextmanager
